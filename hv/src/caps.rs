@@ -1,0 +1,38 @@
+//! What a hypervisor on this host can do, asked once when it is opened (design: contract 7).
+
+use crate::arch::Arch;
+
+/// The abilities of an opened hypervisor. What is `false` here answers `Unsupported`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caps {
+    /// The architecture of its guests.
+    pub arch: Arch,
+    /// One line about it: the device node and API version, or the framework and its version.
+    pub description: String,
+    /// The most vCPUs a VM can have.
+    pub max_vcpus: u32,
+    /// Guest physical addresses have this many bits.
+    pub address_bits: u8,
+    /// RAM is mapped in multiples of this many bytes.
+    pub granule: u64,
+    /// Writes to an address can signal a file descriptor without leaving the guest's run.
+    pub doorbell: bool,
+    /// Message-signalled interrupts can be sent.
+    pub msi: bool,
+    /// RAM can record which pages were written.
+    pub dirty_log: bool,
+    /// RAM can be read-only for the guest.
+    pub read_only_ram: bool,
+}
+
+impl Caps {
+    /// The first address that guests cannot have.
+    pub fn address_space(&self) -> u64 {
+        1u64.checked_shl(u32::from(self.address_bits)).unwrap_or(u64::MAX)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        crate::script::Script::caps_for(Arch::X86_64)
+    }
+}

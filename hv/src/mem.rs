@@ -1,0 +1,256 @@
+//! Guest RAM: the one module of `hv` that touches the operating system (design: contract 6).
+//!
+//! RAM is reserved, never touched: the kernel hands out zeroed pages as the guest reaches them, so
+//! a large guest starts as fast as a small one. It is read and written through `vm-memory`'s
+//! volatile accessors only, since the guest writes it at the same time.
+
+// UNSAFETY: reserving address space is a raw mmap, and vm-memory takes the pages as a pointer.
+#![allow(unsafe_code)]
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use vm_memory::bitmap::BS;
+use vm_memory::guest_memory::Result as MemoryResult;
+use vm_memory::region::{GuestMemoryRegionBytes, GuestRegionCollection};
+use vm_memory::{
+    GuestAddress, GuestMemoryError, GuestMemoryRegion, GuestUsize, MemoryRegionAddress,
+    VolatileSlice,
+};
+
+use crate::error::{Error, Kind, Result};
+
+/// RAM reservations are aligned to this many bytes: a 2 MiB page of x86_64 and arm64, and a
+/// multiple of Apple silicon's 16 KiB granule.
+pub const ALIGNMENT: usize = 2 << 20;
+
+/// All of a guest's RAM, by guest physical address.
+pub type GuestMemory = GuestRegionCollection<Region>;
+
+/// A run of zeroed host pages for a guest, unmapped when the last reference goes.
+#[derive(Debug)]
+pub struct GuestRam {
+    base: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: the pages belong to no thread; all access goes through volatile or atomic operations.
+unsafe impl Send for GuestRam {}
+// SAFETY: as above.
+unsafe impl Sync for GuestRam {}
+
+impl GuestRam {
+    /// Reserves `len` bytes, a multiple of 4 KiB and not 0. Costs no memory until touched.
+    ///
+    /// # Errors
+    /// `Invalid` for another length, `Exhausted` when the host has no address space left.
+    pub fn new(len: u64) -> Result<Arc<Self>> {
+        const OP: &str = "reserve guest RAM";
+        if len == 0 || !len.is_multiple_of(4096) {
+            let why = format!("{len} bytes are not a multiple of 4 KiB");
+            return Err(Error::new(OP, Kind::Invalid, why));
+        }
+        let too_large = || Error::new(OP, Kind::Exhausted, format!("{len} bytes"));
+        let len = usize::try_from(len).map_err(|_| too_large())?;
+        let padded = len.checked_add(ALIGNMENT).ok_or_else(too_large)?;
+        // SAFETY: an anonymous mapping at an address of the kernel's choice touches nothing of ours.
+        let raw = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                padded,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if raw == libc::MAP_FAILED {
+            return Err(Error::last_errno(OP).at(format!("{len} bytes")));
+        }
+        let skip = raw.cast::<u8>().align_offset(ALIGNMENT);
+        // SAFETY: `skip` is below ALIGNMENT, and the mapping is longer than that.
+        let base = unsafe { raw.cast::<u8>().add(skip) };
+        trim(raw.cast(), skip);
+        // SAFETY: `skip + len` is within the mapping.
+        trim(unsafe { base.add(len) }, padded - skip - len);
+        let base = NonNull::new(base).ok_or_else(|| Error::new(OP, Kind::Host, "mapped at 0"))?;
+        let ram = Self { base, len };
+        ram.keep_out_of_core_dumps();
+        Ok(Arc::new(ram))
+    }
+
+    /// Length in bytes.
+    #[expect(clippy::len_without_is_empty, reason = "RAM is never empty")]
+    pub fn len(&self) -> u64 {
+        self.len as u64
+    }
+
+    /// The host address of the first byte, for the call that gives the pages to a hypervisor.
+    /// Valid as long as this `GuestRam` is; never to be dereferenced.
+    pub fn host_address(&self) -> *mut u8 {
+        self.base.as_ptr()
+    }
+
+    /// A guest's secrets have no business in our core file. Advice: where the system cannot do it,
+    /// the core is larger and nothing else changes.
+    fn keep_out_of_core_dumps(&self) {
+        #[cfg(target_os = "linux")] // macOS has no such advice
+        // SAFETY: the range is our own mapping; the advice changes no contents.
+        unsafe {
+            libc::madvise(self.base.as_ptr().cast(), self.len, libc::MADV_DONTDUMP);
+        }
+    }
+}
+
+impl Drop for GuestRam {
+    fn drop(&mut self) {
+        trim(self.base.as_ptr(), self.len);
+    }
+}
+
+/// Unmaps `len` bytes at `start`, whole pages of a mapping made here.
+fn trim(start: *mut u8, len: usize) {
+    if len > 0 {
+        // SAFETY: the callers pass ranges of their own mapping that nothing refers to.
+        unsafe { libc::munmap(start.cast(), len) };
+    }
+}
+
+/// RAM at its place in the guest.
+#[derive(Clone, Debug)]
+pub struct Region {
+    gpa: u64,
+    ram: Arc<GuestRam>,
+}
+
+impl Region {
+    /// `ram` at guest physical address `gpa`.
+    ///
+    /// # Errors
+    /// `Invalid` when it would reach past the end of the address space.
+    pub fn new(gpa: u64, ram: Arc<GuestRam>) -> Result<Self> {
+        match gpa.checked_add(ram.len()) {
+            Some(_) => Ok(Self { gpa, ram }),
+            None => Err(Error::new("place guest RAM", Kind::Invalid, format!("at {gpa:#x}"))),
+        }
+    }
+
+    /// Guest physical address of the first byte.
+    pub fn gpa(&self) -> u64 {
+        self.gpa
+    }
+
+    /// Guest physical address behind the last byte.
+    pub fn end(&self) -> u64 {
+        self.gpa.saturating_add(self.ram.len())
+    }
+
+    /// The pages.
+    pub fn ram(&self) -> &Arc<GuestRam> {
+        &self.ram
+    }
+}
+
+impl GuestMemoryRegion for Region {
+    type B = ();
+
+    fn len(&self) -> GuestUsize {
+        self.ram.len()
+    }
+
+    fn start_addr(&self) -> GuestAddress {
+        GuestAddress(self.gpa)
+    }
+
+    fn bitmap(&self) -> BS<'_, Self::B> {}
+
+    fn get_slice(
+        &self,
+        offset: MemoryRegionAddress,
+        count: usize,
+    ) -> MemoryResult<VolatileSlice<'_, BS<'_, Self::B>>> {
+        let start = usize::try_from(offset.0).ok();
+        let end = start.and_then(|start| start.checked_add(count));
+        match (start, end) {
+            (Some(start), Some(end)) if end <= self.ram.len => {
+                // SAFETY: the range lies within the mapping, which lives as long as `self.ram`,
+                // which the slice borrows.
+                Ok(unsafe { VolatileSlice::new(self.ram.base.as_ptr().add(start), count) })
+            }
+            _ => Err(GuestMemoryError::InvalidBackendAddress),
+        }
+    }
+}
+
+impl GuestMemoryRegionBytes for Region {}
+
+/// Puts RAM together into a guest's memory.
+///
+/// # Errors
+/// `Invalid` when pieces overlap or there is none.
+pub fn memory(pieces: impl IntoIterator<Item = (u64, Arc<GuestRam>)>) -> Result<GuestMemory> {
+    let mut regions = Vec::new();
+    for (gpa, ram) in pieces {
+        regions.push(Region::new(gpa, ram)?);
+    }
+    regions.sort_by_key(Region::gpa);
+    GuestMemory::from_regions(regions)
+        .map_err(|error| Error::new("place guest RAM", Kind::Invalid, error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vm_memory::{Bytes, GuestMemoryBackend};
+
+    #[test]
+    fn ram_is_aligned_zeroed_and_as_long_as_asked() {
+        let ram = GuestRam::new(3 << 20).unwrap();
+        assert_eq!(ram.host_address().addr() % ALIGNMENT, 0);
+        assert_eq!(ram.len(), 3 << 20);
+        let memory = memory([(0x1000, ram)]).unwrap();
+        let last = GuestAddress(0x1000 + (3 << 20) - 8);
+        assert_eq!(memory.read_obj::<u64>(last).unwrap(), 0);
+    }
+
+    #[test]
+    fn an_access_beyond_the_end_is_an_error() {
+        let memory = memory([(0, GuestRam::new(4096).unwrap())]).unwrap();
+        assert!(memory.write_obj(1u64, GuestAddress(4089)).is_err());
+        assert!(memory.get_slice(GuestAddress(0), usize::MAX).is_err());
+    }
+
+    #[test]
+    fn a_copy_runs_across_neighbouring_pieces() {
+        let piece = || GuestRam::new(4096).unwrap();
+        let memory = memory([(4096, piece()), (0, piece())]).unwrap();
+        memory.write_slice(&[7; 16], GuestAddress(4088)).unwrap();
+        assert_eq!(memory.read_obj::<u64>(GuestAddress(4096)).unwrap(), 0x0707_0707_0707_0707);
+    }
+
+    #[test]
+    fn overlapping_pieces_odd_lengths_and_none_at_all_are_refused() {
+        let piece = || GuestRam::new(8192).unwrap();
+        assert_eq!(memory([(0, piece()), (4096, piece())]).unwrap_err().kind, Kind::Invalid);
+        assert_eq!(memory([]).unwrap_err().kind, Kind::Invalid);
+        assert_eq!(memory([(u64::MAX - 4095, piece())]).unwrap_err().kind, Kind::Invalid);
+        assert_eq!(GuestRam::new(0).unwrap_err().kind, Kind::Invalid);
+        assert_eq!(GuestRam::new(5000).unwrap_err().kind, Kind::Invalid);
+    }
+
+    #[test]
+    fn more_than_the_address_space_is_an_error_and_not_an_abort() {
+        assert_eq!(GuestRam::new(1 << 62).unwrap_err().kind, Kind::Exhausted);
+        assert_eq!(GuestRam::new(!4095).unwrap_err().kind, Kind::Exhausted);
+    }
+
+    #[test]
+    fn memory_outlives_whoever_reserved_it() {
+        let memory = {
+            let ram = GuestRam::new(4096).unwrap();
+            memory([(0, ram)]).unwrap()
+        };
+        memory.write_obj(5u8, GuestAddress(0)).unwrap();
+        assert_eq!(memory.read_obj::<u8>(GuestAddress(0)).unwrap(), 5);
+    }
+}
