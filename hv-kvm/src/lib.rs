@@ -1,1 +1,21 @@
-//! (being written)
+//! `hv` over Linux KVM (kernel documentation `virt/kvm/api.rst`).
+//!
+//! x86_64 in this version; on another architecture the crate builds and [`Kvm::open`] says so.
+//! The parts: [`Kvm`] opens and creates, `vm` holds slots and lines, `vcpu` runs, `access` cuts
+//! port and MMIO exits into the contract's accesses, `run_page` reads what KVM shares with us,
+//! `kick` interrupts, `arch` knows registers, CPUID and MSRs.
+#![cfg(target_os = "linux")]
+
+mod access;
+mod arch;
+mod error;
+mod kick;
+mod run_page;
+mod system;
+mod vcpu;
+mod vm;
+
+pub use kick::KvmKicker;
+pub use system::Kvm;
+pub use vcpu::{KvmSeed, KvmVcpu};
+pub use vm::{KvmEdge, KvmLevel, KvmRegistration, KvmVm};

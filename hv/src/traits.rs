@@ -58,6 +58,9 @@ pub trait Vm: Clone + Send + Sync + 'static {
     /// `Order` while a vCPU is unbound, or when one was dropped or failed to bind.
     fn ready(&self) -> Result<()>;
 
+    /// What the host refused on the way and the VM does without, one sentence each.
+    fn notes(&self) -> Vec<String>;
+
     /// The edge-triggered line `line`: on x86 a GSI (0 to 23), on arm64 an SPI's INTID (from 32).
     ///
     /// # Errors

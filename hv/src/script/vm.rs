@@ -114,6 +114,10 @@ impl Vm for ScriptVm {
         self.0.roster.declare_ready()
     }
 
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     fn edge(&self, line: u32) -> Result<ScriptEdge> {
         self.line(Op::Edge, "edge")?;
         Ok(ScriptEdge(self.clone(), line))

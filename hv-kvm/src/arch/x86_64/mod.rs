@@ -1,0 +1,91 @@
+//! x86_64: what a VM needs before its vCPUs, and the vCPUs' CPUID, MSRs and registers.
+
+mod cpuid;
+mod msrs;
+mod registers;
+
+use std::arch::x86_64::__cpuid;
+use std::ops::Range;
+use std::sync::Arc;
+
+use hv::{Arch, Error, Kind, Result};
+use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES};
+use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
+
+use crate::error::call;
+
+pub(crate) use registers::{pc, set_state, state, translate};
+
+pub(crate) const ARCH: Arch = Arch::X86_64;
+
+/// The IOAPIC's pins.
+pub(crate) const LINES: Range<u32> = 0..24;
+
+/// Three pages for the task state segment that Intel's real mode needs, and below them one for its
+/// identity map (api.rst 4.35, 4.43): under the 4 GiB boundary, where no RAM and no device is.
+const TSS_ADDRESS: usize = 0xfffb_d000;
+const IDENTITY_MAP_ADDRESS: u64 = 0xfffb_c000;
+
+/// Refuses a KVM that lacks what everything here builds on.
+pub(crate) fn require(kvm: &Kvm) -> Result<()> {
+    let needed = [
+        (Cap::UserMemory, "KVM_CAP_USER_MEMORY"),
+        (Cap::Irqchip, "KVM_CAP_IRQCHIP"),
+        (Cap::Irqfd, "KVM_CAP_IRQFD"),
+        (Cap::ExtCpuid, "KVM_CAP_EXT_CPUID"),
+        (Cap::SetTssAddr, "KVM_CAP_SET_TSS_ADDR"),
+        (Cap::ImmediateExit, "KVM_CAP_IMMEDIATE_EXIT"),
+    ];
+    match needed.into_iter().find(|(cap, _)| !kvm.check_extension(*cap)) {
+        None => Ok(()),
+        Some((_, name)) => Err(Error::new("KVM_CHECK_EXTENSION", Kind::Unsupported, name)
+            .remedy("a newer kernel is needed (4.12 or later)")),
+    }
+}
+
+/// Physical address bits, as the processor itself has them (AMD APM volume 3, leaf 8000_0008).
+pub(crate) fn address_bits() -> u8 {
+    if __cpuid(0x8000_0000).eax < 0x8000_0008 {
+        return 36;
+    }
+    let [bits, ..] = __cpuid(0x8000_0008).eax.to_le_bytes();
+    bits
+}
+
+/// What must be there before memory and vCPUs. Intel needs both addresses; elsewhere they are two
+/// calls that do nothing.
+pub(crate) fn prepare(vm: &VmFd) -> Result<()> {
+    call("KVM_SET_IDENTITY_MAP_ADDR", vm.set_identity_map_address(IDENTITY_MAP_ADDRESS))?;
+    call("KVM_SET_TSS_ADDR", vm.set_tss_address(TSS_ADDRESS))
+}
+
+/// PIC, IOAPIC and a local APIC per vCPU, in the kernel.
+pub(crate) fn create_irqchip(vm: &VmFd) -> Result<()> {
+    call("KVM_CREATE_IRQCHIP", vm.create_irq_chip())
+}
+
+/// What every vCPU of a VM is given, asked of the host once.
+#[derive(Clone, Debug)]
+pub(crate) struct VcpuSetup {
+    supported: Arc<CpuId>,
+    deadline_timer: bool,
+    vcpus: u32,
+}
+
+impl VcpuSetup {
+    pub(crate) fn new(kvm: &Kvm, vcpus: u32) -> Result<Self> {
+        let supported = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES);
+        Ok(Self {
+            supported: Arc::new(call("KVM_GET_SUPPORTED_CPUID", supported)?),
+            deadline_timer: kvm.check_extension(Cap::TscDeadlineTimer),
+            vcpus,
+        })
+    }
+
+    /// Sets CPUID and MSRs, and says what the host refused and the guest can do without.
+    pub(crate) fn apply(&self, fd: &VcpuFd, id: u32) -> Result<Vec<String>> {
+        let mut refused = cpuid::apply(fd, self, id)?;
+        refused.extend(msrs::apply(fd));
+        Ok(refused)
+    }
+}

@@ -1,0 +1,75 @@
+//! `/dev/kvm`: opening it, its abilities, creating VMs.
+
+use hv::{Caps, Error, HostReport, Hypervisor, Kind, Parts, Result, Roster, VmConfig};
+use kvm_ioctls::Cap;
+
+use crate::arch;
+use crate::error::call;
+use crate::kick;
+use crate::vcpu::{KvmSeed, KvmVcpu};
+use crate::vm::KvmVm;
+
+/// The only API version there has ever been (api.rst 4.1).
+const API_VERSION: i32 = 12;
+
+/// KVM on this host.
+#[derive(Debug)]
+pub struct Kvm {
+    fd: kvm_ioctls::Kvm,
+    caps: Caps,
+}
+
+impl Hypervisor for Kvm {
+    type Vm = KvmVm;
+    type Seed = KvmSeed;
+    type Vcpu = KvmVcpu;
+
+    const NAME: &'static str = "kvm";
+
+    fn probe() -> HostReport {
+        HostReport::default()
+    }
+
+    fn open() -> Result<Self> {
+        let fd = call("open /dev/kvm", kvm_ioctls::Kvm::new())?;
+        let version = fd.get_api_version();
+        if version != API_VERSION {
+            let why = format!("version {version}, where {API_VERSION} is needed");
+            return Err(Error::new("KVM_GET_API_VERSION", Kind::Unsupported, why));
+        }
+        arch::require(&fd)?;
+        kick::install_handler()?;
+        let caps = caps(&fd);
+        Ok(Self { fd, caps })
+    }
+
+    fn caps(&self) -> &Caps {
+        &self.caps
+    }
+
+    fn create(&self, config: VmConfig) -> Result<(KvmVm, Vec<KvmSeed>)> {
+        let Parts { slots, irqchip, vcpus } = config.check(&self.caps)?;
+        let roster = Roster::new(vcpus);
+        let vm = KvmVm::create(&self.fd, self.caps.clone(), slots, irqchip, roster)?;
+        let setup = arch::VcpuSetup::new(&self.fd, vcpus)?;
+        let mut seeds = Vec::new();
+        for id in 0..vcpus {
+            seeds.push(KvmSeed::create(&vm, id, setup.clone())?);
+        }
+        Ok((vm, seeds))
+    }
+}
+
+fn caps(fd: &kvm_ioctls::Kvm) -> Caps {
+    Caps {
+        arch: arch::ARCH,
+        description: format!("/dev/kvm, API {API_VERSION}"),
+        max_vcpus: u32::try_from(fd.get_max_vcpus()).unwrap_or(u32::MAX),
+        address_bits: arch::address_bits(),
+        granule: 4096,
+        doorbell: fd.check_extension(Cap::Ioeventfd),
+        msi: fd.check_extension(Cap::SignalMsi),
+        dirty_log: true,
+        read_only_ram: fd.check_extension(Cap::ReadonlyMem),
+    }
+}
