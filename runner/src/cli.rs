@@ -1,0 +1,405 @@
+//! The command line: what may be typed, and nothing else. Nothing here opens a file or starts anything.
+//!
+//! Words and options may come in any order before `--`. The first word may be a command (`run` and `load`, which are
+//! the same and may be left out, `inspect`, `doctor`); an image that bears such a name is reached by `./run`. After a
+//! `--` before which no image was named, the first word is the image and all the rest are the guest's arguments, so
+//! that `runner` serves as a cargo runner. Letters of OPS (nanovms/ops, `cmd/flags_*.go`) mean the same here or are
+//! refused with a sentence: [`ops`] has those.
+#![deny(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::unwrap_used,
+    clippy::panic
+)]
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, value_parser};
+
+use crate::config::{AccelChoice, Disk, values};
+
+mod ops;
+#[cfg(test)]
+mod tests;
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Boot an image.
+    Run(Box<Options>),
+    /// Say what an image is.
+    Inspect {
+        /// Its name or path.
+        image: PathBuf,
+        /// Say more.
+        verbose: bool,
+    },
+    /// Say whether guests will run on the accelerator here.
+    Doctor {
+        /// As JSON on stdout.
+        json: bool,
+        /// Say more.
+        verbose: bool,
+    },
+}
+
+/// The options of a run as typed; `None`, empty and `false` mean not typed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Options {
+    /// Name or path of the image.
+    pub image: Option<PathBuf>,
+    /// Config files, in the order in which they are read.
+    pub configs: Vec<PathBuf>,
+    /// Which accelerator may run the guest.
+    pub accel: Option<AccelChoice>,
+    /// Guest memory in bytes, not 0.
+    pub memory: Option<u64>,
+    /// Number of vCPUs, not 0.
+    pub cpus: Option<u32>,
+    /// Kernel to boot in place of the image's own.
+    pub kernel: Option<PathBuf>,
+    /// Initial ram disk.
+    pub initrd: Option<PathBuf>,
+    /// Text for the end of the kernel's command line.
+    pub append: Option<String>,
+    /// The guest program's arguments: those of `-a`, then those after `--`.
+    pub args: Vec<String>,
+    /// Environment variables; a later one wins.
+    pub env: Vec<(String, String)>,
+    /// Disks beside the image.
+    pub disks: Vec<Disk>,
+    /// Say on stderr what is done.
+    pub verbose: bool,
+    /// End the run after this long; not 0.
+    pub timeout: Option<Duration>,
+    /// Where to write the JSON record of the run.
+    pub report: Option<PathBuf>,
+}
+
+/// Why there is no [`Command`]: the help that was asked for, or what is wrong with the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What to print: whole lines for stdout, one sentence without a line end for stderr.
+    pub text: String,
+    /// It was asked for and belongs on stdout, with status 0; else it belongs on stderr, with status 125.
+    pub to_stdout: bool,
+}
+
+impl Failure {
+    fn new(text: impl Into<String>) -> Self {
+        Failure {
+            text: text.into(),
+            to_stdout: false,
+        }
+    }
+
+    /// The process's exit status: 0 or 125.
+    #[must_use]
+    pub fn status(&self) -> u8 {
+        if self.to_stdout { 0 } else { 125 }
+    }
+}
+
+/// The text of `--help`.
+pub const HELP: &str = "\
+Boots a unikernel image on the host's accelerator.
+
+Usage: runner [OPTIONS] IMAGE [-- ARGS...]
+       runner inspect IMAGE     what the image is and how it boots
+       runner doctor [--json]   will guests run on the accelerator here; if not, why
+
+IMAGE is a path, a name in ~/.ops/images, or hello, which is built in.
+`runner run IMAGE` and `runner load IMAGE` do the same as `runner IMAGE`.
+
+Options:
+  -c, --config FILE     read FILE, a config.json as OPS has it; repeatable, later wins
+  -x, --accel[=WHICH]   auto (also true), kvm, hvf, off (also false) [auto]
+  -m, --memory SIZE     guest memory, 512M or 2G; a plain number is MiB [2G]
+      --cpus N          number of virtual CPUs; also --smp [1]
+  -a, --args ARG        an argument for the guest's program; repeatable
+  -e, --envs KEY=VALUE  a variable for the guest's environment; repeatable
+      --disk FILE[,ro]  attach a disk, read-only with ,ro; repeatable
+  -i, --imagename NAME  the same as IMAGE
+  -k, --kernel FILE     boot this kernel in place of the image's own
+      --initrd FILE     initial ram disk for the kernel
+      --append TEXT     add TEXT to the kernel's command line
+      --timeout TIME    end the run after TIME: 5 or 5s, 500ms, 2m (status 124)
+      --report FILE     write a JSON record of the run to FILE
+  -v, --verbose         say on stderr what is done
+  -h, --help            print this
+  -V, --version         print the version
+
+stdout is the guest's console. The exit status is the guest's;
+124 time-out, 125 could not run, 126 the guest crashed.
+";
+
+/// Reads a command line, the program's name first.
+///
+/// # Errors
+/// Help and version, when asked for; else the first thing that is wrong with the command line.
+pub fn parse<I, T>(args: I) -> Result<Command, Failure>
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString> + Clone,
+{
+    let matches = definition()
+        .try_get_matches_from(args)
+        .map_err(|e| failure(&e))?;
+    let imagename = one(&matches, "imagename", path)?;
+    let mut rest = words(&matches, "rest");
+    let mut words = words(&matches, "words");
+
+    let command = match words.first().and_then(|w| w.to_str()) {
+        Some(word @ ("run" | "load" | "inspect" | "doctor")) => Some(word.to_owned()),
+        _ => None,
+    };
+    if command.is_some() {
+        words.remove(0);
+    }
+    if command.as_deref() == Some("doctor") {
+        only(&matches, "doctor", &["json", "verbose"])?;
+        if let Some(extra) = words.into_iter().chain(rest).next() {
+            return Err(Failure::new(format!(
+                "doctor takes no {}; it looks at this machine, not at an image",
+                show(&extra)
+            )));
+        }
+        return Ok(Command::Doctor {
+            json: matches.get_flag("json"),
+            verbose: matches.get_flag("verbose"),
+        });
+    }
+    if matches.get_flag("json") {
+        return Err(Failure::new(ops::JSON_ELSEWHERE));
+    }
+
+    if words.is_empty() && imagename.is_none() && !rest.is_empty() {
+        words.push(rest.remove(0));
+    }
+    let image = the_image(&matches, words, imagename)?;
+    if command.as_deref() == Some("inspect") {
+        only(&matches, "inspect", &["verbose", "imagename"])?;
+        if let Some(extra) = rest.first() {
+            return Err(Failure::new(format!(
+                "inspect starts no guest, so {} has nobody to go to; leave it out",
+                show(extra)
+            )));
+        }
+        let image =
+            image.ok_or_else(|| Failure::new("inspect needs an image: runner inspect IMAGE"))?;
+        return Ok(Command::Inspect {
+            image,
+            verbose: matches.get_flag("verbose"),
+        });
+    }
+    Ok(Command::Run(Box::new(options(&matches, image, rest)?)))
+}
+
+fn options(
+    matches: &ArgMatches,
+    image: Option<PathBuf>,
+    rest: Vec<OsString>,
+) -> Result<Options, Failure> {
+    let mut args = all(matches, "args", text)?;
+    for word in rest {
+        args.push(
+            text(&word)
+                .map_err(|why| Failure::new(format!("the argument {} {why}", show(&word))))?,
+        );
+    }
+    Ok(Options {
+        image,
+        configs: all(matches, "config", path)?,
+        accel: one(matches, "accel", |v| values::accel(&text(v)?))?,
+        memory: one(matches, "memory", |v| values::memory(&text(v)?))?,
+        cpus: one(matches, "cpus", |v| values::cpus(&text(v)?))?,
+        kernel: one(matches, "kernel", path)?,
+        initrd: one(matches, "initrd", path)?,
+        append: one(matches, "append", text)?,
+        args,
+        env: all(matches, "envs", |v| values::env(&text(v)?))?,
+        disks: all(matches, "disk", values::disk)?,
+        verbose: matches.get_flag("verbose"),
+        timeout: one(matches, "timeout", |v| values::duration(&text(v)?))?,
+        report: one(matches, "report", path)?,
+    })
+}
+
+fn words(matches: &ArgMatches, id: &str) -> Vec<OsString> {
+    matches
+        .get_many(id)
+        .into_iter()
+        .flatten()
+        .cloned()
+        .collect()
+}
+
+fn all<T>(
+    matches: &ArgMatches,
+    id: &str,
+    read: impl Fn(&OsStr) -> Result<T, String>,
+) -> Result<Vec<T>, Failure> {
+    let values = matches.get_many::<OsString>(id).into_iter().flatten();
+    let read = |value: &OsString| {
+        read(value).map_err(|why| Failure::new(format!("--{id} {} {why}", show(value))))
+    };
+    values.map(read).collect()
+}
+
+fn one<T>(
+    matches: &ArgMatches,
+    id: &str,
+    read: impl Fn(&OsStr) -> Result<T, String>,
+) -> Result<Option<T>, Failure> {
+    Ok(all(matches, id, read)?.pop())
+}
+
+fn text(value: &OsStr) -> Result<String, String> {
+    match value.to_str() {
+        Some(text) => Ok(text.to_owned()),
+        None => Err("is not UTF-8; write it in UTF-8".into()),
+    }
+}
+
+fn path(value: &OsStr) -> Result<PathBuf, String> {
+    if value.is_empty() {
+        return Err("is empty; give the path of a file".into());
+    }
+    Ok(value.into())
+}
+
+/// A word as typed, in quotes, with whatever would upset a terminal escaped.
+fn show(word: &OsStr) -> String {
+    format!("`{}`", word.to_string_lossy().escape_debug())
+}
+
+/// The one image that words and `-i` name, if any.
+fn the_image(
+    matches: &ArgMatches,
+    words: Vec<OsString>,
+    name: Option<PathBuf>,
+) -> Result<Option<PathBuf>, Failure> {
+    let mut words = words.into_iter();
+    let first = words.next();
+    if let (Some(first), Some(extra)) = (&first, words.next()) {
+        return Err(Failure::new(ops::second_word(
+            first,
+            &extra,
+            matches.value_source("accel") == Some(ValueSource::CommandLine),
+        )));
+    }
+    match (first, name) {
+        (Some(word), Some(name)) if word != name => Err(Failure::new(format!(
+            "two images, {} and {}; runner boots one",
+            show(&word),
+            show(name.as_os_str())
+        ))),
+        (Some(word), _) if word.is_empty() => Err(Failure::new(
+            "the image's name is empty; give its name or path",
+        )),
+        (Some(word), _) => Ok(Some(word.into())),
+        (None, name) => Ok(name),
+    }
+}
+
+/// Refuses all options but those a command has.
+fn only(matches: &ArgMatches, command: &str, allowed: &[&str]) -> Result<(), Failure> {
+    let typed =
+        |id: &&clap::Id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine);
+    let foreign = matches
+        .ids()
+        .filter(typed)
+        .find(|id| !["words", "rest"].contains(&id.as_str()) && !allowed.contains(&id.as_str()));
+    match foreign {
+        Some(id) => Err(Failure::new(format!(
+            "{command} has no option --{id}; leave it out"
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn definition() -> clap::Command {
+    let word = |id: &'static str| {
+        Arg::new(id)
+            .action(ArgAction::Append)
+            .value_parser(value_parser!(OsString))
+    };
+    // `-x FILE`: an option with a value, of which the last counts unless all are collected.
+    let option = |id: &'static str| word(id).long(id).action(ArgAction::Set);
+    let repeated = |id: &'static str| word(id).long(id);
+    let flag = |id: &'static str| Arg::new(id).long(id).action(ArgAction::SetTrue);
+    clap::Command::new("runner")
+        .version(env!("CARGO_PKG_VERSION"))
+        .override_help(HELP)
+        .args_override_self(true)
+        .arg(word("words"))
+        .arg(word("rest").last(true))
+        .arg(repeated("config").short('c'))
+        .arg(
+            option("accel")
+                .short('x')
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("true"),
+        )
+        .arg(option("memory").short('m'))
+        .arg(option("cpus").alias("smp"))
+        .arg(option("kernel").short('k'))
+        .arg(option("initrd"))
+        .arg(option("append").allow_hyphen_values(true))
+        .arg(repeated("args").short('a').allow_hyphen_values(true))
+        .arg(repeated("envs").short('e'))
+        .arg(repeated("disk"))
+        .arg(option("imagename").short('i'))
+        .arg(option("timeout"))
+        .arg(option("report"))
+        .arg(flag("verbose").short('v'))
+        .arg(flag("json").short('j'))
+        // OPS's `-s`: do not build the image first. Nothing here ever does.
+        .arg(flag("skipbuild").short('s'))
+}
+
+/// What clap found wrong, in one sentence.
+fn failure(error: &clap::Error) -> Failure {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        Some(ContextValue::Strings(texts)) => texts.first().map(String::as_str),
+        _ => None,
+    };
+    let argument = context(ContextKind::InvalidArg).unwrap_or_default();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Failure {
+            text: error.render().to_string(),
+            to_stdout: true,
+        },
+        ErrorKind::UnknownArgument => {
+            if let Some(sentence) = ops::refusal(argument) {
+                return Failure::new(sentence);
+            }
+            let nearest = context(ContextKind::SuggestedArg);
+            Failure::new(match nearest {
+                Some(nearest) => {
+                    format!("no option {argument}; did you mean {nearest}? runner --help lists all")
+                }
+                None => format!("no option {argument}; runner --help lists all"),
+            })
+        }
+        ErrorKind::InvalidValue | ErrorKind::NoEquals => {
+            let option = argument.split([' ', '=', '[']).next().unwrap_or_default();
+            Failure::new(format!("{option} needs a value; see runner --help"))
+        }
+        ErrorKind::TooManyValues => {
+            let option = argument.split([' ', '=', '[']).next().unwrap_or_default();
+            Failure::new(format!("{option} takes no value; write {option} alone"))
+        }
+        _ => {
+            let text = error.render().to_string();
+            let line = text.lines().next().unwrap_or_default();
+            Failure::new(line.strip_prefix("error: ").unwrap_or(line))
+        }
+    }
+}

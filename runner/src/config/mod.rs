@@ -1,0 +1,110 @@
+//! What a run is asked to do: `config.json` and the command line, brought together.
+//!
+//! The file follows OPS's schema (nanovms/ops, `types/config.go`, and `cmd/flags_config.go` for how it is read).
+//! Settings of our own stand under `Runner`. Later files win over earlier ones and the command line over all files.
+//! A relative path means the current directory, wherever the file that names it lies: that is OPS's rule.
+#![deny(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::unwrap_used,
+    clippy::panic
+)]
+
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub mod values;
+
+/// One MiB in bytes, the unit a memory size without a letter is in.
+pub const MIB: u64 = 1 << 20;
+
+/// Memory of a guest when nobody says: 2 GiB, as in OPS. It is touched lazily, so it costs little.
+pub const DEFAULT_MEMORY: u64 = 2048 * MIB;
+
+/// Everything a run needs to know, decided: config files and command line merged, defaults filled in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Name or path of the image; `None` only when `kernel` is given, which then boots alone.
+    pub image: Option<PathBuf>,
+    /// Kernel to boot in place of the image's own.
+    pub kernel: Option<PathBuf>,
+    /// Initial ram disk for kernels that take one.
+    pub initrd: Option<PathBuf>,
+    /// Text added to the end of the kernel's command line.
+    pub append: Option<String>,
+    /// The guest program's arguments after its own name (`argv[1]` on); empty keeps those in the image.
+    pub args: Vec<String>,
+    /// Environment to set in the guest over what the image has, each name once.
+    pub env: Vec<(String, String)>,
+    /// Guest memory in bytes, a multiple of 1 MiB, not 0. Whether the host has it is checked elsewhere.
+    pub memory: u64,
+    /// Number of vCPUs, 1 to 65535. The backend's own maximum is checked elsewhere.
+    pub cpus: u32,
+    /// Which accelerator may run the guest.
+    pub accel: AccelChoice,
+    /// What asked for `accel` when somebody did, as a user knows it: `--accel=off`, `config.json:4:14: RunConfig.Accel`.
+    pub accel_asked_by: Option<String>,
+    /// Disks beside the image, in the order the guest sees them.
+    pub disks: Vec<Disk>,
+    /// Addresses for the guest's first network interface.
+    pub network: Addresses,
+    /// Say on stderr what is done.
+    pub verbose: bool,
+    /// End the run after this long; not 0.
+    pub timeout: Option<Duration>,
+    /// Where to write the JSON record of the run.
+    pub report: Option<PathBuf>,
+    /// Lines for stderr whatever `verbose` says: things asked for that this version does not do.
+    pub warnings: Vec<String>,
+    /// Fields that were set but mean nothing to a run, for `-v`: `accepted, not used: …`.
+    pub accepted: Vec<&'static str>,
+}
+
+/// Which accelerator may run the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AccelChoice {
+    /// The host's, and software emulation, said so, where it has none. OPS's `true` means this too.
+    #[default]
+    Auto,
+    /// KVM or an error.
+    Kvm,
+    /// Hypervisor.framework or an error.
+    Hvf,
+    /// Software emulation.
+    Off,
+}
+
+impl fmt::Display for AccelChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            AccelChoice::Auto => "auto",
+            AccelChoice::Kvm => "kvm",
+            AccelChoice::Hvf => "hvf",
+            AccelChoice::Off => "off",
+        })
+    }
+}
+
+/// A disk to attach beside the image: a raw file, or a block device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disk {
+    /// The file.
+    pub path: PathBuf,
+    /// The guest can only read it.
+    pub read_only: bool,
+}
+
+/// Addresses for the guest's first network interface; what is `None` the guest finds out by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Addresses {
+    /// The guest's IPv4 address.
+    pub ip: Option<Ipv4Addr>,
+    /// Its IPv4 gateway.
+    pub gateway: Option<Ipv4Addr>,
+    /// Its IPv4 network mask, contiguous.
+    pub netmask: Option<Ipv4Addr>,
+    /// The guest's IPv6 address.
+    pub ipv6: Option<Ipv6Addr>,
+}

@@ -1,0 +1,156 @@
+//! Values as people write them, on the command line and in `config.json` alike.
+//!
+//! Each function takes the text and gives the value, or what is wrong with the text and what to write instead. The
+//! caller says where the text stood.
+
+use std::ffi::{OsStr, OsString};
+use std::net::Ipv4Addr;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{AccelChoice, Disk, MIB};
+
+/// The most vCPUs that can be asked for at all; backends allow fewer.
+pub const MAX_CPUS: u32 = 65_535;
+
+/// A memory size in bytes: `512M`, `2G`, `1T`, small letters too; a plain number is MiB, as in OPS and QEMU.
+///
+/// # Errors
+/// Anything else, 0, and what does not fit in 64 bits.
+pub fn memory(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = text.strip_prefix(digits).unwrap_or_default();
+    let scale = match unit {
+        "" | "M" | "m" => MIB,
+        "G" | "g" => 1 << 30,
+        "T" | "t" => 1 << 40,
+        _ => return Err(not_a_size(digits, unit)),
+    };
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(not_a_size(digits, unit));
+    }
+    let size = digits.parse().ok().and_then(|n: u64| n.checked_mul(scale));
+    match size {
+        None => Err("is more than any host has; give a size such as 512M or 2G".into()),
+        Some(0) => Err("leaves the guest no memory; give a size such as 512M or 2G".into()),
+        Some(size) => Ok(size),
+    }
+}
+
+fn not_a_size(digits: &str, unit: &str) -> String {
+    let letter = unit.get(..1).map(str::to_ascii_uppercase);
+    match letter.as_deref() {
+        Some(letter @ ("M" | "G" | "T")) if digits.parse::<u64>().is_ok() => {
+            format!("is not a memory size; write {digits}{letter}")
+        }
+        Some("K") => "is in KiB; memory is given in MiB: 512M, or larger units: 2G".into(),
+        _ => "is not a memory size; write whole MiB or GiB, such as 512M or 2G".into(),
+    }
+}
+
+/// A number of vCPUs, 1 to [`MAX_CPUS`].
+///
+/// # Errors
+/// Anything else.
+pub fn cpus(text: &str) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(0) => Err("leaves the guest no CPU; give 1 or more".into()),
+        Ok(n) if n <= MAX_CPUS => Ok(n),
+        _ => Err(format!(
+            "is not a number of CPUs; give a number from 1 to {MAX_CPUS}"
+        )),
+    }
+}
+
+/// A length of time, not 0: `5` and `5s` are seconds, `500ms`, `2m`, `1h`.
+///
+/// # Errors
+/// Anything else.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    const HOW: &str = "give whole seconds, or a number with ms, s, m or h, such as 500ms or 2m";
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let scale: u64 = match text.strip_prefix(digits).unwrap_or_default() {
+        "ms" => 1,
+        "" | "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(format!("is not a time; {HOW}")),
+    };
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(format!("is not a time; {HOW}"));
+    }
+    match digits
+        .parse()
+        .ok()
+        .and_then(|n: u64| n.checked_mul(scale))
+        .map(Duration::from_millis)
+    {
+        None => Err(format!("is too long; {HOW}")),
+        Some(Duration::ZERO) => {
+            Err("ends the run before it starts; leave it out for no limit".into())
+        }
+        Some(time) => Ok(time),
+    }
+}
+
+/// An accelerator: `auto` and `true`, `kvm`, `hvf`, `off` and `false`.
+///
+/// # Errors
+/// Anything else.
+pub fn accel(text: &str) -> Result<AccelChoice, String> {
+    match text {
+        "auto" | "true" => Ok(AccelChoice::Auto),
+        "kvm" => Ok(AccelChoice::Kvm),
+        "hvf" => Ok(AccelChoice::Hvf),
+        "off" | "false" => Ok(AccelChoice::Off),
+        _ => Err("is not an accelerator; choose auto, true, kvm, hvf, off or false".into()),
+    }
+}
+
+/// `PATH`, `PATH,ro` or `PATH,rw`. Only that ending is taken off, so a path may have commas, and one that itself ends
+/// in `,ro` is written `PATH,rw`.
+///
+/// # Errors
+/// An empty path.
+pub fn disk(text: &OsStr) -> Result<Disk, String> {
+    let bytes = text.as_bytes();
+    let (path, read_only) = match (bytes.strip_suffix(b",ro"), bytes.strip_suffix(b",rw")) {
+        (Some(path), _) => (path, true),
+        (None, Some(path)) => (path, false),
+        (None, None) => (bytes, false),
+    };
+    if path.is_empty() {
+        return Err("names no file; write --disk FILE or --disk FILE,ro".into());
+    }
+    Ok(Disk {
+        path: PathBuf::from(OsString::from_vec(path.to_vec())),
+        read_only,
+    })
+}
+
+/// `KEY=VALUE`, cut at the first `=`, so that a value may have one.
+///
+/// # Errors
+/// No `=`, or nothing before it.
+pub fn env(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
+        _ => Err("is not a variable; write KEY=VALUE".into()),
+    }
+}
+
+/// An IPv4 network mask, as an address: 255.255.255.0.
+///
+/// # Errors
+/// Not an address, or one bits of which follow a zero bit.
+pub fn netmask(text: &str) -> Result<Ipv4Addr, String> {
+    let mask: Ipv4Addr = text
+        .parse()
+        .map_err(|_| "is not a network mask such as 255.255.255.0")?;
+    let bits = mask.to_bits();
+    if bits.leading_ones().checked_add(bits.trailing_zeros()) != Some(32) && bits != 0 {
+        return Err("is not a network mask such as 255.255.255.0".into());
+    }
+    Ok(mask)
+}
