@@ -1,0 +1,94 @@
+//! Linux's 64-bit entry: `Documentation/arch/x86/boot.rst`, "64-bit Boot Protocol", and
+//! `zero-page.rst` for the offsets.
+
+use hv::State;
+use hv::arch::x86_64;
+
+use super::layout::{COMMAND_LINE, GDT, PAGE_TABLES, ZERO_PAGE, usable_ram};
+use super::{CommandLine, Gpas};
+
+/// Offsets in the zero page.
+mod offset {
+    pub(super) const E820_ENTRIES: usize = 0x1e8;
+    pub(super) const BOOT_FLAG: usize = 0x1fe;
+    pub(super) const HEADER: usize = 0x202;
+    pub(super) const TYPE_OF_LOADER: usize = 0x210;
+    pub(super) const RAMDISK_IMAGE: usize = 0x218;
+    pub(super) const RAMDISK_SIZE: usize = 0x21c;
+    pub(super) const CMD_LINE_PTR: usize = 0x228;
+    pub(super) const CMDLINE_SIZE: usize = 0x238;
+    pub(super) const E820_TABLE: usize = 0x2d0;
+}
+
+/// Bytes of an e820 entry: address, length, type.
+const E820_ENTRY: usize = 20;
+/// Usable RAM.
+const E820_RAM: u32 = 1;
+/// A boot loader without a number of its own.
+const LOADER_UNDEFINED: u8 = 0xff;
+
+/// The zero page.
+pub(super) fn zero_page(ram: &[Gpas], command_line: &CommandLine, initrd: Option<&Gpas>) -> Vec<u8> {
+    let mut page = vec![0; 4096];
+    put(&mut page, offset::BOOT_FLAG, &0xaa55u16.to_le_bytes());
+    put(&mut page, offset::HEADER, b"HdrS");
+    put(&mut page, offset::TYPE_OF_LOADER, &[LOADER_UNDEFINED]);
+    put(&mut page, offset::CMD_LINE_PTR, &low(COMMAND_LINE));
+    put(&mut page, offset::CMDLINE_SIZE, &low(command_line.len() as u64));
+    if let Some(initrd) = initrd {
+        put(&mut page, offset::RAMDISK_IMAGE, &low(initrd.start));
+        put(&mut page, offset::RAMDISK_SIZE, &low(initrd.end - initrd.start));
+    }
+    let mut entries = 0;
+    for (range, at) in usable_ram(ram).zip((offset::E820_TABLE..).step_by(E820_ENTRY)) {
+        put(&mut page, at, &range.start.to_le_bytes());
+        put(&mut page, at + 8, &(range.end - range.start).to_le_bytes());
+        put(&mut page, at + 16, &E820_RAM.to_le_bytes());
+        entries += 1;
+    }
+    put(&mut page, offset::E820_ENTRIES, &[entries]);
+    page
+}
+
+/// The boot vCPU: 64-bit mode, RSI at the zero page.
+pub(super) fn state(entry: u64) -> State {
+    let mut state = x86_64::State::long_mode(entry, PAGE_TABLES, GDT);
+    state.regs.rsi = ZERO_PAGE;
+    State::X86_64(state)
+}
+
+/// The low 32 bits: everything we place is below 4 GiB.
+fn low(value: u64) -> [u8; 4] {
+    let [b0, b1, b2, b3, ..] = value.to_le_bytes();
+    [b0, b1, b2, b3]
+}
+
+fn put(page: &mut [u8], at: usize, bytes: &[u8]) {
+    for (to, from) in page.iter_mut().skip(at).zip(bytes) {
+        *to = *from;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn u32_at(page: &[u8], at: usize) -> u32 {
+        u32::from_le_bytes(page[at..at + 4].try_into().unwrap())
+    }
+
+    #[test]
+    fn the_zero_page_has_what_nanos_and_linux_look_for() {
+        let ram = [0..0x2000_0000u64];
+        let line = CommandLine::new(["a=1".to_owned()]).unwrap();
+        let page = zero_page(&ram, &line, Some(&(0x1f00_0000..0x1f00_1234)));
+        assert_eq!(page[0x1fe..0x200], [0x55, 0xaa]);
+        assert_eq!(&page[0x202..0x206], b"HdrS");
+        assert_eq!((u32_at(&page, 0x228), u32_at(&page, 0x238)), (0x2_0000, 3));
+        assert_eq!((u32_at(&page, 0x218), u32_at(&page, 0x21c)), (0x1f00_0000, 0x1234));
+        assert_eq!(page[0x1e8], 2);
+        assert_eq!((u32_at(&page, 0x2d0), u32_at(&page, 0x2d8)), (0, 0x9_fc00));
+        assert_eq!((u32_at(&page, 0x2e4), u32_at(&page, 0x2ec)), (0x10_0000, 0x1ff0_0000));
+        assert!(page[0xd00..0xdaa].iter().all(|byte| *byte == 0), "Nanos wants these zero");
+    }
+}

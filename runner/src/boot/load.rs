@@ -1,0 +1,174 @@
+//! Carrying out a boot plan: everything checked against the machine's memory, then read straight
+//! into place.
+
+use hv::arch::x86_64::{GDT_SIZE, IDENTITY_MAP_SIZE, write_gdt, write_identity_map};
+use hv::{GuestMemory, State};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
+
+use super::layout::{BOOT_DATA, COMMAND_LINE, GDT, LOW_END, HIGH_START, PAGE_TABLES, ZERO_PAGE};
+use super::{BootPlan, Error, Gpas, Protocol, linux64, pvh};
+use crate::image::{Segment, Source};
+use crate::io::file;
+
+const MORE_MEMORY: &str = "give the guest more memory (-m)";
+const RELINK: &str = "link the kernel elsewhere";
+
+/// What loading left: the boot vCPU's registers, and what was written where.
+#[derive(Debug)]
+pub struct Loaded {
+    /// For the boot vCPU; the others wait for it.
+    pub state: State,
+    /// Guest memory that is not zero any more.
+    pub ranges: Vec<Gpas>,
+}
+
+impl BootPlan {
+    /// Writes the kernel and its boot data into `memory`, zeroed until now.
+    ///
+    /// # Errors
+    /// When something does not fit, or a file cannot be read.
+    pub fn load(&self, memory: &GuestMemory) -> Result<Loaded, Error> {
+        let ram: Vec<Gpas> = memory
+            .iter()
+            .map(|region| region.start_addr().0..region.start_addr().0 + region.len())
+            .collect();
+        let mut loading = Loading { memory, ranges: Vec::new() };
+        self.load_kernel(&ram, &mut loading)?;
+        let initrd = self.load_initrd(&ram, &mut loading)?;
+        let state = self.load_boot_data(&ram, initrd.as_ref(), &mut loading)?;
+        Ok(Loaded { state, ranges: loading.ranges })
+    }
+
+    fn load_kernel(&self, ram: &[Gpas], loading: &mut Loading<'_>) -> Result<(), Error> {
+        for segment in self.kernel.segments() {
+            let range = segment.paddr..segment.end();
+            let what = || format!("the kernel's segment {}", segment.index);
+            fits(&range, ram, what)?;
+            let in_the_way = [(BOOT_DATA, "boot data"), (LOW_END..HIGH_START, "the BIOS area")];
+            for (taken, name) in in_the_way {
+                if range.start < taken.end && taken.start < range.end {
+                    return Err(does_not_fit(what(), &range, format!("{name} is there"), RELINK));
+                }
+            }
+            self.load_segment(segment, loading)?;
+        }
+        Ok(())
+    }
+
+    /// What lies behind a segment's bytes is zero, as all memory is until somebody writes it; no
+    /// two segments overlap.
+    fn load_segment(&self, segment: &Segment, loading: &mut Loading<'_>) -> Result<(), Error> {
+        for piece in self.kernel.pieces(segment) {
+            if let Some(offset) = piece.source {
+                let source = self.kernel.view().source();
+                let gpa = segment.paddr.saturating_add(piece.at);
+                loading.read(source, offset, gpa, piece.len)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the ram disk at the end of low memory, on a page of its own.
+    fn load_initrd(&self, ram: &[Gpas], loading: &mut Loading<'_>) -> Result<Option<Gpas>, Error> {
+        let Some(source) = &self.initrd else { return Ok(None) };
+        let low_end = ram.first().map_or(0, |low| low.end);
+        let kernel_end = self.kernel.segments().iter().map(Segment::end).max().unwrap_or(0);
+        let start = low_end.checked_sub(source.len()).map(|start| start & !0xfff);
+        match start.filter(|start| *start >= kernel_end.max(HIGH_START)) {
+            Some(start) => {
+                loading.read(source, 0, start, source.len())?;
+                Ok(Some(start..start + source.len()))
+            }
+            None => {
+                let range = kernel_end..kernel_end.saturating_add(source.len());
+                let what = format!("the ram disk {}", source.name());
+                let why = format!("low memory ends at {low_end:#x}");
+                Err(does_not_fit(what, &range, why, MORE_MEMORY))
+            }
+        }
+    }
+
+    fn load_boot_data(
+        &self,
+        ram: &[Gpas],
+        initrd: Option<&Gpas>,
+        loading: &mut Loading<'_>,
+    ) -> Result<State, Error> {
+        fits(&BOOT_DATA, ram, || "boot data".to_owned())?;
+        write_gdt(loading.memory, GDT)?;
+        loading.ranges.push(GDT..GDT + u64::from(GDT_SIZE));
+        loading.write(COMMAND_LINE, &self.command_line.terminated())?;
+        match self.protocol {
+            Protocol::Linux64 => {
+                write_identity_map(loading.memory, PAGE_TABLES)?;
+                loading.ranges.push(PAGE_TABLES..PAGE_TABLES + IDENTITY_MAP_SIZE);
+                let page = linux64::zero_page(ram, &self.command_line, initrd);
+                loading.write(ZERO_PAGE, &page)?;
+                Ok(linux64::state(self.entry))
+            }
+            Protocol::Pvh => {
+                for (gpa, bytes) in pvh::start_info(ram, initrd) {
+                    loading.write(gpa, &bytes)?;
+                }
+                Ok(pvh::state(self.entry))
+            }
+        }
+    }
+}
+
+/// Memory being filled.
+struct Loading<'a> {
+    memory: &'a GuestMemory,
+    ranges: Vec<Gpas>,
+}
+
+impl Loading<'_> {
+    fn write(&mut self, gpa: u64, bytes: &[u8]) -> Result<(), Error> {
+        self.memory
+            .write_slice(bytes, GuestAddress(gpa))
+            .map_err(|error| outside(gpa, &error.to_string()))?;
+        self.ranges.push(gpa..gpa + bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Reads `len` bytes at `offset` of `source`, straight into place.
+    fn read(&mut self, source: &Source, offset: u64, gpa: u64, len: u64) -> Result<(), Error> {
+        let end = || usize::try_from(offset.checked_add(len)?).ok();
+        if let Some(bytes) = source.bytes() {
+            let range = usize::try_from(offset).ok().zip(end());
+            let bytes = range.and_then(|(start, end)| bytes.get(start..end));
+            return self.write(gpa, bytes.unwrap_or_default());
+        }
+        let Some(file) = source.file() else { return Ok(()) };
+        let slices: Result<Vec<_>, _> = usize::try_from(len)
+            .map(|len| self.memory.get_slices(GuestAddress(gpa), len).collect())
+            .unwrap_or_else(|_| Ok(Vec::new()));
+        let slices = slices.map_err(|error| outside(gpa, &error.to_string()))?;
+        file::read_exact_at(file, offset, &slices)
+            .map_err(|error| Error::Read { name: source.name().to_owned(), error })?;
+        self.ranges.push(gpa..gpa + len);
+        Ok(())
+    }
+}
+
+fn outside(gpa: u64, why: &str) -> Error {
+    hv::Error::new("load", hv::Kind::Invalid, format!("GPA {gpa:#x}: {why}")).into()
+}
+
+/// Whether `range` lies in one piece of RAM.
+fn fits(range: &Gpas, ram: &[Gpas], what: impl FnOnce() -> String) -> Result<(), Error> {
+    if ram.iter().any(|piece| piece.start <= range.start && range.end <= piece.end) {
+        return Ok(());
+    }
+    let memory: u64 = ram.iter().map(|piece| piece.end - piece.start).sum();
+    let why = format!("the guest has {} MiB, up to {:#x}", memory >> 20, end_of(ram));
+    Err(does_not_fit(what(), range, why, MORE_MEMORY))
+}
+
+fn end_of(ram: &[Gpas]) -> u64 {
+    ram.last().map_or(0, |last| last.end)
+}
+
+fn does_not_fit(what: String, range: &Gpas, why: String, remedy: &'static str) -> Error {
+    Error::DoesNotFit { what, start: range.start, end: range.end, why, remedy }
+}

@@ -1,0 +1,19 @@
+//! The devices of the machine, each written once, against nothing but the bus and its interrupt.
+//!
+//! Guests are hostile: nothing here indexes, narrows or adds unchecked, and nothing panics.
+
+#![deny(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::unwrap_used,
+    clippy::panic
+)]
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
+
+pub mod power;
+pub mod serial;
+
+use std::sync::Arc;
+
+/// How a device interrupts the guest: an event on its line. Made from an hv line by the machine.
+pub type Interrupt = Arc<dyn Fn() + Send + Sync>;

@@ -1,0 +1,181 @@
+//! COM1: a 16550A UART (National Semiconductor PC16550D; crate `vm-superio`) whose line is the
+//! console: what the guest sends goes to stdout at once, what comes on stdin goes to the guest.
+
+use std::io::Write;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use hv::Width;
+use vm_superio::serial::SerialEvents;
+use vm_superio::{Serial, Trigger};
+
+use super::Interrupt;
+use crate::machine::bus::Device;
+
+/// The UART's interrupt, as vm-superio wants it.
+struct Line(Interrupt);
+
+impl Trigger for Line {
+    type E = std::convert::Infallible;
+
+    fn trigger(&self) -> Result<(), Self::E> {
+        (self.0)();
+        Ok(())
+    }
+}
+
+/// Called when the guest has taken all input.
+type Drained = Box<dyn Fn() + Send + Sync>;
+
+struct Events(Drained);
+
+impl SerialEvents for Events {
+    fn buffer_read(&self) {}
+    fn out_byte(&self) {}
+    fn tx_lost_byte(&self) {}
+
+    fn in_buffer_empty(&self) {
+        (self.0)();
+    }
+}
+
+/// COM1.
+pub struct Com1<W: Write + Send> {
+    uart: Mutex<Serial<Line, Events, W>>,
+}
+
+impl<W: Write + Send> std::fmt::Debug for Com1<W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Com1")
+    }
+}
+
+/// Ports the UART answers at, from its base on.
+pub const PORTS: u64 = 8;
+
+impl<W: Write + Send> Com1<W> {
+    /// A UART that sends to `console`. `drained` is called, from a vCPU's thread, whenever the guest
+    /// has read all input: time for more.
+    pub fn new(interrupt: Interrupt, console: W, drained: Drained) -> Self {
+        let uart = Serial::with_events(Line(interrupt), Events(drained), console);
+        Self { uart: Mutex::new(uart) }
+    }
+
+    /// Bytes of input it can take now, at most 64.
+    pub fn room(&self) -> usize {
+        self.lock().fifo_capacity()
+    }
+
+    /// Gives the guest input; what exceeds [`Com1::room`] is not taken.
+    /// Returns how much was.
+    pub fn receive(&self, input: &[u8]) -> usize {
+        self.lock().enqueue_raw_bytes(input).unwrap_or(0)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Serial<Line, Events, W>> {
+        self.uart.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The registers an access of `width` at `offset` covers: the UART is an 8-bit device, and a wider
+/// access reaches its neighbours, as on an ISA bus.
+fn registers(offset: u64, width: Width) -> impl Iterator<Item = u8> {
+    let first = u8::try_from(offset).unwrap_or(u8::MAX);
+    (0..width.bytes()).zip(first..=7).map(|(_, register)| register)
+}
+
+impl<W: Write + Send> Device for Com1<W> {
+    fn read(&self, offset: u64, width: Width) -> u64 {
+        let mut uart = self.lock();
+        let mut bytes = [0xff; 8];
+        for (byte, register) in bytes.iter_mut().zip(registers(offset, width)) {
+            *byte = uart.read(register);
+        }
+        u64::from_le_bytes(bytes)
+    }
+
+    fn write(&self, offset: u64, width: Width, value: u64) {
+        let mut uart = self.lock();
+        for (register, byte) in registers(offset, width).zip(value.to_le_bytes()) {
+            // The console reports its own failures; a byte lost in loopback is the guest's affair.
+            let _ = uart.write(register, byte);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    const DATA: u64 = 0;
+    const IER: u64 = 1;
+    const LSR: u64 = 5;
+
+    #[derive(Clone, Default)]
+    struct Console(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Console {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn com1() -> (Com1<Console>, Console, Arc<AtomicU32>, Arc<AtomicU32>) {
+        let (console, interrupts, drained) = (Console::default(), Arc::default(), Arc::default());
+        let count = |counter: &Arc<AtomicU32>| {
+            let counter = Arc::clone(counter);
+            move || drop(counter.fetch_add(1, Ordering::SeqCst))
+        };
+        let com1 =
+            Com1::new(Arc::new(count(&interrupts)), console.clone(), Box::new(count(&drained)));
+        (com1, console, interrupts, drained)
+    }
+
+    #[test]
+    fn what_the_guest_sends_is_on_the_console_at_once() {
+        let (com1, console, ..) = com1();
+        for byte in *b"hi" {
+            assert_eq!(com1.read(LSR, Width::W1) & 0x20, 0x20, "ready to send");
+            com1.write(DATA, Width::W1, byte.into());
+        }
+        assert_eq!(*console.0.lock().unwrap(), b"hi");
+    }
+
+    #[test]
+    fn input_interrupts_a_guest_that_wants_it_and_is_read_in_order() {
+        let (com1, _, interrupts, drained) = com1();
+        com1.write(IER, Width::W1, 1);
+        assert_eq!(com1.receive(b"ab"), 2);
+        assert!(interrupts.load(Ordering::SeqCst) > 0);
+        assert_eq!(com1.read(LSR, Width::W1) & 1, 1);
+        assert_eq!(com1.read(DATA, Width::W1) & 0xff, u64::from(b'a'));
+        assert_eq!(drained.load(Ordering::SeqCst), 0);
+        assert_eq!(com1.read(DATA, Width::W1) & 0xff, u64::from(b'b'));
+        assert_eq!(drained.load(Ordering::SeqCst), 1);
+        assert_eq!(com1.read(LSR, Width::W1) & 1, 0);
+    }
+
+    #[test]
+    fn input_beyond_the_fifo_is_not_taken() {
+        let (com1, ..) = com1();
+        let room = com1.room();
+        assert_eq!(com1.receive(&vec![b'x'; room + 100]), room);
+        assert_eq!(com1.room(), 0);
+        assert_eq!(com1.receive(b"y"), 0);
+    }
+
+    #[test]
+    fn wide_and_late_accesses_stay_within_the_uart() {
+        let (com1, console, ..) = com1();
+        com1.write(DATA, Width::W4, u64::from(b'z'));
+        assert_eq!(*console.0.lock().unwrap(), b"z");
+        com1.write(7, Width::W8, u64::MAX);
+        assert_eq!(com1.read(7, Width::W2) >> 8 & 0xff, 0xff);
+        com1.read(u64::MAX, Width::W8);
+    }
+}

@@ -1,0 +1,46 @@
+//! The signals that end a run: an orderly stop for the first, the process at once for a second.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
+
+/// Signals that ask for an end.
+const ENDING: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
+
+/// Signals that came. The descriptor becomes readable with the first.
+#[derive(Debug)]
+pub struct Signals {
+    came: [Arc<AtomicBool>; ENDING.len()],
+    /// Readable once a signal came; for the event loop.
+    pub readable: Arc<OwnedFd>,
+}
+
+impl Signals {
+    /// Takes the ending signals over, for the rest of the process's life.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn install() -> io::Result<Self> {
+        let (readable, writable) = std::io::pipe()?;
+        let any = Arc::new(AtomicBool::new(false));
+        let came: [Arc<AtomicBool>; ENDING.len()] = Default::default();
+        for (signal, came) in ENDING.into_iter().zip(&came) {
+            // Handlers run in this order: a second signal finds `any` set and ends the process.
+            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&any))?;
+            flag::register(signal, Arc::clone(&any))?;
+            flag::register(signal, Arc::clone(came))?;
+            signal_hook::low_level::pipe::register(signal, writable.try_clone()?)?;
+        }
+        Ok(Self { came, readable: Arc::new(readable.into()) })
+    }
+
+    /// A signal that came, if one did.
+    pub fn first(&self) -> Option<i32> {
+        let mut all = ENDING.into_iter().zip(&self.came);
+        all.find(|(_, came)| came.load(Ordering::SeqCst)).map(|(signal, _)| signal)
+    }
+}

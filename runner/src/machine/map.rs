@@ -1,0 +1,75 @@
+//! The x86_64 machine's physical map: RAM, and where virtio-mmio devices stand.
+//!
+//! Device places are those of QEMU's `microvm` machine (hw/i386/microvm.c, without ACPI), so that
+//! one command line serves a guest here and in software emulation.
+
+use std::ops::Range;
+
+/// Bytes in a MiB.
+pub const MIB: u64 = 1 << 20;
+
+/// RAM below 4 GiB ends here at the latest; the last GiB is for devices and the APICs.
+pub const LOW_RAM_END: u64 = 3 << 30;
+
+/// RAM that does not fit below begins here.
+pub const HIGH_RAM: u64 = 4 << 30;
+
+/// RAM as (address, length), for `memory` bytes in all, a multiple of 4 KiB.
+pub fn ram(memory: u64) -> Vec<Range<u64>> {
+    let low = memory.min(LOW_RAM_END);
+    let mut ranges = Vec::new();
+    ranges.push(0..low);
+    if memory > low {
+        ranges.push(HIGH_RAM..HIGH_RAM.saturating_add(memory - low));
+    }
+    ranges
+}
+
+/// How many virtio-mmio devices there can be: one interrupt line each, from [`FIRST_LINE`] on.
+pub const VIRTIO_SLOTS: usize = 8;
+
+/// Bytes of a virtio-mmio device's window.
+pub const VIRTIO_WINDOW: u64 = 0x200;
+
+const VIRTIO_BASE: u64 = 0xfeb0_0000;
+const FIRST_LINE: u32 = 5;
+
+/// A virtio-mmio device's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VirtioSlot {
+    /// Number of the slot, from 0.
+    pub index: usize,
+    /// Guest physical address of its window.
+    pub base: u64,
+    /// IOAPIC pin, edge-triggered.
+    pub line: u32,
+}
+
+/// All places, in the order devices take them.
+pub fn virtio_slots() -> impl Iterator<Item = VirtioSlot> {
+    let bases = (0..).map(|index| VIRTIO_BASE + index * VIRTIO_WINDOW);
+    let slots = (0..VIRTIO_SLOTS).zip(bases).zip(FIRST_LINE..);
+    slots.map(|((index, base), line)| VirtioSlot { index, base, line })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ram_leaves_the_hole_below_four_gibibytes_free() {
+        assert_eq!(ram(512 * MIB), [0..512 * MIB]);
+        assert_eq!(ram(3 << 30), [0..3 << 30]);
+        assert_eq!(ram(5 << 30), [0..3 << 30, (4 << 30)..(6 << 30)]);
+    }
+
+    #[test]
+    fn every_virtio_slot_has_a_window_and_a_line_of_its_own() {
+        let slots: Vec<_> = virtio_slots().collect();
+        assert_eq!(slots.len(), VIRTIO_SLOTS);
+        for pair in slots.windows(2) {
+            assert_eq!(pair[0].base + VIRTIO_WINDOW, pair[1].base);
+            assert!(pair[0].line < pair[1].line && pair[1].line < 16);
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! A vCPU's thread: run, answer, until the stop.
+
+use hv::{Exit, Resume, Result, Vcpu};
+
+use super::bus::Bus;
+use super::stop::{Reason, Stop};
+
+/// Runs `vcpu` until the run is over, for whatever reason.
+pub(super) fn run(id: u32, vcpu: &mut impl Vcpu, bus: &Bus, stop: &Stop) {
+    if let Err(error) = exits(id, vcpu, bus, stop) {
+        stop.request(Reason::Failed(error.to_string()));
+    }
+}
+
+fn exits(id: u32, vcpu: &mut impl Vcpu, bus: &Bus, stop: &Stop) -> Result<()> {
+    let mut resume = Resume::Go;
+    while !stop.requested() {
+        let exit = vcpu.run(resume)?;
+        resume = Resume::Go;
+        match exit {
+            Exit::Read { at, width } => resume = Resume::Value(bus.read(at, width)),
+            Exit::Write { at, width, value } => bus.write(at, width, value),
+            Exit::Kicked => {}
+            Exit::Halted => stop.request(Reason::Halted { vcpu: id }),
+            Exit::Shutdown => stop.request(Reason::Shutdown),
+            Exit::Reset => stop.request(Reason::Reset),
+            Exit::Crash(crash) => stop.request(Reason::Crash { vcpu: id, crash }),
+            Exit::Unhandled(exit) => stop.request(Reason::Unhandled { vcpu: id, exit }),
+            other => stop.request(Reason::Failed(format!("an exit without a handler: {other:?}"))),
+        }
+    }
+    Ok(())
+}
