@@ -15,7 +15,19 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod document;
+pub mod fields;
+mod parse;
+mod read;
+mod settle;
 pub mod values;
+
+pub use parse::{Config, parse_str};
+pub use read::{MAX_SIZE, load};
+pub use settle::settle;
+
+#[cfg(test)]
+mod tests;
 
 /// One MiB in bytes, the unit a memory size without a letter is in.
 pub const MIB: u64 = 1 << 20;
@@ -108,3 +120,15 @@ pub struct Addresses {
     /// The guest's IPv6 address.
     pub ipv6: Option<Ipv6Addr>,
 }
+
+/// What is wrong with a config: the file, the line and the column where there is one, and what to do instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error(pub(crate) String);
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Error {}

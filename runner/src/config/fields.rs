@@ -1,0 +1,408 @@
+//! Every field `config.json` may have: its name, its type and what becomes of it here.
+//!
+//! One table. The parser, the list under `-v`, the README's table and the JSON schema are made from it or tested
+//! against it. The names are those of nanovms/ops, `types/config.go`, of May 2026; `Runner` is ours.
+
+use Class::{Cloud, Image, Ops, Refused, Warned, Works};
+use Kind::{
+    AnyList, AnyMap, Cpus, Disks, Flag, Ip4, Ip6, Map, Mask, Number, Path, Section, Size, Text,
+    Texts, Time, Which,
+};
+
+/// A field.
+#[derive(Debug, Clone, Copy)]
+pub struct Field {
+    /// The names from the top down, joined by dots: `RunConfig.Memory`.
+    pub path: &'static str,
+    /// What its value must be.
+    pub kind: Kind,
+    /// What becomes of it.
+    pub class: Class,
+    /// What it does, or why not and what to do instead.
+    pub note: &'static str,
+}
+
+/// What a field's value must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// An object whose fields are in the table.
+    Section,
+    /// A string.
+    Text,
+    /// A string that names a file.
+    Path,
+    /// `true` or `false`.
+    Flag,
+    /// A whole number.
+    Number,
+    /// A list of strings.
+    Texts,
+    /// An object of strings.
+    Map,
+    /// An object nobody looks into.
+    AnyMap,
+    /// A list nobody looks into.
+    AnyList,
+    /// A memory size, as a string.
+    Size,
+    /// A number of CPUs.
+    Cpus,
+    /// An accelerator's name.
+    Which,
+    /// A time, as seconds or as a string.
+    Time,
+    /// An IPv4 address, as a string.
+    Ip4,
+    /// An IPv6 address, as a string.
+    Ip6,
+    /// An IPv4 network mask, as a string.
+    Mask,
+    /// A list of objects with the fields of `Runner.Disks[]`.
+    Disks,
+}
+
+impl Kind {
+    /// What to write, for an error: what it is, and an example.
+    #[must_use]
+    pub fn expected(self) -> &'static str {
+        match self {
+            Kind::Section | Kind::AnyMap => "an object: { … }",
+            Kind::Text => r#"a string: "…""#,
+            Kind::Path => r#"a path: "file""#,
+            Kind::Flag => "true or false, without quotes",
+            Kind::Number => "a whole number without quotes: 1",
+            Kind::Texts => r#"a list of strings: ["a", "b"]"#,
+            Kind::Map => r#"an object of strings: {"NAME": "value"}"#,
+            Kind::AnyList => "a list: [ … ]",
+            Kind::Size => r#"a string such as "512M" or "2G""#,
+            Kind::Cpus => "a whole number from 1, without quotes: 2",
+            Kind::Which => r#"a string: "auto", "kvm", "hvf" or "off""#,
+            Kind::Time => r#"seconds, or a string such as "500ms" or "2m""#,
+            Kind::Ip4 => r#"an IPv4 address as a string: "10.0.2.15""#,
+            Kind::Ip6 => r#"an IPv6 address as a string: "fd00::15""#,
+            Kind::Mask => r#"a network mask as a string: "255.255.255.0""#,
+            Kind::Disks => r#"a list of disks: [{"Path": "disk.raw", "ReadOnly": true}]"#,
+        }
+    }
+}
+
+/// What becomes of a field that is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// It does what it says.
+    Works,
+    /// The guest boots without it, and a warning says so.
+    Warned,
+    /// It belongs to image building and is in the image already: accepted, listed under `-v`.
+    Image,
+    /// It belongs to clouds: accepted, listed under `-v`.
+    Cloud,
+    /// It is for the program ops itself: accepted, listed under `-v`.
+    Ops,
+    /// An error that says what to do instead.
+    Refused,
+}
+
+const NETWORK: &str = "this version has no network device, the guest runs without a network";
+const DEBUGGER: &str = "there is no debugger stub in this version: use `ops run -d`";
+const BACKGROUND: &str = "a run stays in the foreground; start it in the background with \
+    `systemd-run --user --same-dir runner -c config.json hello` on Linux, \
+    `launchctl submit -l hello -- runner -c \"$PWD/config.json\" hello` on macOS";
+const QMP: &str = "there is no QEMU to talk to: end a run with a signal, \
+    read what became of it in --report FILE";
+
+const fn field(path: &'static str, kind: Kind, class: Class, note: &'static str) -> Field {
+    Field {
+        path,
+        kind,
+        class,
+        note,
+    }
+}
+
+/// All fields, in the order of OPS's sources.
+pub static FIELDS: &[Field] = &[
+    field(
+        "Args",
+        Texts,
+        Works,
+        "the program's arguments after its own name, in place of the image's",
+    ),
+    field("DisableArgsCopy", Flag, Image, ""),
+    field("BaseVolumeSz", Text, Image, ""),
+    field("Boot", Text, Image, ""),
+    field("UefiBoot", Text, Image, ""),
+    field(
+        "Uefi",
+        Flag,
+        Image,
+        "images with and without UEFI boot alike",
+    ),
+    field("BuildDir", Text, Image, ""),
+    field("CloudConfig", Section, Cloud, "with all its fields"),
+    field("TargetConfig", Map, Cloud, ""),
+    field("Debugflags", Texts, Image, ""),
+    field("Dirs", Texts, Image, ""),
+    field(
+        "Env",
+        Map,
+        Works,
+        "variables for the guest, over those in the image",
+    ),
+    field("Files", Texts, Image, ""),
+    field("Force", Flag, Ops, ""),
+    field("home", Text, Ops, "images are found by $OPS_HOME"),
+    field(
+        "Kernel",
+        Path,
+        Works,
+        "boots this kernel in place of the image's own",
+    ),
+    field("KlibDir", Text, Image, ""),
+    field("Klibs", Texts, Image, ""),
+    field("MapDirs", Map, Image, ""),
+    field(
+        "Mounts",
+        Map,
+        Refused,
+        "volumes are not looked up by name: attach each one's file with `--disk ~/.ops/volumes/NAME:UUID.raw` \
+         or Runner.Disks; where a disk is attached, Mounts is accepted",
+    ),
+    field("NameServers", Texts, Image, ""),
+    field("NanosVersion", Text, Image, ""),
+    field("NightlyBuild", Flag, Image, ""),
+    field("NoTrace", Texts, Image, ""),
+    field("ManifestPassthrough", AnyMap, Image, ""),
+    field(
+        "Program",
+        Path,
+        Works,
+        "names the image when nothing else does: the last part of the path up to its first dot, as in OPS",
+    ),
+    field("ProgramPath", Text, Ops, ""),
+    field(
+        "RebootOnExit",
+        Flag,
+        Image,
+        "a run ends where such a guest reboots",
+    ),
+    field("RunConfig", Section, Works, "see below"),
+    field("LocalFilesParentDirectory", Text, Image, ""),
+    field("TargetRoot", Text, Image, ""),
+    field("TFSv4", Flag, Image, "both encodings are read"),
+    field("Version", Text, Ops, "a package's version"),
+    field("Language", Text, Ops, "a package's language"),
+    field("Description", Text, Ops, "a package's description"),
+    field(
+        "VolumesDir",
+        Text,
+        Ops,
+        "volumes are attached by their files",
+    ),
+    field("PackageBaseURL", Text, Ops, ""),
+    field("PackageManifestURL", Text, Ops, ""),
+    field("CloudConfig.BucketName", Text, Cloud, ""),
+    field("CloudConfig.BucketNamespace", Text, Cloud, ""),
+    field("CloudConfig.ConfidentialVM", Flag, Cloud, ""),
+    field("CloudConfig.DedicatedHostID", Text, Cloud, ""),
+    field("CloudConfig.DomainName", Text, Cloud, ""),
+    field("CloudConfig.StaticIP", Text, Cloud, ""),
+    field("CloudConfig.EnableIPv6", Flag, Cloud, ""),
+    field("CloudConfig.Flavor", Text, Cloud, ""),
+    field("CloudConfig.ImageType", Text, Cloud, ""),
+    field("CloudConfig.ImageName", Text, Cloud, ""),
+    field("CloudConfig.InstanceProfile", Text, Cloud, ""),
+    field("CloudConfig.KMS", Text, Cloud, ""),
+    field("CloudConfig.Platform", Text, Cloud, ""),
+    field("CloudConfig.ProjectID", Text, Cloud, ""),
+    field("CloudConfig.RootVolume", AnyMap, Cloud, ""),
+    field("CloudConfig.SecurityGroup", Text, Cloud, ""),
+    field("CloudConfig.SkipImportVerify", Flag, Cloud, ""),
+    field("CloudConfig.Spot", Flag, Cloud, ""),
+    field("CloudConfig.Subnet", Text, Cloud, ""),
+    field("CloudConfig.Tags", AnyList, Cloud, ""),
+    field("CloudConfig.UserData", Text, Cloud, ""),
+    field("CloudConfig.VPC", Text, Cloud, ""),
+    field("CloudConfig.Zone", Text, Cloud, ""),
+    field(
+        "RunConfig.Accel",
+        Flag,
+        Works,
+        "true: the host's accelerator, else software emulation; false: software emulation",
+    ),
+    field(
+        "RunConfig.AtExit",
+        Text,
+        Refused,
+        "nothing is started after a run: type `runner hello; COMMAND`",
+    ),
+    field("RunConfig.Bridged", Flag, Warned, NETWORK),
+    field("RunConfig.BridgeIPAddress", Text, Warned, NETWORK),
+    field("RunConfig.BridgeName", Text, Warned, NETWORK),
+    field("RunConfig.CanIPForward", Flag, Cloud, ""),
+    field("RunConfig.CPUs", Cpus, Works, "number of virtual CPUs"),
+    field(
+        "RunConfig.GPUs",
+        Number,
+        Refused,
+        "no device of the host is passed to the guest: use `ops run`",
+    ),
+    field("RunConfig.GPUType", Text, Ops, "see GPUs"),
+    field("RunConfig.Debug", Flag, Refused, DEBUGGER),
+    field("RunConfig.Gateway", Ip4, Warned, NETWORK),
+    field("RunConfig.GdbPort", Number, Refused, DEBUGGER),
+    field(
+        "RunConfig.ImageName",
+        Path,
+        Works,
+        "names the image when the command line does not",
+    ),
+    field("RunConfig.InstanceGroup", Text, Cloud, ""),
+    field("RunConfig.InstanceName", Text, Ops, "a run has no name"),
+    field("RunConfig.IPAddress", Ip4, Warned, NETWORK),
+    field("RunConfig.IPv6Address", Ip6, Warned, NETWORK),
+    field("RunConfig.Kernel", Path, Works, "as Kernel, and before it"),
+    field(
+        "RunConfig.Memory",
+        Size,
+        Works,
+        "guest memory: `512M`, `2G`; a plain number is MiB",
+    ),
+    field("RunConfig.Mgmt", Text, Refused, QMP),
+    field(
+        "RunConfig.Vga",
+        Flag,
+        Warned,
+        "there is no display, the guest's console is on stdout",
+    ),
+    field(
+        "RunConfig.Mounts",
+        Texts,
+        Works,
+        "files attached as disks the guest can write",
+    ),
+    field("RunConfig.AttachVolumeOnInstanceCreate", Flag, Cloud, ""),
+    field("RunConfig.NetMask", Mask, Warned, NETWORK),
+    field("RunConfig.Nics", AnyList, Warned, NETWORK),
+    field("RunConfig.Background", Flag, Refused, BACKGROUND),
+    field("RunConfig.BackgroundDetach", Flag, Refused, BACKGROUND),
+    field("RunConfig.Ports", Texts, Warned, NETWORK),
+    field("RunConfig.QMP", Flag, Refused, QMP),
+    field("RunConfig.ShowDebug", Flag, Ops, ""),
+    field("RunConfig.ShowErrors", Flag, Ops, "errors are always shown"),
+    field(
+        "RunConfig.ShowWarnings",
+        Flag,
+        Ops,
+        "warnings are always shown",
+    ),
+    field("RunConfig.JSON", Flag, Ops, "see --report"),
+    field("RunConfig.TapName", Text, Warned, NETWORK),
+    field("RunConfig.UDPPorts", Texts, Warned, NETWORK),
+    field(
+        "RunConfig.Verbose",
+        Flag,
+        Works,
+        "says on stderr what is done",
+    ),
+    field("RunConfig.VolumeSizeInGb", Number, Cloud, ""),
+    field("RunConfig.ThreadsPerCore", Number, Cloud, ""),
+    field(
+        "Runner",
+        Section,
+        Works,
+        "see below; OPS refuses this field, so keep it in a second file",
+    ),
+    field(
+        "Runner.Accel",
+        Which,
+        Works,
+        "as --accel, and before RunConfig.Accel: `auto`, `kvm`, `hvf`, `off`",
+    ),
+    field(
+        "Runner.Append",
+        Text,
+        Works,
+        "added to the kernel's command line, as --append",
+    ),
+    field(
+        "Runner.Disks",
+        Disks,
+        Works,
+        "disks to attach: a list of `{\"Path\": \"disk.raw\", \"ReadOnly\": true}`",
+    ),
+    field("Runner.Disks[].Path", Path, Works, "the disk's file"),
+    field(
+        "Runner.Disks[].ReadOnly",
+        Flag,
+        Works,
+        "the guest cannot write it",
+    ),
+    field(
+        "Runner.Initrd",
+        Path,
+        Works,
+        "initial ram disk, as --initrd",
+    ),
+    field(
+        "Runner.Report",
+        Path,
+        Works,
+        "where to write the JSON record, as --report",
+    ),
+    field(
+        "Runner.Timeout",
+        Time,
+        Works,
+        "ends the run, as --timeout: `5`, `\"500ms\"`, `\"2m\"`",
+    ),
+];
+
+/// The place in [`FIELDS`] of the field whose path is `section` and then `name`, whatever the case of its letters.
+pub(super) fn find(section: &str, name: &str) -> Option<usize> {
+    FIELDS.iter().position(|field| {
+        members_name(field, section).is_some_and(|own| own.eq_ignore_ascii_case(name))
+    })
+}
+
+/// The path of what is likely meant by `name`, which is no field of `section`.
+pub(super) fn nearest(section: &str, name: &str) -> Option<&'static str> {
+    // No field's name is near to a name that long, and comparing takes time with the square of the length.
+    if name.len() > 64 {
+        return None;
+    }
+    let last = |path: &'static str| path.rsplit('.').next().unwrap_or(path);
+    let elsewhere = FIELDS
+        .iter()
+        .filter(|field| !field.path.contains("[]"))
+        .filter(|field| {
+            [field.path, last(field.path)]
+                .iter()
+                .any(|own| own.eq_ignore_ascii_case(name))
+        })
+        // Whoever runs an image here hardly means CloudConfig's ImageName.
+        .min_by_key(|field| field.class == Cloud);
+    if let Some(field) = elsewhere {
+        return Some(field.path);
+    }
+    let name = name.to_ascii_lowercase();
+    FIELDS
+        .iter()
+        .filter_map(|field| Some((field, members_name(field, section)?)))
+        .map(|(field, own)| {
+            let own = own.to_ascii_lowercase();
+            (strsim::damerau_levenshtein(&own, &name), own.len(), field)
+        })
+        .filter(|(distance, len, _)| distance.saturating_mul(3) <= *len.max(&3))
+        .min_by_key(|(distance, ..)| *distance)
+        .map(|(.., field)| field.path)
+}
+
+/// The field's own name when it stands directly in `section`.
+fn members_name(field: &Field, section: &str) -> Option<&'static str> {
+    let name = match section {
+        "" => field.path,
+        _ => field.path.strip_prefix(section)?.strip_prefix('.')?,
+    };
+    (!name.contains('.')).then_some(name)
+}

@@ -1,0 +1,197 @@
+//! Config files and command line brought together: the command line wins.
+
+use std::path::{Path, PathBuf};
+
+use super::fields::Class;
+use super::parse::{Set, Value};
+use super::{AccelChoice, Addresses, Config, DEFAULT_MEMORY, Disk, Error, Settings};
+use crate::cli::Options;
+
+/// Decides what a run does. What the command line says stands; `-e` is added to `Env`, a variable of the same name
+/// being replaced, and `--disk` comes after the disks of the config; all else that is typed replaces what the config
+/// has. What nobody says is as in OPS: 2 GiB, one CPU, the host's accelerator.
+///
+/// # Errors
+/// A refused field that is set, no image to boot.
+pub fn settle(options: Options, config: &Config) -> Result<Settings, Error> {
+    let mut settings = Settings {
+        image: options.image.or_else(|| image(config)),
+        kernel: options
+            .kernel
+            .or_else(|| config.path("RunConfig.Kernel"))
+            .or_else(|| config.path("Kernel")),
+        initrd: options.initrd.or_else(|| config.path("Runner.Initrd")),
+        append: options.append.or_else(|| config.text("Runner.Append")),
+        args: match options.args.is_empty() {
+            true => config.texts("Args"),
+            false => options.args,
+        },
+        env: env(config, options.env),
+        memory: options
+            .memory
+            .or_else(|| config.number("RunConfig.Memory"))
+            .unwrap_or(DEFAULT_MEMORY),
+        cpus: options
+            .cpus
+            .or_else(|| u32::try_from(config.number("RunConfig.CPUs")?).ok())
+            .unwrap_or(1),
+        accel: AccelChoice::Auto,
+        accel_asked_by: None,
+        disks: disks(config, options.disks),
+        network: network(config),
+        verbose: options.verbose || config.flag("RunConfig.Verbose"),
+        timeout: options
+            .timeout
+            .or_else(|| match config.value("Runner.Timeout") {
+                Some(Value::Time(time)) => Some(*time),
+                _ => None,
+            }),
+        report: options.report.or_else(|| config.path("Runner.Report")),
+        warnings: config.warnings.clone(),
+        accepted: Vec::new(),
+    };
+    accelerator(&mut settings, options.accel, config);
+    classes(&mut settings, config)?;
+    if settings.image.is_none() && settings.kernel.is_none() {
+        return Err(Error(
+            "no image to boot: name one, as in `runner hello`, or set RunConfig.ImageName in a config"
+                .into(),
+        ));
+    }
+    Ok(settings)
+}
+
+impl Config {
+    fn value(&self, path: &str) -> Option<&Value> {
+        self.get(path).map(|set| &set.value)
+    }
+
+    fn text(&self, path: &str) -> Option<String> {
+        match self.value(path) {
+            Some(Value::Text(text)) => Some(text.clone()),
+            _ => None,
+        }
+    }
+
+    fn path(&self, path: &str) -> Option<PathBuf> {
+        self.text(path).map(PathBuf::from)
+    }
+
+    fn flag(&self, path: &str) -> bool {
+        matches!(self.value(path), Some(Value::Flag(true)))
+    }
+
+    fn number(&self, path: &str) -> Option<u64> {
+        match self.value(path) {
+            Some(Value::Number(number)) => Some(*number),
+            _ => None,
+        }
+    }
+
+    fn texts(&self, path: &str) -> Vec<String> {
+        match self.value(path) {
+            Some(Value::Texts(texts)) => texts.clone(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// `RunConfig.ImageName`, else what OPS calls the image of `Program`.
+fn image(config: &Config) -> Option<PathBuf> {
+    config.path("RunConfig.ImageName").or_else(|| {
+        let program = config.path("Program")?;
+        let name = Path::new(program.file_name()?).to_str()?;
+        let name = name.split('.').next().filter(|name| !name.is_empty())?;
+        Some(name.into())
+    })
+}
+
+fn env(config: &Config, typed: Vec<(String, String)>) -> Vec<(String, String)> {
+    let mut env = match config.value("Env") {
+        Some(Value::Map(env)) => env.clone(),
+        _ => Default::default(),
+    };
+    env.extend(typed);
+    env.into_iter().collect()
+}
+
+fn disks(config: &Config, typed: Vec<Disk>) -> Vec<Disk> {
+    let mounts = config.texts("RunConfig.Mounts").into_iter();
+    let mut disks: Vec<Disk> = mounts
+        .map(|path| Disk {
+            path: path.into(),
+            read_only: false,
+        })
+        .collect();
+    if let Some(Value::Disks(more)) = config.value("Runner.Disks") {
+        disks.extend_from_slice(more);
+    }
+    disks.extend(typed);
+    disks
+}
+
+fn network(config: &Config) -> Addresses {
+    let ip4 = |path| match config.value(path) {
+        Some(Value::Ip4(address)) => Some(*address),
+        _ => None,
+    };
+    Addresses {
+        ip: ip4("RunConfig.IPAddress"),
+        gateway: ip4("RunConfig.Gateway"),
+        netmask: ip4("RunConfig.NetMask"),
+        ipv6: match config.value("RunConfig.IPv6Address") {
+            Some(Value::Ip6(address)) => Some(*address),
+            _ => None,
+        },
+    }
+}
+
+fn accelerator(settings: &mut Settings, typed: Option<AccelChoice>, config: &Config) {
+    if let Some(choice) = typed {
+        settings.accel = choice;
+        settings.accel_asked_by = Some(format!("--accel={choice}"));
+        return;
+    }
+    for path in ["Runner.Accel", "RunConfig.Accel"] {
+        let Some(Set { value, place }) = config.get(path) else {
+            continue;
+        };
+        settings.accel = match value {
+            Value::Accel(choice) => *choice,
+            Value::Flag(false) => AccelChoice::Off,
+            _ => AccelChoice::Auto,
+        };
+        settings.accel_asked_by = Some(format!("{place}: {path}"));
+        return;
+    }
+}
+
+/// Lists, warns of and refuses what does not work, by the table of fields.
+fn classes(settings: &mut Settings, config: &Config) -> Result<(), Error> {
+    // One line for all fields that have the same to say.
+    let mut warned: Vec<(&str, String)> = Vec::new();
+    for (field, set) in config.all() {
+        match field.class {
+            Class::Works => {}
+            Class::Image | Class::Cloud | Class::Ops => settings.accepted.push(field.path),
+            Class::Warned => match warned.iter_mut().find(|(note, _)| *note == field.note) {
+                Some((_, fields)) => fields.extend([", ", field.path]),
+                None => warned.push((field.note, format!("{}: {}", set.place, field.path))),
+            },
+            // Whoever attaches the volumes' files has done what the note asks for.
+            Class::Refused if field.path == "Mounts" && !settings.disks.is_empty() => {
+                settings.accepted.push(field.path);
+            }
+            Class::Refused => {
+                return Err(Error(format!(
+                    "{}: {}: {}",
+                    set.place, field.path, field.note
+                )));
+            }
+        }
+    }
+    for (note, fields) in warned {
+        settings.warnings.push(format!("{fields}: {note}"));
+    }
+    Ok(())
+}

@@ -1,0 +1,267 @@
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::super::{AccelChoice, Addresses, Disk, Settings};
+use super::{settled, try_settled};
+
+fn disk(path: &str, read_only: bool) -> Disk {
+    Disk {
+        path: path.into(),
+        read_only,
+    }
+}
+
+#[test]
+fn what_nobody_says_is_as_in_ops() {
+    let wanted = Settings {
+        image: Some("hello".into()),
+        kernel: None,
+        initrd: None,
+        append: None,
+        args: Vec::new(),
+        env: Vec::new(),
+        memory: 2 << 30,
+        cpus: 1,
+        accel: AccelChoice::Auto,
+        accel_asked_by: None,
+        disks: Vec::new(),
+        network: Addresses::default(),
+        verbose: false,
+        timeout: None,
+        report: None,
+        warnings: Vec::new(),
+        accepted: Vec::new(),
+    };
+    assert_eq!(settled("hello", &[]), wanted);
+    assert_eq!(settled("hello", &["{}"]), wanted);
+}
+
+const ALL: &str = r#"{
+    "Args": ["a", "b c"],
+    "Env": {"A": "1", "B": "2"},
+    "RunConfig": {
+        "Accel": false,
+        "CPUs": 2,
+        "ImageName": "configured",
+        "Kernel": "kernel",
+        "Memory": "64M",
+        "Mounts": ["volume.raw"],
+        "Verbose": true
+    },
+    "Runner": {
+        "Append": "x=1",
+        "Disks": [{"Path": "more.raw", "ReadOnly": true}],
+        "Initrd": "initrd",
+        "Report": "report.json",
+        "Timeout": "90s"
+    }
+}"#;
+
+#[test]
+fn a_config_says_everything_the_command_line_can() {
+    let env = [("A", "1"), ("B", "2")];
+    let wanted = Settings {
+        image: Some("configured".into()),
+        kernel: Some("kernel".into()),
+        initrd: Some("initrd".into()),
+        append: Some("x=1".into()),
+        args: vec!["a".into(), "b c".into()],
+        env: env.map(|(k, v)| (k.into(), v.into())).to_vec(),
+        memory: 64 << 20,
+        cpus: 2,
+        accel: AccelChoice::Off,
+        accel_asked_by: Some("a.json:5:9: RunConfig.Accel".into()),
+        disks: vec![disk("volume.raw", false), disk("more.raw", true)],
+        network: Addresses::default(),
+        verbose: true,
+        timeout: Some(Duration::from_secs(90)),
+        report: Some("report.json".into()),
+        warnings: Vec::new(),
+        accepted: Vec::new(),
+    };
+    assert_eq!(settled("", &[ALL]), wanted);
+}
+
+#[test]
+fn the_command_line_wins_over_a_config() {
+    let line = "typed -x=kvm -m 1G --cpus 3 -k k --initrd i --append y=2 -a x -e B=3 -e C=4 --disk d,ro \
+                --timeout 1 --report r";
+    let env = [("A", "1"), ("B", "3"), ("C", "4")];
+    let wanted = Settings {
+        image: Some("typed".into()),
+        kernel: Some("k".into()),
+        initrd: Some("i".into()),
+        append: Some("y=2".into()),
+        args: vec!["x".into()],
+        env: env.map(|(k, v)| (k.into(), v.into())).to_vec(),
+        memory: 1 << 30,
+        cpus: 3,
+        accel: AccelChoice::Kvm,
+        accel_asked_by: Some("--accel=kvm".into()),
+        disks: vec![
+            disk("volume.raw", false),
+            disk("more.raw", true),
+            disk("d", true),
+        ],
+        network: Addresses::default(),
+        verbose: true,
+        timeout: Some(Duration::from_secs(1)),
+        report: Some("r".into()),
+        warnings: Vec::new(),
+        accepted: Vec::new(),
+    };
+    assert_eq!(settled(line, &[ALL]), wanted);
+}
+
+#[test]
+fn a_later_config_wins_field_by_field() {
+    let later = r#"{"RunConfig": {"Memory": "128M", "Verbose": false}, "Args": ["z"]}"#;
+    let settled = settled("", &[ALL, later]);
+    assert_eq!((settled.memory, settled.cpus), (128 << 20, 2));
+    assert_eq!(settled.args, ["z"]);
+    assert!(!settled.verbose);
+    assert_eq!(settled.env.len(), 2);
+    // `Accel` still stands in the first file, and says so.
+    assert_eq!(
+        settled.accel_asked_by.as_deref(),
+        Some("a.json:5:9: RunConfig.Accel")
+    );
+}
+
+#[test]
+fn a_later_config_replaces_args_and_merges_env_by_name() {
+    let texts = [
+        r#"{"Args": ["a", "b"], "Env": {"A": "1", "B": "2"}}"#,
+        r#"{"Args": ["c"], "Env": {"B": "3", "C": "4"}}"#,
+    ];
+    let settled = settled("hello -e C=5", &texts);
+    assert_eq!(settled.args, ["c"]);
+    let env = [("A", "1"), ("B", "3"), ("C", "5")];
+    assert_eq!(settled.env, env.map(|(k, v)| (k.to_owned(), v.to_owned())));
+    assert!(settled.warnings.is_empty());
+}
+
+#[test]
+fn an_empty_list_or_text_in_a_later_config_takes_the_earlier_one_back_and_null_leaves_it() {
+    let empty =
+        r#"{"Args": [], "RunConfig": {"Kernel": "", "Mounts": []}, "Runner": {"Disks": []}}"#;
+    let settled_empty = settled("", &[ALL, empty]);
+    assert!(settled_empty.args.is_empty() && settled_empty.disks.is_empty());
+    assert_eq!(settled_empty.kernel, None);
+    let null = r#"{"Args": null, "Env": null, "RunConfig": null, "Runner": {"Disks": null}}"#;
+    assert_eq!(settled("", &[ALL, null]), settled("", &[ALL]));
+}
+
+#[test]
+fn a_later_config_takes_back_what_is_refused_warned_of_or_only_accepted() {
+    let first = r#"{"Klibs": ["tls"], "RunConfig": {"Background": true, "Ports": ["80"]}}"#;
+    let later = r#"{"Klibs": [], "RunConfig": {"Background": false, "Ports": []}}"#;
+    let error = try_settled("hello", &[first]).expect_err("Background");
+    assert!(
+        error.starts_with("a.json:1:34: RunConfig.Background: a run stays in the foreground"),
+        "{error}"
+    );
+    assert!(error.contains("systemd-run") && error.contains("launchctl"));
+    let settled = settled("hello", &[first, later]);
+    assert!(settled.warnings.is_empty() && settled.accepted.is_empty());
+}
+
+#[test]
+fn a_refusal_names_the_file_it_stands_in() {
+    let error = try_settled("hello", &["{}", "{\n\"RunConfig\": {\"GdbPort\": 1234}}"]);
+    assert_eq!(
+        error.expect_err("GdbPort"),
+        "b.json:2:15: RunConfig.GdbPort: there is no debugger stub in this version: use `ops run -d`"
+    );
+}
+
+#[test]
+fn the_image_is_the_typed_one_then_image_name_then_the_program_without_its_endings() {
+    let image = |line, text| settled(line, &[text]).image.map(PathBuf::into_os_string);
+    let both = r#"{"Program": "p", "RunConfig": {"ImageName": "./images/i.img"}}"#;
+    assert_eq!(image("typed", both), Some("typed".into()));
+    assert_eq!(image("-i typed", both), Some("typed".into()));
+    assert_eq!(image("", both), Some("./images/i.img".into()));
+    let program = r#"{"Program": "./build/hello.v1.bin"}"#;
+    assert_eq!(image("", program), Some("hello".into()));
+    for text in ["{}", r#"{"Program": ".."}"#, r#"{"Program": ".x"}"#] {
+        let error = try_settled("", &[text]).expect_err(text);
+        assert!(error.starts_with("no image to boot: name one"), "{error}");
+    }
+    assert_eq!(settled("-k kernel", &[]).image, None);
+}
+
+#[test]
+fn run_configs_kernel_comes_before_the_one_at_the_top() {
+    let both = r#"{"Kernel": "top", "RunConfig": {"Kernel": "inner"}}"#;
+    assert_eq!(settled("hello", &[both]).kernel, Some("inner".into()));
+    let top = r#"{"Kernel": "top"}"#;
+    assert_eq!(settled("hello", &[top]).kernel, Some("top".into()));
+}
+
+#[test]
+fn accel_true_is_an_automatic_choice_and_runners_accel_comes_before_it() {
+    let accel = |line, text| {
+        let settled = settled(line, &[text]);
+        (settled.accel, settled.accel_asked_by)
+    };
+    let by = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        accel("hello -x", "{}"),
+        (AccelChoice::Auto, by("--accel=auto"))
+    );
+    assert_eq!(
+        accel("hello --accel=false", "{}"),
+        (AccelChoice::Off, by("--accel=off"))
+    );
+    assert_eq!(
+        accel("hello", r#"{"RunConfig": {"Accel": true}}"#),
+        (AccelChoice::Auto, by("a.json:1:16: RunConfig.Accel"))
+    );
+    let both = r#"{"RunConfig": {"Accel": true}, "Runner": {"Accel": "kvm"}}"#;
+    assert_eq!(
+        accel("hello", both),
+        (AccelChoice::Kvm, by("a.json:1:43: Runner.Accel"))
+    );
+    assert_eq!(
+        accel("hello -x=hvf", both),
+        (AccelChoice::Hvf, by("--accel=hvf"))
+    );
+}
+
+#[test]
+fn addresses_are_kept_and_one_warning_says_that_there_is_no_network() {
+    let text = r#"{"RunConfig": {"Ports": ["8080"], "IPAddress": "10.0.2.15", "Gateway": "10.0.2.2",
+        "NetMask": "255.255.255.0", "IPv6Address": "fd00::15", "Bridged": true, "Vga": true, "TapName": ""}}"#;
+    let settled = settled("hello", &[text]);
+    let wanted = Addresses {
+        ip: Some(Ipv4Addr::new(10, 0, 2, 15)),
+        gateway: Some(Ipv4Addr::new(10, 0, 2, 2)),
+        netmask: Some(Ipv4Addr::new(255, 255, 255, 0)),
+        ipv6: Some(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x15)),
+    };
+    assert_eq!(settled.network, wanted);
+    assert_eq!(
+        settled.warnings,
+        [
+            "a.json:2:64: RunConfig.Bridged, RunConfig.Gateway, RunConfig.IPAddress, RunConfig.IPv6Address, \
+             RunConfig.NetMask, RunConfig.Ports: \
+             this version has no network device, the guest runs without a network",
+            "a.json:2:81: RunConfig.Vga: there is no display, the guest's console is on stdout",
+        ]
+    );
+}
+
+#[test]
+fn volumes_by_name_are_refused_until_a_disk_is_attached() {
+    let mounts = r#"{"Mounts": {"data": "/data"}}"#;
+    let error = try_settled("hello", &[mounts]).expect_err("Mounts");
+    assert!(
+        error.starts_with("a.json:1:2: Mounts: volumes are not looked up by name: attach each"),
+        "{error}"
+    );
+    let settled = settled("hello --disk data:1.raw", &[mounts]);
+    assert_eq!(settled.accepted, ["Mounts"]);
+    assert_eq!(settled.disks, [disk("data:1.raw", false)]);
+}

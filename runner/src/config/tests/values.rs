@@ -1,0 +1,159 @@
+use std::ffi::OsStr;
+use std::time::Duration;
+
+use super::super::values::*;
+use super::super::{AccelChoice, Disk};
+
+#[test]
+fn a_memory_size_is_in_mib_unless_a_letter_says_otherwise() {
+    for (text, wanted) in [
+        ("512", 512 << 20),
+        ("512M", 512 << 20),
+        ("512m", 512 << 20),
+        ("2G", 2 << 30),
+        ("2g", 2 << 30),
+        ("1T", 1 << 40),
+        ("0128M", 128 << 20),
+        ("17592186044415", 17_592_186_044_415 << 20),
+    ] {
+        assert_eq!(memory(text), Ok(wanted), "{text}");
+    }
+}
+
+#[test]
+fn what_is_no_memory_size_is_refused_with_a_remedy() {
+    for (text, wanted) in [
+        ("0", "leaves the guest no memory"),
+        ("0G", "leaves the guest no memory"),
+        ("-1", "is not a memory size; write whole MiB or GiB"),
+        ("-1G", "is not a memory size; write whole MiB or GiB"),
+        ("", "is not a memory size; write whole MiB or GiB"),
+        ("G", "is not a memory size; write whole MiB or GiB"),
+        ("1.5G", "is not a memory size; write whole MiB or GiB"),
+        ("+5", "is not a memory size; write whole MiB or GiB"),
+        (" 5", "is not a memory size; write whole MiB or GiB"),
+        ("5 ", "is not a memory size; write whole MiB or GiB"),
+        ("٣", "is not a memory size; write whole MiB or GiB"),
+        ("5é", "is not a memory size; write whole MiB or GiB"),
+        ("512MB", "is not a memory size; write 512M"),
+        ("2GiB", "is not a memory size; write 2G"),
+        ("65536K", "is in KiB; memory is given in MiB"),
+        ("17592186044416", "is more than any host has"),
+        ("99999999999999999999G", "is more than any host has"),
+        ("16777216T", "is more than any host has"),
+    ] {
+        let why = memory(text).expect_err(text);
+        assert!(why.starts_with(wanted), "{text}: {why}");
+    }
+}
+
+#[test]
+fn a_number_of_cpus_is_at_least_1_and_at_most_65535() {
+    assert_eq!(cpus("1"), Ok(1));
+    assert_eq!(cpus("65535"), Ok(MAX_CPUS));
+    assert!(
+        cpus("0")
+            .expect_err("0")
+            .starts_with("leaves the guest no CPU")
+    );
+    for text in ["65536", "-1", "", "two", "1.0", "99999999999999999999"] {
+        let why = cpus(text).expect_err(text);
+        assert!(why.contains("from 1 to 65535"), "{text}: {why}");
+    }
+}
+
+#[test]
+fn a_time_is_in_seconds_unless_a_unit_says_otherwise() {
+    for (text, wanted) in [
+        ("5", 5_000),
+        ("5s", 5_000),
+        ("500ms", 500),
+        ("2m", 120_000),
+        ("1h", 3_600_000),
+    ] {
+        assert_eq!(duration(text), Ok(Duration::from_millis(wanted)), "{text}");
+    }
+    for (text, wanted) in [
+        ("0", "ends the run before it starts"),
+        ("0ms", "ends the run before it starts"),
+        ("", "is not a time"),
+        ("s", "is not a time"),
+        ("1.5", "is not a time"),
+        ("-1", "is not a time"),
+        ("5 s", "is not a time"),
+        ("5d", "is not a time"),
+        ("99999999999999999", "is too long"),
+        ("99999999999999999999", "is too long"),
+    ] {
+        let why = duration(text).expect_err(text);
+        assert!(why.starts_with(wanted), "{text}: {why}");
+    }
+}
+
+#[test]
+fn an_accelerator_is_known_by_ops_words_and_by_its_name() {
+    for (text, wanted) in [
+        ("auto", AccelChoice::Auto),
+        ("true", AccelChoice::Auto),
+        ("kvm", AccelChoice::Kvm),
+        ("hvf", AccelChoice::Hvf),
+        ("off", AccelChoice::Off),
+        ("false", AccelChoice::Off),
+    ] {
+        assert_eq!(accel(text), Ok(wanted), "{text}");
+    }
+    for choice in [
+        AccelChoice::Auto,
+        AccelChoice::Kvm,
+        AccelChoice::Hvf,
+        AccelChoice::Off,
+    ] {
+        assert_eq!(accel(&choice.to_string()), Ok(choice));
+    }
+    assert!(accel("KVM").is_err() && accel("").is_err() && accel("tcg").is_err());
+}
+
+#[test]
+fn a_disk_may_end_in_ro_or_rw_and_its_path_may_have_commas() {
+    let wanted = |path: &str, read_only| {
+        Ok(Disk {
+            path: path.into(),
+            read_only,
+        })
+    };
+    for (text, path, read_only) in [
+        ("d.raw", "d.raw", false),
+        ("d.raw,ro", "d.raw", true),
+        ("d.raw,rw", "d.raw", false),
+        ("a,b", "a,b", false),
+        ("a,b,ro", "a,b", true),
+        ("a,ro,rw", "a,ro", false),
+        ("a,ro,ro", "a,ro", true),
+    ] {
+        assert_eq!(disk(OsStr::new(text)), wanted(path, read_only), "{text}");
+    }
+    for text in ["", ",ro", ",rw"] {
+        assert!(disk(OsStr::new(text)).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_variable_is_cut_at_its_first_equals_sign() {
+    let pair = |key: &str, value: &str| Ok((key.into(), value.into()));
+    assert_eq!(env("A=1"), pair("A", "1"));
+    assert_eq!(env("A="), pair("A", ""));
+    assert_eq!(env("A=b=c"), pair("A", "b=c"));
+    for text in ["", "A", "=1", "="] {
+        assert!(env(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_network_mask_has_no_hole() {
+    for text in ["255.255.255.0", "255.255.255.255", "0.0.0.0", "128.0.0.0"] {
+        assert!(netmask(text).is_ok(), "{text}");
+    }
+    for text in ["255.0.255.0", "0.0.0.255", "24", "", "255.255.255"] {
+        assert!(netmask(text).is_err(), "{text}");
+    }
+}
