@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use super::elf::{Arch, Elf, ElfError, Segment};
-use super::source::ReadError;
+use super::source::{ReadError, Source};
 use super::view::{Piece, View};
-use super::{Error, Problem};
+use super::{Error, Problem, recognise};
 
 /// Where kernels are linked, and no linker puts a Linux program by default. x86_64: from 1 MiB, where boot loaders
 /// begin, to 4 MiB, where ld and Go begin; lld begins at 2 MiB, but with the ELF header in memory. aarch64: the first
@@ -27,6 +27,15 @@ pub struct Kernel {
 }
 
 impl Kernel {
+    /// The kernel that the user names as such (`--kernel`): a file that [`super::Image::recognise`] would take for an
+    /// ELF kernel, and one in which nothing marks a kernel as well.
+    ///
+    /// # Errors
+    /// As [`super::Image::recognise`].
+    pub fn open(source: &Source) -> Result<Self, Error> {
+        recognise::kernel(source).map_err(|problem| Error::new(source.name(), problem))
+    }
+
     /// `file`: the name inside an image, for messages.
     pub(super) fn new(view: View, elf: Elf, file: Option<&str>) -> Result<Self, Problem> {
         let wrong = |error| Problem::Elf {
