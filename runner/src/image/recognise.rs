@@ -51,13 +51,16 @@ fn disk(source: &Source) -> Result<Option<Result<Image, MbrError>>, Problem> {
         Some(Err(error)) => return Ok(Some(Err(error))),
         Some(Ok(layout)) => layout,
     };
-    if !Filesystem::probe(source, layout.boot)? {
-        return Ok(Some(Err(MbrError::NotTfs {
-            entry: layout.entry,
-            start: layout.boot.start,
-        })));
-    }
-    let (view, tfs) = kernel_file(source, &layout)?;
+    let start = layout.boot.start;
+    let (view, tfs) = match kernel_file(source, &layout) {
+        Err(Problem::FileSystem { error, .. }) if error.no_tfs_at(start) => {
+            return Ok(Some(Err(MbrError::NotTfs {
+                entry: layout.entry,
+                start,
+            })));
+        }
+        found => found?,
+    };
     let inside = |error| Problem::Elf {
         file: Some("kernel".into()),
         error,

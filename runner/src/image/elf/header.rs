@@ -6,6 +6,8 @@ use crate::image::view::View;
 
 const EHDR: usize = 64;
 const PHDR: usize = 56;
+/// Read at once: the header, and the program headers of every linker.
+const HEAD: u64 = 1024;
 const PN_XNUM: u16 = 0xffff;
 const ET_REL: u16 = 1;
 const ET_EXEC: u16 = 2;
@@ -28,14 +30,12 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Reads the header, which says what else there is.
-    pub(super) fn read(view: &View) -> Result<Self, ElfError> {
-        if view.len() < 64 {
-            return Err(ElfError::NoHeader(view.len()));
-        }
-        let mut header = [0; EHDR];
-        view.read_exact_at(0, &mut header)?;
-        Self::check(&header)
+    /// Reads the header, which says what else there is, and with it the first bytes of the file.
+    pub(super) fn read(view: &View) -> Result<(Self, Vec<u8>), ElfError> {
+        let mut head = vec![0; usize::try_from(view.len().min(HEAD)).unwrap_or_default()];
+        view.read_exact_at(0, &mut head)?;
+        let header = head.first_chunk().ok_or(ElfError::NoHeader(view.len()))?;
+        Ok((Self::check(header)?, head))
     }
 
     fn check(header: &[u8; EHDR]) -> Result<Self, ElfError> {
@@ -98,22 +98,25 @@ impl Header {
         self.osabi == OSABI_GNU
     }
 
-    /// The program headers, in order.
-    pub(super) fn program_headers(&self, view: &View) -> Result<Vec<Phdr>, ElfError> {
-        let past_end = ElfError::PhdrsPastEnd {
-            count: self.phnum,
-            offset: self.phoff,
-            len: view.len(),
-        };
+    /// The program headers, in order. Mostly they are in `head`, the first bytes of the file.
+    pub(super) fn program_headers(&self, view: &View, head: &[u8]) -> Result<Vec<Phdr>, ElfError> {
         let size = usize::from(self.phnum).saturating_mul(PHDR);
         let end = u64::try_from(size)
             .ok()
             .and_then(|size| self.phoff.checked_add(size));
         if end.is_none_or(|end| end > view.len()) {
-            return Err(past_end);
+            let (count, offset, len) = (self.phnum, self.phoff, view.len());
+            return Err(ElfError::PhdrsPastEnd { count, offset, len });
         }
-        let mut table = vec![0; size];
-        view.read_exact_at(self.phoff, &mut table)?;
+        let at = usize::try_from(self.phoff).ok();
+        let table = match at.and_then(|at| head.get(at..)?.get(..size)) {
+            Some(table) => table.to_vec(),
+            None => {
+                let mut table = vec![0; size];
+                view.read_exact_at(self.phoff, &mut table)?;
+                table
+            }
+        };
         let each = table.chunks_exact(PHDR).enumerate();
         Ok(each
             .filter_map(|(index, raw)| Phdr::read(raw, index))

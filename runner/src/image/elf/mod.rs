@@ -111,7 +111,7 @@ impl Elf {
     /// # Errors
     /// [`ElfError`], for all that could not be loaded as it is.
     pub fn parse(view: &View) -> Result<Self, ElfError> {
-        let header = Header::read(view)?;
+        let (header, head) = Header::read(view)?;
         let mut elf = Self {
             arch: header.arch,
             entry: header.entry,
@@ -122,7 +122,7 @@ impl Elf {
             notes: Notes::default(),
         };
         let mut note_bytes = 0;
-        for phdr in header.program_headers(view)? {
+        for phdr in header.program_headers(view, &head)? {
             match phdr.kind {
                 PT_LOAD => elf.segments.extend(phdr.segment(view.len())?),
                 PT_INTERP if elf.interpreter.is_none() => {

@@ -60,6 +60,13 @@ pub enum TfsError {
     },
 }
 
+impl TfsError {
+    /// Whether it says that no file system begins at that byte of the image.
+    pub(super) fn no_tfs_at(&self, start: u64) -> bool {
+        matches!(self, Self::Log { at, problem: LogProblem::Magic } if *at == start)
+    }
+}
+
 /// What is wrong in a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LogProblem {
