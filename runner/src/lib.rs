@@ -1,3 +1,17 @@
-//! (being written)
+//! runner boots unikernel images on the host's accelerator.
+//!
+//! A run goes through phases that types enforce: [`plan::Plan`] (everything opened and parsed),
+//! [`machine::Machine`] (VM, RAM, boot data), [`machine::Parked`] (all threads bound and waiting),
+//! the run itself, the stop. Everything is generic over [`hv::Hypervisor`]; the program names a
+//! backend in one place, [`host`].
+
+pub mod boot;
 pub mod cli;
 pub mod config;
+pub mod devices;
+pub mod doctor;
+pub mod host;
+pub mod image;
+pub mod io;
+pub mod log;
+pub mod machine;

@@ -1,0 +1,95 @@
+//! Why an image cannot be booted: what is wrong, where, and what to do about it.
+
+use super::elf::ElfError;
+use super::mbr::MbrError;
+use super::source::{OpenError, ReadError};
+use super::tfs::TfsError;
+
+/// An image that cannot be booted.
+#[derive(Debug, thiserror::Error)]
+#[error("{image}: {problem}")]
+pub struct Error {
+    /// The image, as the user named it.
+    pub image: String,
+    /// What is wrong with it.
+    pub problem: Box<Problem>,
+}
+
+impl Error {
+    pub(super) fn new(image: &str, problem: impl Into<Problem>) -> Self {
+        Self {
+            image: image.to_owned(),
+            problem: Box::new(problem.into()),
+        }
+    }
+}
+
+/// What is wrong with an image.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// It could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// It could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Its partition table is no table of an OPS image.
+    #[error("{0}")]
+    Partitions(#[from] MbrError),
+    /// One of its file systems cannot be read.
+    #[error("the {which} file system: {error}")]
+    FileSystem {
+        /// `boot` or `root`.
+        which: &'static str,
+        /// What is wrong, and where.
+        error: TfsError,
+    },
+    /// No file `kernel` in the image.
+    #[error("no file `kernel` in its {0} file system: build the image again with `ops`")]
+    NoKernel(&'static str),
+    /// The ELF file, or the one in the image, is broken.
+    #[error("{}{error}", inside(.file))]
+    Elf {
+        /// The file inside the image, if the ELF file is not the image itself.
+        file: Option<String>,
+        /// What is wrong, and where.
+        error: ElfError,
+    },
+    /// A program for Linux.
+    #[error(
+        "it is a Linux program ({why}), and not a kernel: build an image with `ops`, then run that"
+    )]
+    LinuxProgram {
+        /// How one can tell.
+        why: String,
+    },
+    /// A format that is known, and not booted.
+    #[error("this is {what}; runner does not boot it yet")]
+    NotYet {
+        /// The format, with its article.
+        what: String,
+    },
+    /// Something that has to be converted first.
+    #[error("this is {what}: {remedy}")]
+    Foreign {
+        /// The format, with its article.
+        what: &'static str,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// Nothing this library knows.
+    #[error(
+        "it begins with {first}, which no image does that runner knows; it boots disk images built by `ops`, and \
+         64-bit ELF kernels with a PVH note or the Linux 64-bit entry"
+    )]
+    Unknown {
+        /// The first bytes, as text where they are text.
+        first: String,
+    },
+}
+
+fn inside(file: &Option<String>) -> String {
+    file.as_ref()
+        .map(|file| format!("the file `{file}` in it: "))
+        .unwrap_or_default()
+}

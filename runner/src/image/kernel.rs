@@ -1,0 +1,163 @@
+//! A kernel that can be loaded: ELF segments, where their bytes are, and the addresses it can be entered at.
+
+use std::ops::Range;
+
+use super::elf::{Arch, Elf, ElfError, Segment};
+use super::source::{ReadError, Source};
+use super::view::{Piece, View};
+use super::{Error, Problem, recognise};
+
+/// Where kernels are linked, and no linker puts a Linux program by default. x86_64: from 1 MiB, where boot loaders
+/// begin, to 4 MiB, where ld and Go begin; lld begins at 2 MiB, but with the ELF header in memory. aarch64: the first
+/// GiB of RAM of QEMU's `virt`; ld begins at 4 MiB there, too.
+fn kernel_bases(arch: Arch) -> Range<u64> {
+    match arch {
+        Arch::X86_64 => 0x10_0000..0x40_0000,
+        Arch::Aarch64 => 0x4000_0000..0x8000_0000,
+    }
+}
+
+/// A kernel, checked so far as its file allows. Whether its segments lie in RAM is for the boot plan to check.
+#[derive(Debug, Clone)]
+pub struct Kernel {
+    view: View,
+    elf: Elf,
+    entry: Option<u64>,
+    pvh_entry: Option<u32>,
+}
+
+impl Kernel {
+    /// The kernel that the user names as such (`--kernel`): a file that [`super::Image::recognise`] would take for an
+    /// ELF kernel, and one in which nothing marks a kernel as well.
+    ///
+    /// # Errors
+    /// As [`super::Image::recognise`].
+    pub fn open(source: &Source) -> Result<Self, Error> {
+        recognise::kernel(source).map_err(|problem| Error::new(source.name(), problem))
+    }
+
+    /// `file`: the name inside an image, for messages.
+    pub(super) fn new(view: View, elf: Elf, file: Option<&str>) -> Result<Self, Problem> {
+        let wrong = |error| Problem::Elf {
+            file: file.map(str::to_owned),
+            error,
+        };
+        if let Some(interpreter) = &elf.interpreter {
+            return Err(match file {
+                Some(_) => wrong(ElfError::Interpreter(
+                    interpreter.escape_ascii().to_string(),
+                )),
+                None => Problem::LinuxProgram {
+                    why: asks_for(interpreter),
+                },
+            });
+        }
+        if elf.dynamic {
+            return Err(wrong(ElfError::Relocatable));
+        }
+        let pvh_entry = elf.pvh_entry().map_err(wrong)?;
+        let entry = elf.physical_entry().map_err(wrong)?;
+        if entry.is_none() && pvh_entry.is_none() {
+            return Err(wrong(ElfError::EntryVirtual(elf.entry)));
+        }
+        Ok(Self {
+            view,
+            elf,
+            entry,
+            pvh_entry,
+        })
+    }
+
+    /// The machine it is for.
+    #[must_use]
+    pub fn arch(&self) -> Arch {
+        self.elf.arch
+    }
+
+    /// What to load. No two segments overlap in physical memory.
+    #[must_use]
+    pub fn segments(&self) -> &[Segment] {
+        &self.elf.segments
+    }
+
+    /// Physical address of the ELF entry, in an executable segment: the Linux 64-bit entry on x86_64. `None` when the
+    /// ELF entry is a virtual address, which no protocol can enter; there is a PVH entry then.
+    #[must_use]
+    pub fn entry(&self) -> Option<u64> {
+        self.entry
+    }
+
+    /// Physical address of the PVH entry, in an executable segment.
+    #[must_use]
+    pub fn pvh_entry(&self) -> Option<u32> {
+        self.pvh_entry
+    }
+
+    /// The kernel's file.
+    #[must_use]
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// Where the bytes of a segment are: the pieces cover `file_size` bytes in order, [`Piece::at`] from the
+    /// segment's `paddr` on. What lies behind them, up to `mem_size`, is zero, and so is a piece without a source.
+    pub fn pieces(&self, segment: &Segment) -> impl Iterator<Item = Piece> + '_ {
+        self.view.pieces(segment.file_offset, segment.file_size)
+    }
+
+    /// Reads a part of the kernel's source, at an offset that a [`Piece`] names.
+    ///
+    /// # Errors
+    /// [`Error`] when the file has become shorter, or cannot be read.
+    pub fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), Error> {
+        let source = self.view.source();
+        source
+            .read_exact_at(offset, buf)
+            .map_err(|error: ReadError| Error::new(source.name(), error))
+    }
+}
+
+/// Why the ELF file is a Linux program and no kernel, if it is one.
+///
+/// A kernel has a PVH note, or physical addresses other than its virtual ones, or lies where no linker puts a
+/// program by default ([`kernel_bases`]), with its ELF header out of memory. (A Multiboot header marks one too, and is
+/// looked for first.) An interpreter, or the need to be relocated, marks a program whatever else is there.
+pub(super) fn program(elf: &Elf) -> Option<String> {
+    if let Some(interpreter) = &elf.interpreter {
+        return Some(asks_for(interpreter));
+    }
+    if elf.notes.pvh_entry.is_some()
+        || elf
+            .segments
+            .iter()
+            .any(|segment| segment.paddr != segment.vaddr)
+    {
+        return None;
+    }
+    if elf.dynamic {
+        return Some("it is position-independent, and nothing marks a kernel".into());
+    }
+    if elf.notes.linux_abi || elf.gnu_abi {
+        return Some("its ABI is GNU/Linux".into());
+    }
+    let lowest = elf
+        .segments
+        .iter()
+        .map(|segment| segment.paddr)
+        .min()
+        .unwrap_or_default();
+    let header_loaded = elf
+        .segments
+        .iter()
+        .any(|segment| segment.file_offset == 0 && segment.file_size > 0);
+    if kernel_bases(elf.arch).contains(&lowest) && !header_loaded {
+        return None;
+    }
+    Some(format!(
+        "it is linked at {lowest:#x} as programs are, and nothing marks a kernel"
+    ))
+}
+
+fn asks_for(interpreter: &[u8]) -> String {
+    format!("it asks for the interpreter {}", interpreter.escape_ascii())
+}

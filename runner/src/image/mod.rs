@@ -1,0 +1,156 @@
+//! Images: what kind one is, and where its kernel is.
+//!
+//! A file is recognised by what is in it, in this order, and the first that matches counts, also for a file that is
+//! two things at once:
+//!
+//! 1. a disk image as OPS writes it: an MBR ([`mbr`]) and a TFS ([`tfs`]) with the file `kernel`;
+//! 2. an ELF file with Solo5's note, 3. with Hermit's ([`elf`], [`notes`]);
+//! 4. a bzImage, 5. an arm64 Image;
+//! 6. an ELF64 kernel with a PVH note; 7. a kernel with a Multiboot header;
+//! 8. any other ELF64 kernel: the Linux 64-bit entry.
+//!
+//! 1, 6 and 8 are booted, the others named. Containers and compressed files are named with the command that
+//! converts them and never opened: were a disk's format guessed, a guest could write itself another one.
+//!
+//! Images are hostile. Nothing here trusts a length or an offset, and what is found is either wholly checked or an
+//! [`Error`] that says what is wrong and where.
+
+#![deny(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::unwrap_used,
+    clippy::panic
+)]
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
+
+mod bytes;
+pub mod elf;
+mod error;
+mod kernel;
+mod magic;
+mod manifest;
+pub mod mbr;
+pub mod notes;
+mod recognise;
+pub mod source;
+pub mod tfs;
+pub mod view;
+
+use std::path::Path;
+
+pub use elf::{Arch, Segment};
+pub use error::{Error, Problem};
+pub use kernel::Kernel;
+pub use manifest::Manifest;
+pub use source::{Access, Source};
+pub use view::{Piece, View};
+
+use tfs::Region;
+
+/// How an image is put together, and so how it is entered when nobody says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A disk image built by OPS. Enter by the Linux 64-bit protocol: Nanos reads a command line by no other.
+    Ops {
+        /// With a UEFI partition, or for BIOS.
+        uefi: bool,
+        /// TFS version of the boot file system.
+        tfs: u64,
+    },
+    /// An ELF64 kernel with a PVH note.
+    Pvh,
+    /// An ELF64 kernel without a note. On x86_64, enter by the Linux 64-bit protocol.
+    Elf,
+}
+
+impl std::fmt::Display for Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ops { uefi, tfs } => {
+                write!(
+                    f,
+                    "OPS disk image ({}, TFS v{tfs})",
+                    if *uefi { "UEFI" } else { "BIOS" }
+                )
+            }
+            Self::Pvh => f.write_str("ELF64 kernel with a PVH entry"),
+            Self::Elf => f.write_str("ELF64 kernel"),
+        }
+    }
+}
+
+/// A recognised image with its kernel.
+#[derive(Debug, Clone)]
+pub struct Image {
+    source: Source,
+    format: Format,
+    kernel: Kernel,
+    /// Of a disk image: the file system with the manifest.
+    root: Option<Region>,
+}
+
+impl Image {
+    /// Opens a file to read, and recognises it.
+    ///
+    /// # Errors
+    /// [`Error`]: it cannot be opened, is damaged, or is nothing that is booted.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        Self::recognise(Source::open(path, Access::Read)?)
+    }
+
+    /// Recognises what has been opened.
+    ///
+    /// # Errors
+    /// [`Error`]: it is damaged, or nothing that is booted.
+    pub fn recognise(source: Source) -> Result<Self, Error> {
+        let name = source.name().to_owned();
+        recognise::image(source).map_err(|problem| Error::new(&name, problem))
+    }
+
+    /// The file it is in.
+    #[must_use]
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// The machine it is for.
+    #[must_use]
+    pub fn arch(&self) -> Arch {
+        self.kernel.arch()
+    }
+
+    /// What to load and where to enter.
+    #[must_use]
+    pub fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
+    /// Whether the image is also the guest's boot disk.
+    #[must_use]
+    pub fn is_disk(&self) -> bool {
+        matches!(self.format, Format::Ops { .. })
+    }
+
+    /// What a disk image says about its program; `None` for one without a root file system, and for a kernel. It is
+    /// read only now: nothing in it is needed to boot, and in an image with many files it takes a while.
+    ///
+    /// # Errors
+    /// [`Error`] when the root file system cannot be read.
+    pub fn manifest(&self) -> Result<Option<Manifest>, Error> {
+        let Some(region) = self.root else {
+            return Ok(None);
+        };
+        let filesystem = recognise::filesystem(&self.source, region, "root");
+        let filesystem = filesystem.map_err(|problem| Error::new(self.source.name(), problem))?;
+        Ok(Some(Manifest::of(&filesystem)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,234 @@
+//! What an image is: the order of recognition, and a name for what is not booted.
+
+use super::elf::{self, Elf};
+use super::mbr::{self, Layout, MbrError, SECTOR};
+use super::tfs::{Filesystem, Region, TfsError};
+use super::{Format, Image, Kernel, Problem, Source, View, kernel, magic};
+
+/// Multiboot 2 headers are looked for this far.
+const HEAD: u64 = 32 << 10;
+
+/// The image in `source`.
+pub(super) fn image(source: Source) -> Result<Image, Problem> {
+    // A partition table that leads nowhere is the answer only when the file is nothing else: a bzImage has the same
+    // signature.
+    let no_disk = match disk(&source)? {
+        Some(Ok(image)) => return Ok(image),
+        Some(Err(error)) => Some(error),
+        None => None,
+    };
+    let head = head(&source, HEAD)?;
+    match elf_kernel(&source, &head, Marks::Needed)? {
+        Some((format, kernel)) => Ok(Image {
+            source,
+            format,
+            kernel,
+            root: None,
+        }),
+        None => Err(not_bootable(&source, &head, no_disk)?),
+    }
+}
+
+/// The kernel in `source`, which need not be marked as one.
+pub(super) fn kernel(source: &Source) -> Result<Kernel, Problem> {
+    let head = head(source, HEAD)?;
+    match elf_kernel(source, &head, Marks::NotNeeded)? {
+        Some((_, kernel)) => Ok(kernel),
+        None => Err(not_bootable(source, &head, None)?),
+    }
+}
+
+fn head(source: &Source, limit: u64) -> Result<Vec<u8>, Problem> {
+    let mut head = vec![0; usize::try_from(source.len().min(limit)).unwrap_or_default()];
+    source.read_exact_at(0, &mut head)?;
+    Ok(head)
+}
+
+/// The disk image that it is, or else what is wrong with its partition table, if it has one.
+fn disk(source: &Source) -> Result<Option<Result<Image, MbrError>>, Problem> {
+    let layout = match mbr::layout(&head(source, SECTOR)?, source.len()) {
+        None => return Ok(None),
+        Some(Err(error)) => return Ok(Some(Err(error))),
+        Some(Ok(layout)) => layout,
+    };
+    let start = layout.boot.start;
+    let (view, tfs) = match kernel_file(source, &layout) {
+        Err(Problem::FileSystem { error, .. }) if error.no_tfs_at(start) => {
+            return Ok(Some(Err(MbrError::NotTfs {
+                entry: layout.entry,
+                start,
+            })));
+        }
+        found => found?,
+    };
+    let inside = |error| Problem::Elf {
+        file: Some("kernel".into()),
+        error,
+    };
+    let elf = Elf::parse(&view).map_err(inside)?;
+    let kernel = Kernel::new(view, elf, Some("kernel"))?;
+    let format = Format::Ops {
+        uefi: layout.uefi,
+        tfs,
+    };
+    Ok(Some(Ok(Image {
+        source: source.clone(),
+        format,
+        kernel,
+        root: layout.root,
+    })))
+}
+
+/// The file `kernel`, and the TFS version of the boot file system. Very old images have it in the root file system.
+fn kernel_file(source: &Source, layout: &Layout) -> Result<(View, u64), Problem> {
+    let boot = filesystem(source, layout.boot, "boot")?;
+    let version = boot.version();
+    let in_boot = boot.lookup("kernel").map_err(|error| Problem::FileSystem {
+        which: "boot",
+        error,
+    })?;
+    if let Some(view) = in_boot {
+        return Ok((view, version));
+    }
+    let Some(region) = layout.root else {
+        return Err(Problem::NoKernel("boot"));
+    };
+    let root = filesystem(source, region, "root")?;
+    let in_root = root.lookup("kernel").map_err(|error| Problem::FileSystem {
+        which: "root",
+        error,
+    })?;
+    Ok((in_root.ok_or(Problem::NoKernel("boot or root"))?, version))
+}
+
+/// A file system of an image; `which` is for messages.
+pub(super) fn filesystem(
+    source: &Source,
+    region: Region,
+    which: &'static str,
+) -> Result<Filesystem, Problem> {
+    Filesystem::open(source, region).map_err(|error| match error {
+        TfsError::Read(error) => Problem::Read(error),
+        error => Problem::FileSystem { which, error },
+    })
+}
+
+fn is_elf32(head: &[u8]) -> bool {
+    head.get(4) == Some(&1)
+}
+
+fn named_by_note(elf: &Elf) -> Option<String> {
+    if let Some(target) = elf.notes.solo5_target {
+        return Some(match target {
+            1 => "a Solo5 hvt unikernel".into(),
+            2 => "a Solo5 spt unikernel, which is a Linux process and no virtual machine (build it for hvt)".into(),
+            3 => "a Solo5 virtio unikernel".into(),
+            4 => "a Solo5 muen unikernel".into(),
+            5 => "a Solo5 genode unikernel".into(),
+            6 => "a Solo5 xen unikernel".into(),
+            other => format!("a Solo5 unikernel for the unknown target {other}"),
+        });
+    }
+    elf.notes
+        .hermit
+        .map(|version| format!("a Hermit unikernel (entry version {version})"))
+}
+
+fn named(head: &[u8]) -> Option<String> {
+    if magic::is_bzimage(head) {
+        Some("a Linux bzImage".into())
+    } else if magic::is_arm64_image(head) {
+        Some("an arm64 Image".into())
+    } else {
+        None
+    }
+}
+
+/// Whether a kernel has to be told from a program, or the user has said that it is one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Marks {
+    Needed,
+    NotNeeded,
+}
+
+/// The kernel, if the file is an ELF64 one; an error also if it is something that comes before one in order.
+fn elf_kernel(
+    source: &Source,
+    head: &[u8],
+    marks: Marks,
+) -> Result<Option<(Format, Kernel)>, Problem> {
+    let view = View::whole(source.clone());
+    let elf = if elf::is_elf(head) && !is_elf32(head) {
+        Some(Elf::parse(&view).map_err(|error| Problem::Elf { file: None, error })?)
+    } else {
+        None
+    };
+    if let Some(what) = elf.as_ref().and_then(named_by_note).or_else(|| named(head)) {
+        return Err(Problem::NotYet { what });
+    }
+    let Some(elf) = elf else { return Ok(None) };
+    let format = if elf.notes.pvh_entry.is_some() {
+        Format::Pvh
+    } else {
+        Format::Elf
+    };
+    if format == Format::Elf
+        && elf.interpreter.is_none()
+        && let Some(version) = magic::multiboot(head)
+    {
+        return Err(Problem::NotYet {
+            what: format!("a Multiboot {version} kernel"),
+        });
+    }
+    if marks == Marks::Needed
+        && let Some(why) = kernel::program(&elf)
+    {
+        return Err(Problem::LinuxProgram { why });
+    }
+    Ok(Some((format, Kernel::new(view, elf, None)?)))
+}
+
+/// What it is, when it is nothing that is booted and no 64-bit ELF file.
+fn not_bootable(
+    source: &Source,
+    head: &[u8],
+    no_disk: Option<MbrError>,
+) -> Result<Problem, Problem> {
+    if let Some(version) = magic::multiboot(head) {
+        return Ok(Problem::NotYet {
+            what: format!("a Multiboot {version} kernel"),
+        });
+    }
+    if elf::is_elf(head) {
+        return Ok(Problem::NotYet {
+            what: magic::machine_of_elf32(head).into(),
+        });
+    }
+    if Filesystem::probe(
+        source,
+        Region {
+            start: 0,
+            len: source.len(),
+        },
+    )? {
+        return Ok(Problem::Foreign {
+            what: "a TFS volume, without partitions and kernel",
+            remedy: "run an image, and attach this with `--disk`",
+        });
+    }
+    if magic::is_pe(head) {
+        return Ok(Problem::NotYet {
+            what: "a program for EFI or Windows".into(),
+        });
+    }
+    if let Some(magic::Foreign { what, remedy }) = magic::foreign(head) {
+        return Ok(Problem::Foreign { what, remedy });
+    }
+    if let Some(error) = no_disk {
+        return Ok(error.into());
+    }
+    let first = head.get(..head.len().min(16)).unwrap_or_default();
+    Ok(Problem::Unknown {
+        first: format!("\"{}\"", first.escape_ascii()),
+    })
+}
