@@ -18,8 +18,8 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Both streams of the running job.
-const OUTPUT: &str = "/tmp/lab-output";
+/// Both streams of the running job. /init limits its size.
+const OUTPUT: &str = "/lab/output/job";
 
 /// How much of a job's output is reported, from its end.
 const TAIL: usize = 32 * 1024;

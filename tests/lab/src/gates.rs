@@ -12,9 +12,9 @@ use std::path::Path;
 const SIZE_LIMIT: u64 = 3_900_000;
 
 /// User and system instructions of `runner hello`, from exec to exit. The smallest program that
-/// boots a guest on the same KVM takes 1.5 million, nearly all of it the kernel's; three times that is
-/// a few milliseconds on any machine. A start that reads, zeroes or waits for more than it needs
-/// shows here, repeatable to a fraction of a percent, where times would drown in noise.
+/// boots a guest on the same KVM takes 1.5 million, nearly all of them the kernel's; the rest is
+/// ours. A start that reads, zeroes or waits for more than it needs shows here, repeatable to a
+/// fraction of a percent, where times drown in noise.
 const INSTRUCTION_LIMIT: u64 = 3_900_000;
 
 /// The first run warms the page cache, and a median wants a middle.

@@ -11,7 +11,10 @@ mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t tmpfs shm /dev/shm
-mount -t tmpfs -o mode=1777 tmp /tmp
+# /tmp stays on the root, itself a tmpfs: the checkout may be there.
+chmod 1777 /tmp
+mkdir /lab/output
+mount -t tmpfs -o size=16m output /lab/output
 echo 'root:x:0:0:root:/root:/bin/sh' >/etc/passwd
 echo 'root:x:0:' >/etc/group
 ip link set lo up

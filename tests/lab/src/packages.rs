@@ -116,6 +116,9 @@ impl Apt {
         for option in [
             format!("Dir::State::lists={}", folder("lists")),
             format!("Dir::Cache={}", folder("cache")),
+            // Container images switch these off; with them a question takes no time.
+            "Dir::Cache::pkgcache=pkgcache.bin".to_owned(),
+            "Dir::Cache::srcpkgcache=srcpkgcache.bin".to_owned(),
             "APT::Architectures::=amd64".to_owned(),
             "APT::Architectures::=arm64".to_owned(),
             "APT::Sandbox::User=root".to_owned(),
