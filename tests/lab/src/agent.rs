@@ -40,9 +40,7 @@ pub(crate) fn run(plan: &Path, reports: &Path) -> Result<()> {
         port.write_all(protocol::line(report)?.as_bytes())
             .map_err(|e| format!("cannot report to the host: {e}"))
     };
-    send(&Report::Ready {
-        kvm: Path::new("/dev/kvm").exists(),
-    })?;
+    send(&Report::Ready { kvm: Path::new("/dev/kvm").exists() })?;
     for (job, spec) in plan.jobs.iter().enumerate() {
         send(&Report::Started { job })?;
         let outcome = execute(spec);
@@ -129,11 +127,7 @@ fn children_cpu() -> u64 {
 
 /// A test that cannot run here prints a line with `skipped: ` and the reason, and returns.
 fn skips(output: &str) -> Vec<String> {
-    output
-        .lines()
-        .filter_map(|line| line.strip_prefix("skipped: "))
-        .map(str::to_owned)
-        .collect()
+    output.lines().filter_map(|line| line.strip_prefix("skipped: ")).map(str::to_owned).collect()
 }
 
 /// The last `limit` bytes of `text`, from a character's beginning.

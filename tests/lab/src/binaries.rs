@@ -41,20 +41,12 @@ impl Workspace {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
         let json = command::output(
             cargo()
-                .args([
-                    "metadata",
-                    "--no-deps",
-                    "--format-version=1",
-                    "--manifest-path",
-                ])
+                .args(["metadata", "--no-deps", "--format-version=1", "--manifest-path"])
                 .arg(manifest),
         )?;
         let metadata: Metadata = serde_json::from_str(&json)
             .map_err(|e| format!("unexpected answer from `cargo metadata`: {e}"))?;
-        Ok(Self {
-            root: metadata.workspace_root,
-            target: metadata.target_directory.join("lab"),
-        })
+        Ok(Self { root: metadata.workspace_root, target: metadata.target_directory.join("lab") })
     }
 
     /// Builds the tests of `packages`; returns them and the programs they may start.
@@ -99,9 +91,7 @@ impl Workspace {
     fn one_program(&self, command: Command) -> Result<PathBuf> {
         match self.build(command)?.as_slice() {
             [artifact] => Ok(artifact.executable.clone()),
-            other => Err(format!(
-                "expected one program from the build, got {other:?}"
-            )),
+            other => Err(format!("expected one program from the build, got {other:?}")),
         }
     }
 
@@ -123,22 +113,15 @@ impl Workspace {
             .arg(&self.target)
             .current_dir(&self.root)
             .stdout(Stdio::piped());
-        let mut child = command
-            .spawn()
-            .map_err(|e| command::cannot_start(&command, &e))?;
+        let mut child = command.spawn().map_err(|e| command::cannot_start(&command, &e))?;
         let mut artifacts = Vec::new();
-        for line in child
-            .stdout
-            .take()
-            .into_iter()
-            .flat_map(|stdout| BufReader::new(stdout).lines())
+        for line in
+            child.stdout.take().into_iter().flat_map(|stdout| BufReader::new(stdout).lines())
         {
             let line = line.map_err(|e| format!("cannot read cargo's messages: {e}"))?;
             artifacts.extend(artifact(&line)?);
         }
-        let status = child
-            .wait()
-            .map_err(|e| format!("cannot wait for cargo: {e}"))?;
+        let status = child.wait().map_err(|e| format!("cannot wait for cargo: {e}"))?;
         if status.success() {
             Ok(artifacts)
         } else {
@@ -151,9 +134,7 @@ impl Workspace {
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // These would replace the flags given with --config.
-    command
-        .env_remove("RUSTFLAGS")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
     command
 }
 
@@ -213,12 +194,7 @@ fn artifact(line: &str) -> Result<Option<Artifact>> {
         _ => package.to_owned(),
     };
     let directory = manifest.parent().unwrap_or(Path::new("/")).to_owned();
-    Ok(Some(Artifact {
-        label,
-        executable,
-        directory,
-        test: profile.test,
-    }))
+    Ok(Some(Artifact { label, executable, directory, test: profile.test }))
 }
 
 /// The name in a package id, which is left out where it is the folder's (Package ID
@@ -243,10 +219,7 @@ fn list_tests(executable: &Path) -> Result<Vec<String>> {
 }
 
 fn parse_list(text: &str) -> Vec<String> {
-    text.lines()
-        .filter_map(|line| line.strip_suffix(": test"))
-        .map(str::to_owned)
-        .collect()
+    text.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -283,20 +256,14 @@ mod tests {
 
     #[test]
     fn other_messages_are_passed_over() {
-        assert_eq!(
-            artifact(r#"{"reason":"build-finished","success":true}"#).unwrap(),
-            None
-        );
+        assert_eq!(artifact(r#"{"reason":"build-finished","success":true}"#).unwrap(), None);
         assert!(artifact("not json").unwrap_err().contains("not json"));
     }
 
     #[test]
     fn a_package_id_names_the_package() {
         assert_eq!(package_name("path+file:///ws/hv#0.1.0"), "hv");
-        assert_eq!(
-            package_name("path+file:///ws/tests/vm#vm-tests@0.1.0"),
-            "vm-tests"
-        );
+        assert_eq!(package_name("path+file:///ws/tests/vm#vm-tests@0.1.0"), "vm-tests");
     }
 
     #[test]

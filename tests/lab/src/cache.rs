@@ -49,20 +49,12 @@ mod tests {
     use super::*;
 
     fn with(set: &[(&str, &str)]) -> Result<PathBuf> {
-        location(|name| {
-            set.iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, v)| PathBuf::from(v))
-        })
+        location(|name| set.iter().find(|(key, _)| *key == name).map(|(_, v)| PathBuf::from(v)))
     }
 
     #[test]
     fn the_labs_own_variable_comes_first_then_xdg_then_home() {
-        let all = [
-            ("HOME", "/h"),
-            ("XDG_CACHE_HOME", "/x"),
-            ("RUNNER_LAB_CACHE", "/l"),
-        ];
+        let all = [("HOME", "/h"), ("XDG_CACHE_HOME", "/x"), ("RUNNER_LAB_CACHE", "/l")];
         assert_eq!(with(&all).unwrap(), Path::new("/l"));
         assert_eq!(with(&all[..2]).unwrap(), Path::new("/x/runner-lab"));
         assert_eq!(with(&all[..1]).unwrap(), Path::new("/h/.cache/runner-lab"));
@@ -70,11 +62,7 @@ mod tests {
 
     #[test]
     fn relative_and_empty_values_are_passed_over() {
-        let set = [
-            ("RUNNER_LAB_CACHE", "here"),
-            ("XDG_CACHE_HOME", ""),
-            ("HOME", "/h"),
-        ];
+        let set = [("RUNNER_LAB_CACHE", "here"), ("XDG_CACHE_HOME", ""), ("HOME", "/h")];
         assert_eq!(with(&set).unwrap(), Path::new("/h/.cache/runner-lab"));
         assert!(with(&set[..2]).unwrap_err().contains("RUNNER_LAB_CACHE"));
     }

@@ -10,19 +10,12 @@ pub(crate) type Result<T> = std::result::Result<T, String>;
 /// Runs `command` with our stdout and stderr; an error names it unless it ends with status 0.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command.status().map_err(|e| cannot_start(command, &e))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("`{}` failed: {status}", line(command)))
-    }
+    if status.success() { Ok(()) } else { Err(format!("`{}` failed: {status}", line(command))) }
 }
 
 /// Runs `command` and returns its stdout; its stderr is quoted only when it fails.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| cannot_start(command, &e))?;
+    let output = command.stdin(Stdio::null()).output().map_err(|e| cannot_start(command, &e))?;
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         return Err(format!(
@@ -43,10 +36,7 @@ pub(crate) fn exists(program: &str) -> bool {
 
 /// Why `command` did not even start.
 pub(crate) fn cannot_start(command: &Command, error: &std::io::Error) -> String {
-    format!(
-        "cannot start `{}`: {error}",
-        command.get_program().display()
-    )
+    format!("cannot start `{}`: {error}", command.get_program().display())
 }
 
 /// The command as one would type it, without quoting: for messages only.

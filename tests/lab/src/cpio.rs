@@ -47,9 +47,7 @@ impl Archive {
         let name = path.as_os_str().as_encoded_bytes();
         let too_large = |_| format!("{} is too large for a cpio archive", path.display());
         let size = u32::try_from(data.len()).map_err(too_large)?;
-        let name_size = u32::try_from(name.len())
-            .map_err(too_large)?
-            .saturating_add(1);
+        let name_size = u32::try_from(name.len()).map_err(too_large)?.saturating_add(1);
         self.bytes.extend(b"070701");
         // ino, mode, uid, gid, nlink, mtime, filesize, devmajor, devminor, rdevmajor, rdevminor,
         // namesize, check. With nlink 1 the kernel does not look at ino.
@@ -117,10 +115,7 @@ mod tests {
             ("a/b/c", 0o100_644, b"12345"),
             ("TRAILER!!!", 0, b""),
         ];
-        assert_eq!(
-            read,
-            expected.map(|(n, m, d)| (n.to_owned(), m, d.to_vec()))
-        );
+        assert_eq!(read, expected.map(|(n, m, d)| (n.to_owned(), m, d.to_vec())));
     }
 
     #[test]
@@ -129,10 +124,8 @@ mod tests {
         archive.directory(Path::new("/a/b")).unwrap();
         archive.directory(Path::new("/a/b/c")).unwrap();
         archive.file(Path::new("/a/d"), false, b"").unwrap();
-        let names: Vec<_> = entries(&archive.finish().unwrap())
-            .into_iter()
-            .map(|(name, ..)| name)
-            .collect();
+        let names: Vec<_> =
+            entries(&archive.finish().unwrap()).into_iter().map(|(name, ..)| name).collect();
         assert_eq!(names, ["a", "a/b", "a/b/c", "a/d", "TRAILER!!!"]);
     }
 }

@@ -24,14 +24,7 @@ const TOOLCHAIN: Wanted = Wanted {
         "rust-web-src",
         "libstd-rust-web-dev:arm64",
     ],
-    except: &[
-        "binutils",
-        "gcc",
-        "libc-dev",
-        "libc6",
-        "libgcc-s1",
-        "libstdc++6",
-    ],
+    except: &["binutils", "gcc", "libc-dev", "libc6", "libgcc-s1", "libstdc++6"],
 };
 
 /// Lints all crates for `target`.
@@ -40,14 +33,7 @@ pub(crate) fn lint(target: &str) -> Result<()> {
     let workspace = Workspace::find()?;
     let mut clippy = toolchain.cargo();
     clippy
-        .args([
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--target",
-            target,
-            "--target-dir",
-        ])
+        .args(["clippy", "--workspace", "--all-targets", "--target", target, "--target-dir"])
         .arg(workspace.target.join("foreign"))
         .args(["--", "-D", "warnings"])
         .env("CARGO_PROFILE_DEV_DEBUG", "0")
@@ -67,14 +53,8 @@ impl Toolchain {
     /// Unpacks the toolchain if need be, and sees to it that it has `target`'s standard library.
     fn prepare(target: &str) -> Result<Self> {
         let cache = Cache::open()?;
-        let toolchain = Self {
-            root: packages::unpacked(&cache, &TOOLCHAIN)?,
-        };
-        let library = toolchain
-            .root
-            .join("usr/lib/rustlib")
-            .join(target)
-            .join("lib");
+        let toolchain = Self { root: packages::unpacked(&cache, &TOOLCHAIN)? };
+        let library = toolchain.root.join("usr/lib/rustlib").join(target).join("lib");
         if !library.is_dir() {
             println!("lab: building the standard library for {target}, once");
             toolchain.build_standard_library(target, &library)?;
@@ -86,19 +66,12 @@ impl Toolchain {
         let programs = self.root.join("usr/bin");
         let mut command = Command::new(programs.join("cargo"));
         let mut path = vec![programs.clone()];
-        path.extend(
-            std::env::var_os("PATH")
-                .iter()
-                .flat_map(std::env::split_paths),
-        );
+        path.extend(std::env::var_os("PATH").iter().flat_map(std::env::split_paths));
         if let Ok(path) = std::env::join_paths(path) {
             command.env("PATH", path);
         }
         command.env("RUSTC", programs.join("rustc"));
-        command.env(
-            "LD_LIBRARY_PATH",
-            self.root.join("usr/lib/x86_64-linux-gnu"),
-        );
+        command.env("LD_LIBRARY_PATH", self.root.join("usr/lib/x86_64-linux-gnu"));
         command
     }
 

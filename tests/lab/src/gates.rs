@@ -48,11 +48,9 @@ impl Gate {
                     .map_err(|e| format!("cannot read {}: {e}", runner.display()))?;
                 (metadata.len(), SIZE_LIMIT, "bytes")
             }
-            Self::Instructions => (
-                instructions(runner, counting)?,
-                INSTRUCTION_LIMIT,
-                "instructions",
-            ),
+            Self::Instructions => {
+                (instructions(runner, counting)?, INSTRUCTION_LIMIT, "instructions")
+            }
         };
         if value <= limit {
             Ok(format!("{value} {unit}, limit {limit}"))
@@ -72,9 +70,7 @@ fn instructions(runner: &Path, counting: &Guest<'_>) -> Result<u64> {
         environment: Vec::new(),
         deadline: 60,
     };
-    let plan = Plan {
-        jobs: (0..RUNS).map(job).collect(),
-    };
+    let plan = Plan { jobs: (0..RUNS).map(job).collect() };
     let mut outcomes = Vec::new();
     counting.run(&plan, &[runner.to_owned()], |report| {
         if let Report::Finished { outcome, .. } = report {
@@ -108,13 +104,7 @@ mod tests {
 
     fn outcome(end: End, output: &str, cpu_microseconds: u64) -> Outcome {
         let output = output.to_owned();
-        Outcome {
-            end,
-            skips: Vec::new(),
-            output,
-            milliseconds: 0,
-            cpu_microseconds,
-        }
+        Outcome { end, skips: Vec::new(), output, milliseconds: 0, cpu_microseconds }
     }
 
     #[test]

@@ -66,13 +66,8 @@ impl Guest<'_> {
         let stderr =
             File::create(&errors).map_err(|e| format!("cannot write {}: {e}", errors.display()))?;
         let mut command = self.qemu(&initrd, &console)?;
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(stderr);
-        let child = command
-            .spawn()
-            .map_err(|e| command::cannot_start(&command, &e))?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+        let child = command.spawn().map_err(|e| command::cannot_start(&command, &e))?;
         let mut machine = Machine { child };
         let result = machine.reports(plan, self.deadline, &mut report);
         result.map_err(|e| {
@@ -94,14 +89,8 @@ impl Guest<'_> {
         // it lacks. Memory costs nothing before it is touched, and half of it limits the root.
         let machine = "-M q35 -cpu EPYC -m 4096 -nodefaults -no-reboot -display none";
         command.args(machine.split(' '));
-        command
-            .arg("-kernel")
-            .arg(kernel)
-            .arg("-initrd")
-            .arg(initrd);
-        command
-            .arg("-serial")
-            .arg(format!("file:{}", console.display()));
+        command.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd);
+        command.arg("-serial").arg(format!("file:{}", console.display()));
         command.args(["-serial", "stdio"]);
         let mut append = "console=ttyS0 quiet panic=-1 mitigations=off".to_owned();
         match self.clock {
@@ -127,18 +116,10 @@ impl Guest<'_> {
                 fs::read(from).map_err(|e| format!("cannot read {}: {e}", from.display()))?;
             archive.file(to, executable, &data)
         };
-        copy(
-            &self.packages.join("bin/busybox"),
-            Path::new("bin/busybox"),
-            true,
-        )?;
+        copy(&self.packages.join("bin/busybox"), Path::new("bin/busybox"), true)?;
         copy(self.agent, Path::new("lab/lab"), true)?;
         let version = self.one_file("lib/modules", "")?;
-        for module in [
-            "virt/lib/irqbypass.ko",
-            "arch/x86/kvm/kvm.ko",
-            "arch/x86/kvm/kvm-amd.ko",
-        ] {
+        for module in ["virt/lib/irqbypass.ko", "arch/x86/kvm/kvm.ko", "arch/x86/kvm/kvm-amd.ko"] {
             let from = version.join("kernel").join(module);
             let to = Path::new("lab").join(from.file_name().unwrap_or_default());
             copy(&from, &to, false)?;
@@ -230,11 +211,7 @@ impl Machine {
     fn power_off(&mut self) -> Result<()> {
         let end = Instant::now() + POWER_OFF;
         loop {
-            match self
-                .child
-                .try_wait()
-                .map_err(|e| format!("cannot wait for QEMU: {e}"))?
-            {
+            match self.child.try_wait().map_err(|e| format!("cannot wait for QEMU: {e}"))? {
                 Some(status) if status.success() => return Ok(()),
                 Some(status) => return Err(format!("QEMU ended with {status}")),
                 None if Instant::now() >= end => {
@@ -252,14 +229,8 @@ fn lines_of(stdout: ChildStdout) -> Receiver<String> {
     thread::spawn(move || {
         let mut reader = BufReader::new(stdout);
         let mut line = Vec::new();
-        while reader
-            .read_until(b'\n', &mut line)
-            .is_ok_and(|length| length > 0)
-        {
-            if sender
-                .send(String::from_utf8_lossy(&line).into_owned())
-                .is_err()
-            {
+        while reader.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+            if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
                 break;
             }
             line.clear();

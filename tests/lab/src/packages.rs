@@ -59,9 +59,7 @@ pub(crate) fn unpacked(cache: &Cache, wanted: &Wanted) -> Result<PathBuf> {
             ));
         }
     }
-    let apt = Apt {
-        dir: cache.dir().join("apt"),
-    };
+    let apt = Apt { dir: cache.dir().join("apt") };
     apt.refresh_lists(LISTS_AGE)?;
     match apt.unpack(cache, wanted) {
         Ok(folder) => Ok(folder),
@@ -88,19 +86,13 @@ pub(crate) fn ensure_installed(program: &str, package: &str) -> Result<()> {
     println!("lab: installing {package}");
     let apt = |arguments: &[&str]| {
         command::output(
-            Command::new("apt-get")
-                .args(arguments)
-                .env("DEBIAN_FRONTEND", "noninteractive"),
+            Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"),
         )
         .map_err(|e| format!("{advice}; {e}"))
     };
     apt(&["update"])?;
     apt(&["install", "--yes", "--no-install-recommends", package])?;
-    if command::exists(program) {
-        Ok(())
-    } else {
-        Err(advice)
-    }
+    if command::exists(program) { Ok(()) } else { Err(advice) }
 }
 
 /// apt with lists in our own folder.
@@ -161,20 +153,13 @@ impl Apt {
 
     fn unpack(&self, cache: &Cache, wanted: &Wanted) -> Result<PathBuf> {
         let packages = self.with_dependencies(wanted)?;
-        let list: String = packages
-            .iter()
-            .map(|package| package.exact() + "\n")
-            .collect();
+        let list: String = packages.iter().map(|package| package.exact() + "\n").collect();
         let version = packages.first().map_or("", |package| &package.version);
         let folder = cache.dir().join(format!("{}-{version}", wanted.folder));
         if fs::read_to_string(folder.join(MARKER)).is_ok_and(|there| there == list) {
             return Ok(folder);
         }
-        println!(
-            "lab: unpacking {} packages into {}",
-            packages.len(),
-            folder.display()
-        );
+        println!("lab: unpacking {} packages into {}", packages.len(), folder.display());
         let context = |e| format!("cannot write to {}: {e}", folder.display());
         let partial = cache.dir().join("partial");
         for stale in [&partial, &folder] {
@@ -188,10 +173,7 @@ impl Apt {
         fs::create_dir_all(&tree).map_err(context)?;
         let exact = packages.iter().map(Package::exact);
         command::output(
-            self.command("apt-get")
-                .arg("download")
-                .args(exact)
-                .current_dir(&downloads),
+            self.command("apt-get").arg("download").args(exact).current_dir(&downloads),
         )?;
         for deb in files(&downloads)? {
             command::output(Command::new("dpkg").arg("-x").arg(&deb).arg(&tree))?;
@@ -206,11 +188,7 @@ impl Apt {
     fn with_dependencies(&self, wanted: &Wanted) -> Result<Vec<Package>> {
         let mut found = Vec::new();
         let mut seen: Vec<String> = wanted.except.iter().map(|&name| name.to_owned()).collect();
-        let mut names: Vec<String> = wanted
-            .packages
-            .iter()
-            .map(|&name| name.to_owned())
-            .collect();
+        let mut names: Vec<String> = wanted.packages.iter().map(|&name| name.to_owned()).collect();
         let mut required = true;
         while !names.is_empty() {
             seen.extend(names.iter().cloned());
@@ -248,9 +226,7 @@ impl Apt {
         let mut command = self.command("apt-cache");
         command.args(["show", "--no-all-versions"]).args(names);
         // Its status is an error as soon as one name is unknown.
-        let output = command
-            .output()
-            .map_err(|e| command::cannot_start(&command, &e))?;
+        let output = command.output().map_err(|e| command::cannot_start(&command, &e))?;
         let records = parse_records(&String::from_utf8_lossy(&output.stdout));
         Ok(names
             .iter()
@@ -274,9 +250,7 @@ fn parse_records(text: &str) -> Vec<Package> {
     text.split("\n\n")
         .filter_map(|record| {
             let field = |name: &str| {
-                record
-                    .lines()
-                    .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+                record.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
             };
             Some(Package {
                 name: field("Package")?.to_owned(),
@@ -292,11 +266,7 @@ fn parse_records(text: &str) -> Vec<Package> {
 fn parse_depends(field: &str) -> Vec<String> {
     field
         .split(',')
-        .filter_map(|clause| {
-            clause
-                .split(['|', '(', ':', ' '])
-                .find(|word| !word.is_empty())
-        })
+        .filter_map(|clause| clause.split(['|', '(', ':', ' ']).find(|word| !word.is_empty()))
         .map(str::to_owned)
         .collect()
 }
@@ -334,17 +304,9 @@ Architecture: all
         assert_eq!(records.len(), 2);
         assert_eq!(
             records[0].depends,
-            [
-                "linux-image-6.1.0-56-cloud-amd64",
-                "kmod",
-                "initramfs-tools",
-                "libc6"
-            ]
+            ["linux-image-6.1.0-56-cloud-amd64", "kmod", "initramfs-tools", "libc6"]
         );
-        assert_eq!(
-            records[0].exact(),
-            "linux-image-cloud-amd64:amd64=6.1.192-2"
-        );
+        assert_eq!(records[0].exact(), "linux-image-cloud-amd64:amd64=6.1.192-2");
         assert_eq!(records[1].exact(), "rust-web-src=1.96.0");
         assert!(records[1].depends.is_empty());
     }

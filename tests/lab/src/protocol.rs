@@ -93,19 +93,12 @@ mod tests {
             milliseconds: 12,
             cpu_microseconds: 3400,
         };
-        let sent = line(&Report::Finished {
-            job: 7,
-            outcome: outcome.clone(),
-        })
-        .unwrap();
+        let sent = line(&Report::Finished { job: 7, outcome: outcome.clone() }).unwrap();
         assert_eq!(sent.matches('\n').count(), 1);
         // A terminal line turns \n into \r\n on its way out.
         let received = sent.replace('\n', "\r\n");
         match parse(&received).unwrap().unwrap() {
-            Report::Finished {
-                job: 7,
-                outcome: got,
-            } => assert_eq!(got, outcome),
+            Report::Finished { job: 7, outcome: got } => assert_eq!(got, outcome),
             other => panic!("{other:?}"),
         }
     }
@@ -113,11 +106,6 @@ mod tests {
     #[test]
     fn other_text_is_not_a_report_and_a_broken_report_is_an_error() {
         assert!(parse("[    1.0] kvm: something").is_none());
-        assert!(
-            parse("@lab {\"Started\":")
-                .unwrap()
-                .unwrap_err()
-                .contains("unreadable")
-        );
+        assert!(parse("@lab {\"Started\":").unwrap().unwrap_err().contains("unreadable"));
     }
 }

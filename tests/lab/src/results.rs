@@ -31,11 +31,7 @@ pub(crate) fn judge(test: &str, outcome: &Outcome, allowed: &[AllowedSkip]) -> V
         End::Exited(code) => return Verdict::Failed(format!("exit status {code}")),
     }
     // Status 0 is also what libtest gives when a name matched nothing, or the test is ignored.
-    if !outcome
-        .output
-        .lines()
-        .any(|line| line.starts_with("test result: ok. 1 passed;"))
-    {
+    if !outcome.output.lines().any(|line| line.starts_with("test result: ok. 1 passed;")) {
         return Verdict::Failed("did not run: no `1 passed` in its output".to_owned());
     }
     match (outcome.skips.is_empty(), expected_skip) {
@@ -57,10 +53,8 @@ pub(crate) fn judge(test: &str, outcome: &Outcome, allowed: &[AllowedSkip]) -> V
 mod tests {
     use super::*;
 
-    const ALLOWED: [AllowedSkip; 1] = [AllowedSkip {
-        test: "vm::a_tap",
-        because: "no tap in the lab",
-    }];
+    const ALLOWED: [AllowedSkip; 1] =
+        [AllowedSkip { test: "vm::a_tap", because: "no tap in the lab" }];
 
     fn outcome(end: End, skips: &[&str]) -> Outcome {
         Outcome {

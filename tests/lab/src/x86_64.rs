@@ -55,17 +55,8 @@ pub(crate) fn run(filter: &str) -> Result<()> {
     };
 
     let all = jobs(&binaries, &runner);
-    let gates: Vec<_> = Gate::ALL
-        .into_iter()
-        .filter(|gate| gate.name().contains(filter))
-        .collect();
-    let plan = Plan {
-        jobs: all
-            .iter()
-            .filter(|job| job.name.contains(filter))
-            .cloned()
-            .collect(),
-    };
+    let gates: Vec<_> = Gate::ALL.into_iter().filter(|gate| gate.name().contains(filter)).collect();
+    let plan = Plan { jobs: all.iter().filter(|job| job.name.contains(filter)).cloned().collect() };
     if plan.jobs.is_empty() && gates.is_empty() {
         return Err(format!("no test and no gate has `{filter}` in its name"));
     }
@@ -101,15 +92,10 @@ fn jobs(binaries: &[TestBinary], runner: &Path) -> Vec<Job> {
         name: format!("{}::{test}", binary.label),
         program: binary.executable.clone(),
         // With two threads libtest prints a test's name after its output, not on its first line.
-        arguments: ["--exact", test, "--nocapture", "--test-threads=2"]
-            .map(str::to_owned)
-            .into(),
+        arguments: ["--exact", test, "--nocapture", "--test-threads=2"].map(str::to_owned).into(),
         directory: binary.directory.clone(),
         environment: vec![
-            (
-                "CARGO_MANIFEST_DIR".to_owned(),
-                binary.directory.display().to_string(),
-            ),
+            ("CARGO_MANIFEST_DIR".to_owned(), binary.directory.display().to_string()),
             ("RUNNER_BIN".to_owned(), runner.display().to_string()),
             ("RUST_BACKTRACE".to_owned(), "0".to_owned()),
         ],
@@ -255,21 +241,14 @@ mod tests {
         assert_eq!(jobs.len(), 2);
         assert_eq!(jobs[0].name, "hv-kvm/conformance::kick::sticks");
         assert_eq!(jobs[0].arguments[..2], ["--exact", "kick::sticks"]);
-        assert!(
-            jobs[0]
-                .environment
-                .contains(&("RUNNER_BIN".to_owned(), "/t/runner".to_owned()))
-        );
+        assert!(jobs[0].environment.contains(&("RUNNER_BIN".to_owned(), "/t/runner".to_owned())));
     }
 
     #[test]
     fn a_skip_allowed_for_a_test_that_is_gone_is_found() {
         let jobs = jobs(&[binary()], Path::new("/t/runner"));
         let allow = |test| AllowedSkip { test, because: "" };
-        let list = [
-            allow("hv-kvm/conformance::sums"),
-            allow("hv-kvm/conformance::gone"),
-        ];
+        let list = [allow("hv-kvm/conformance::sums"), allow("hv-kvm/conformance::gone")];
         assert_eq!(stale_entries(&list, &jobs), ["hv-kvm/conformance::gone"]);
     }
 }
