@@ -1,2 +1,72 @@
-//! (being written)
-fn main() {}
+//! The lab: real KVM on a machine whose own KVM cannot be trusted or is missing, and a Mac's
+//! compiler on a machine that is not a Mac.
+//!
+//! `lab x86_64` boots Debian's kernel in QEMU, which emulates an AMD CPU with SVM, and runs the
+//! workspace's tests on the `kvm-amd` inside. `lab darwin` and `lab aarch64-linux` lint every
+//! crate for those targets with Debian's Rust. The same program, started by the lab's `/init`, runs
+//! the tests inside (`agent`).
+
+mod agent;
+mod binaries;
+mod cache;
+mod command;
+mod cpio;
+mod foreign;
+mod gates;
+mod guest;
+mod packages;
+mod protocol;
+mod results;
+mod x86_64;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Runs the tests on real KVM inside QEMU, and lints for platforms this machine is not.
+#[derive(Debug, Parser)]
+#[command(
+    after_help = "Downloads are kept in $RUNNER_LAB_CACHE, or ${XDG_CACHE_HOME:-$HOME/.cache}/runner-lab."
+)]
+struct Cli {
+    #[command(subcommand)]
+    lab: Lab,
+}
+
+#[derive(Debug, Subcommand)]
+enum Lab {
+    /// Boot Linux with KVM in QEMU and run the tests of hv, hv-kvm, runner and tests/vm there
+    #[command(name = "x86_64")]
+    X86_64 {
+        /// Run only what has this text in its name, as printed (`hv-kvm`, `kick`, `gate`)
+        filter: Option<String>,
+    },
+    /// Lint every crate for aarch64-apple-darwin
+    Darwin,
+    /// Lint every crate for aarch64-unknown-linux-gnu
+    Aarch64Linux,
+    /// Run a plan; only the lab's /init calls this
+    #[command(hide = true)]
+    Agent {
+        /// The plan, written by the host
+        plan: PathBuf,
+        /// Where reports go, the second serial line
+        reports: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().lab {
+        Lab::X86_64 { filter } => x86_64::run(filter.as_deref().unwrap_or_default()),
+        Lab::Darwin => foreign::lint("aarch64-apple-darwin"),
+        Lab::Aarch64Linux => foreign::lint("aarch64-unknown-linux-gnu"),
+        Lab::Agent { plan, reports } => agent::run(&plan, &reports),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => {
+            eprintln!("lab: {sentence}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! One boot of the lab: the initial root it starts from, QEMU's command line, and its reports.
+
+use crate::binaries::Workspace;
+use crate::command::{self, Result};
+use crate::cpio::Archive;
+use crate::protocol::{self, Plan, Report};
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// QEMU's program.
+pub(crate) const QEMU: &str = "qemu-system-x86_64";
+
+/// The agent gives no sign of life for at most this long beyond a job's own deadline: booting, or
+/// the clean-up after a job. On a busy machine a boot takes ten times its usual three seconds.
+const SILENCE: Duration = Duration::from_secs(120);
+
+/// From the last report to the end of QEMU.
+const POWER_OFF: Duration = Duration::from_secs(30);
+
+/// How the outer machine counts time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Clock {
+    /// As it comes, on two CPUs.
+    Host,
+    /// One nanosecond per instruction, on one CPU: what a process used is the same each time.
+    Instructions,
+}
+
+/// A lab that is ready to boot.
+#[derive(Debug)]
+pub(crate) struct Guest<'a> {
+    /// Unpacked packages: the kernel, its modules and busybox.
+    pub(crate) packages: &'a Path,
+    /// This program, linked statically.
+    pub(crate) agent: &'a Path,
+    pub(crate) workspace: &'a Workspace,
+    pub(crate) clock: Clock,
+    /// The whole boot, jobs included.
+    pub(crate) deadline: Duration,
+}
+
+impl Guest<'_> {
+    /// Boots, runs `plan` with `files` at the paths they have here, and hands on each report.
+    pub(crate) fn run(
+        &self,
+        plan: &Plan,
+        files: &[PathBuf],
+        mut report: impl FnMut(&Report),
+    ) -> Result<()> {
+        let folder = &self.workspace.target;
+        let name = match self.clock {
+            Clock::Host => "tests",
+            Clock::Instructions => "instructions",
+        };
+        let initrd = folder.join(format!("{name}.cpio"));
+        let console = folder.join(format!("{name}.console"));
+        let errors = folder.join(format!("{name}.qemu"));
+        let archive = self.initial_root(plan, files)?;
+        fs::write(&initrd, archive)
+            .map_err(|e| format!("cannot write {}: {e}", initrd.display()))?;
+        let stderr =
+            File::create(&errors).map_err(|e| format!("cannot write {}: {e}", errors.display()))?;
+        let mut command = self.qemu(&initrd, &console)?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+        let child = command.spawn().map_err(|e| command::cannot_start(&command, &e))?;
+        let mut machine = Machine { child };
+        let result = machine.reports(plan, self.deadline, &mut report);
+        result.map_err(|e| {
+            let last = |path: &Path| last_lines(&fs::read(path).unwrap_or_default(), 15);
+            format!(
+                "{e}\n--- end of {}\n{}\n--- end of {}\n{}",
+                console.display(),
+                last(&console),
+                errors.display(),
+                last(&errors)
+            )
+        })
+    }
+
+    fn qemu(&self, initrd: &Path, console: &Path) -> Result<Command> {
+        let kernel = self.one_file("boot", "vmlinuz-")?;
+        let mut command = Command::new(QEMU);
+        // EPYC has SVM and what kvm-amd asks for; TCG says on stderr which of its other features
+        // it lacks. Memory costs nothing before it is touched, and half of it limits the root.
+        let machine = "-M q35 -cpu EPYC -m 4096 -nodefaults -no-reboot -display none";
+        command.args(machine.split(' '));
+        command.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd);
+        command.arg("-serial").arg(format!("file:{}", console.display()));
+        command.args(["-serial", "stdio"]);
+        let mut append = "console=ttyS0 quiet panic=-1 mitigations=off".to_owned();
+        match self.clock {
+            Clock::Host => command.args(["-accel", "tcg,thread=multi", "-smp", "2"]),
+            Clock::Instructions => {
+                // Whether a 2 MiB page is at hand changes a run by half a million instructions,
+                // addresses change it by a few thousand.
+                append += " transparent_hugepage=never norandmaps";
+                command
+                    .args(["-accel", "tcg,thread=single", "-smp", "1"])
+                    .args(["-icount", "shift=0,sleep=off"])
+            }
+        };
+        command.arg("-append").arg(append);
+        Ok(command)
+    }
+
+    fn initial_root(&self, plan: &Plan, files: &[PathBuf]) -> Result<Vec<u8>> {
+        let mut archive = Archive::default();
+        archive.file(Path::new("init"), true, include_bytes!("init.sh"))?;
+        let mut copy = |from: &Path, to: &Path, executable: bool| {
+            let data =
+                fs::read(from).map_err(|e| format!("cannot read {}: {e}", from.display()))?;
+            archive.file(to, executable, &data)
+        };
+        copy(&self.packages.join("bin/busybox"), Path::new("bin/busybox"), true)?;
+        copy(self.agent, Path::new("lab/lab"), true)?;
+        let version = self.one_file("lib/modules", "")?;
+        for module in ["virt/lib/irqbypass.ko", "arch/x86/kvm/kvm.ko", "arch/x86/kvm/kvm-amd.ko"] {
+            let from = version.join("kernel").join(module);
+            let to = Path::new("lab").join(from.file_name().unwrap_or_default());
+            copy(&from, &to, false)?;
+        }
+        for file in files {
+            copy(file, file, is_executable(file))?;
+        }
+        for job in &plan.jobs {
+            archive.directory(&job.directory)?;
+        }
+        let plan = serde_json::to_vec(plan).map_err(|e| format!("cannot write the plan: {e}"))?;
+        archive.file(Path::new("lab/plan.json"), false, &plan)?;
+        archive.finish()
+    }
+
+    /// The one entry in a folder of the packages whose name begins with `prefix`.
+    fn one_file(&self, folder: &str, prefix: &str) -> Result<PathBuf> {
+        let folder = self.packages.join(folder);
+        let entries =
+            fs::read_dir(&folder).map_err(|e| format!("cannot read {}: {e}", folder.display()))?;
+        let mut found = entries
+            .flatten()
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
+            .map(|entry| entry.path());
+        match (found.next(), found.next()) {
+            (Some(path), None) => Ok(path),
+            _ => Err(format!("expected one `{prefix}*` in {}", folder.display())),
+        }
+    }
+}
+
+/// A QEMU that ends with this value.
+#[derive(Debug)]
+struct Machine {
+    child: Child,
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // Both fail only for a process that ended and was waited for, which is what they are for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Machine {
+    /// Hands on reports until the last one, or until time is up.
+    fn reports(
+        &mut self,
+        plan: &Plan,
+        deadline: Duration,
+        report: &mut impl FnMut(&Report),
+    ) -> Result<()> {
+        let stdout = self.child.stdout.take().ok_or("QEMU has no stdout")?;
+        let lines = lines_of(stdout);
+        let end = Instant::now() + deadline;
+        let mut running: Option<usize> = None;
+        loop {
+            let job = running.and_then(|job| plan.jobs.get(job));
+            let silence = SILENCE + Duration::from_secs(job.map_or(0, |job| job.deadline));
+            let patience = silence.min(end.saturating_duration_since(Instant::now()));
+            let during = job.map_or("between tests".to_owned(), |job| format!("in {}", job.name));
+            let line = match lines.recv_timeout(patience) {
+                Ok(line) => line,
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(format!(
+                        "the lab hangs {during}; killed after {patience:.0?} without a report"
+                    ));
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(format!("the lab went down {during}"));
+                }
+            };
+            let Some(message) = protocol::parse(&line) else {
+                continue;
+            };
+            let message = message?;
+            report(&message);
+            match message {
+                Report::Ready { kvm: true } => {}
+                Report::Ready { kvm: false } => return Err("the lab has no /dev/kvm".to_owned()),
+                Report::Started { job } => running = Some(job),
+                Report::Finished { .. } => running = None,
+                Report::Done => return self.power_off(),
+            }
+        }
+    }
+
+    fn power_off(&mut self) -> Result<()> {
+        let end = Instant::now() + POWER_OFF;
+        loop {
+            match self.child.try_wait().map_err(|e| format!("cannot wait for QEMU: {e}"))? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => return Err(format!("QEMU ended with {status}")),
+                None if Instant::now() >= end => {
+                    return Err(format!("the lab did not power off within {POWER_OFF:?}"));
+                }
+                None => thread::sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+}
+
+/// The lines of a stream, read by a thread so that waiting for one can end.
+fn lines_of(stdout: ChildStdout) -> Receiver<String> {
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || {
+        let mut reader = BufReader::new(stdout);
+        let mut line = Vec::new();
+        while reader.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+            if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                break;
+            }
+            line.clear();
+        }
+    });
+    lines
+}
+
+fn is_executable(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o111 != 0)
+}
+
+fn last_lines(bytes: &[u8], count: usize) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let lines: Vec<_> = text.lines().collect();
+    let start = lines.len().saturating_sub(count);
+    lines.get(start..).unwrap_or_default().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_lines_of_a_log_are_quoted() {
+        assert_eq!(last_lines(b"a\nb\nc\n", 2), "b\nc");
+        assert_eq!(last_lines(b"", 2), "");
+    }
+}

@@ -1,0 +1,22 @@
+#!/bin/busybox sh
+# The lab's first process: file systems, loopback, KVM, then the agent in its own place.
+# When the agent ends, the kernel panics, `panic=-1` reboots, `-no-reboot` ends QEMU.
+busybox=/bin/busybox
+$busybox --install -s /bin
+export PATH=/bin HOME=/root
+mkdir -p /proc /sys /dev /tmp /root /etc
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+mkdir -p /dev/pts /dev/shm
+mount -t devpts devpts /dev/pts
+mount -t tmpfs shm /dev/shm
+# /tmp stays on the root, itself a tmpfs: the checkout may be there.
+chmod 1777 /tmp
+mkdir /lab/output
+mount -t tmpfs -o size=16m output /lab/output
+echo 'root:x:0:0:root:/root:/bin/sh' >/etc/passwd
+echo 'root:x:0:' >/etc/group
+ip link set lo up
+for module in irqbypass kvm kvm-amd; do insmod /lab/$module.ko; done
+exec /lab/lab agent /lab/plan.json /dev/ttyS1

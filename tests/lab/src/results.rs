@@ -1,0 +1,115 @@
+//! From what a job did to what the lab says about it.
+
+use crate::protocol::{End, Outcome};
+
+/// A skip that is right inside the lab.
+#[derive(Debug)]
+pub(crate) struct AllowedSkip {
+    /// The test as the lab prints it, `package::test`.
+    pub(crate) test: &'static str,
+    /// Why the lab cannot run it.
+    pub(crate) because: &'static str,
+}
+
+/// What the lab says about one test.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Passed,
+    /// It said why, and the list of allowed skips agrees.
+    Skipped(String),
+    Failed(String),
+}
+
+/// Judges one test of a libtest binary that ran alone in its process.
+pub(crate) fn judge(test: &str, outcome: &Outcome, allowed: &[AllowedSkip]) -> Verdict {
+    let expected_skip = allowed.iter().find(|skip| skip.test == test);
+    match &outcome.end {
+        End::NotStarted(why) => return Verdict::Failed(format!("could not start: {why}")),
+        End::TimedOut => return Verdict::Failed("hangs: killed at its deadline".to_owned()),
+        End::Killed(signal) => return Verdict::Failed(format!("killed by signal {signal}")),
+        End::Exited(0) => {}
+        End::Exited(code) => return Verdict::Failed(format!("exit status {code}")),
+    }
+    // Status 0 is also what libtest gives when a name matched nothing, or the test is ignored.
+    if !outcome.output.lines().any(|line| line.starts_with("test result: ok. 1 passed;")) {
+        return Verdict::Failed("did not run: no `1 passed` in its output".to_owned());
+    }
+    match (outcome.skips.is_empty(), expected_skip) {
+        (true, None) => Verdict::Passed,
+        (false, Some(skip)) => {
+            Verdict::Skipped(format!("{} ({})", outcome.skips.join("; "), skip.because))
+        }
+        (false, None) => Verdict::Failed(format!(
+            "skipped, and the lab should run it: {}",
+            outcome.skips.join("; ")
+        )),
+        (true, Some(_)) => {
+            Verdict::Failed("runs here now: take it off the list of allowed skips".to_owned())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALLOWED: [AllowedSkip; 1] =
+        [AllowedSkip { test: "vm::a_tap", because: "no tap in the lab" }];
+
+    fn outcome(end: End, skips: &[&str]) -> Outcome {
+        Outcome {
+            end,
+            skips: skips.iter().map(|&skip| skip.to_owned()).collect(),
+            output:
+                "\nrunning 1 test\ntest x ... ok\n\ntest result: ok. 1 passed; 0 failed; 0 ignored"
+                    .to_owned(),
+            milliseconds: 0,
+            cpu_microseconds: 0,
+        }
+    }
+
+    fn failed(verdict: Verdict) -> String {
+        match verdict {
+            Verdict::Failed(why) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_test_that_ran_to_its_end_passed() {
+        let verdict = judge("hv::sums", &outcome(End::Exited(0), &[]), &ALLOWED);
+        assert_eq!(verdict, Verdict::Passed);
+    }
+
+    #[test]
+    fn a_test_that_never_ran_did_not_pass() {
+        let mut ran = outcome(End::Exited(0), &[]);
+        ran.output = "test result: ok. 0 passed; 0 failed; 1 ignored".to_owned();
+        assert!(failed(judge("hv::sums", &ran, &ALLOWED)).contains("did not run"));
+    }
+
+    #[test]
+    fn failures_crashes_and_hangs_are_told_apart() {
+        let why = |end| failed(judge("hv::sums", &outcome(end, &[]), &ALLOWED));
+        assert!(why(End::Exited(101)).contains("101"));
+        assert!(why(End::Killed(11)).contains("signal 11"));
+        assert!(why(End::TimedOut).contains("hangs"));
+        assert!(why(End::NotStarted("no such file".to_owned())).contains("no such file"));
+    }
+
+    #[test]
+    fn a_skip_counts_only_where_the_list_allows_it() {
+        let skipped = outcome(End::Exited(0), &["no tap device"]);
+        assert!(failed(judge("hv::sums", &skipped, &ALLOWED)).contains("no tap device"));
+        assert_eq!(
+            judge("vm::a_tap", &skipped, &ALLOWED),
+            Verdict::Skipped("no tap device (no tap in the lab)".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_skip_that_is_no_longer_needed_must_leave_the_list() {
+        let ran = outcome(End::Exited(0), &[]);
+        assert!(failed(judge("vm::a_tap", &ran, &ALLOWED)).contains("list of allowed skips"));
+    }
+}

@@ -1,0 +1,254 @@
+//! `lab x86_64`: the workspace's tests on the KVM of a Linux that runs in QEMU.
+
+use crate::binaries::{TestBinary, Workspace};
+use crate::cache::Cache;
+use crate::command::Result;
+use crate::gates::{self, Gate};
+use crate::guest::{Clock, Guest, QEMU};
+use crate::packages::{self, Wanted};
+use crate::protocol::{Job, Outcome, Plan, Report};
+use crate::results::{AllowedSkip, Verdict, judge};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Packages whose tests run in the lab.
+const PACKAGES: [&str; 4] = ["hv", "hv-kvm", "runner", "vm-tests"];
+
+/// One test. The slowest boots a few guests; a hang costs this much once.
+const TEST_DEADLINE: Duration = Duration::from_secs(120);
+
+/// All tests. CI has 30 minutes for everything.
+const LAB_DEADLINE: Duration = Duration::from_secs(12 * 60);
+
+/// Skips that are right inside the lab. An entry whose test runs, or is gone, is a failure.
+const ALLOWED_SKIPS: &[AllowedSkip] = &[];
+
+/// Debian's kernel for virtual machines, and a shell with the usual programs.
+const OUTER_LINUX: Wanted = Wanted {
+    folder: "linux",
+    packages: &["linux-image-cloud-amd64", "busybox-static"],
+    except: &["initramfs-tools", "kmod", "linux-base"],
+};
+
+/// Runs the tests and gates that have `filter` in their names.
+pub(crate) fn run(filter: &str) -> Result<()> {
+    if (std::env::consts::OS, std::env::consts::ARCH) != ("linux", "x86_64") {
+        return Err(
+            "the x86_64 lab runs test binaries built for this machine, so it needs Linux on x86_64"
+                .to_owned(),
+        );
+    }
+    packages::ensure_installed(QEMU, "qemu-system-x86")?;
+    let packages = packages::unpacked(&Cache::open()?, &OUTER_LINUX)?;
+    let workspace = Workspace::find()?;
+    let agent = workspace.agent()?;
+    let runner = workspace.shipped_runner()?;
+    let (binaries, mut files) = workspace.tests(&PACKAGES)?;
+    let guest = |clock| Guest {
+        packages: &packages,
+        agent: &agent,
+        workspace: &workspace,
+        clock,
+        deadline: LAB_DEADLINE,
+    };
+
+    let all = jobs(&binaries, &runner);
+    let gates: Vec<_> = Gate::ALL.into_iter().filter(|gate| gate.name().contains(filter)).collect();
+    let plan = Plan { jobs: all.iter().filter(|job| job.name.contains(filter)).cloned().collect() };
+    if plan.jobs.is_empty() && gates.is_empty() {
+        return Err(format!("no test and no gate has `{filter}` in its name"));
+    }
+    let mut tally = Tally::default();
+    let stale: Vec<_> = stale_entries(ALLOWED_SKIPS, &all);
+    for entry in &stale {
+        tally.add(
+            entry,
+            &Verdict::Failed(
+                "is on the list of allowed skips, but there is no such test".to_owned(),
+            ),
+            "",
+        );
+    }
+    if !plan.jobs.is_empty() {
+        let used: BTreeSet<_> = plan.jobs.iter().map(|job| &job.program).collect();
+        files.extend(used.into_iter().cloned());
+        files.push(runner.clone());
+        files.extend(checkout(&workspace)?);
+        println!("lab: {} tests on KVM in QEMU", plan.jobs.len());
+        run_tests(&guest(Clock::Host), &plan, &files, &mut tally);
+    }
+    for gate in gates {
+        let verdict = gate.check(&runner, &guest(Clock::Instructions));
+        tally.gate(gate.name(), verdict);
+    }
+    tally.finish()
+}
+
+/// One job per test, so that a crash, a hang or a skip is that test's alone.
+fn jobs(binaries: &[TestBinary], runner: &Path) -> Vec<Job> {
+    let job = |binary: &TestBinary, test: &String| Job {
+        name: format!("{}::{test}", binary.label),
+        program: binary.executable.clone(),
+        // With two threads libtest prints a test's name after its output, not on its first line.
+        arguments: ["--exact", test, "--nocapture", "--test-threads=2"].map(str::to_owned).into(),
+        directory: binary.directory.clone(),
+        environment: vec![
+            ("CARGO_MANIFEST_DIR".to_owned(), binary.directory.display().to_string()),
+            ("RUNNER_BIN".to_owned(), runner.display().to_string()),
+            ("RUST_BACKTRACE".to_owned(), "0".to_owned()),
+        ],
+        deadline: TEST_DEADLINE.as_secs(),
+    };
+    binaries
+        .iter()
+        .flat_map(|binary| binary.tests.iter().map(move |test| job(binary, test)))
+        .collect()
+}
+
+fn stale_entries<'a>(allowed: &'a [AllowedSkip], jobs: &[Job]) -> Vec<&'a str> {
+    allowed
+        .iter()
+        .map(|skip| skip.test)
+        .filter(|test| !jobs.iter().any(|job| job.name == *test))
+        .collect()
+}
+
+/// The sources as they are here: tests name fixtures and documents by paths into the checkout.
+fn checkout(workspace: &Workspace) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut folders = vec![workspace.root.clone()];
+    while let Some(folder) = folders.pop() {
+        let context = |e| format!("cannot read {}: {e}", folder.display());
+        for entry in fs::read_dir(&folder).map_err(context)? {
+            let entry = entry.map_err(context)?;
+            let name = entry.file_name();
+            let kind = entry.file_type().map_err(context)?;
+            if name == "target" || name.as_encoded_bytes().starts_with(b".") {
+                continue;
+            } else if kind.is_dir() {
+                folders.push(entry.path());
+            } else if kind.is_file() {
+                files.push(entry.path());
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn run_tests(guest: &Guest<'_>, plan: &Plan, files: &[PathBuf], tally: &mut Tally) {
+    let mut reported = BTreeSet::new();
+    let result = guest.run(plan, files, |report| {
+        if let Report::Finished { job, outcome } = report
+            && let Some(spec) = plan.jobs.get(*job)
+            && reported.insert(*job)
+        {
+            let verdict = judge(&spec.name, outcome, ALLOWED_SKIPS);
+            tally.test(&spec.name, &verdict, outcome);
+        }
+    });
+    if let Err(error) = result {
+        println!("lab: {error}");
+        tally.broken = true;
+    }
+    for (index, job) in plan.jobs.iter().enumerate() {
+        if !reported.contains(&index) {
+            tally.add(
+                &job.name,
+                &Verdict::Failed("missing: the lab did not report it".to_owned()),
+                "",
+            );
+        }
+    }
+}
+
+/// What was printed so far, in numbers.
+#[derive(Debug, Default)]
+struct Tally {
+    passed: usize,
+    skipped: usize,
+    failed: Vec<String>,
+    /// The machine itself failed, whatever its tests say.
+    broken: bool,
+}
+
+impl Tally {
+    fn test(&mut self, name: &str, verdict: &Verdict, outcome: &Outcome) {
+        self.add(name, verdict, &format!(" ({} ms)", outcome.milliseconds));
+        if matches!(verdict, Verdict::Failed(_)) {
+            for line in outcome.output.lines().filter(|line| !line.is_empty()) {
+                println!("    | {line}");
+            }
+        }
+    }
+
+    fn gate(&mut self, name: &str, verdict: gates::Measured) {
+        match verdict {
+            Ok(figures) => self.add(name, &Verdict::Passed, &format!(" ({figures})")),
+            Err(why) => self.add(name, &Verdict::Failed(why), ""),
+        }
+    }
+
+    fn add(&mut self, name: &str, verdict: &Verdict, note: &str) {
+        match verdict {
+            Verdict::Passed => {
+                self.passed += 1;
+                println!("test {name} ... ok{note}");
+            }
+            Verdict::Skipped(why) => {
+                self.skipped += 1;
+                println!("test {name} ... skipped: {why}");
+            }
+            Verdict::Failed(why) => {
+                self.failed.push(name.to_owned());
+                println!("test {name} ... FAILED: {why}{note}");
+            }
+        }
+    }
+
+    fn finish(self) -> Result<()> {
+        for name in &self.failed {
+            println!("failed: {name}");
+        }
+        println!("lab: {} skipped as its list allows", self.skipped);
+        println!("{} passed, {} failed", self.passed, self.failed.len());
+        if self.failed.is_empty() && !self.broken {
+            Ok(())
+        } else {
+            Err("the lab failed; the reasons are above".to_owned())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn binary() -> TestBinary {
+        TestBinary {
+            label: "hv-kvm/conformance".to_owned(),
+            executable: "/t/conformance-1".into(),
+            directory: "/ws/hv-kvm".into(),
+            tests: vec!["kick::sticks".to_owned(), "sums".to_owned()],
+        }
+    }
+
+    #[test]
+    fn each_test_is_a_process_of_its_own_and_knows_the_runner() {
+        let jobs = jobs(&[binary()], Path::new("/t/runner"));
+        assert_eq!(jobs.len(), 2);
+        assert_eq!(jobs[0].name, "hv-kvm/conformance::kick::sticks");
+        assert_eq!(jobs[0].arguments[..2], ["--exact", "kick::sticks"]);
+        assert!(jobs[0].environment.contains(&("RUNNER_BIN".to_owned(), "/t/runner".to_owned())));
+    }
+
+    #[test]
+    fn a_skip_allowed_for_a_test_that_is_gone_is_found() {
+        let jobs = jobs(&[binary()], Path::new("/t/runner"));
+        let allow = |test| AllowedSkip { test, because: "" };
+        let list = [allow("hv-kvm/conformance::sums"), allow("hv-kvm/conformance::gone")];
+        assert_eq!(stale_entries(&list, &jobs), ["hv-kvm/conformance::gone"]);
+    }
+}
