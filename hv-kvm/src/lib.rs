@@ -1,1 +1,4 @@
 //! (being written)
+#![cfg(target_os = "linux")]
+
+pub mod probe;
