@@ -10,6 +10,7 @@ mod access;
 mod arch;
 mod error;
 mod kick;
+pub mod probe;
 mod run_page;
 mod system;
 mod vcpu;

@@ -27,7 +27,7 @@ impl Hypervisor for Kvm {
     const NAME: &'static str = "kvm";
 
     fn probe() -> HostReport {
-        HostReport::default()
+        crate::probe::report()
     }
 
     fn open() -> Result<Self> {

@@ -1,0 +1,138 @@
+//! `kvm-api`, `kvm-vm`, `kvm-run`, `kvm-instructions`: what KVM does once it is open.
+
+use hv::{Check, OsCode};
+
+use super::host::Host;
+use super::module;
+use super::place::{Container, Machine};
+use super::trial::{API, Trial};
+use super::{Execution, Ran};
+
+const API_ID: &str = "kvm-api";
+const VM: &str = "kvm-vm";
+const RUN: &str = "kvm-run";
+const INSTRUCTIONS: &str = "kvm-instructions";
+
+/// The checks behind the device's, as far as the trial came.
+pub(super) fn checks(host: &Host, trial: &Trial) -> Vec<Check> {
+    let api = Check::ok(API_ID, format!("KVM API {API}"));
+    match trial {
+        Trial::Closed(_) => Vec::new(),
+        Trial::Mute(errno) => vec![Check::fail(
+            API_ID,
+            format!("/dev/kvm does not answer as KVM: {}", OsCode::Errno(*errno)),
+            "make sure that /dev/kvm is the character device 10:232 (`ls -l /dev/kvm`)",
+        )],
+        Trial::Version(version) => vec![Check::fail(
+            API_ID,
+            format!("KVM speaks version {version} of its API, and {API} is needed"),
+            "use Linux 5.10 or later",
+        )],
+        Trial::Lost(why) => vec![Check::fail(
+            RUN,
+            why.clone(),
+            "the kernel log may say why: `sudo dmesg | grep -i kvm`",
+        )],
+        Trial::NoVm(errno) => vec![api, no_vm(host, *errno)],
+        Trial::Vm(ran) => {
+            let mut checks = vec![api, Check::ok(VM, "a VM can be made")];
+            checks.extend(ran_checks(host, ran.as_ref()));
+            checks
+        }
+    }
+}
+
+/// KVM_CREATE_VM failed.
+fn no_vm(host: &Host, errno: i32) -> Check {
+    let rivals = module::rivals(host);
+    let finding = format!("KVM cannot make a VM: {}", OsCode::Errno(errno));
+    match errno {
+        libc::EBUSY if rivals.is_empty() => Check::fail(
+            VM,
+            format!("{finding}; another hypervisor holds the CPU's virtualization"),
+            "stop the other hypervisor (VirtualBox, VMware, Xen, an emulator with its own kernel \
+             module), then try again",
+        ),
+        libc::EBUSY => {
+            let names: Vec<&str> = rivals.iter().map(|(_, name)| *name).collect();
+            let modules: Vec<&str> = rivals.iter().map(|(module, _)| *module).collect();
+            Check::fail(
+                VM,
+                format!("{finding}; {} holds the CPU's virtualization", names.join(" or ")),
+                format!(
+                    "switch off the VMs of {}; if that is not enough, `sudo modprobe -r {}`",
+                    names.join(" and "),
+                    modules.join(" ")
+                ),
+            )
+        }
+        libc::ENOMEM | libc::EMFILE | libc::ENFILE => {
+            Check::fail(VM, finding, "free memory or file descriptors (`ulimit -n`), then try again")
+        }
+        libc::EPERM | libc::EACCES if Container::around(host).is_some() => Check::fail(
+            VM,
+            finding,
+            "the container's seccomp profile refuses KVM: allow ioctl in it, or use the default one",
+        ),
+        _ => Check::fail(VM, finding, "the kernel log may say why: `sudo dmesg | grep -i kvm`"),
+    }
+}
+
+/// How the first instructions went.
+fn ran_checks(host: &Host, ran: Option<&Result<Ran, String>>) -> Vec<Check> {
+    match ran {
+        None => vec![Check::warn(
+            RUN,
+            format!("runner has no instructions to try on {}", host.arch),
+            "nothing to do; the first guest will show it",
+        )],
+        Some(Err(why)) => vec![Check::fail(
+            RUN,
+            format!("a VM can be made and its first instructions do not run: {why}"),
+            "the kernel log may say why: `sudo dmesg | grep -i kvm`; `runner --accel=off` does \
+             without KVM",
+        )],
+        Some(Ok(ran)) => vec![execution(host, ran.execution), instructions(ran)],
+    }
+}
+
+fn execution(host: &Host, execution: Execution) -> Check {
+    match execution {
+        Execution::OnCpu => Check::ok(RUN, execution.to_string()),
+        Execution::Interpreted { .. } => {
+            let machine = Machine::around(host);
+            let place = match machine.nesting() {
+                Some(nesting) => format!("on a host with nested virtualization ({nesting})"),
+                None => "with virtualization switched on in its firmware".into(),
+            };
+            Check::warn(
+                RUN,
+                execution.to_string(),
+                format!(
+                    "guests run slowly here, and only those whose kernel keeps to general-purpose \
+                     instructions; others run on a physical machine or {place}"
+                ),
+            )
+        }
+    }
+}
+
+fn instructions(ran: &Ran) -> Check {
+    if ran.unknown.is_empty() {
+        return Check::ok(INSTRUCTIONS, "all instructions tried are executed");
+    }
+    let remedy = match ran.execution {
+        Execution::OnCpu => "guests that use them fail here: run them on another host, or with \
+                             `--accel=off`",
+        Execution::Interpreted { .. } => {
+            "a guest whose kernel uses them ends here with KVM's internal error: run it with \
+             `--accel=off`, or on a host whose CPU executes guest code"
+        }
+    };
+    Check::warn(
+        INSTRUCTIONS,
+        format!("KVM cannot execute in guest kernel code: {}", ran.unknown.join(", ")),
+        remedy,
+    )
+}
+
