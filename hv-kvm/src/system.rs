@@ -5,7 +5,7 @@ use kvm_ioctls::Cap;
 
 use crate::arch;
 use crate::error::call;
-use crate::kick;
+use crate::{kick, probe};
 use crate::vcpu::{KvmSeed, KvmVcpu};
 use crate::vm::KvmVm;
 
@@ -27,7 +27,7 @@ impl Hypervisor for Kvm {
     const NAME: &'static str = "kvm";
 
     fn probe() -> HostReport {
-        crate::probe::report()
+        probe::report()
     }
 
     fn open() -> Result<Self> {
@@ -45,6 +45,13 @@ impl Hypervisor for Kvm {
 
     fn caps(&self) -> &Caps {
         &self.caps
+    }
+
+    fn describe(&self) -> String {
+        match probe::execution() {
+            Ok(execution) => format!("{}, {execution}", self.caps.description),
+            Err(why) => format!("{}, {why}", self.caps.description),
+        }
     }
 
     fn create(&self, config: VmConfig) -> Result<(KvmVm, Vec<KvmSeed>)> {

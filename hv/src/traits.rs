@@ -34,6 +34,10 @@ pub trait Hypervisor: Sized + Send + Sync + 'static {
     /// What it can do here.
     fn caps(&self) -> &Caps;
 
+    /// How guests run here, for a person, on one line: `/dev/kvm, API 12, guest code runs on the
+    /// CPU`. Runs a few guest instructions to find out, which takes milliseconds.
+    fn describe(&self) -> String;
+
     /// Makes a VM and the seeds of its vCPUs, in order of their ids.
     ///
     /// # Errors

@@ -168,6 +168,10 @@ impl Hypervisor for Script {
         &self.caps
     }
 
+    fn describe(&self) -> String {
+        self.caps.description.clone()
+    }
+
     fn create(&self, config: VmConfig) -> Result<(ScriptVm, Vec<ScriptSeed>)> {
         self.shared.check(Op::Create)?;
         let Parts { slots, irqchip, vcpus } = config.check(&self.caps)?;

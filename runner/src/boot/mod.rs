@@ -135,7 +135,7 @@ impl BootPlan {
     ) -> Result<Self, Error> {
         // Nanos reads a command line by the Linux entry alone, and what OPS builds is Nanos. For
         // any other kernel the PVH note says where it wants to be entered.
-        let pvh = match image.format().is_ops() {
+        let pvh = match image.is_disk() {
             true => None,
             false => kernel.pvh_entry(),
         };

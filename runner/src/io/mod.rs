@@ -6,3 +6,12 @@ pub mod event;
 pub mod event_loop;
 pub mod file;
 pub mod signals;
+
+/// The host's RAM in bytes, as far as the system tells.
+pub fn host_memory() -> Option<u64> {
+    sys::host_memory()
+}
+
+#[cfg_attr(target_os = "linux", path = "sys/linux.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "sys/macos.rs")]
+mod sys;

@@ -1,1 +1,108 @@
-//! (being written)
+//! Micro-guests of our own: flat binaries, committed with the sources that `tests/guests/build`
+//! makes them from. `tests/guests/check` says which are not what their sources give.
+//!
+//! A new guest is one source, `ARCH/**/NAME.S`, the binary that `build` makes of it, and its line
+//! below. A test names those that are forgotten.
+
+/// Includes binaries of one folder, and lists them by path for the test below.
+macro_rules! guests {
+    ($folder:literal $ending:literal: $($name:ident = $file:literal,)*) => {
+        $(
+            #[doc = concat!("See `tests/guests/", $folder, "/", $file, ".S`.")]
+            pub const $name: &[u8] = include_bytes!(concat!("../", $folder, "/", $file, $ending));
+        )*
+        #[cfg(test)]
+        pub(crate) const LIST: &[&str] = &[$(concat!($folder, "/", $file)),*];
+    };
+}
+
+/// Guests for x86_64.
+pub mod x86_64 {
+    /// Those of the conformance suite, `hv::conformance`.
+    pub mod conformance {
+        guests! {
+            "x86_64/conformance" ".bin":
+            DOORBELL = "doorbell",
+            ECHO = "echo",
+            FNSTSW = "fnstsw",
+            HALT = "halt",
+            IRQ = "irq",
+            JUMP_INTO_HOLE = "jump_into_hole",
+            LDMXCSR = "ldmxcsr",
+            MEET = "meet",
+            MMIO_READS = "mmio_reads",
+            MMIO_WRITES = "mmio_writes",
+            MULPS = "mulps",
+            PAGE_CROSSING = "page_crossing",
+            PAGE_WRITES = "page_writes",
+            PORT_READS = "port_reads",
+            PORT_WRITES = "port_writes",
+            PROTECTED_MODE = "protected_mode",
+            PXOR = "pxor",
+            READ_ONLY = "read_only",
+            REGISTERS = "registers",
+            SIPI = "sipi",
+            SPIN = "spin",
+            STRING_READS = "string_reads",
+            STRING_WRITES = "string_writes",
+            SYSTEM_REGISTERS = "system_registers",
+            TRIPLE_FAULT = "triple_fault",
+            WINDOW_READS = "window_reads",
+            XGETBV = "xgetbv",
+        }
+    }
+
+    /// ELF kernels.
+    pub mod kernels {
+        guests! {
+            "x86_64/kernels" ".elf":
+            HELLO = "hello",
+        }
+    }
+}
+
+/// Guests for aarch64.
+pub mod aarch64 {
+    /// Those of the conformance suite, `hv::conformance`.
+    pub mod conformance {
+        guests! {
+            "aarch64/conformance" ".bin":
+            ECHO = "echo",
+            MMIO_READS = "mmio_reads",
+            MMIO_WRITES = "mmio_writes",
+            SPIN = "spin",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    /// The sources below `folder`, by path without the ending.
+    fn sources(folder: &Path, found: &mut BTreeSet<String>) {
+        for entry in folder.read_dir().unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, found);
+            } else if path.extension().is_some_and(|ending| ending == "S") {
+                let name = path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap();
+                found.insert(name.with_extension("").to_str().unwrap().to_owned());
+            }
+        }
+    }
+
+    #[test]
+    fn every_source_has_its_line_here() {
+        let mut found = BTreeSet::new();
+        sources(Path::new(env!("CARGO_MANIFEST_DIR")), &mut found);
+        let lists = [
+            crate::x86_64::conformance::LIST,
+            crate::x86_64::kernels::LIST,
+            crate::aarch64::conformance::LIST,
+        ];
+        let listed = lists.concat().into_iter().map(str::to_owned).collect();
+        assert_eq!(found, listed);
+    }
+}

@@ -1,1 +1,0 @@
-fn main(){ let t=std::time::Instant::now(); let r=hv_kvm::probe::report(); let d=t.elapsed(); for c in r.checks { println!("{:4} {:18} {}", c.verdict, c.id, c.finding); if let Some(x)=c.remedy { println!("       {x}"); } } println!("{d:?}"); println!("{:?}", hv_kvm::probe::execution());}

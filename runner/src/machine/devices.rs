@@ -1,0 +1,116 @@
+//! The machine's devices: made from the plan, put on the bus, given their interrupts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hv::{Address, EdgeLine, GuestMemory, Hypervisor, Vm};
+
+use super::Error;
+use super::bus::Bus;
+use super::stop::Stop;
+use crate::boot::EXIT_PORT;
+use crate::devices::Interrupt;
+use crate::devices::power::{ExitPort, ResetPort};
+use crate::devices::serial::{self, Com1};
+use crate::io::console::{Stdin, Stdout};
+use crate::io::event_loop::{Control, EventLoop, Token};
+use crate::plan::Plan;
+
+/// The first serial port of a PC, and its interrupt.
+const COM1: u16 = 0x3f8;
+const COM1_LINE: u32 = 4;
+/// The keyboard controller's command port.
+const RESET_PORT: u16 = 0x64;
+
+/// Everything a guest can reach that is not RAM, and what serves it.
+pub(super) struct Devices<H: Hypervisor> {
+    pub(super) bus: Arc<Bus>,
+    input: Option<Input>,
+    lines: std::marker::PhantomData<H>,
+}
+
+impl<H: Hypervisor> std::fmt::Debug for Devices<H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Devices").field("bus", &self.bus).finish_non_exhaustive()
+    }
+}
+
+/// stdin on its way to COM1.
+struct Input {
+    /// Paused while the guest has not read what it was given.
+    token: Token,
+    drained: Arc<AtomicBool>,
+}
+
+impl<H: Hypervisor> Devices<H> {
+    pub(super) fn new(
+        vm: &H::Vm,
+        _memory: &GuestMemory,
+        plan: &Plan,
+        stop: &Stop,
+        main_loop: &mut EventLoop,
+    ) -> Result<Self, Error> {
+        let mut bus = Bus::default();
+        let drained = Arc::new(AtomicBool::new(false));
+        let com1 = {
+            let stdout = Stdout::new(stop.clone()).map_err(Error::system("open the console"))?;
+            let (drained, waker) = (Arc::clone(&drained), main_loop.waker());
+            let on_drained = move || {
+                drained.store(true, Ordering::Release);
+                waker.wake();
+            };
+            Arc::new(Com1::new(interrupt(vm, COM1_LINE)?, stdout, Box::new(on_drained)))
+        };
+        bus.add(Address::Port(COM1), serial::PORTS, com1.clone());
+        let exit = ExitPort::new(plan.boot.exit_code, stop.clone());
+        bus.add(Address::Port(EXIT_PORT), 4, Arc::new(exit));
+        bus.add(Address::Port(RESET_PORT), 1, Arc::new(ResetPort::new(stop.clone())));
+        let input = connect_stdin(&com1, drained, main_loop);
+        Ok(Self { bus: Arc::new(bus), input, lines: std::marker::PhantomData })
+    }
+
+    /// What the main loop does beside waiting.
+    pub(super) fn serve(&mut self, main_loop: &mut EventLoop) {
+        if let Some(input) = &self.input
+            && input.drained.swap(false, Ordering::AcqRel)
+            && let Err(error) = main_loop.resume(input.token)
+        {
+            crate::warning!("the guest gets no more input: {error}");
+            self.input = None;
+        }
+    }
+
+    /// The guest is gone: brings everything it wrote to where it belongs.
+    pub(super) fn finish(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// An edge line as devices know it.
+fn interrupt<V: Vm>(vm: &V, line: u32) -> Result<Interrupt, Error> {
+    let edge = vm.edge(line)?;
+    Ok(Arc::new(move || {
+        if let Err(error) = edge.pulse() {
+            crate::warning!("interrupt line {line}: {error}");
+        }
+    }))
+}
+
+/// Feeds stdin to COM1, as fast as the guest reads. Without a stdin to wait for there is no input.
+fn connect_stdin(
+    com1: &Arc<Com1<Stdout>>,
+    drained: Arc<AtomicBool>,
+    main_loop: &mut EventLoop,
+) -> Option<Input> {
+    let mut stdin = Stdin::new()?;
+    let handle = Arc::new(stdin.handle().ok()?);
+    let com1 = Arc::clone(com1);
+    let feed = move || {
+        let bytes = stdin.read(com1.room());
+        com1.receive(&bytes);
+        // Until the guest has read it all, or, at the end of input, for good.
+        Control::Pause
+    };
+    let token = main_loop.add(handle, feed).ok()?;
+    Some(Input { token, drained })
+}

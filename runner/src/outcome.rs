@@ -1,0 +1,241 @@
+//! How a run came out: the process's exit status, the sentence on stderr, the record for
+//! `--report`.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use hv::Crash;
+use serde::Serialize;
+
+use crate::machine::stop::Reason;
+use crate::plan::Plan;
+
+/// Statuses of our own, as timeout(1) and shells use them.
+pub mod status {
+    /// `--timeout` ended the run.
+    pub const TIMED_OUT: u8 = 124;
+    /// runner could not start the guest, or could not go on with it.
+    pub const FAILED: u8 = 125;
+    /// The guest crashed.
+    pub const CRASHED: u8 = 126;
+    /// A signal ended the run: this, plus its number.
+    pub const SIGNAL: u8 = 128;
+}
+
+/// Whose a status is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// The guest gave it.
+    Guest,
+    /// runner did.
+    Runner,
+}
+
+/// The end of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The process's exit status.
+    pub status: u8,
+    /// Whose it is.
+    pub origin: Origin,
+    /// One word for the record.
+    pub reason: &'static str,
+    /// The value at the guest's exit port, if that ended it.
+    pub raw: Option<u64>,
+    /// One sentence for stderr; nothing when all went as it should.
+    pub message: Option<String>,
+}
+
+impl Outcome {
+    /// The outcome of a run that ended for `reason`.
+    pub fn of(reason: &Reason) -> Self {
+        let ours = |status, reason, message| Self {
+            status,
+            origin: Origin::Runner,
+            reason,
+            raw: None,
+            message: Some(message),
+        };
+        match reason {
+            Reason::Exit { raw, status } => Self::guest(*status, "exit", Some(*raw)),
+            Reason::Reset => Self::guest(0, "reset", None),
+            Reason::Shutdown => Self::guest(0, "shutdown", None),
+            Reason::Crash { vcpu, crash } => {
+                let what = match crash {
+                    Crash::TripleFault => "a triple fault",
+                    _ => "it said so",
+                };
+                let message = format!("the guest crashed on vCPU {vcpu}: {what}");
+                ours(status::CRASHED, "crash", message)
+            }
+            Reason::Unhandled { vcpu, exit } => {
+                let message = format!("vCPU {vcpu} stopped: {exit}; see `runner doctor`");
+                ours(status::FAILED, "unhandled", message)
+            }
+            Reason::Halted { vcpu } => {
+                let message = format!("vCPU {vcpu} halted, and nothing can wake it");
+                ours(status::CRASHED, "halted", message)
+            }
+            Reason::TimedOut => {
+                ours(status::TIMED_OUT, "timeout", "the time given with --timeout is over".into())
+            }
+            Reason::Signal(number) => {
+                let status = u8::try_from(*number).map_or(u8::MAX, |n| status::SIGNAL | n);
+                Self { message: None, ..ours(status, "signal", String::new()) }
+            }
+            Reason::Failed(why) => Self::failed(why.clone()),
+        }
+    }
+
+    fn guest(status: u8, reason: &'static str, raw: Option<u64>) -> Self {
+        Self { status, origin: Origin::Guest, reason, raw, message: None }
+    }
+
+    /// The outcome of a run that could not start or go on.
+    pub fn failed(why: String) -> Self {
+        Self {
+            status: status::FAILED,
+            origin: Origin::Runner,
+            reason: "failed",
+            raw: None,
+            message: Some(why),
+        }
+    }
+}
+
+/// What `--report` writes: one JSON object.
+#[derive(Debug, Serialize)]
+struct Record<'a> {
+    status: u8,
+    /// Whether `status` is the guest's or runner's.
+    status_of: Origin,
+    reason: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    raw: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accelerator: Option<&'a str>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    guest: Option<Guest<'a>>,
+    duration_ms: u64,
+    version: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+struct Guest<'a> {
+    image: &'a str,
+    format: &'a str,
+    protocol: String,
+    command_line: &'a str,
+    memory: u64,
+    cpus: u32,
+}
+
+/// The file for the record, opened before anything starts so that a bad path is known early.
+#[derive(Debug)]
+pub struct Report {
+    file: File,
+    name: String,
+}
+
+impl Report {
+    /// Creates or truncates the file at `path`.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub fn create(path: &Path) -> Result<Self, String> {
+        let name = path.display().to_string();
+        match File::create(path) {
+            Ok(file) => Ok(Self { file, name }),
+            Err(error) => Err(format!("--report {name}: {error}; name a file that can be written")),
+        }
+    }
+
+    /// Writes the record.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub fn write(
+        mut self,
+        outcome: &Outcome,
+        accelerator: Option<&str>,
+        plan: Option<&Plan>,
+        duration: Duration,
+    ) -> Result<(), String> {
+        let record = Record {
+            status: outcome.status,
+            status_of: outcome.origin,
+            reason: outcome.reason,
+            raw: outcome.raw,
+            message: outcome.message.as_deref(),
+            accelerator,
+            guest: plan.map(|plan| Guest {
+                image: &plan.image,
+                format: &plan.format,
+                protocol: plan.boot.protocol.to_string(),
+                command_line: plan.boot.command_line.as_str(),
+                memory: plan.memory,
+                cpus: plan.cpus,
+            }),
+            duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+            version: env!("CARGO_PKG_VERSION"),
+        };
+        let write = |file: &mut File| -> io::Result<()> {
+            serde_json::to_writer(&mut *file, &record)?;
+            file.write_all(b"\n")
+        };
+        write(&mut self.file).map_err(|error| format!("--report {}: {error}", self.name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guests_status_is_the_processs_and_its_raw_value_is_kept() {
+        let outcome = Outcome::of(&Reason::Exit { raw: 0x107, status: 7 });
+        assert_eq!((outcome.status, outcome.origin, outcome.raw), (7, Origin::Guest, Some(0x107)));
+        assert_eq!(outcome.message, None);
+    }
+
+    #[test]
+    fn our_own_statuses_are_told_apart_from_the_guests() {
+        for (reason, status) in [
+            (Reason::TimedOut, 124),
+            (Reason::Failed("x".into()), 125),
+            (Reason::Crash { vcpu: 0, crash: Crash::TripleFault }, 126),
+            (Reason::Signal(2), 130),
+            (Reason::Signal(15), 143),
+        ] {
+            let outcome = Outcome::of(&reason);
+            assert_eq!((outcome.status, outcome.origin), (status, Origin::Runner), "{reason:?}");
+        }
+        assert_eq!(Outcome::of(&Reason::Reset).origin, Origin::Guest);
+    }
+
+    #[test]
+    fn the_record_is_one_json_object() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("r.json");
+        let outcome = Outcome::of(&Reason::Exit { raw: 7, status: 7 });
+        let report = Report::create(&path).unwrap();
+        report.write(&outcome, Some("kvm"), None, Duration::from_millis(12)).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["status"], 7);
+        assert_eq!(value["status_of"], "guest");
+        assert_eq!(value["accelerator"], "kvm");
+        assert_eq!(value["duration_ms"], 12);
+    }
+
+    #[test]
+    fn a_report_that_cannot_be_written_is_known_before_anything_starts() {
+        let error = Report::create(Path::new("/no/such/folder/r.json")).unwrap_err();
+        assert!(error.contains("/no/such/folder/r.json"), "{error}");
+    }
+}

@@ -1,0 +1,272 @@
+//! The plan of a run: everything opened, parsed and decided, nothing started.
+
+mod images;
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::boot::{BootPlan, CommandLine, nanos_overrides};
+use crate::config::{Disk, Settings};
+use crate::image::{self, Access, Arch, Image, Source};
+use crate::machine::map::{self, VIRTIO_SLOTS, VIRTIO_WINDOW, VirtioSlot};
+use images::Opened;
+
+/// Why a run cannot be planned.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The image, a kernel or a ram disk.
+    #[error(transparent)]
+    Image(#[from] image::Error),
+    /// No image of that name.
+    #[error(transparent)]
+    NotFound(#[from] images::NotFound),
+    /// The boot protocol.
+    #[error(transparent)]
+    Boot(#[from] crate::boot::Error),
+    /// Anything else that was asked for and cannot be.
+    #[error("{0}")]
+    Asked(String),
+}
+
+/// A disk of the guest.
+#[derive(Debug)]
+pub struct DiskPlan {
+    /// Stable name: `disk0` is the image, or the first of `--disk`.
+    pub id: String,
+    /// The open file.
+    pub source: Source,
+    /// The guest can only read it.
+    pub read_only: bool,
+    /// Where it stands in the machine.
+    pub slot: VirtioSlot,
+}
+
+/// Everything a run needs, open.
+#[derive(Debug)]
+pub struct Plan {
+    /// What was found in the image, for a person.
+    pub format: String,
+    /// The image's name or path.
+    pub image: String,
+    /// How the guest is loaded and entered.
+    pub boot: BootPlan,
+    /// The guest's disks, in the order of their slots.
+    pub disks: Vec<DiskPlan>,
+    /// RAM in bytes.
+    pub memory: u64,
+    /// Number of vCPUs.
+    pub cpus: u32,
+    /// Ends the run.
+    pub timeout: Option<Duration>,
+}
+
+impl Plan {
+    /// Opens and parses everything `settings` names.
+    ///
+    /// # Errors
+    /// Names the file, what is wrong with it and what to do.
+    pub fn new(settings: &Settings) -> Result<Self, Error> {
+        let Opened { image, writable } = open_image(settings)?;
+        require_host_arch(&image)?;
+        check_memory(settings.memory)?;
+        let disks = open_disks(&image, writable, &settings.disks)?;
+        let command_line = command_line(settings, &image, &disks)?;
+        let initrd = match &settings.initrd {
+            Some(path) => Some(Source::open(path, Access::Read)?),
+            None => None,
+        };
+        let kernel = match &settings.kernel {
+            Some(path) => {
+                let kernel = Image::open(path)?;
+                require_host_arch(&kernel)?;
+                kernel.kernel().clone()
+            }
+            None => image.kernel().clone(),
+        };
+        Ok(Self {
+            format: image.format().to_string(),
+            image: image.source().name().to_owned(),
+            boot: BootPlan::new(&image, kernel, initrd, command_line)?,
+            disks,
+            memory: settings.memory,
+            cpus: settings.cpus,
+            timeout: settings.timeout,
+        })
+    }
+
+    /// The plan for a person: format, entry, devices, memory map; one line each.
+    pub fn describe(&self) -> Vec<String> {
+        let boot = &self.boot;
+        let mut lines = vec![
+            format!("image: {} ({})", self.image, self.format),
+            format!("entry: {:#x}, {} protocol", boot.entry, boot.protocol),
+            format!("command line: {}", boot.command_line.as_str()),
+            format!("cpus: {}", self.cpus),
+        ];
+        for range in map::ram(self.memory) {
+            let mib = (range.end - range.start) / map::MIB;
+            lines.push(format!("memory: {:#011x}-{:#011x} RAM, {mib} MiB", range.start, range.end));
+        }
+        for segment in boot.kernel.segments() {
+            let (start, end) = (segment.paddr, segment.end());
+            lines.push(format!("memory: {start:#011x}-{end:#011x} kernel segment {}", segment.index));
+        }
+        lines.push("device: com1, ports 0x3f8-0x3ff, line 4: the console".into());
+        lines.push("device: exit, port 0x501; reset, port 0x64".into());
+        for disk in &self.disks {
+            let VirtioSlot { base, line, .. } = disk.slot;
+            let mode = if disk.read_only { "read-only" } else { "read-write" };
+            let (id, name) = (&disk.id, disk.source.name());
+            lines.push(format!("device: {id}, virtio-mmio {base:#x}, line {line}: {name}, {mode}"));
+        }
+        lines
+    }
+}
+
+fn open_image(settings: &Settings) -> Result<Opened, Error> {
+    match (&settings.image, &settings.kernel) {
+        (Some(name), _) => Ok(images::open(name)?),
+        (None, Some(kernel)) => Ok(Opened { image: Image::open(kernel)?, writable: false }),
+        (None, None) => Err(Error::Asked("no image to boot".into())),
+    }
+}
+
+fn require_host_arch(image: &Image) -> Result<(), Error> {
+    let host = std::env::consts::ARCH;
+    let wanted = image.arch();
+    let same = matches!((wanted, host), (Arch::X86_64, "x86_64") | (Arch::Aarch64, "aarch64"));
+    if same && wanted == Arch::X86_64 {
+        return Ok(());
+    }
+    let name = image.source().name();
+    Err(Error::Asked(match same {
+        true => format!("{name}: an aarch64 image; this version of runner boots x86_64 ones only"),
+        false => format!(
+            "{name}: an image for {wanted}, and this machine is {host}: build it for {host}"
+        ),
+    }))
+}
+
+fn check_memory(memory: u64) -> Result<(), Error> {
+    let Some(host) = host_memory() else { return Ok(()) };
+    if memory <= host {
+        return Ok(());
+    }
+    let (asked, has) = (memory >> 20, host >> 20);
+    Err(Error::Asked(format!(
+        "{asked} MiB of guest memory, where this machine has {has} MiB: ask for less (-m)"
+    )))
+}
+
+/// The host's RAM in bytes, as far as the system tells.
+fn host_memory() -> Option<u64> {
+    crate::io::host_memory()
+}
+
+fn open_disks(image: &Image, writable: bool, others: &[Disk]) -> Result<Vec<DiskPlan>, Error> {
+    let mut sources = Vec::new();
+    if image.is_disk() {
+        if !writable {
+            let name = image.source().name();
+            return Err(Error::Asked(format!(
+                "{name}: the guest writes to its image, and this user may not: \
+                 chmod u+w it, or copy it and run the copy"
+            )));
+        }
+        sources.push((image.source().clone(), false));
+    }
+    for disk in others {
+        let access = if disk.read_only { Access::Read } else { Access::ReadWrite };
+        sources.push((Source::open(&disk.path, access)?, disk.read_only));
+    }
+    if sources.len() > VIRTIO_SLOTS {
+        let count = sources.len();
+        return Err(Error::Asked(format!(
+            "{count} disks, where the machine has room for {VIRTIO_SLOTS}: leave some out"
+        )));
+    }
+    let disks = sources.into_iter().zip(map::virtio_slots()).map(|((source, read_only), slot)| {
+        DiskPlan { id: format!("disk{}", slot.index), source, read_only, slot }
+    });
+    Ok(disks.collect())
+}
+
+/// Devices first, as the kernel needs them; then what the image's program is told; then what the
+/// user adds, which can override it all.
+fn command_line(
+    settings: &Settings,
+    image: &Image,
+    disks: &[DiskPlan],
+) -> Result<CommandLine, Error> {
+    let mut words = Vec::new();
+    for disk in disks {
+        let VirtioSlot { base, line, .. } = disk.slot;
+        words.push(format!("virtio_mmio.device={VIRTIO_WINDOW}@{base:#x}:{line}"));
+    }
+    let addresses = addresses(settings);
+    let overrides = !settings.args.is_empty() || !settings.env.is_empty() || !addresses.is_empty();
+    if overrides {
+        if !image.is_disk() {
+            return Err(Error::Asked(
+                "arguments, environment and addresses reach the program of an OPS image only; \
+                 for another kernel use --append"
+                    .into(),
+            ));
+        }
+        let baked = image.manifest()?.map_or(0, |manifest| manifest.arguments.len());
+        let baked = baked.saturating_sub(1); // the first is the program's name
+        words.extend(nanos_overrides(&settings.args, baked, &settings.env, &addresses)?);
+    }
+    words.extend(settings.append.clone());
+    Ok(CommandLine::new(words)?)
+}
+
+/// Nanos's names for the first interface's addresses.
+fn addresses(settings: &Settings) -> Vec<(&'static str, String)> {
+    let network = &settings.network;
+    let text = |value: Option<std::net::Ipv4Addr>| value.map(|address| address.to_string());
+    [
+        ("en1.ipaddr", text(network.ip)),
+        ("en1.netmask", text(network.netmask)),
+        ("en1.gateway", text(network.gateway)),
+        ("en1.ip6addr", network.ipv6.map(|address| address.to_string())),
+    ]
+    .into_iter()
+    .filter_map(|(path, value)| Some((path, value?)))
+    .collect()
+}
+
+/// What `runner inspect` says of an image.
+///
+/// # Errors
+/// As [`Plan::new`].
+pub fn inspect(name: &Path) -> Result<Vec<String>, Error> {
+    let Opened { image, .. } = images::open(name)?;
+    let kernel = image.kernel();
+    let mut lines = vec![
+        format!("image: {}", image.source().name()),
+        format!("format: {}", image.format()),
+        format!("architecture: {}", image.arch()),
+    ];
+    if let Some(entry) = kernel.entry() {
+        lines.push(format!("entry: {entry:#x}"));
+    }
+    if let Some(entry) = kernel.pvh_entry() {
+        lines.push(format!("PVH entry: {entry:#x}"));
+    }
+    for segment in kernel.segments() {
+        let (start, end) = (segment.paddr, segment.end());
+        lines.push(format!("segment {}: {start:#x}-{end:#x}", segment.index));
+    }
+    if let Some(manifest) = image.manifest()? {
+        if let Some(program) = manifest.program {
+            lines.push(format!("program: {program}"));
+        }
+        if !manifest.arguments.is_empty() {
+            lines.push(format!("arguments: {}", manifest.arguments.join(" ")));
+        }
+        lines.extend(manifest.environment.iter().map(|(k, v)| format!("environment: {k}={v}")));
+        lines.extend(manifest.settings.iter().map(|(k, v)| format!("setting: {k}={v}")));
+    }
+    Ok(lines)
+}

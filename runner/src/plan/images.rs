@@ -1,0 +1,127 @@
+//! From a name to an image: a path, OPS's folder, or the one that is built in.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use crate::image::{self, Access, Image, Source};
+
+/// Nothing by that name.
+#[derive(Debug, thiserror::Error)]
+pub enum NotFound {
+    /// It was looked for in all these places.
+    #[error("no image {name:?}: looked for {looked}{nearest}; build it with `ops`, or try `runner hello`")]
+    Nowhere {
+        /// As the user typed it.
+        name: String,
+        /// Where, comma separated.
+        looked: String,
+        /// What is there and sounds like it.
+        nearest: String,
+    },
+    /// It was found and cannot be used.
+    #[error(transparent)]
+    Image(#[from] image::Error),
+}
+
+/// An image and whether its file was opened for writing.
+pub(super) struct Opened {
+    pub(super) image: Image,
+    pub(super) writable: bool,
+}
+
+/// Opens the image called `name`, once, for writing where that is allowed: a disk image will be the
+/// guest's disk.
+///
+/// # Errors
+/// [`NotFound`].
+pub(super) fn open(name: &Path) -> Result<Opened, NotFound> {
+    let places = places(name, ops_folder().as_deref());
+    match places.iter().find(|place| place.symlink_metadata().is_ok()) {
+        Some(path) => Ok(open_path(path)?),
+        None => {
+            let image = builtin(name).ok_or_else(|| nowhere(name, &places))??;
+            Ok(Opened { image, writable: false })
+        }
+    }
+}
+
+fn open_path(path: &Path) -> Result<Opened, image::Error> {
+    let (source, writable) = match Source::open(path, Access::ReadWrite) {
+        Ok(source) => (source, true),
+        Err(_) => (Source::open(path, Access::Read)?, false),
+    };
+    Ok(Opened { image: Image::recognise(source)?, writable })
+}
+
+/// `$OPS_HOME`, or `.ops` in the home folder.
+fn ops_folder() -> Option<PathBuf> {
+    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("OPS_HOME").or_else(|| set("HOME").map(|home| home.join(".ops")))
+}
+
+/// A name with a slash is a path and nothing else.
+fn places(name: &Path, ops: Option<&Path>) -> Vec<PathBuf> {
+    let mut places = vec![name.to_owned()];
+    if let Some(ops) = ops
+        && name.components().count() == 1
+    {
+        let images = ops.join("images");
+        places.push(images.join(name));
+        let mut with_extension = name.as_os_str().to_owned();
+        with_extension.push(".img");
+        places.push(images.join(with_extension));
+    }
+    places
+}
+
+fn builtin(name: &Path) -> Option<Result<Image, image::Error>> {
+    (name == Path::new("hello"))
+        .then(|| Image::recognise(Source::from_static("hello (built in)", guests::x86_64::kernels::HELLO)))
+}
+
+fn nowhere(name: &Path, places: &[PathBuf]) -> NotFound {
+    let looked: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
+    let wanted = name.to_string_lossy();
+    let folders = places.iter().filter_map(|place| place.parent());
+    let entries = folders.flat_map(|folder| {
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        std::fs::read_dir(folder).into_iter().flatten().flatten()
+    });
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let nearest = names
+        .map(|name| (strsim::damerau_levenshtein(&wanted, &name), name))
+        .filter(|(distance, _)| *distance <= 2)
+        .min();
+    NotFound::Nowhere {
+        name: wanted.into_owned(),
+        looked: looked.join(", "),
+        nearest: nearest.map_or_else(String::new, |(_, name)| format!("; did you mean {name:?}?")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_a_path_first_then_an_image_of_ops_with_and_without_extension() {
+        let places = places(Path::new("web"), Some(Path::new("/o")));
+        assert_eq!(places, ["web", "/o/images/web", "/o/images/web.img"].map(PathBuf::from));
+    }
+
+    #[test]
+    fn a_name_with_a_slash_is_only_a_path() {
+        assert_eq!(places(Path::new("./web"), Some(Path::new("/o"))).len(), 1);
+        assert_eq!(places(Path::new("/web"), Some(Path::new("/o"))).len(), 1);
+    }
+
+    #[test]
+    fn an_image_that_is_nowhere_names_every_place_and_the_nearest() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("server.img"), b"x").unwrap();
+        let path = folder.path().join("sever.img");
+        let error = open(&path).err().unwrap().to_string();
+        assert!(error.contains("sever.img"), "{error}");
+        assert!(error.contains("did you mean \"server.img\"?"), "{error}");
+    }
+}

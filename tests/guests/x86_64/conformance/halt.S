@@ -1,0 +1,7 @@
+# Halts twice with interrupts off, with a write between.
+.include "suite.inc"
+
+    hlt
+    mov     dword ptr [MMIO], 1
+    hlt
+    done

@@ -1,0 +1,9 @@
+# Says that it started, runs without an exit until RAM at the address in RDI is no longer 0, and
+# ends.
+.include "suite.inc"
+
+    mov     dword ptr [MMIO], 1
+wait:
+    cmp     qword ptr [rdi], 0
+    je      wait
+    done
