@@ -5,9 +5,9 @@ use kvm_ioctls::Cap;
 
 use crate::arch;
 use crate::error::call;
-use crate::{kick, probe};
 use crate::vcpu::{KvmSeed, KvmVcpu};
 use crate::vm::KvmVm;
+use crate::{kick, probe};
 
 /// The only API version there has ever been (api.rst 4.1).
 const API_VERSION: i32 = 12;

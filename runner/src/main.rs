@@ -23,8 +23,8 @@ fn main() -> ExitCode {
 fn carry_out(command: Command) -> u8 {
     match command {
         Command::Run(options) => {
-            let settings = config::load(&options.configs)
-                .and_then(|config| config::settle(*options, &config));
+            let settings =
+                config::load(&options.configs).and_then(|config| config::settle(*options, &config));
             match settings {
                 Ok(settings) => {
                     log::set_verbose(settings.verbose);

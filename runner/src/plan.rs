@@ -109,7 +109,10 @@ impl Plan {
         }
         for segment in boot.kernel.segments() {
             let (start, end) = (segment.paddr, segment.end());
-            lines.push(format!("memory: {start:#011x}-{end:#011x} kernel segment {}", segment.index));
+            lines.push(format!(
+                "memory: {start:#011x}-{end:#011x} kernel segment {}",
+                segment.index
+            ));
         }
         lines.push("device: com1, ports 0x3f8-0x3ff, line 4: the console".into());
         lines.push("device: exit, port 0x501; reset, port 0x64".into());

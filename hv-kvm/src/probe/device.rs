@@ -153,7 +153,12 @@ fn join(who: &Identity, group: Option<&Group>, gid: u32) -> String {
         Some(group) => group.name.as_str(),
         // No name for the number: the usual one, once the device belongs to it.
         None if gid == 0 => "kvm",
-        None => return format!("`sudo groupadd --gid {gid} kvm && sudo usermod -aG kvm {}`, then log out and in again", who.name),
+        None => {
+            return format!(
+                "`sudo groupadd --gid {gid} kvm && sudo usermod -aG kvm {}`, then log out and in again",
+                who.name
+            );
+        }
     };
     let member = group.is_some_and(|group| group.members.contains(&who.name));
     if member && group.is_some_and(|group| !who.groups.contains(&group.gid)) {

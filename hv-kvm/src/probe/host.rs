@@ -46,7 +46,9 @@ impl Host {
         Self {
             root: PathBuf::from("/"),
             env: std::env::vars_os()
-                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+                .filter_map(|(name, value)| {
+                    Some((name.into_string().ok()?, value.into_string().ok()?))
+                })
                 .collect(),
             arch: std::env::consts::ARCH,
             node: Node::at(Path::new(super::device::PATH)),
@@ -182,7 +184,8 @@ impl Group {
         let mut fields = line.split(':');
         let name = fields.next()?.to_owned();
         let gid = fields.nth(1)?.trim().parse().ok()?;
-        let members = fields.next().unwrap_or_default().split(',').map(|name| name.trim().to_owned());
+        let members =
+            fields.next().unwrap_or_default().split(',').map(|name| name.trim().to_owned());
         Some(Self { name, gid, members: members.filter(|name| !name.is_empty()).collect() })
     }
 }

@@ -29,7 +29,6 @@ mod place;
 mod trial;
 mod vm;
 
-
 use host::Host;
 use trial::Trial;
 

@@ -101,10 +101,9 @@ fn load(host: &Host) -> String {
             "if that says \"Operation not supported\", switch on {} in the BIOS or UEFI settings",
             cpu::setting(host)
         ),
-        machine => format!(
-            "if that says \"Operation not supported\", {}",
-            cpu::remedy(host, &machine)
-        ),
+        machine => {
+            format!("if that says \"Operation not supported\", {}", cpu::remedy(host, &machine))
+        }
     };
     if Container::around(host).is_some() {
         return format!("on the host of this container: `sudo modprobe {module}`; {refused}");

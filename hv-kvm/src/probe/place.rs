@@ -99,9 +99,9 @@ impl Container {
             Container::Kubernetes => {
                 format!("in the pod's securityContext, set `supplementalGroups: [{gid}]`")
             }
-            Container::Lxc => format!(
-                "on the host: `lxc config device set NAME kvm gid={gid} mode=0666`"
-            ),
+            Container::Lxc => {
+                format!("on the host: `lxc config device set NAME kvm gid={gid} mode=0666`")
+            }
             Container::Nspawn | Container::Other => {
                 format!("start it with the group {gid}, which has the device")
             }
@@ -135,9 +135,7 @@ impl Wsl {
     /// How it gets virtualization.
     pub(super) const fn remedy(self) -> &'static str {
         match self {
-            Wsl::One => {
-                "WSL 1 has no Linux kernel: in Windows, `wsl --set-version DISTRIBUTION 2`"
-            }
+            Wsl::One => "WSL 1 has no Linux kernel: in Windows, `wsl --set-version DISTRIBUTION 2`",
             Wsl::Two => {
                 "on Windows 11, put `nestedVirtualization=true` below `[wsl2]` into \
                  %UserProfile%\\.wslconfig, then `wsl --shutdown` and start again; Windows 10 \

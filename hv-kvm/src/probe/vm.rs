@@ -66,9 +66,11 @@ fn no_vm(host: &Host, errno: i32) -> Check {
                 ),
             )
         }
-        libc::ENOMEM | libc::EMFILE | libc::ENFILE => {
-            Check::fail(VM, finding, "free memory or file descriptors (`ulimit -n`), then try again")
-        }
+        libc::ENOMEM | libc::EMFILE | libc::ENFILE => Check::fail(
+            VM,
+            finding,
+            "free memory or file descriptors (`ulimit -n`), then try again",
+        ),
         libc::EPERM | libc::EACCES if Container::around(host).is_some() => Check::fail(
             VM,
             finding,
@@ -122,8 +124,10 @@ fn instructions(ran: &Ran) -> Check {
         return Check::ok(INSTRUCTIONS, "all instructions tried are executed");
     }
     let remedy = match ran.execution {
-        Execution::OnCpu => "guests that use them fail here: run them on another host, or with \
-                             `--accel=off`",
+        Execution::OnCpu => {
+            "guests that use them fail here: run them on another host, or with \
+                             `--accel=off`"
+        }
         Execution::Interpreted { .. } => {
             "a guest whose kernel uses them ends here with KVM's internal error: run it with \
              `--accel=off`, or on a host whose CPU executes guest code"
@@ -135,4 +139,3 @@ fn instructions(ran: &Ran) -> Check {
         remedy,
     )
 }
-

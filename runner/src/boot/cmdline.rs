@@ -127,7 +127,12 @@ mod tests {
         let words = nanos_overrides(&strings(&["-p", "80"]), 0, &env, &addresses).unwrap();
         assert_eq!(
             words,
-            ["arguments.1=-p", "arguments.2=80", "environment.GREETING=hello", "en1.ipaddr=10.0.0.2"]
+            [
+                "arguments.1=-p",
+                "arguments.2=80",
+                "environment.GREETING=hello",
+                "en1.ipaddr=10.0.0.2"
+            ]
         );
     }
 

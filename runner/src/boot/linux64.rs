@@ -28,7 +28,11 @@ const E820_RAM: u32 = 1;
 const LOADER_UNDEFINED: u8 = 0xff;
 
 /// The zero page.
-pub(super) fn zero_page(ram: &[Gpas], command_line: &CommandLine, initrd: Option<&Gpas>) -> Vec<u8> {
+pub(super) fn zero_page(
+    ram: &[Gpas],
+    command_line: &CommandLine,
+    initrd: Option<&Gpas>,
+) -> Vec<u8> {
     let mut page = vec![0; 4096];
     put(&mut page, offset::BOOT_FLAG, &0xaa55u16.to_le_bytes());
     put(&mut page, offset::HEADER, b"HdrS");

@@ -5,7 +5,7 @@ use hv::arch::x86_64::{GDT_SIZE, IDENTITY_MAP_SIZE, write_gdt, write_identity_ma
 use hv::{GuestMemory, State};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
-use super::layout::{BOOT_DATA, COMMAND_LINE, GDT, LOW_END, HIGH_START, PAGE_TABLES, ZERO_PAGE};
+use super::layout::{BOOT_DATA, COMMAND_LINE, GDT, HIGH_START, LOW_END, PAGE_TABLES, ZERO_PAGE};
 use super::{BootPlan, Error, Gpas, Protocol, linux64, pvh};
 use crate::image::{Segment, Source};
 use crate::io::file;

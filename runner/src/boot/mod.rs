@@ -67,13 +67,17 @@ fn status_is_value(raw: u64) -> u8 {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The kernel has no way in that this version knows.
-    #[error("{name}: the kernel has no entry point that a boot protocol could use; build it with a PVH note or a physical ELF entry")]
+    #[error(
+        "{name}: the kernel has no entry point that a boot protocol could use; build it with a PVH note or a physical ELF entry"
+    )]
     NoEntry {
         /// The image.
         name: String,
     },
     /// The command line is too long.
-    #[error("the kernel's command line has {len} bytes, and the kernel can be given {max}; shorten --append, --args or --envs")]
+    #[error(
+        "the kernel's command line has {len} bytes, and the kernel can be given {max}; shorten --append, --args or --envs"
+    )]
     CommandLineTooLong {
         /// Its length in bytes.
         len: usize,

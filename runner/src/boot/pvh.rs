@@ -4,8 +4,8 @@
 use hv::State;
 use hv::arch::x86_64;
 
-use super::layout::{COMMAND_LINE, GDT, MEMORY_MAP, MODULES, START_INFO, STACK_TOP, usable_ram};
 use super::Gpas;
+use super::layout::{COMMAND_LINE, GDT, MEMORY_MAP, MODULES, STACK_TOP, START_INFO, usable_ram};
 
 const MAGIC: u32 = 0x336e_c578;
 const VERSION: u32 = 1;

@@ -129,7 +129,9 @@ mod tests {
         let (console, interrupts, drained) = (Console::default(), Arc::default(), Arc::default());
         let count = |counter: &Arc<AtomicU32>| {
             let counter = Arc::clone(counter);
-            move || drop(counter.fetch_add(1, Ordering::SeqCst))
+            move || {
+                counter.fetch_add(1, Ordering::SeqCst);
+            }
         };
         let com1 =
             Com1::new(Arc::new(count(&interrupts)), console.clone(), Box::new(count(&drained)));

@@ -17,10 +17,7 @@ pub struct Error {
 
 impl Error {
     pub(super) fn new(image: &str, problem: impl Into<Problem>) -> Self {
-        Self {
-            image: image.to_owned(),
-            problem: Box::new(problem.into()),
-        }
+        Self { image: image.to_owned(), problem: Box::new(problem.into()) }
     }
 }
 
@@ -89,7 +86,5 @@ pub enum Problem {
 }
 
 fn inside(file: &Option<String>) -> String {
-    file.as_ref()
-        .map(|file| format!("the file `{file}` in it: "))
-        .unwrap_or_default()
+    file.as_ref().map(|file| format!("the file `{file}` in it: ")).unwrap_or_default()
 }

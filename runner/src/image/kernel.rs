@@ -38,18 +38,11 @@ impl Kernel {
 
     /// `file`: the name inside an image, for messages.
     pub(super) fn new(view: View, elf: Elf, file: Option<&str>) -> Result<Self, Problem> {
-        let wrong = |error| Problem::Elf {
-            file: file.map(str::to_owned),
-            error,
-        };
+        let wrong = |error| Problem::Elf { file: file.map(str::to_owned), error };
         if let Some(interpreter) = &elf.interpreter {
             return Err(match file {
-                Some(_) => wrong(ElfError::Interpreter(
-                    interpreter.escape_ascii().to_string(),
-                )),
-                None => Problem::LinuxProgram {
-                    why: asks_for(interpreter),
-                },
+                Some(_) => wrong(ElfError::Interpreter(interpreter.escape_ascii().to_string())),
+                None => Problem::LinuxProgram { why: asks_for(interpreter) },
             });
         }
         if elf.dynamic {
@@ -60,12 +53,7 @@ impl Kernel {
         if entry.is_none() && pvh_entry.is_none() {
             return Err(wrong(ElfError::EntryVirtual(elf.entry)));
         }
-        Ok(Self {
-            view,
-            elf,
-            entry,
-            pvh_entry,
-        })
+        Ok(Self { view, elf, entry, pvh_entry })
     }
 
     /// The machine it is for.
@@ -127,10 +115,7 @@ pub(super) fn program(elf: &Elf) -> Option<String> {
         return Some(asks_for(interpreter));
     }
     if elf.notes.pvh_entry.is_some()
-        || elf
-            .segments
-            .iter()
-            .any(|segment| segment.paddr != segment.vaddr)
+        || elf.segments.iter().any(|segment| segment.paddr != segment.vaddr)
     {
         return None;
     }
@@ -140,22 +125,13 @@ pub(super) fn program(elf: &Elf) -> Option<String> {
     if elf.notes.linux_abi || elf.gnu_abi {
         return Some("its ABI is GNU/Linux".into());
     }
-    let lowest = elf
-        .segments
-        .iter()
-        .map(|segment| segment.paddr)
-        .min()
-        .unwrap_or_default();
-    let header_loaded = elf
-        .segments
-        .iter()
-        .any(|segment| segment.file_offset == 0 && segment.file_size > 0);
+    let lowest = elf.segments.iter().map(|segment| segment.paddr).min().unwrap_or_default();
+    let header_loaded =
+        elf.segments.iter().any(|segment| segment.file_offset == 0 && segment.file_size > 0);
     if kernel_bases(elf.arch).contains(&lowest) && !header_loaded {
         return None;
     }
-    Some(format!(
-        "it is linked at {lowest:#x} as programs are, and nothing marks a kernel"
-    ))
+    Some(format!("it is linked at {lowest:#x} as programs are, and nothing marks a kernel"))
 }
 
 fn asks_for(interpreter: &[u8]) -> String {

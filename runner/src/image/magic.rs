@@ -17,63 +17,18 @@ const FOREIGN: &[(usize, &[u8], &str, &str)] = &[
     (0, b"QED\0", "a QED disk", TO_RAW),
     (0, b"KDMV", "a VMDK disk", TO_RAW),
     (0, b"COWD", "a VMDK disk", TO_RAW),
-    (
-        0,
-        b"# Disk DescriptorFile",
-        "the description of a VMDK disk",
-        TO_RAW,
-    ),
+    (0, b"# Disk DescriptorFile", "the description of a VMDK disk", TO_RAW),
     (0, b"vhdxfile", "a VHDX disk", TO_RAW),
     (0, b"conectix", "a VHD disk", TO_RAW),
     (0x40, b"\x7f\x10\xda\xbe", "a VDI disk", TO_RAW),
-    (
-        0,
-        b"\x1f\x8b",
-        "a gzip file",
-        "unpack it with `gunzip`, and run what comes out",
-    ),
-    (
-        0,
-        b"\x28\xb5\x2f\xfd",
-        "a Zstandard file",
-        "unpack it with `unzstd`, and run what comes out",
-    ),
-    (
-        0,
-        b"\xfd7zXZ\0",
-        "an xz file",
-        "unpack it with `unxz`, and run what comes out",
-    ),
-    (
-        0,
-        b"BZh",
-        "a bzip2 file",
-        "unpack it with `bunzip2`, and run what comes out",
-    ),
-    (
-        0,
-        b"\x04\x22\x4d\x18",
-        "an LZ4 file",
-        "unpack it with `unlz4`, and run what comes out",
-    ),
-    (
-        0,
-        b"\x02\x21\x4c\x18",
-        "an LZ4 file",
-        "unpack it with `unlz4`, and run what comes out",
-    ),
-    (
-        0,
-        b"PK\x03\x04",
-        "a ZIP archive",
-        "unpack it with `unzip`, and name the image in it",
-    ),
-    (
-        257,
-        b"ustar",
-        "a tar archive",
-        "unpack it with `tar`, and name the image in it",
-    ),
+    (0, b"\x1f\x8b", "a gzip file", "unpack it with `gunzip`, and run what comes out"),
+    (0, b"\x28\xb5\x2f\xfd", "a Zstandard file", "unpack it with `unzstd`, and run what comes out"),
+    (0, b"\xfd7zXZ\0", "an xz file", "unpack it with `unxz`, and run what comes out"),
+    (0, b"BZh", "a bzip2 file", "unpack it with `bunzip2`, and run what comes out"),
+    (0, b"\x04\x22\x4d\x18", "an LZ4 file", "unpack it with `unlz4`, and run what comes out"),
+    (0, b"\x02\x21\x4c\x18", "an LZ4 file", "unpack it with `unlz4`, and run what comes out"),
+    (0, b"PK\x03\x04", "a ZIP archive", "unpack it with `unzip`, and name the image in it"),
+    (257, b"ustar", "a tar archive", "unpack it with `tar`, and name the image in it"),
     (0, b"#!", "a script", NOT_IMAGE),
     (0, b"\xcf\xfa\xed\xfe", "a macOS program", NOT_IMAGE),
     (0, b"\xca\xfe\xba\xbe", "a macOS program", NOT_IMAGE),
@@ -105,23 +60,17 @@ pub(super) fn is_pe(head: &[u8]) -> bool {
 
 /// The header of Multiboot version 1 or 2, in the image's first 8 or 32 KiB.
 pub(super) fn multiboot(head: &[u8]) -> Option<u8> {
-    let one = head
-        .get(..head.len().min(8 << 10))?
-        .chunks_exact(4)
-        .enumerate()
-        .any(|(i, word)| {
-            let at = i.saturating_mul(4);
-            u32_at(word, 0) == Some(0x1bad_b002) && sum(head, at, 3) == Some(0)
-        });
+    let one = head.get(..head.len().min(8 << 10))?.chunks_exact(4).enumerate().any(|(i, word)| {
+        let at = i.saturating_mul(4);
+        u32_at(word, 0) == Some(0x1bad_b002) && sum(head, at, 3) == Some(0)
+    });
     let two = || {
-        head.get(..head.len().min(32 << 10))
-            .unwrap_or_default()
-            .chunks_exact(8)
-            .enumerate()
-            .any(|(i, words)| {
+        head.get(..head.len().min(32 << 10)).unwrap_or_default().chunks_exact(8).enumerate().any(
+            |(i, words)| {
                 let at = i.saturating_mul(8);
                 u32_at(words, 0) == Some(0xe852_50d6) && sum(head, at, 4) == Some(0)
-            })
+            },
+        )
     };
     if one { Some(1) } else { two().then_some(2) }
 }

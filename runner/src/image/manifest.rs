@@ -20,10 +20,7 @@ pub struct Manifest {
 impl Manifest {
     pub(super) fn of(filesystem: &Filesystem) -> Self {
         let root = filesystem.root();
-        let mut manifest = Self {
-            arguments: arguments(&root),
-            ..Self::default()
-        };
+        let mut manifest = Self { arguments: arguments(&root), ..Self::default() };
         if let Some(Value::Tuple(environment)) = root.get("environment") {
             manifest.environment = strings(&environment).collect();
         }
@@ -50,22 +47,18 @@ fn arguments(root: &Tuple<'_>) -> Vec<String> {
 }
 
 fn strings(tuple: &Tuple<'_>) -> impl Iterator<Item = (String, String)> {
-    tuple
-        .entries()
-        .into_iter()
-        .filter_map(|(key, value)| match key {
-            Key::Name(name) => Some((name.escape_ascii().to_string(), printable(&value)?)),
-            Key::Index(_) => None,
-        })
+    tuple.entries().into_iter().filter_map(|(key, value)| match key {
+        Key::Name(name) => Some((name.escape_ascii().to_string(), printable(&value)?)),
+        Key::Index(_) => None,
+    })
 }
 
 fn printable(value: &Value<'_>) -> Option<String> {
     match value {
         Value::Text(text) => Some(escaped(text)),
-        Value::Integer {
-            negative,
-            magnitude,
-        } => Some(format!("{}{magnitude}", if *negative { "-" } else { "" })),
+        Value::Integer { negative, magnitude } => {
+            Some(format!("{}{magnitude}", if *negative { "-" } else { "" }))
+        }
         Value::Tuple(_) => None,
     }
 }
@@ -74,11 +67,7 @@ fn printable(value: &Value<'_>) -> Option<String> {
 fn escaped(text: &[u8]) -> String {
     let mut out = String::new();
     for c in String::from_utf8_lossy(text).chars() {
-        if c.is_control() {
-            out.extend(c.escape_default())
-        } else {
-            out.push(c)
-        }
+        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
     }
     out
 }

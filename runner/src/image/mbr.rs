@@ -89,9 +89,7 @@ impl Entry {
     }
 
     fn end(self) -> u64 {
-        self.sector
-            .saturating_add(self.sectors)
-            .saturating_mul(SECTOR)
+        self.sector.saturating_add(self.sectors).saturating_mul(SECTOR)
     }
 
     /// A region from the partition's start to `end`, which lies in the image's `len` bytes.
@@ -100,17 +98,9 @@ impl Entry {
         if self.sector == 0 {
             return Err(MbrError::OnTable(self.index));
         }
-        match end
-            .checked_sub(start)
-            .filter(|size| *size > 0 && end <= len)
-        {
+        match end.checked_sub(start).filter(|size| *size > 0 && end <= len) {
             Some(size) => Ok(Region { start, len: size }),
-            None => Err(MbrError::PastEnd {
-                entry: self.index,
-                start,
-                end: self.end(),
-                len,
-            }),
+            None => Err(MbrError::PastEnd { entry: self.index, start, end: self.end(), len }),
         }
     }
 }
@@ -130,24 +120,14 @@ pub fn layout(head: &[u8], len: u64) -> Option<Result<Layout, MbrError>> {
     if !signed(head) {
         return None;
     }
-    let entries = [
-        entry(head, 0)?,
-        entry(head, 1)?,
-        entry(head, 2)?,
-        entry(head, 3)?,
-    ];
+    let entries = [entry(head, 0)?, entry(head, 1)?, entry(head, 2)?, entry(head, 3)?];
     Some(by_entries(entries, len))
 }
 
 fn entry(head: &[u8], index: usize) -> Option<Entry> {
     let raw: [u8; ENTRY] = array(head, TABLE.checked_add(index.checked_mul(ENTRY)?)?)?;
     let [_, _, _, _, kind, ..] = raw;
-    Some(Entry {
-        index,
-        kind,
-        sector: u32_at(&raw, 8)?.into(),
-        sectors: u32_at(&raw, 12)?.into(),
-    })
+    Some(Entry { index, kind, sector: u32_at(&raw, 8)?.into(), sectors: u32_at(&raw, 12)?.into() })
 }
 
 fn by_entries([first, second, third, _]: [Entry; 4], len: u64) -> Result<Layout, MbrError> {
@@ -155,11 +135,7 @@ fn by_entries([first, second, third, _]: [Entry; 4], len: u64) -> Result<Layout,
         return Err(MbrError::Gpt);
     }
     let uefi = first.kind == EFI;
-    let (boot, root) = if uefi {
-        (second, third)
-    } else {
-        (first, second)
-    };
+    let (boot, root) = if uefi { (second, third) } else { (first, second) };
     if boot.sectors == 0 {
         return Err(MbrError::Unused(boot.index));
     }
@@ -173,12 +149,7 @@ fn by_entries([first, second, third, _]: [Entry; 4], len: u64) -> Result<Layout,
         }
         Some(region)
     };
-    Ok(Layout {
-        uefi,
-        entry: boot.index,
-        boot: boot_region,
-        root: root_region,
-    })
+    Ok(Layout { uefi, entry: boot.index, boot: boot_region, root: root_region })
 }
 
 #[cfg(test)]
@@ -217,20 +188,8 @@ mod tests {
     #[test]
     fn the_root_file_system_reaches_to_the_end_of_the_disk() {
         let found = of(&[(0x83, 103, 10), (0x83, 113, 4)], 200).unwrap();
-        assert_eq!(
-            found.boot,
-            Region {
-                start: 103 * SECTOR,
-                len: 10 * SECTOR
-            }
-        );
-        assert_eq!(
-            found.root,
-            Some(Region {
-                start: 113 * SECTOR,
-                len: 87 * SECTOR
-            })
-        );
+        assert_eq!(found.boot, Region { start: 103 * SECTOR, len: 10 * SECTOR });
+        assert_eq!(found.root, Some(Region { start: 113 * SECTOR, len: 87 * SECTOR }));
         assert!(!found.uefi);
     }
 
@@ -239,13 +198,7 @@ mod tests {
         let found = of(&[EFI_ENTRY, (0x83, 1200, 10), (0x83, 1300, 4)], 2000).unwrap();
         assert!(found.uefi);
         assert_eq!((found.entry, found.boot.start), (1, 1200 * SECTOR));
-        assert_eq!(
-            found.root,
-            Some(Region {
-                start: 1300 * SECTOR,
-                len: 700 * SECTOR
-            })
-        );
+        assert_eq!(found.root, Some(Region { start: 1300 * SECTOR, len: 700 * SECTOR }));
         assert_eq!(of(&[EFI_ENTRY], 2000), Err(MbrError::Unused(1)));
     }
 
@@ -257,10 +210,7 @@ mod tests {
     #[test]
     fn a_partition_at_sector_0_is_refused() {
         assert_eq!(of(&[(0x83, 0, 10)], 200), Err(MbrError::OnTable(0)));
-        assert_eq!(
-            of(&[(0x83, 1, 10), (0x83, 0, 10)], 200),
-            Err(MbrError::OnTable(1))
-        );
+        assert_eq!(of(&[(0x83, 1, 10), (0x83, 0, 10)], 200), Err(MbrError::OnTable(1)));
     }
 
     #[test]
@@ -281,14 +231,8 @@ mod tests {
 
     #[test]
     fn overlapping_partitions_are_refused() {
-        assert_eq!(
-            of(&[(0x83, 1, 10), (0x83, 10, 10)], 200),
-            Err(MbrError::Overlap(0, 1))
-        );
-        assert_eq!(
-            of(&[(0x83, 1, 10), (0x83, 1, 10)], 200),
-            Err(MbrError::Overlap(0, 1))
-        );
+        assert_eq!(of(&[(0x83, 1, 10), (0x83, 10, 10)], 200), Err(MbrError::Overlap(0, 1)));
+        assert_eq!(of(&[(0x83, 1, 10), (0x83, 1, 10)], 200), Err(MbrError::Overlap(0, 1)));
         assert!(of(&[(0x83, 100, 10), (0x83, 1, 10)], 200).is_ok());
     }
 

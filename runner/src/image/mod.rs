@@ -67,11 +67,7 @@ impl std::fmt::Display for Format {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Ops { uefi, tfs } => {
-                write!(
-                    f,
-                    "OPS disk image ({}, TFS v{tfs})",
-                    if *uefi { "UEFI" } else { "BIOS" }
-                )
+                write!(f, "OPS disk image ({}, TFS v{tfs})", if *uefi { "UEFI" } else { "BIOS" })
             }
             Self::Pvh => f.write_str("ELF64 kernel with a PVH entry"),
             Self::Elf => f.write_str("ELF64 kernel"),

@@ -106,18 +106,9 @@ impl<'a> Note<'a> {
         let desc_end = desc_at.checked_add(desc_len)?;
         let name = segment.get(name_at..name_end)?;
         // An empty description may end the segment before its padding does.
-        let desc = if desc_len == 0 {
-            &[][..]
-        } else {
-            segment.get(desc_at..desc_end)?
-        };
+        let desc = if desc_len == 0 { &[][..] } else { segment.get(desc_at..desc_end)? };
         let end = desc_end.checked_next_multiple_of(pad)?;
-        Some(Self {
-            name: name.strip_suffix(b"\0").unwrap_or(name),
-            kind,
-            desc,
-            end,
-        })
+        Some(Self { name: name.strip_suffix(b"\0").unwrap_or(name), kind, desc, end })
     }
 }
 

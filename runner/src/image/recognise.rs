@@ -19,12 +19,7 @@ pub(super) fn image(source: Source) -> Result<Image, Problem> {
     };
     let head = head(&source, HEAD)?;
     match elf_kernel(&source, &head, Marks::Needed)? {
-        Some((format, kernel)) => Ok(Image {
-            source,
-            format,
-            kernel,
-            root: None,
-        }),
+        Some((format, kernel)) => Ok(Image { source, format, kernel, root: None }),
         None => Err(not_bootable(&source, &head, no_disk)?),
     }
 }
@@ -54,39 +49,23 @@ fn disk(source: &Source) -> Result<Option<Result<Image, MbrError>>, Problem> {
     let start = layout.boot.start;
     let (view, tfs) = match kernel_file(source, &layout) {
         Err(Problem::FileSystem { error, .. }) if error.no_tfs_at(start) => {
-            return Ok(Some(Err(MbrError::NotTfs {
-                entry: layout.entry,
-                start,
-            })));
+            return Ok(Some(Err(MbrError::NotTfs { entry: layout.entry, start })));
         }
         found => found?,
     };
-    let inside = |error| Problem::Elf {
-        file: Some("kernel".into()),
-        error,
-    };
+    let inside = |error| Problem::Elf { file: Some("kernel".into()), error };
     let elf = Elf::parse(&view).map_err(inside)?;
     let kernel = Kernel::new(view, elf, Some("kernel"))?;
-    let format = Format::Ops {
-        uefi: layout.uefi,
-        tfs,
-    };
-    Ok(Some(Ok(Image {
-        source: source.clone(),
-        format,
-        kernel,
-        root: layout.root,
-    })))
+    let format = Format::Ops { uefi: layout.uefi, tfs };
+    Ok(Some(Ok(Image { source: source.clone(), format, kernel, root: layout.root })))
 }
 
 /// The file `kernel`, and the TFS version of the boot file system. Very old images have it in the root file system.
 fn kernel_file(source: &Source, layout: &Layout) -> Result<(View, u64), Problem> {
     let boot = filesystem(source, layout.boot, "boot")?;
     let version = boot.version();
-    let in_boot = boot.lookup("kernel").map_err(|error| Problem::FileSystem {
-        which: "boot",
-        error,
-    })?;
+    let in_boot =
+        boot.lookup("kernel").map_err(|error| Problem::FileSystem { which: "boot", error })?;
     if let Some(view) = in_boot {
         return Ok((view, version));
     }
@@ -94,10 +73,8 @@ fn kernel_file(source: &Source, layout: &Layout) -> Result<(View, u64), Problem>
         return Err(Problem::NoKernel("boot"));
     };
     let root = filesystem(source, region, "root")?;
-    let in_root = root.lookup("kernel").map_err(|error| Problem::FileSystem {
-        which: "root",
-        error,
-    })?;
+    let in_root =
+        root.lookup("kernel").map_err(|error| Problem::FileSystem { which: "root", error })?;
     Ok((in_root.ok_or(Problem::NoKernel("boot or root"))?, version))
 }
 
@@ -129,9 +106,7 @@ fn named_by_note(elf: &Elf) -> Option<String> {
             other => format!("a Solo5 unikernel for the unknown target {other}"),
         });
     }
-    elf.notes
-        .hermit
-        .map(|version| format!("a Hermit unikernel (entry version {version})"))
+    elf.notes.hermit.map(|version| format!("a Hermit unikernel (entry version {version})"))
 }
 
 fn named(head: &[u8]) -> Option<String> {
@@ -167,18 +142,12 @@ fn elf_kernel(
         return Err(Problem::NotYet { what });
     }
     let Some(elf) = elf else { return Ok(None) };
-    let format = if elf.notes.pvh_entry.is_some() {
-        Format::Pvh
-    } else {
-        Format::Elf
-    };
+    let format = if elf.notes.pvh_entry.is_some() { Format::Pvh } else { Format::Elf };
     if format == Format::Elf
         && elf.interpreter.is_none()
         && let Some(version) = magic::multiboot(head)
     {
-        return Err(Problem::NotYet {
-            what: format!("a Multiboot {version} kernel"),
-        });
+        return Err(Problem::NotYet { what: format!("a Multiboot {version} kernel") });
     }
     if marks == Marks::Needed
         && let Some(why) = kernel::program(&elf)
@@ -195,31 +164,19 @@ fn not_bootable(
     no_disk: Option<MbrError>,
 ) -> Result<Problem, Problem> {
     if let Some(version) = magic::multiboot(head) {
-        return Ok(Problem::NotYet {
-            what: format!("a Multiboot {version} kernel"),
-        });
+        return Ok(Problem::NotYet { what: format!("a Multiboot {version} kernel") });
     }
     if elf::is_elf(head) {
-        return Ok(Problem::NotYet {
-            what: magic::machine_of_elf32(head).into(),
-        });
+        return Ok(Problem::NotYet { what: magic::machine_of_elf32(head).into() });
     }
-    if Filesystem::probe(
-        source,
-        Region {
-            start: 0,
-            len: source.len(),
-        },
-    )? {
+    if Filesystem::probe(source, Region { start: 0, len: source.len() })? {
         return Ok(Problem::Foreign {
             what: "a TFS volume, without partitions and kernel",
             remedy: "run an image, and attach this with `--disk`",
         });
     }
     if magic::is_pe(head) {
-        return Ok(Problem::NotYet {
-            what: "a program for EFI or Windows".into(),
-        });
+        return Ok(Problem::NotYet { what: "a program for EFI or Windows".into() });
     }
     if let Some(magic::Foreign { what, remedy }) = magic::foreign(head) {
         return Ok(Problem::Foreign { what, remedy });
@@ -228,7 +185,5 @@ fn not_bootable(
         return Ok(error.into());
     }
     let first = head.get(..head.len().min(16)).unwrap_or_default();
-    Ok(Problem::Unknown {
-        first: format!("\"{}\"", first.escape_ascii()),
-    })
+    Ok(Problem::Unknown { first: format!("\"{}\"", first.escape_ascii()) })
 }

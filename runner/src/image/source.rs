@@ -93,11 +93,7 @@ impl Source {
     pub fn from_file(file: File, name: impl Into<String>) -> Result<Self, Error> {
         let name = name.into();
         match usable_length(&file) {
-            Ok(len) => Ok(Self {
-                name: name.into(),
-                len,
-                backing: Backing::File(Arc::new(file)),
-            }),
+            Ok(len) => Ok(Self { name: name.into(), len, backing: Backing::File(Arc::new(file)) }),
             Err(error) => Err(Error::new(&name, Problem::Open(error))),
         }
     }
@@ -105,21 +101,13 @@ impl Source {
     /// An image in memory.
     #[must_use]
     pub fn from_bytes(name: &str, bytes: &[u8]) -> Self {
-        Self {
-            name: name.into(),
-            len: length(bytes),
-            backing: Backing::Shared(bytes.into()),
-        }
+        Self { name: name.into(), len: length(bytes), backing: Backing::Shared(bytes.into()) }
     }
 
     /// An image that is part of this program.
     #[must_use]
     pub fn from_static(name: &str, bytes: &'static [u8]) -> Self {
-        Self {
-            name: name.into(),
-            len: length(bytes),
-            backing: Backing::Static(bytes),
-        }
+        Self { name: name.into(), len: length(bytes), backing: Backing::Static(bytes) }
     }
 
     /// What messages call it: the path it was opened by.
@@ -165,32 +153,22 @@ impl Source {
     /// [`ReadError`], which names the offset. `buf` may have been written partly.
     pub fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
         let wanted = length(buf);
-        let past_end = || ReadError::PastEnd {
-            offset,
-            wanted,
-            len: self.len,
-        };
+        let past_end = || ReadError::PastEnd { offset, wanted, len: self.len };
         if offset.checked_add(wanted).is_none_or(|end| end > self.len) {
             return Err(past_end());
         }
         let bytes = match &self.backing {
             Backing::File(file) => {
-                return file
-                    .read_exact_at(buf, offset)
-                    .map_err(|error| match error.kind() {
-                        io::ErrorKind::UnexpectedEof => ReadError::Shrunk { offset },
-                        _ => ReadError::Io { offset, error },
-                    });
+                return file.read_exact_at(buf, offset).map_err(|error| match error.kind() {
+                    io::ErrorKind::UnexpectedEof => ReadError::Shrunk { offset },
+                    _ => ReadError::Io { offset, error },
+                });
             }
             Backing::Shared(bytes) => bytes,
             Backing::Static(bytes) => *bytes,
         };
-        let from = usize::try_from(offset)
-            .ok()
-            .and_then(|start| bytes.get(start..));
-        let from = from
-            .and_then(|rest| rest.get(..buf.len()))
-            .ok_or_else(past_end)?;
+        let from = usize::try_from(offset).ok().and_then(|start| bytes.get(start..));
+        let from = from.and_then(|rest| rest.get(..buf.len())).ok_or_else(past_end)?;
         buf.copy_from_slice(from);
         Ok(())
     }
@@ -243,11 +221,7 @@ fn usable_length(file: &File) -> Result<u64, OpenError> {
         return Err(refusal);
     }
     if metadata.is_file() {
-        return if metadata.len() == 0 {
-            Err(OpenError::Empty)
-        } else {
-            Ok(metadata.len())
-        };
+        return if metadata.len() == 0 { Err(OpenError::Empty) } else { Ok(metadata.len()) };
     }
     // fstat says 0 for a block device; its end is its size (on macOS that is 0 too).
     let mut handle = file;
@@ -273,10 +247,7 @@ fn refused_type(kind: FileType) -> Option<OpenError> {
 
 /// The kind of the file explains a failed open better than the errno does: a socket says ENXIO, a directory EISDIR.
 fn why_not_opened(path: &Path, error: io::Error) -> OpenError {
-    let refusal = path
-        .metadata()
-        .ok()
-        .and_then(|metadata| refused_type(metadata.file_type()));
+    let refusal = path.metadata().ok().and_then(|metadata| refused_type(metadata.file_type()));
     match (refusal, error.kind()) {
         (Some(refusal), _) => refusal,
         (None, io::ErrorKind::NotFound) => OpenError::Missing,

@@ -30,15 +30,7 @@ impl View {
     #[must_use]
     pub fn whole(source: Source) -> Self {
         let len = source.len();
-        let runs = if len == 0 {
-            Vec::new()
-        } else {
-            vec![Piece {
-                at: 0,
-                len,
-                source: Some(0),
-            }]
-        };
+        let runs = if len == 0 { Vec::new() } else { vec![Piece { at: 0, len, source: Some(0) }] };
         Self { source, runs, len }
     }
 
@@ -90,20 +82,14 @@ impl View {
     /// for less than [`View::len`], or the pieces end early.
     pub fn pieces(&self, offset: u64, len: u64) -> impl Iterator<Item = Piece> + '_ {
         let end = offset.saturating_add(len);
-        let first = self
-            .runs
-            .partition_point(|run| run.at.saturating_add(run.len) <= offset);
+        let first = self.runs.partition_point(|run| run.at.saturating_add(run.len) <= offset);
         self.runs.iter().skip(first).map_while(move |run| {
             let from = run.at.max(offset);
             let to = run.at.saturating_add(run.len).min(end);
             let len = to.checked_sub(from).filter(|len| *len > 0)?;
             let skipped = from.saturating_sub(run.at);
             let source = run.source.map(|place| place.saturating_add(skipped));
-            Some(Piece {
-                at: from.saturating_sub(offset),
-                len,
-                source,
-            })
+            Some(Piece { at: from.saturating_sub(offset), len, source })
         })
     }
 
@@ -113,19 +99,14 @@ impl View {
     /// [`ReadError`]: beyond the file's end, with offsets in the file; otherwise with offsets in the source.
     pub fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
         let wanted = u64::try_from(buf.len()).unwrap_or(u64::MAX);
-        let past_end = ReadError::PastEnd {
-            offset,
-            wanted,
-            len: self.len,
-        };
+        let past_end = ReadError::PastEnd { offset, wanted, len: self.len };
         if offset.checked_add(wanted).is_none_or(|end| end > self.len) {
             return Err(past_end);
         }
         let mut rest = buf;
         for piece in self.pieces(offset, wanted) {
-            let Some((part, tail)) = usize::try_from(piece.len)
-                .ok()
-                .and_then(|len| rest.split_at_mut_checked(len))
+            let Some((part, tail)) =
+                usize::try_from(piece.len).ok().and_then(|len| rest.split_at_mut_checked(len))
             else {
                 return Err(past_end);
             };
@@ -141,11 +122,7 @@ impl View {
 
 fn push(runs: &mut Vec<Piece>, from: u64, to: u64, source: Option<u64>) {
     if let Some(len) = to.checked_sub(from).filter(|len| *len > 0) {
-        runs.push(Piece {
-            at: from,
-            len,
-            source,
-        });
+        runs.push(Piece { at: from, len, source });
     }
 }
 
@@ -167,21 +144,9 @@ mod tests {
         assert_eq!(
             pieces,
             [
-                Piece {
-                    at: 0,
-                    len: 1,
-                    source: Some(5)
-                },
-                Piece {
-                    at: 1,
-                    len: 3,
-                    source: None
-                },
-                Piece {
-                    at: 4,
-                    len: 2,
-                    source: Some(0)
-                },
+                Piece { at: 0, len: 1, source: Some(5) },
+                Piece { at: 1, len: 3, source: None },
+                Piece { at: 4, len: 2, source: Some(0) },
             ]
         );
     }
@@ -190,21 +155,10 @@ mod tests {
     fn an_extent_is_cut_off_at_the_length_of_the_file() {
         let view = View::of_extents(letters(), 3, &[(0, 8, Some(1)), (8, 1, Some(0))]).unwrap();
         let pieces: Vec<_> = view.pieces(0, u64::MAX).collect();
-        assert_eq!(
-            pieces,
-            [Piece {
-                at: 0,
-                len: 3,
-                source: Some(1)
-            }]
-        );
+        assert_eq!(pieces, [Piece { at: 0, len: 3, source: Some(1) }]);
         assert!(matches!(
             view.read_exact_at(2, &mut [0; 2]),
-            Err(ReadError::PastEnd {
-                offset: 2,
-                wanted: 2,
-                len: 3
-            })
+            Err(ReadError::PastEnd { offset: 2, wanted: 2, len: 3 })
         ));
     }
 
@@ -223,17 +177,8 @@ mod tests {
         assert_eq!(view.pieces(u64::MAX, u64::MAX).count(), 0);
         assert_eq!(
             view.pieces(8, 5).collect::<Vec<_>>(),
-            [Piece {
-                at: 0,
-                len: 2,
-                source: Some(8)
-            }]
+            [Piece { at: 0, len: 2, source: Some(8) }]
         );
-        assert_eq!(
-            View::whole(Source::from_bytes("", b""))
-                .pieces(0, 1)
-                .count(),
-            0
-        );
+        assert_eq!(View::whole(Source::from_bytes("", b"")).pieces(0, 1).count(), 0);
     }
 }

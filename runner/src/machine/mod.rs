@@ -14,9 +14,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use hv::{
-    GuestMemory, GuestRam, Hypervisor, IrqChip, Kicker, State, Vcpu, VcpuSeed, Vm, VmConfig,
-};
+use hv::{GuestMemory, GuestRam, Hypervisor, IrqChip, Kicker, State, Vcpu, VcpuSeed, Vm, VmConfig};
 
 use crate::boot;
 use crate::io::event_loop::EventLoop;
@@ -70,8 +68,7 @@ impl<H: Hypervisor> Machine<H> {
     /// What the hypervisor refused, and what does not fit into the guest.
     pub fn new(hypervisor: &H, plan: &Plan) -> Result<Self, Error> {
         let memory = reserve(plan.memory)?;
-        let config =
-            VmConfig::new().memory(&memory).irqchip(IrqChip::InKernel).vcpus(plan.cpus);
+        let config = VmConfig::new().memory(&memory).irqchip(IrqChip::InKernel).vcpus(plan.cpus);
         let (vm, seeds) = hypervisor.create(config)?;
         let state = plan.boot.load(&memory)?.state;
         Ok(Self { vm, seeds, memory, state })
@@ -125,11 +122,7 @@ struct Crew {
 
 impl Crew {
     /// One thread for each seed; returns when all vCPUs are bound and the first has its registers.
-    fn bind<H: Hypervisor>(
-        seeds: Vec<H::Seed>,
-        state: &State,
-        stop: &Stop,
-    ) -> Result<Self, Error> {
+    fn bind<H: Hypervisor>(seeds: Vec<H::Seed>, state: &State, stop: &Stop) -> Result<Self, Error> {
         let (done, results) = mpsc::channel();
         let mut crew = Self { threads: Vec::new(), start: Vec::new() };
         for (id, seed) in (0..).zip(seeds) {
@@ -180,7 +173,9 @@ impl Drop for Crew {
         self.start.clear();
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
-                crate::warning!("a vCPU thread panicked: this is a bug in runner, please report it");
+                crate::warning!(
+                    "a vCPU thread panicked: this is a bug in runner, please report it"
+                );
             }
         }
     }

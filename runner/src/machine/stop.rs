@@ -109,7 +109,9 @@ mod tests {
         let woken = Arc::new(AtomicU32::new(0));
         let wake = {
             let woken = Arc::clone(&woken);
-            move || drop(woken.fetch_add(1, Ordering::SeqCst))
+            move || {
+                woken.fetch_add(1, Ordering::SeqCst);
+            }
         };
         stop.wake_on_stop(vec![Box::new(wake)]);
         assert!(!stop.requested());

@@ -1,6 +1,6 @@
 //! A vCPU's thread: run, answer, until the stop.
 
-use hv::{Exit, Resume, Result, Vcpu};
+use hv::{Exit, Result, Resume, Vcpu};
 
 use super::bus::Bus;
 use super::stop::{Reason, Stop};

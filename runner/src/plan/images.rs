@@ -9,7 +9,9 @@ use crate::image::{self, Access, Image, Source};
 #[derive(Debug, thiserror::Error)]
 pub enum NotFound {
     /// It was looked for in all these places.
-    #[error("no image {name:?}: looked for {looked}{nearest}; build it with `ops`, or try `runner hello`")]
+    #[error(
+        "no image {name:?}: looked for {looked}{nearest}; build it with `ops`, or try `runner hello`"
+    )]
     Nowhere {
         /// As the user typed it.
         name: String,
@@ -53,10 +55,10 @@ fn open_path(path: &Path) -> Result<Opened, image::Error> {
     Ok(Opened { image: Image::recognise(source)?, writable })
 }
 
-/// `$OPS_HOME`, or `.ops` in the home folder.
+/// OPS's folder: `.ops` in `$OPS_HOME`, or in the home folder.
 fn ops_folder() -> Option<PathBuf> {
     let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    set("OPS_HOME").or_else(|| set("HOME").map(|home| home.join(".ops")))
+    set("OPS_HOME").or_else(|| set("HOME")).map(|home| home.join(".ops"))
 }
 
 /// A name with a slash is a path and nothing else.
@@ -75,8 +77,9 @@ fn places(name: &Path, ops: Option<&Path>) -> Vec<PathBuf> {
 }
 
 fn builtin(name: &Path) -> Option<Result<Image, image::Error>> {
-    (name == Path::new("hello"))
-        .then(|| Image::recognise(Source::from_static("hello (built in)", guests::x86_64::kernels::HELLO)))
+    (name == Path::new("hello")).then(|| {
+        Image::recognise(Source::from_static("hello (built in)", guests::x86_64::kernels::HELLO))
+    })
 }
 
 fn nowhere(name: &Path, places: &[PathBuf]) -> NotFound {

@@ -40,10 +40,7 @@ fn no_config_is_an_empty_one_and_several_are_read_in_order() {
     let a = directory.file("a.json", r#"{"Args": ["a"]}"#);
     let b = directory.file("b.json", r#"{"Args": ["b"]}"#);
     let args = |config: &super::super::Config| format!("{:?}", config.get("Args").unwrap().value);
-    assert_eq!(
-        args(&load(&[a.clone(), b.clone()]).unwrap()),
-        r#"Texts(["b"])"#
-    );
+    assert_eq!(args(&load(&[a.clone(), b.clone()]).unwrap()), r#"Texts(["b"])"#);
     assert_eq!(args(&load(&[b, a]).unwrap()), r#"Texts(["a"])"#);
 }
 
@@ -53,29 +50,14 @@ fn a_missing_config_names_the_nearest_one_in_its_directory() {
     directory.file("config.json", "{}");
     directory.file("README", "");
     let missing = |name: &str| directory.error(&directory.0.join(name));
-    assert_eq!(
-        missing("confg.json"),
-        "no such file: confg.json; did you mean config.json?"
-    );
-    assert_eq!(
-        missing("config.jsn"),
-        "no such file: config.jsn; did you mean config.json?"
-    );
+    assert_eq!(missing("confg.json"), "no such file: confg.json; did you mean config.json?");
+    assert_eq!(missing("config.jsn"), "no such file: config.jsn; did you mean config.json?");
     assert_eq!(missing("zzz"), "no such file: zzz");
-    assert_eq!(
-        missing("none/config.json"),
-        "no such file: none/config.json"
-    );
-    assert_eq!(
-        missing(".."),
-        "..: not a regular file; put the config into one"
-    );
+    assert_eq!(missing("none/config.json"), "no such file: none/config.json");
+    assert_eq!(missing(".."), "..: not a regular file; put the config into one");
     // Relative to the current directory, which is this crate's when tests run.
     let error = load(&[PathBuf::from("Cargo.tmol")]).expect_err("missing");
-    assert_eq!(
-        error.to_string(),
-        "no such file: Cargo.tmol; did you mean Cargo.toml?"
-    );
+    assert_eq!(error.to_string(), "no such file: Cargo.tmol; did you mean Cargo.toml?");
 }
 
 #[test]
@@ -90,10 +72,7 @@ fn only_a_regular_file_is_read_and_a_fifo_does_not_hang() {
     let wanted = "d: not a regular file; put the config into one";
     assert_eq!(directory.error(&directory.0.join("d")), wanted);
     let error = load(&["/dev/zero".into()]).expect_err("a device");
-    assert_eq!(
-        error.to_string(),
-        "/dev/zero: not a regular file; put the config into one"
-    );
+    assert_eq!(error.to_string(), "/dev/zero: not a regular file; put the config into one");
     // A link to a regular file is one.
     let real = directory.file("real.json", "{}");
     let link = directory.0.join("link.json");
@@ -117,10 +96,7 @@ fn a_config_of_more_than_a_mebibyte_is_refused() {
 fn bytes_that_are_not_utf_8_are_an_error_with_their_place() {
     let directory = Directory::new("bytes");
     let path = directory.file("c.json", b"{\n\"Args\": [\"\xc3\xa9\xff\"]}");
-    assert_eq!(
-        directory.error(&path),
-        "c.json:2:12: not UTF-8; save it as UTF-8"
-    );
+    assert_eq!(directory.error(&path), "c.json:2:12: not UTF-8; save it as UTF-8");
 }
 
 #[test]

@@ -80,14 +80,7 @@ impl Header {
         if usize::from(phentsize) != PHDR {
             return Err(ElfError::PhdrSize(phentsize));
         }
-        Ok(Self {
-            arch,
-            kind,
-            osabi,
-            entry: u64_of(24),
-            phoff: u64_of(32),
-            phnum,
-        })
+        Ok(Self { arch, kind, osabi, entry: u64_of(24), phoff: u64_of(32), phnum })
     }
 
     pub(super) fn dynamic(&self) -> bool {
@@ -101,9 +94,7 @@ impl Header {
     /// The program headers, in order. Mostly they are in `head`, the first bytes of the file.
     pub(super) fn program_headers(&self, view: &View, head: &[u8]) -> Result<Vec<Phdr>, ElfError> {
         let size = usize::from(self.phnum).saturating_mul(PHDR);
-        let end = u64::try_from(size)
-            .ok()
-            .and_then(|size| self.phoff.checked_add(size));
+        let end = u64::try_from(size).ok().and_then(|size| self.phoff.checked_add(size));
         if end.is_none_or(|end| end > view.len()) {
             let (count, offset, len) = (self.phnum, self.phoff, view.len());
             return Err(ElfError::PhdrsPastEnd { count, offset, len });
@@ -118,9 +109,7 @@ impl Header {
             }
         };
         let each = table.chunks_exact(PHDR).enumerate();
-        Ok(each
-            .filter_map(|(index, raw)| Phdr::read(raw, index))
-            .collect())
+        Ok(each.filter_map(|(index, raw)| Phdr::read(raw, index)).collect())
     }
 }
 
@@ -153,60 +142,27 @@ impl Phdr {
 
     /// Checks that what it describes lies in a file of `len` bytes.
     pub(super) fn in_file(&self, len: u64) -> Result<(), ElfError> {
-        if self
-            .offset
-            .checked_add(self.file_size)
-            .is_none_or(|end| end > len)
-        {
+        if self.offset.checked_add(self.file_size).is_none_or(|end| end > len) {
             let (index, offset, size) = (self.index, self.offset, self.file_size);
-            return Err(ElfError::SegmentPastEnd {
-                index,
-                offset,
-                size,
-                len,
-            });
+            return Err(ElfError::SegmentPastEnd { index, offset, size, len });
         }
         Ok(())
     }
 
     /// What it loads; nothing, if it is empty.
     pub(super) fn segment(&self, len: u64) -> Result<Option<Segment>, ElfError> {
-        let Self {
-            index,
-            flags,
-            offset,
-            vaddr,
-            paddr,
-            file_size,
-            mem_size,
-            ..
-        } = *self;
+        let Self { index, flags, offset, vaddr, paddr, file_size, mem_size, .. } = *self;
         self.in_file(len)?;
         if file_size > mem_size {
-            return Err(ElfError::SegmentTooLong {
-                index,
-                file_size,
-                mem_size,
-            });
+            return Err(ElfError::SegmentTooLong { index, file_size, mem_size });
         }
         for addr in [paddr, vaddr] {
             if addr.checked_add(mem_size).is_none() {
-                return Err(ElfError::SegmentWraps {
-                    index,
-                    addr,
-                    size: mem_size,
-                });
+                return Err(ElfError::SegmentWraps { index, addr, size: mem_size });
             }
         }
-        let segment = Segment {
-            index,
-            file_offset: offset,
-            file_size,
-            mem_size,
-            paddr,
-            vaddr,
-            flags,
-        };
+        let segment =
+            Segment { index, file_offset: offset, file_size, mem_size, paddr, vaddr, flags };
         Ok((mem_size > 0).then_some(segment))
     }
 
@@ -216,10 +172,7 @@ impl Phdr {
         if view.read_exact_at(self.offset, &mut name).is_err() {
             name.clear();
         }
-        let end = name
-            .iter()
-            .position(|byte| *byte == 0)
-            .unwrap_or(name.len());
+        let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
         name.truncate(end);
         name
     }

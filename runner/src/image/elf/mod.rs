@@ -68,15 +68,11 @@ impl Segment {
     }
 
     fn holds(&self, paddr: u64) -> bool {
-        paddr
-            .checked_sub(self.paddr)
-            .is_some_and(|into| into < self.mem_size)
+        paddr.checked_sub(self.paddr).is_some_and(|into| into < self.mem_size)
     }
 
     fn holds_virtual(&self, vaddr: u64) -> bool {
-        vaddr
-            .checked_sub(self.vaddr)
-            .is_some_and(|into| into < self.mem_size)
+        vaddr.checked_sub(self.vaddr).is_some_and(|into| into < self.mem_size)
     }
 }
 
@@ -143,18 +139,13 @@ impl Elf {
         let index = phdr.index;
         phdr.in_file(view.len())?;
         *total = total.saturating_add(phdr.file_size);
-        let too_long = ElfError::NotesTooLong {
-            index,
-            size: *total,
-        };
+        let too_long = ElfError::NotesTooLong { index, size: *total };
         if *total > NOTES_LIMIT {
             return Err(too_long);
         }
         let mut notes = vec![0; usize::try_from(phdr.file_size).map_err(|_| too_long)?];
         view.read_exact_at(phdr.offset, &mut notes)?;
-        self.notes
-            .add(&notes, phdr.align)
-            .map_err(|error| ElfError::Note { index, error })
+        self.notes.add(&notes, phdr.align).map_err(|error| ElfError::Note { index, error })
     }
 
     /// The physical address of the ELF entry, checked to be in an executable segment. `None`: it is virtual.

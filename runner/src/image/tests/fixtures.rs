@@ -8,14 +8,7 @@ const KERNEL: &[u8] = include_bytes!("../../../../tests/vm/data/images/tfs-kerne
 
 macro_rules! image {
     ($name:literal) => {
-        (
-            $name,
-            include_bytes!(concat!(
-                "../../../../tests/vm/data/images/",
-                $name,
-                ".img.gz"
-            )),
-        )
+        ($name, include_bytes!(concat!("../../../../tests/vm/data/images/", $name, ".img.gz")))
     };
 }
 
@@ -33,9 +26,7 @@ const IMAGES: [(Packed, bool, u64); 5] = [
 
 fn unpacked(packed: &[u8]) -> Vec<u8> {
     let mut image = Vec::new();
-    flate2::read::GzDecoder::new(packed)
-        .read_to_end(&mut image)
-        .unwrap();
+    flate2::read::GzDecoder::new(packed).read_to_end(&mut image).unwrap();
     image
 }
 
@@ -64,28 +55,15 @@ fn every_fixture_is_an_ops_image_with_the_same_kernel() {
 fn the_segments_of_a_kernel_in_an_image_lead_to_its_bytes_on_disk() {
     each(|name, image, _, _| {
         let kernel = image.kernel();
-        assert_eq!(
-            (kernel.entry(), kernel.pvh_entry()),
-            (Some(0x20_0000), None),
-            "{name}"
-        );
-        let [segment] = kernel.segments() else {
-            panic!("{name}: {:?}", kernel.segments())
-        };
+        assert_eq!((kernel.entry(), kernel.pvh_entry()), (Some(0x20_0000), None), "{name}");
+        let [segment] = kernel.segments() else { panic!("{name}: {:?}", kernel.segments()) };
         assert_eq!(
             (segment.paddr, segment.file_size, segment.mem_size),
             (0x20_0000, 0x46, 0x46),
             "{name}"
         );
         let pieces: Vec<_> = kernel.pieces(segment).collect();
-        let [
-            Piece {
-                at: 0,
-                len: 0x46,
-                source: Some(offset),
-            },
-        ] = pieces[..]
-        else {
+        let [Piece { at: 0, len: 0x46, source: Some(offset) }] = pieces[..] else {
             panic!("{name}: {pieces:?}")
         };
         let mut bytes = [0; 0x46];

@@ -31,11 +31,7 @@ pub(super) fn shift_in(value: u64, byte: u8) -> Option<u64> {
 
 /// Decodes the record in the tree's text from `start` to its end, and applies it.
 pub(super) fn decode(tree: &mut Tree, start: usize, encoding: Encoding) -> Result<(), LogProblem> {
-    let mut decoder = Decoder {
-        tree,
-        at: start,
-        encoding,
-    };
+    let mut decoder = Decoder { tree, at: start, encoding };
     let (_, opened) = decoder.value()?;
     let mut open = vec![opened.ok_or(LogProblem::NotTuple)?];
     while let Some(top) = open.last_mut() {
@@ -63,9 +59,7 @@ pub(super) fn decode(tree: &mut Tree, start: usize, encoding: Encoding) -> Resul
     }
     let left = decoder.tree.text().len().saturating_sub(decoder.at);
     if left > 0 {
-        return Err(LogProblem::Trailing(
-            u64::try_from(left).unwrap_or(u64::MAX),
-        ));
+        return Err(LogProblem::Trailing(u64::try_from(left).unwrap_or(u64::MAX)));
     }
     Ok(())
 }
@@ -115,26 +109,14 @@ impl Decoder<'_> {
             Encoding::V4 => (byte >> 6 & 1, byte & 0x20 != 0, byte & 0x1f),
             Encoding::V5 => (byte >> 4 & 7, byte & 0x08 != 0, byte & 0x07),
         };
-        let len = if extended {
-            self.groups(low.into())?
-        } else {
-            low.into()
-        };
-        Ok(Header {
-            immediate: byte & 0x80 != 0,
-            kind,
-            len,
-        })
+        let len = if extended { self.groups(low.into())? } else { low.into() };
+        Ok(Header { immediate: byte & 0x80 != 0, kind, len })
     }
 
     /// `len` bytes, left where they are.
     fn span(&mut self, len: u64) -> Result<Span, LogProblem> {
-        let end = usize::try_from(len)
-            .ok()
-            .and_then(|len| self.at.checked_add(len));
-        let end = end
-            .filter(|end| *end <= self.tree.text().len())
-            .ok_or(LogProblem::Short)?;
+        let end = usize::try_from(len).ok().and_then(|len| self.at.checked_add(len));
+        let end = end.filter(|end| *end <= self.tree.text().len()).ok_or(LogProblem::Short)?;
         let at = u32::try_from(self.at).map_err(|_| LogProblem::TooLong)?;
         let len = u32::try_from(len).map_err(|_| LogProblem::TooLong)?;
         self.at = end;
@@ -163,25 +145,13 @@ impl Decoder<'_> {
         let header = self.header()?;
         let value = match header.kind {
             TUPLE | VECTOR => {
-                let node = if header.immediate {
-                    self.tree.new_node()?
-                } else {
-                    self.node()?
-                };
+                let node = if header.immediate { self.tree.new_node()? } else { self.node()? };
                 let index = (header.kind == VECTOR).then_some(0);
-                return Ok((
-                    RawValue::Node(node),
-                    Some(Open {
-                        node,
-                        left: header.len,
-                        index,
-                    }),
-                ));
+                return Ok((RawValue::Node(node), Some(Open { node, left: header.len, index })));
             }
-            INTEGER if header.immediate => RawValue::Integer {
-                negative: header.len > 0,
-                magnitude: self.groups(0)?,
-            },
+            INTEGER if header.immediate => {
+                RawValue::Integer { negative: header.len > 0, magnitude: self.groups(0)? }
+            }
             BUFFER if header.len == 0 => RawValue::Deleted,
             BUFFER | STRING if header.immediate => RawValue::Text(self.span(header.len)?),
             BUFFER | STRING => RawValue::Text(self.symbol(header.len)?),

@@ -216,10 +216,7 @@ impl Filesystem {
             tuple = child;
         }
         let view = file::view(&tuple, &self.source, self.region);
-        view.map(Some).map_err(|problem| TfsError::File {
-            path: path.to_owned(),
-            problem,
-        })
+        view.map(Some).map_err(|problem| TfsError::File { path: path.to_owned(), problem })
     }
 }
 

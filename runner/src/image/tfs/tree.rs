@@ -99,30 +99,17 @@ impl Tree {
         key: RawKey,
         value: RawValue,
     ) -> Result<(), LogProblem> {
-        let last = usize::try_from(owner.0)
-            .ok()
-            .and_then(|owner| self.nodes.get_mut(owner));
+        let last = usize::try_from(owner.0).ok().and_then(|owner| self.nodes.get_mut(owner));
         let last = last.ok_or(LogProblem::Entries)?;
-        push_limited(
-            &mut self.entries,
-            Entry {
-                previous: *last,
-                key,
-                value,
-            },
-        )?;
+        push_limited(&mut self.entries, Entry { previous: *last, key, value })?;
         // Entries are counted from 1 here, so that none is 0.
-        *last = u32::try_from(self.entries.len())
-            .ok()
-            .and_then(NonZeroU32::new);
+        *last = u32::try_from(self.entries.len()).ok().and_then(NonZeroU32::new);
         Ok(())
     }
 
     /// The entries of a tuple, the latest first.
     fn latest_first(&self, node: Node) -> impl Iterator<Item = &Entry> {
-        let last = usize::try_from(node.0)
-            .ok()
-            .and_then(|node| self.nodes.get(node));
+        let last = usize::try_from(node.0).ok().and_then(|node| self.nodes.get(node));
         let entry = |last: Last| {
             let index = usize::try_from(last?.get()).ok()?.checked_sub(1)?;
             self.entries.get(index)
@@ -137,19 +124,12 @@ impl Tree {
     }
 
     pub(super) fn root(&self) -> Tuple<'_> {
-        Tuple {
-            tree: self,
-            node: Node(0),
-        }
+        Tuple { tree: self, node: Node(0) }
     }
 
     fn bytes(&self, span: Span) -> &[u8] {
-        let range = usize::try_from(span.at)
-            .ok()
-            .zip(usize::try_from(span.len).ok());
-        range
-            .and_then(|(at, len)| self.text.get(at..)?.get(..len))
-            .unwrap_or_default()
+        let range = usize::try_from(span.at).ok().zip(usize::try_from(span.len).ok());
+        range.and_then(|(at, len)| self.text.get(at..)?.get(..len)).unwrap_or_default()
     }
 
     fn key(&self, key: RawKey) -> Key<'_> {
@@ -164,13 +144,7 @@ impl Tree {
             RawValue::Deleted => return None,
             RawValue::Text(span) => Value::Text(self.bytes(span)),
             RawValue::Node(node) => Value::Tuple(Tuple { tree: self, node }),
-            RawValue::Integer {
-                negative,
-                magnitude,
-            } => Value::Integer {
-                negative,
-                magnitude,
-            },
+            RawValue::Integer { negative, magnitude } => Value::Integer { negative, magnitude },
         })
     }
 }
@@ -225,10 +199,7 @@ impl<'a> Value<'a> {
     pub fn number(&self) -> Option<u64> {
         match self {
             Self::Text(text) => decimal(text),
-            Self::Integer {
-                negative: false,
-                magnitude,
-            } => Some(*magnitude),
+            Self::Integer { negative: false, magnitude } => Some(*magnitude),
             Self::Integer { .. } | Self::Tuple(_) => None,
         }
     }
@@ -293,9 +264,6 @@ impl<'a> Tuple<'a> {
                 None => order.push((key, value)),
             }
         }
-        order
-            .into_iter()
-            .filter_map(|(key, value)| Some((key, value?)))
-            .collect()
+        order.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
     }
 }
