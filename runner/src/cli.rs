@@ -91,10 +91,7 @@ pub struct Failure {
 
 impl Failure {
     fn new(text: impl Into<String>) -> Self {
-        Failure {
-            text: text.into(),
-            to_stdout: false,
-        }
+        Failure { text: text.into(), to_stdout: false }
     }
 
     /// The process's exit status: 0 or 125.
@@ -146,9 +143,7 @@ where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
-    let matches = definition()
-        .try_get_matches_from(args)
-        .map_err(|e| failure(&e))?;
+    let matches = definition().try_get_matches_from(args).map_err(|e| failure(&e))?;
     let imagename = one(&matches, "imagename", path)?;
     let mut rest = words(&matches, "rest");
     let mut words = words(&matches, "words");
@@ -191,10 +186,7 @@ where
         }
         let image =
             image.ok_or_else(|| Failure::new("inspect needs an image: runner inspect IMAGE"))?;
-        return Ok(Command::Inspect {
-            image,
-            verbose: matches.get_flag("verbose"),
-        });
+        return Ok(Command::Inspect { image, verbose: matches.get_flag("verbose") });
     }
     Ok(Command::Run(Box::new(options(&matches, image, rest)?)))
 }
@@ -230,12 +222,7 @@ fn options(
 }
 
 fn words(matches: &ArgMatches, id: &str) -> Vec<OsString> {
-    matches
-        .get_many(id)
-        .into_iter()
-        .flatten()
-        .cloned()
-        .collect()
+    matches.get_many(id).into_iter().flatten().cloned().collect()
 }
 
 fn all<T>(
@@ -298,9 +285,9 @@ fn the_image(
             show(&word),
             show(name.as_os_str())
         ))),
-        (Some(word), _) if word.is_empty() => Err(Failure::new(
-            "the image's name is empty; give its name or path",
-        )),
+        (Some(word), _) if word.is_empty() => {
+            Err(Failure::new("the image's name is empty; give its name or path"))
+        }
         (Some(word), _) => Ok(Some(word.into())),
         (None, name) => Ok(name),
     }
@@ -315,18 +302,14 @@ fn only(matches: &ArgMatches, command: &str, allowed: &[&str]) -> Result<(), Fai
         .filter(typed)
         .find(|id| !["words", "rest"].contains(&id.as_str()) && !allowed.contains(&id.as_str()));
     match foreign {
-        Some(id) => Err(Failure::new(format!(
-            "{command} has no option --{id}; leave it out"
-        ))),
+        Some(id) => Err(Failure::new(format!("{command} has no option --{id}; leave it out"))),
         None => Ok(()),
     }
 }
 
 fn definition() -> clap::Command {
     let word = |id: &'static str| {
-        Arg::new(id)
-            .action(ArgAction::Append)
-            .value_parser(value_parser!(OsString))
+        Arg::new(id).action(ArgAction::Append).value_parser(value_parser!(OsString))
     };
     // `-x FILE`: an option with a value, of which the last counts unless all are collected.
     let option = |id: &'static str| word(id).long(id).action(ArgAction::Set);
@@ -372,10 +355,9 @@ fn failure(error: &clap::Error) -> Failure {
     };
     let argument = context(ContextKind::InvalidArg).unwrap_or_default();
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Failure {
-            text: error.render().to_string(),
-            to_stdout: true,
-        },
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            Failure { text: error.render().to_string(), to_stdout: true }
+        }
         ErrorKind::UnknownArgument => {
             if let Some(sentence) = ops::refusal(argument) {
                 return Failure::new(sentence);

@@ -79,9 +79,7 @@ pub(super) fn refusal(argument: &str) -> Option<String> {
     let typed = argument.split('=').next()?;
     let (.., sentence) = REFUSED.iter().find(|(letter, name, _)| {
         typed.strip_prefix("--") == Some(*name)
-            || typed
-                .strip_prefix('-')
-                .is_some_and(|t| t.starts_with(*letter) && *letter != ' ')
+            || typed.strip_prefix('-').is_some_and(|t| t.starts_with(*letter) && *letter != ' ')
     })?;
     Some(format!("{typed}: {sentence}"))
 }

@@ -16,31 +16,18 @@ fn refused(line: &str) -> String {
 }
 
 fn hello() -> Options {
-    Options {
-        image: Some("hello".into()),
-        ..Options::default()
-    }
+    Options { image: Some("hello".into()), ..Options::default() }
 }
 
 #[test]
 fn the_lines_of_ops_documentation_work() {
-    let verbose = Options {
-        verbose: true,
-        configs: vec!["config.json".into()],
-        ..hello()
-    };
+    let verbose = Options { verbose: true, configs: vec!["config.json".into()], ..hello() };
     assert_eq!(run("runner run -v hello -c config.json"), verbose);
-    let accel = Options {
-        accel: Some(AccelChoice::Auto),
-        ..hello()
-    };
+    let accel = Options { accel: Some(AccelChoice::Auto), ..hello() };
     assert_eq!(run("runner run --accel hello"), accel);
     assert_eq!(run("runner run -x hello"), accel);
     assert_eq!(run("runner load -x hello"), accel);
-    let off = Options {
-        accel: Some(AccelChoice::Off),
-        ..hello()
-    };
+    let off = Options { accel: Some(AccelChoice::Off), ..hello() };
     assert_eq!(run("runner run --accel=false hello"), off);
     assert_eq!(run("runner --config config.json hello").configs.len(), 1);
 }
@@ -57,11 +44,7 @@ fn run_load_and_neither_are_the_same() {
 
 #[test]
 fn options_may_follow_the_image_and_precede_the_command() {
-    let wanted = Options {
-        memory: Some(512 << 20),
-        cpus: Some(2),
-        ..hello()
-    };
+    let wanted = Options { memory: Some(512 << 20), cpus: Some(2), ..hello() };
     for line in [
         "runner -m 512M --cpus 2 hello",
         "runner hello -m 512M --cpus 2",
@@ -89,14 +72,8 @@ fn every_option_arrives() {
         args: ["-v", "x", "--y", "z"].map(String::from).to_vec(),
         env: vec![("A".into(), "1".into()), ("B".into(), "x=y".into())],
         disks: vec![
-            Disk {
-                path: "d".into(),
-                read_only: true,
-            },
-            Disk {
-                path: "e,f".into(),
-                read_only: false,
-            },
+            Disk { path: "d".into(), read_only: true },
+            Disk { path: "e,f".into(), read_only: false },
         ],
         verbose: true,
         timeout: Some(Duration::from_millis(500)),
@@ -130,27 +107,12 @@ fn an_image_named_like_a_command_is_reached_by_its_path_or_after_dashes() {
 
 #[test]
 fn inspect_takes_an_image_and_nothing_else() {
-    let wanted = |verbose| Command::Inspect {
-        image: "a.img".into(),
-        verbose,
-    };
+    let wanted = |verbose| Command::Inspect { image: "a.img".into(), verbose };
     assert_eq!(parse(["runner", "inspect", "a.img"]), Ok(wanted(false)));
-    assert_eq!(
-        parse(["runner", "inspect", "-v", "a.img"]),
-        Ok(wanted(true))
-    );
-    assert_eq!(
-        parse(["runner", "inspect", "--", "a.img"]),
-        Ok(wanted(false))
-    );
-    assert_eq!(
-        refused("runner inspect"),
-        "inspect needs an image: runner inspect IMAGE"
-    );
-    assert_eq!(
-        refused("runner inspect a -m 1G"),
-        "inspect has no option --memory; leave it out"
-    );
+    assert_eq!(parse(["runner", "inspect", "-v", "a.img"]), Ok(wanted(true)));
+    assert_eq!(parse(["runner", "inspect", "--", "a.img"]), Ok(wanted(false)));
+    assert_eq!(refused("runner inspect"), "inspect needs an image: runner inspect IMAGE");
+    assert_eq!(refused("runner inspect a -m 1G"), "inspect has no option --memory; leave it out");
     assert_eq!(
         refused("runner inspect a -- b"),
         "inspect starts no guest, so `b` has nobody to go to; leave it out"
@@ -167,10 +129,7 @@ fn doctor_takes_json_and_no_image() {
         refused("runner doctor hello"),
         "doctor takes no `hello`; it looks at this machine, not at an image"
     );
-    assert_eq!(
-        refused("runner doctor -x=kvm"),
-        "doctor has no option --accel; leave it out"
-    );
+    assert_eq!(refused("runner doctor -x=kvm"), "doctor has no option --accel; leave it out");
     assert_eq!(refused("runner hello --json"), ops::JSON_ELSEWHERE);
 }
 
@@ -237,18 +196,12 @@ fn a_bad_value_is_named_with_its_option_and_a_remedy() {
             "runner hello -m 0",
             "--memory `0` leaves the guest no memory; give a size such as 512M or 2G",
         ),
-        (
-            "runner hello --smp 0",
-            "--cpus `0` leaves the guest no CPU; give 1 or more",
-        ),
+        ("runner hello --smp 0", "--cpus `0` leaves the guest no CPU; give 1 or more"),
         (
             "runner hello --accel=maybe",
             "--accel `maybe` is not an accelerator; choose auto, true, kvm, hvf, off or false",
         ),
-        (
-            "runner hello -e A",
-            "--envs `A` is not a variable; write KEY=VALUE",
-        ),
+        ("runner hello -e A", "--envs `A` is not a variable; write KEY=VALUE"),
         (
             "runner hello --timeout 0",
             "--timeout `0` ends the run before it starts; leave it out for no limit",
@@ -257,14 +210,8 @@ fn a_bad_value_is_named_with_its_option_and_a_remedy() {
             "runner hello --disk ,ro",
             "--disk `,ro` names no file; write --disk FILE or --disk FILE,ro",
         ),
-        (
-            "runner hello -c ",
-            "--config `` is empty; give the path of a file",
-        ),
-        (
-            "runner ",
-            "the image's name is empty; give its name or path",
-        ),
+        ("runner hello -c ", "--config `` is empty; give the path of a file"),
+        ("runner ", "the image's name is empty; give its name or path"),
     ] {
         assert_eq!(refused(line), wanted, "{line}");
     }
@@ -277,18 +224,9 @@ fn a_broken_option_is_named_in_one_sentence() {
             "runner hello --memroy 1G",
             "no option --memroy; did you mean --memory? runner --help lists all",
         ),
-        (
-            "runner hello --zzz",
-            "no option --zzz; runner --help lists all",
-        ),
-        (
-            "runner hello -m",
-            "--memory needs a value; see runner --help",
-        ),
-        (
-            "runner hello --verbose=1",
-            "--verbose takes no value; write --verbose alone",
-        ),
+        ("runner hello --zzz", "no option --zzz; runner --help lists all"),
+        ("runner hello -m", "--memory needs a value; see runner --help"),
+        ("runner hello --verbose=1", "--verbose takes no value; write --verbose alone"),
     ] {
         assert_eq!(refused(line), wanted, "{line}");
     }
@@ -305,29 +243,18 @@ fn words_that_are_not_utf_8_reach_files_but_not_the_guest() {
     }
     let line = ["runner", "hello", "--"].map(OsString::from);
     let failure = parse(line.into_iter().chain([odd])).expect_err("not UTF-8");
-    assert_eq!(
-        failure.text,
-        "the argument `a\u{fffd}` is not UTF-8; write it in UTF-8"
-    );
+    assert_eq!(failure.text, "the argument `a\u{fffd}` is not UTF-8; write it in UTF-8");
 }
 
 #[test]
 fn help_and_version_go_to_stdout_with_status_0() {
-    for line in [
-        "runner --help",
-        "runner -h",
-        "runner run hello -h",
-        "runner doctor --help",
-    ] {
+    for line in ["runner --help", "runner -h", "runner run hello -h", "runner doctor --help"] {
         let help = parse(line.split(' ')).expect_err(line);
         assert_eq!((help.text.as_str(), help.to_stdout), (HELP, true), "{line}");
         assert_eq!(help.status(), 0);
     }
     let version = parse(["runner", "--version"]).expect_err("version");
-    assert_eq!(
-        version.text,
-        format!("runner {}\n", env!("CARGO_PKG_VERSION"))
-    );
+    assert_eq!(version.text, format!("runner {}\n", env!("CARGO_PKG_VERSION")));
     assert!(version.to_stdout);
 }
 
@@ -338,10 +265,7 @@ fn the_help_lists_each_option_once_and_fits_a_screen() {
     let definition = definition();
     let hidden = ["json", "skipbuild"];
     for arg in definition.get_arguments().filter(|a| !a.is_positional()) {
-        let long = format!(
-            "--{}",
-            arg.get_long().expect("every option has a long name")
-        );
+        let long = format!("--{}", arg.get_long().expect("every option has a long name"));
         let lines = listed.iter().filter(|line| {
             line.split([' ', '[', ','])
                 .take_while(|word| !word.contains('.'))
@@ -350,9 +274,7 @@ fn the_help_lists_each_option_once_and_fits_a_screen() {
         let expected = usize::from(!hidden.contains(&arg.get_id().as_str()));
         assert_eq!(lines.clone().count(), expected, "{long}");
         for line in lines {
-            let short = arg
-                .get_short()
-                .map_or("      ".into(), |s| format!("  -{s}, "));
+            let short = arg.get_short().map_or("      ".into(), |s| format!("  -{s}, "));
             assert!(line.starts_with(&short), "{line}");
         }
     }

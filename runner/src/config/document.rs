@@ -25,9 +25,7 @@ impl<'a> Document<'a> {
 
     /// Where a part begins, in bytes from the start of the text.
     pub(super) fn offset(&self, part: &str) -> usize {
-        part.as_ptr()
-            .addr()
-            .saturating_sub(self.text.as_ptr().addr())
+        part.as_ptr().addr().saturating_sub(self.text.as_ptr().addr())
     }
 
     /// `config.json:4:14` for an offset: line and column from 1, the column in characters.
@@ -66,10 +64,7 @@ impl<'a> Document<'a> {
     pub(super) fn string(&self, raw: &'a str) -> Result<String, Error> {
         let text: String = serde_json::from_str(raw).map_err(|e| self.syntax(raw, &e))?;
         if text.contains('\0') {
-            let why = format!(
-                "{} has a NUL character, which nothing here can take",
-                show(raw)
-            );
+            let why = format!("{} has a NUL character, which nothing here can take", show(raw));
             return Err(self.error(raw, why));
         }
         Ok(text)
@@ -77,15 +72,12 @@ impl<'a> Document<'a> {
 
     /// What serde_json found wrong, at its place in the whole text.
     fn syntax(&self, raw: &str, error: &serde_json::Error) -> Error {
-        let lines = raw
-            .split_inclusive('\n')
-            .take(error.line().saturating_sub(1));
+        let lines = raw.split_inclusive('\n').take(error.line().saturating_sub(1));
         let inside = match error.is_eof() {
             true => raw.len(),
-            false => lines
-                .map(str::len)
-                .sum::<usize>()
-                .saturating_add(error.column().saturating_sub(1)),
+            false => {
+                lines.map(str::len).sum::<usize>().saturating_add(error.column().saturating_sub(1))
+            }
         };
         let at = self.offset(raw).saturating_add(inside);
         let text = error.to_string();

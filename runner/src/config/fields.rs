@@ -112,12 +112,7 @@ const QMP: &str = "there is no QEMU to talk to: end a run with a signal, \
     read what became of it in --report FILE";
 
 const fn field(path: &'static str, kind: Kind, class: Class, note: &'static str) -> Field {
-    Field {
-        path,
-        kind,
-        class,
-        note,
-    }
+    Field { path, kind, class, note }
 }
 
 /// All fields, in the order of OPS's sources.
@@ -132,32 +127,17 @@ pub static FIELDS: &[Field] = &[
     field("BaseVolumeSz", Text, Image, ""),
     field("Boot", Text, Image, ""),
     field("UefiBoot", Text, Image, ""),
-    field(
-        "Uefi",
-        Flag,
-        Image,
-        "images with and without UEFI boot alike",
-    ),
+    field("Uefi", Flag, Image, "images with and without UEFI boot alike"),
     field("BuildDir", Text, Image, ""),
     field("CloudConfig", Section, Cloud, "with all its fields"),
     field("TargetConfig", Map, Cloud, ""),
     field("Debugflags", Texts, Image, ""),
     field("Dirs", Texts, Image, ""),
-    field(
-        "Env",
-        Map,
-        Works,
-        "variables for the guest, over those in the image",
-    ),
+    field("Env", Map, Works, "variables for the guest, over those in the image"),
     field("Files", Texts, Image, ""),
     field("Force", Flag, Ops, ""),
     field("home", Text, Ops, "images are found by $OPS_HOME"),
-    field(
-        "Kernel",
-        Path,
-        Works,
-        "boots this kernel in place of the image's own",
-    ),
+    field("Kernel", Path, Works, "boots this kernel in place of the image's own"),
     field("KlibDir", Text, Image, ""),
     field("Klibs", Texts, Image, ""),
     field("MapDirs", Map, Image, ""),
@@ -180,12 +160,7 @@ pub static FIELDS: &[Field] = &[
         "names the image when nothing else does: the last part of the path up to its first dot, as in OPS",
     ),
     field("ProgramPath", Text, Ops, ""),
-    field(
-        "RebootOnExit",
-        Flag,
-        Image,
-        "a run ends where such a guest reboots",
-    ),
+    field("RebootOnExit", Flag, Image, "a run ends where such a guest reboots"),
     field("RunConfig", Section, Works, "see below"),
     field("LocalFilesParentDirectory", Text, Image, ""),
     field("TargetRoot", Text, Image, ""),
@@ -193,12 +168,7 @@ pub static FIELDS: &[Field] = &[
     field("Version", Text, Ops, "a package's version"),
     field("Language", Text, Ops, "a package's language"),
     field("Description", Text, Ops, "a package's description"),
-    field(
-        "VolumesDir",
-        Text,
-        Ops,
-        "volumes are attached by their files",
-    ),
+    field("VolumesDir", Text, Ops, "volumes are attached by their files"),
     field("PackageBaseURL", Text, Ops, ""),
     field("PackageManifestURL", Text, Ops, ""),
     field("CloudConfig.BucketName", Text, Cloud, ""),
@@ -251,36 +221,16 @@ pub static FIELDS: &[Field] = &[
     field("RunConfig.Debug", Flag, Refused, DEBUGGER),
     field("RunConfig.Gateway", Ip4, Warned, NETWORK),
     field("RunConfig.GdbPort", Number, Refused, DEBUGGER),
-    field(
-        "RunConfig.ImageName",
-        Path,
-        Works,
-        "names the image when the command line does not",
-    ),
+    field("RunConfig.ImageName", Path, Works, "names the image when the command line does not"),
     field("RunConfig.InstanceGroup", Text, Cloud, ""),
     field("RunConfig.InstanceName", Text, Ops, "a run has no name"),
     field("RunConfig.IPAddress", Ip4, Warned, NETWORK),
     field("RunConfig.IPv6Address", Ip6, Warned, NETWORK),
     field("RunConfig.Kernel", Path, Works, "as Kernel, and before it"),
-    field(
-        "RunConfig.Memory",
-        Size,
-        Works,
-        "guest memory: `512M`, `2G`; a plain number is MiB",
-    ),
+    field("RunConfig.Memory", Size, Works, "guest memory: `512M`, `2G`; a plain number is MiB"),
     field("RunConfig.Mgmt", Text, Refused, QMP),
-    field(
-        "RunConfig.Vga",
-        Flag,
-        Warned,
-        "there is no display, the guest's console is on stdout",
-    ),
-    field(
-        "RunConfig.Mounts",
-        Texts,
-        Works,
-        "files attached as disks the guest can write",
-    ),
+    field("RunConfig.Vga", Flag, Warned, "there is no display, the guest's console is on stdout"),
+    field("RunConfig.Mounts", Texts, Works, "files attached as disks the guest can write"),
     field("RunConfig.AttachVolumeOnInstanceCreate", Flag, Cloud, ""),
     field("RunConfig.NetMask", Mask, Warned, NETWORK),
     field("RunConfig.Nics", AnyList, Warned, NETWORK),
@@ -290,21 +240,11 @@ pub static FIELDS: &[Field] = &[
     field("RunConfig.QMP", Flag, Refused, QMP),
     field("RunConfig.ShowDebug", Flag, Ops, ""),
     field("RunConfig.ShowErrors", Flag, Ops, "errors are always shown"),
-    field(
-        "RunConfig.ShowWarnings",
-        Flag,
-        Ops,
-        "warnings are always shown",
-    ),
+    field("RunConfig.ShowWarnings", Flag, Ops, "warnings are always shown"),
     field("RunConfig.JSON", Flag, Ops, "see --report"),
     field("RunConfig.TapName", Text, Warned, NETWORK),
     field("RunConfig.UDPPorts", Texts, Warned, NETWORK),
-    field(
-        "RunConfig.Verbose",
-        Flag,
-        Works,
-        "says on stderr what is done",
-    ),
+    field("RunConfig.Verbose", Flag, Works, "says on stderr what is done"),
     field("RunConfig.VolumeSizeInGb", Number, Cloud, ""),
     field("RunConfig.ThreadsPerCore", Number, Cloud, ""),
     field(
@@ -319,12 +259,7 @@ pub static FIELDS: &[Field] = &[
         Works,
         "as --accel, and before RunConfig.Accel: `auto`, `kvm`, `hvf`, `off`",
     ),
-    field(
-        "Runner.Append",
-        Text,
-        Works,
-        "added to the kernel's command line, as --append",
-    ),
+    field("Runner.Append", Text, Works, "added to the kernel's command line, as --append"),
     field(
         "Runner.Disks",
         Disks,
@@ -332,30 +267,10 @@ pub static FIELDS: &[Field] = &[
         "disks to attach: a list of `{\"Path\": \"disk.raw\", \"ReadOnly\": true}`",
     ),
     field("Runner.Disks[].Path", Path, Works, "the disk's file"),
-    field(
-        "Runner.Disks[].ReadOnly",
-        Flag,
-        Works,
-        "the guest cannot write it",
-    ),
-    field(
-        "Runner.Initrd",
-        Path,
-        Works,
-        "initial ram disk, as --initrd",
-    ),
-    field(
-        "Runner.Report",
-        Path,
-        Works,
-        "where to write the JSON record, as --report",
-    ),
-    field(
-        "Runner.Timeout",
-        Time,
-        Works,
-        "ends the run, as --timeout: `5`, `\"500ms\"`, `\"2m\"`",
-    ),
+    field("Runner.Disks[].ReadOnly", Flag, Works, "the guest cannot write it"),
+    field("Runner.Initrd", Path, Works, "initial ram disk, as --initrd"),
+    field("Runner.Report", Path, Works, "where to write the JSON record, as --report"),
+    field("Runner.Timeout", Time, Works, "ends the run, as --timeout: `5`, `\"500ms\"`, `\"2m\"`"),
 ];
 
 /// The place in [`FIELDS`] of the field whose path is `section` and then `name`, whatever the case of its letters.
@@ -376,9 +291,7 @@ pub(super) fn nearest(section: &str, name: &str) -> Option<&'static str> {
         .iter()
         .filter(|field| !field.path.contains("[]"))
         .filter(|field| {
-            [field.path, last(field.path)]
-                .iter()
-                .any(|own| own.eq_ignore_ascii_case(name))
+            [field.path, last(field.path)].iter().any(|own| own.eq_ignore_ascii_case(name))
         })
         // Whoever runs an image here hardly means CloudConfig's ImageName.
         .min_by_key(|field| field.class == Cloud);

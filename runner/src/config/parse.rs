@@ -138,11 +138,7 @@ impl<'a> Reader<'a, '_> {
                 continue;
             }
             let offset = doc.offset(raw_name);
-            if let Some(first) = self
-                .seen
-                .get_mut(index)
-                .and_then(|seen| seen.replace(offset))
-            {
+            if let Some(first) = self.seen.get_mut(index).and_then(|seen| seen.replace(offset)) {
                 self.repeat(first, offset, field.path.into());
             }
             if field.kind == Kind::Section {
@@ -221,9 +217,7 @@ impl<'a> Reader<'a, '_> {
             let name = self.doc.string(raw_name)?;
             if path == "Env" && (name.is_empty() || name.contains('=')) {
                 let why = "a variable's name is not empty and has no `=`";
-                return Err(self
-                    .doc
-                    .error(raw_name, format!("Env {}: {why}", show(raw_name))));
+                return Err(self.doc.error(raw_name, format!("Env {}: {why}", show(raw_name))));
             }
             let value = self.text(raw_value, Kind::Map, path)?;
             let offset = self.doc.offset(raw_name);
@@ -231,10 +225,7 @@ impl<'a> Reader<'a, '_> {
                 self.repeat(first, offset, format!("{path} {}", show(raw_name)));
             }
         }
-        Ok(map
-            .into_iter()
-            .map(|(name, (_, value))| (name, value))
-            .collect())
+        Ok(map.into_iter().map(|(name, (_, value))| (name, value)).collect())
     }
 
     fn disks(&self, raw: &'a str, path: &str) -> Result<Vec<Disk>, Error> {
@@ -259,10 +250,7 @@ impl<'a> Reader<'a, '_> {
                 let example = Kind::Disks.expected();
                 return Err(doc.error(item, format!("a disk without a Path; write {example}")));
             }
-            disks.push(Disk {
-                path: path.into(),
-                read_only,
-            });
+            disks.push(Disk { path: path.into(), read_only });
         }
         Ok(disks)
     }
@@ -270,9 +258,7 @@ impl<'a> Reader<'a, '_> {
     /// Checks what an object or a list nobody looks into is, and says whether there is anything in it.
     fn inner(&self, raw: &str, first: char, kind: Kind, path: &str) -> Result<bool, Error> {
         self.expect(raw, first, kind, path)?;
-        Ok(!raw
-            .trim_matches(['{', '[', ']', '}', ' ', '\t', '\r', '\n'])
-            .is_empty())
+        Ok(!raw.trim_matches(['{', '[', ']', '}', ' ', '\t', '\r', '\n']).is_empty())
     }
 
     fn expect(&self, raw: &str, first: char, kind: Kind, path: &str) -> Result<(), Error> {
@@ -289,21 +275,13 @@ impl<'a> Reader<'a, '_> {
             what @ ("a string" | "a number") => format!("{} {shown}", what.replace("a ", "the ")),
             _ => shown,
         };
-        self.doc
-            .error(raw, format!("{path} takes {expected}; here is {found}"))
+        self.doc.error(raw, format!("{path} takes {expected}; here is {found}"))
     }
 }
 
 /// Sets a field: maps are merged, and what is nothing (Go's zero value, but for a flag that means something) unsets.
 fn put(slot: &mut Option<Set>, field: &Field, value: Value) {
-    if let (
-        Some(Set {
-            value: Value::Map(old),
-            ..
-        }),
-        Value::Map(new),
-    ) = (slot.as_mut(), &value)
-    {
+    if let (Some(Set { value: Value::Map(old), .. }), Value::Map(new)) = (slot.as_mut(), &value) {
         old.extend(new.clone());
         return;
     }

@@ -42,9 +42,9 @@ fn text(path: &Path, name: &str) -> Result<String, Error> {
             Some(nearest) => format!("no such file: {name}; did you mean {nearest}?"),
             None => format!("no such file: {name}"),
         }),
-        ErrorKind::PermissionDenied => Error(format!(
-            "{name}: you may not read it ({error}); try chmod u+r"
-        )),
+        ErrorKind::PermissionDenied => {
+            Error(format!("{name}: you may not read it ({error}); try chmod u+r"))
+        }
         _ => Error(format!("{name}: cannot be read: {error}")),
     };
     // Opening a FIFO would wait for a writer without O_NONBLOCK.
@@ -54,14 +54,10 @@ fn text(path: &Path, name: &str) -> Result<String, Error> {
         .open(path)
         .map_err(|e| fail(&e))?;
     if !file.metadata().map_err(|e| fail(&e))?.is_file() {
-        return Err(Error(format!(
-            "{name}: not a regular file; put the config into one"
-        )));
+        return Err(Error(format!("{name}: not a regular file; put the config into one")));
     }
     let mut bytes = Vec::new();
-    file.take(MAX_SIZE.saturating_add(1))
-        .read_to_end(&mut bytes)
-        .map_err(|e| fail(&e))?;
+    file.take(MAX_SIZE.saturating_add(1)).read_to_end(&mut bytes).map_err(|e| fail(&e))?;
     if u64::try_from(bytes.len()).is_ok_and(|len| len > MAX_SIZE) {
         return Err(Error(format!("{name}: larger than 1 MiB, so no config")));
     }

@@ -40,12 +40,10 @@ pub fn settle(options: Options, config: &Config) -> Result<Settings, Error> {
         disks: disks(config, options.disks),
         network: network(config),
         verbose: options.verbose || config.flag("RunConfig.Verbose"),
-        timeout: options
-            .timeout
-            .or_else(|| match config.value("Runner.Timeout") {
-                Some(Value::Time(time)) => Some(*time),
-                _ => None,
-            }),
+        timeout: options.timeout.or_else(|| match config.value("Runner.Timeout") {
+            Some(Value::Time(time)) => Some(*time),
+            _ => None,
+        }),
         report: options.report.or_else(|| config.path("Runner.Report")),
         warnings: config.warnings.clone(),
         accepted: Vec::new(),
@@ -117,12 +115,8 @@ fn env(config: &Config, typed: Vec<(String, String)>) -> Vec<(String, String)> {
 
 fn disks(config: &Config, typed: Vec<Disk>) -> Vec<Disk> {
     let mounts = config.texts("RunConfig.Mounts").into_iter();
-    let mut disks: Vec<Disk> = mounts
-        .map(|path| Disk {
-            path: path.into(),
-            read_only: false,
-        })
-        .collect();
+    let mut disks: Vec<Disk> =
+        mounts.map(|path| Disk { path: path.into(), read_only: false }).collect();
     if let Some(Value::Disks(more)) = config.value("Runner.Disks") {
         disks.extend_from_slice(more);
     }
@@ -183,10 +177,7 @@ fn classes(settings: &mut Settings, config: &Config) -> Result<(), Error> {
                 settings.accepted.push(field.path);
             }
             Class::Refused => {
-                return Err(Error(format!(
-                    "{}: {}: {}",
-                    set.place, field.path, field.note
-                )));
+                return Err(Error(format!("{}: {}: {}", set.place, field.path, field.note)));
             }
         }
     }

@@ -57,9 +57,7 @@ pub fn cpus(text: &str) -> Result<u32, String> {
     match text.parse::<u32>() {
         Ok(0) => Err("leaves the guest no CPU; give 1 or more".into()),
         Ok(n) if n <= MAX_CPUS => Ok(n),
-        _ => Err(format!(
-            "is not a number of CPUs; give a number from 1 to {MAX_CPUS}"
-        )),
+        _ => Err(format!("is not a number of CPUs; give a number from 1 to {MAX_CPUS}")),
     }
 }
 
@@ -80,12 +78,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return Err(format!("is not a time; {HOW}"));
     }
-    match digits
-        .parse()
-        .ok()
-        .and_then(|n: u64| n.checked_mul(scale))
-        .map(Duration::from_millis)
-    {
+    match digits.parse().ok().and_then(|n: u64| n.checked_mul(scale)).map(Duration::from_millis) {
         None => Err(format!("is too long; {HOW}")),
         Some(Duration::ZERO) => {
             Err("ends the run before it starts; leave it out for no limit".into())
@@ -123,10 +116,7 @@ pub fn disk(text: &OsStr) -> Result<Disk, String> {
     if path.is_empty() {
         return Err("names no file; write --disk FILE or --disk FILE,ro".into());
     }
-    Ok(Disk {
-        path: PathBuf::from(OsString::from_vec(path.to_vec())),
-        read_only,
-    })
+    Ok(Disk { path: PathBuf::from(OsString::from_vec(path.to_vec())), read_only })
 }
 
 /// `KEY=VALUE`, cut at the first `=`, so that a value may have one.
@@ -145,9 +135,7 @@ pub fn env(text: &str) -> Result<(String, String), String> {
 /// # Errors
 /// Not an address, or one bits of which follow a zero bit.
 pub fn netmask(text: &str) -> Result<Ipv4Addr, String> {
-    let mask: Ipv4Addr = text
-        .parse()
-        .map_err(|_| "is not a network mask such as 255.255.255.0")?;
+    let mask: Ipv4Addr = text.parse().map_err(|_| "is not a network mask such as 255.255.255.0")?;
     let bits = mask.to_bits();
     if bits.leading_ones().checked_add(bits.trailing_zeros()) != Some(32) && bits != 0 {
         return Err("is not a network mask such as 255.255.255.0".into());

@@ -151,13 +151,9 @@ fn valid(schema: &Value, value: &Value) -> bool {
         }),
         "required" => value.as_object().is_none_or(|object| {
             let names = rule.as_array().unwrap();
-            names
-                .iter()
-                .all(|name| object.contains_key(name.as_str().unwrap()))
+            names.iter().all(|name| object.contains_key(name.as_str().unwrap()))
         }),
-        "items" => value
-            .as_array()
-            .is_none_or(|items| items.iter().all(|item| valid(rule, item))),
+        "items" => value.as_array().is_none_or(|items| items.iter().all(|item| valid(rule, item))),
         "enum" => rule.as_array().unwrap().contains(value),
         "minimum" => value.as_i64().is_none_or(|n| n >= rule.as_i64().unwrap()),
         "maximum" => value.as_i64().is_none_or(|n| n <= rule.as_i64().unwrap()),

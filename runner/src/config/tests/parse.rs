@@ -68,10 +68,7 @@ fn every_class_does_what_it_says() {
         match field.class {
             Class::Refused => {
                 let error = settled.expect_err(field.path);
-                assert!(
-                    error.contains(field.path) && error.ends_with(field.note),
-                    "{error}"
-                );
+                assert!(error.contains(field.path) && error.ends_with(field.note), "{error}");
             }
             Class::Works => {
                 let settled = settled.expect(field.path);
@@ -80,11 +77,7 @@ fn every_class_does_what_it_says() {
             }
             Class::Warned => {
                 let settled = settled.expect(field.path);
-                let place = if field.path.contains('.') {
-                    "a.json:1:16"
-                } else {
-                    "a.json:1:2"
-                };
+                let place = if field.path.contains('.') { "a.json:1:16" } else { "a.json:1:2" };
                 let wanted = format!("{place}: {}: {}", field.path, field.note);
                 assert_eq!(settled.warnings, [wanted]);
             }
@@ -162,10 +155,7 @@ fn an_unknown_field_is_an_error_with_its_place_and_the_nearest_name() {
             "{\"Env\": {\"é\": \"é\"}, \"Тест\": 1}",
             r#"c.json:1:21: no field "Тест" in a config; the README lists all there are"#,
         ),
-        (
-            r#"{"": 1}"#,
-            r#"c.json:1:2: no field "" in a config; the README lists all there are"#,
-        ),
+        (r#"{"": 1}"#, r#"c.json:1:2: no field "" in a config; the README lists all there are"#),
         (
             r#"{"A\u001b[2J": 1}"#,
             r#"c.json:1:2: no field "A\u001b[2J" in a config; the README lists all there are"#,
@@ -216,10 +206,7 @@ fn a_wrong_type_is_an_error_with_its_place_what_was_found_and_an_example() {
             r#"{"Env": {"A": null}}"#,
             r#"c.json:1:15: Env takes an object of strings: {"NAME": "value"}; here is null"#,
         ),
-        (
-            r#"{"RunConfig": []}"#,
-            "c.json:1:15: RunConfig takes an object: { … }; here is a list",
-        ),
+        (r#"{"RunConfig": []}"#, "c.json:1:15: RunConfig takes an object: { … }; here is a list"),
         (
             r#"{"RunConfig": {"Ports": [8080]}}"#,
             r#"c.json:1:26: RunConfig.Ports takes a list of strings: ["a", "b"]; here is the number 8080"#,
@@ -232,10 +219,7 @@ fn a_wrong_type_is_an_error_with_its_place_what_was_found_and_an_example() {
             r#"{"ManifestPassthrough": [1]}"#,
             "c.json:1:25: ManifestPassthrough takes an object: { … }; here is a list",
         ),
-        (
-            r#"{"Kernel": false}"#,
-            r#"c.json:1:12: Kernel takes a path: "file"; here is false"#,
-        ),
+        (r#"{"Kernel": false}"#, r#"c.json:1:12: Kernel takes a path: "file"; here is false"#),
         (
             r#"{"Runner": {"Disks": ["d"]}}"#,
             r#"c.json:1:23: Runner.Disks takes a list of disks: [{"Path": "disk.raw", "ReadOnly": true}]; here is the string "d""#,
@@ -310,52 +294,25 @@ fn a_value_out_of_range_is_an_error_with_its_place_and_a_remedy() {
 fn text_that_is_not_json_is_an_error_with_its_place() {
     for (text, wanted) in [
         ("", "c.json:1:1: nothing here; the least a config has is {}"),
-        (
-            " \n",
-            "c.json:1:1: nothing here; the least a config has is {}",
-        ),
-        (
-            "\n[1]",
-            "c.json:2:1: a config is an object, { … }, and begins with {; here is [1]",
-        ),
-        (
-            "hello",
-            "c.json:1:1: a config is an object, { … }, and begins with {; here is hello",
-        ),
+        (" \n", "c.json:1:1: nothing here; the least a config has is {}"),
+        ("\n[1]", "c.json:2:1: a config is an object, { … }, and begins with {; here is [1]"),
+        ("hello", "c.json:1:1: a config is an object, { … }, and begins with {; here is hello"),
         ("{", "c.json:1:2: not JSON: EOF while parsing an object"),
         (
             "{\n  \"Args\": [\"a\",],\n}",
             "c.json:2:16: not JSON: expected value; take out the comma before it",
         ),
-        (
-            "{\"Args\": [],\n}",
-            "c.json:2:1: not JSON: trailing comma; take out the comma before it",
-        ),
+        ("{\"Args\": [],\n}", "c.json:2:1: not JSON: trailing comma; take out the comma before it"),
         (
             "{'Args': []}",
             "c.json:1:2: not JSON: key must be a string; JSON has strings in double quotes",
         ),
         ("{}\n}", "c.json:2:1: not JSON: trailing characters"),
-        (
-            "{\n  // Memory\n}",
-            "c.json:2:3: not JSON: key must be a string; JSON has no comments",
-        ),
-        (
-            "{\"Env\": {\"é\": \"ü\" \"b\"}}",
-            "c.json:1:19: not JSON: expected `,` or `}`",
-        ),
-        (
-            r#"{"Args": ["\ud800"]}"#,
-            r#"c.json:1:18: not JSON: unexpected end of hex escape"#,
-        ),
-        (
-            r#"{"Args": ["\q"]}"#,
-            r#"c.json:1:13: not JSON: invalid escape"#,
-        ),
-        (
-            r#"{"RunConfig": {"CPUs": 01}}"#,
-            "c.json:1:25: not JSON: invalid number",
-        ),
+        ("{\n  // Memory\n}", "c.json:2:3: not JSON: key must be a string; JSON has no comments"),
+        ("{\"Env\": {\"é\": \"ü\" \"b\"}}", "c.json:1:19: not JSON: expected `,` or `}`"),
+        (r#"{"Args": ["\ud800"]}"#, r#"c.json:1:18: not JSON: unexpected end of hex escape"#),
+        (r#"{"Args": ["\q"]}"#, r#"c.json:1:13: not JSON: invalid escape"#),
+        (r#"{"RunConfig": {"CPUs": 01}}"#, "c.json:1:25: not JSON: invalid number"),
     ] {
         assert_eq!(error(text), wanted, "{text}");
     }
@@ -363,10 +320,7 @@ fn text_that_is_not_json_is_an_error_with_its_place() {
 
 #[test]
 fn a_byte_order_mark_is_no_part_of_the_text() {
-    assert_eq!(
-        settled("hello", &["\u{feff}{\"Args\": [\"a\"]}"]).args,
-        ["a"]
-    );
+    assert_eq!(settled("hello", &["\u{feff}{\"Args\": [\"a\"]}"]).args, ["a"]);
     assert!(error("\u{feff}{\"Arg\": []}").starts_with("c.json:1:2: "));
 }
 
@@ -400,15 +354,9 @@ fn a_text_full_of_repetition_or_of_depth_takes_neither_time_nor_stack() {
     assert_eq!(settled.args, ["z"]);
 
     let half = 1 << 19;
-    let deep = format!(
-        "{{\"ManifestPassthrough\": {{\"a\": {}{}}}}}",
-        "[".repeat(half),
-        "]".repeat(half)
-    );
-    assert_eq!(
-        super::settled("hello", &[&deep]).accepted,
-        ["ManifestPassthrough"]
-    );
+    let deep =
+        format!("{{\"ManifestPassthrough\": {{\"a\": {}{}}}}}", "[".repeat(half), "]".repeat(half));
+    assert_eq!(super::settled("hello", &[&deep]).accepted, ["ManifestPassthrough"]);
     error(&format!("{{\"Args\": {}", "[".repeat(half)));
     error(&"{\"RunConfig\":".repeat(half / 16));
 }
@@ -423,9 +371,7 @@ fn no_text_makes_the_parser_panic() {
         assert!(error(&text[..end]).starts_with("c.json:"));
         // One byte exchanged for another, at every place.
         for _ in 0..8 {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let mut bytes = text.as_bytes().to_vec();
             bytes[end] = (state >> 57) as u8;
             if let Ok(text) = String::from_utf8(bytes) {

@@ -6,10 +6,7 @@ use super::super::{AccelChoice, Addresses, Disk, Settings};
 use super::{settled, try_settled};
 
 fn disk(path: &str, read_only: bool) -> Disk {
-    Disk {
-        path: path.into(),
-        read_only,
-    }
+    Disk { path: path.into(), read_only }
 }
 
 #[test]
@@ -99,11 +96,7 @@ fn the_command_line_wins_over_a_config() {
         cpus: 3,
         accel: AccelChoice::Kvm,
         accel_asked_by: Some("--accel=kvm".into()),
-        disks: vec![
-            disk("volume.raw", false),
-            disk("more.raw", true),
-            disk("d", true),
-        ],
+        disks: vec![disk("volume.raw", false), disk("more.raw", true), disk("d", true)],
         network: Addresses::default(),
         verbose: true,
         timeout: Some(Duration::from_secs(1)),
@@ -123,10 +116,7 @@ fn a_later_config_wins_field_by_field() {
     assert!(!settled.verbose);
     assert_eq!(settled.env.len(), 2);
     // `Accel` still stands in the first file, and says so.
-    assert_eq!(
-        settled.accel_asked_by.as_deref(),
-        Some("a.json:5:9: RunConfig.Accel")
-    );
+    assert_eq!(settled.accel_asked_by.as_deref(), Some("a.json:5:9: RunConfig.Accel"));
 }
 
 #[test]
@@ -207,27 +197,15 @@ fn accel_true_is_an_automatic_choice_and_runners_accel_comes_before_it() {
         (settled.accel, settled.accel_asked_by)
     };
     let by = |text: &str| Some(text.to_owned());
-    assert_eq!(
-        accel("hello -x", "{}"),
-        (AccelChoice::Auto, by("--accel=auto"))
-    );
-    assert_eq!(
-        accel("hello --accel=false", "{}"),
-        (AccelChoice::Off, by("--accel=off"))
-    );
+    assert_eq!(accel("hello -x", "{}"), (AccelChoice::Auto, by("--accel=auto")));
+    assert_eq!(accel("hello --accel=false", "{}"), (AccelChoice::Off, by("--accel=off")));
     assert_eq!(
         accel("hello", r#"{"RunConfig": {"Accel": true}}"#),
         (AccelChoice::Auto, by("a.json:1:16: RunConfig.Accel"))
     );
     let both = r#"{"RunConfig": {"Accel": true}, "Runner": {"Accel": "kvm"}}"#;
-    assert_eq!(
-        accel("hello", both),
-        (AccelChoice::Kvm, by("a.json:1:43: Runner.Accel"))
-    );
-    assert_eq!(
-        accel("hello -x=hvf", both),
-        (AccelChoice::Hvf, by("--accel=hvf"))
-    );
+    assert_eq!(accel("hello", both), (AccelChoice::Kvm, by("a.json:1:43: Runner.Accel")));
+    assert_eq!(accel("hello -x=hvf", both), (AccelChoice::Hvf, by("--accel=hvf")));
 }
 
 #[test]

@@ -51,11 +51,7 @@ fn what_is_no_memory_size_is_refused_with_a_remedy() {
 fn a_number_of_cpus_is_at_least_1_and_at_most_65535() {
     assert_eq!(cpus("1"), Ok(1));
     assert_eq!(cpus("65535"), Ok(MAX_CPUS));
-    assert!(
-        cpus("0")
-            .expect_err("0")
-            .starts_with("leaves the guest no CPU")
-    );
+    assert!(cpus("0").expect_err("0").starts_with("leaves the guest no CPU"));
     for text in ["65536", "-1", "", "two", "1.0", "99999999999999999999"] {
         let why = cpus(text).expect_err(text);
         assert!(why.contains("from 1 to 65535"), "{text}: {why}");
@@ -64,13 +60,9 @@ fn a_number_of_cpus_is_at_least_1_and_at_most_65535() {
 
 #[test]
 fn a_time_is_in_seconds_unless_a_unit_says_otherwise() {
-    for (text, wanted) in [
-        ("5", 5_000),
-        ("5s", 5_000),
-        ("500ms", 500),
-        ("2m", 120_000),
-        ("1h", 3_600_000),
-    ] {
+    for (text, wanted) in
+        [("5", 5_000), ("5s", 5_000), ("500ms", 500), ("2m", 120_000), ("1h", 3_600_000)]
+    {
         assert_eq!(duration(text), Ok(Duration::from_millis(wanted)), "{text}");
     }
     for (text, wanted) in [
@@ -102,12 +94,7 @@ fn an_accelerator_is_known_by_ops_words_and_by_its_name() {
     ] {
         assert_eq!(accel(text), Ok(wanted), "{text}");
     }
-    for choice in [
-        AccelChoice::Auto,
-        AccelChoice::Kvm,
-        AccelChoice::Hvf,
-        AccelChoice::Off,
-    ] {
+    for choice in [AccelChoice::Auto, AccelChoice::Kvm, AccelChoice::Hvf, AccelChoice::Off] {
         assert_eq!(accel(&choice.to_string()), Ok(choice));
     }
     assert!(accel("KVM").is_err() && accel("").is_err() && accel("tcg").is_err());
@@ -115,12 +102,7 @@ fn an_accelerator_is_known_by_ops_words_and_by_its_name() {
 
 #[test]
 fn a_disk_may_end_in_ro_or_rw_and_its_path_may_have_commas() {
-    let wanted = |path: &str, read_only| {
-        Ok(Disk {
-            path: path.into(),
-            read_only,
-        })
-    };
+    let wanted = |path: &str, read_only| Ok(Disk { path: path.into(), read_only });
     for (text, path, read_only) in [
         ("d.raw", "d.raw", false),
         ("d.raw,ro", "d.raw", true),
