@@ -4,7 +4,7 @@
 //! the same and may be left out, `inspect`, `doctor`); an image that bears such a name is reached by `./run`. After a
 //! `--` before which no image was named, the first word is the image and all the rest are the guest's arguments, so
 //! that `runner` serves as a cargo runner. Letters of OPS (nanovms/ops, `cmd/flags_*.go`) mean the same here or are
-//! refused with a sentence: [`ops`] has those.
+//! refused with a sentence: the module `ops` has those.
 #![deny(
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,

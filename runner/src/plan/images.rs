@@ -84,7 +84,7 @@ fn builtin(name: &Path) -> Option<Result<Image, image::Error>> {
 
 fn nowhere(name: &Path, places: &[PathBuf]) -> NotFound {
     let looked: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
-    let wanted = name.to_string_lossy();
+    let wanted = name.file_name().unwrap_or_default().to_string_lossy();
     let folders = places.iter().filter_map(|place| place.parent());
     let entries = folders.flat_map(|folder| {
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
@@ -96,7 +96,7 @@ fn nowhere(name: &Path, places: &[PathBuf]) -> NotFound {
         .filter(|(distance, _)| *distance <= 2)
         .min();
     NotFound::Nowhere {
-        name: wanted.into_owned(),
+        name: name.display().to_string(),
         looked: looked.join(", "),
         nearest: nearest.map_or_else(String::new, |(_, name)| format!("; did you mean {name:?}?")),
     }
