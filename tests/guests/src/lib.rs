@@ -57,6 +57,8 @@ pub mod x86_64 {
         guests! {
             "x86_64/kernels" ".elf":
             HELLO = "hello",
+            STORM = "storm",
+            TINY = "tiny",
         }
     }
 }

@@ -1,9 +1,7 @@
 //! What only Linux tells this way.
 
-/// RAM in bytes: /proc/meminfo, `MemTotal` (proc(5)).
+/// RAM in bytes (sysinfo(2)).
 pub(super) fn host_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kib.checked_mul(1024)
+    let info = rustix::system::sysinfo();
+    u64::try_from(info.totalram).ok()?.checked_mul(info.mem_unit.into())
 }

@@ -1,0 +1,3 @@
+/* tiny.S behind 20,000 exits: what a port read costs. */
+        .equ STORM, 20000
+        .include "tiny.S"
