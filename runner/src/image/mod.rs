@@ -153,4 +153,6 @@ impl Image {
 }
 
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;

@@ -108,3 +108,43 @@ fn every_fixture_has_the_manifest_that_its_writer_was_given() {
         assert_eq!(manifest.settings, [], "{name}");
     });
 }
+
+#[test]
+fn a_fixture_truncated_anywhere_in_its_head_is_an_error() {
+    let ((name, packed), ..) = IMAGES[1];
+    let image: &'static [u8] = Vec::leak(unpacked(packed));
+    // The table, the boot loader, the log of the boot file system.
+    for len in (0..1024)
+        .chain(52_700..54_500)
+        .chain((54_500..image.len()).step_by(65_521))
+    {
+        let truncated = Image::recognise(Source::from_static(name, &image[..len]));
+        // Of the root file system, which nothing but the manifest needs, only the beginning has to be there.
+        assert!(truncated.is_err() || len > 12_635_648, "{len} bytes");
+    }
+}
+
+#[test]
+fn a_fixture_is_recognised_from_a_file_and_says_so_when_it_shrinks() {
+    let ((_, packed), ..) = IMAGES[3];
+    let path = std::env::temp_dir().join(format!("runner-fixture-{}.img", std::process::id()));
+    std::fs::write(&path, unpacked(packed)).unwrap();
+    let image = Image::open(&path);
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let image = image.unwrap();
+    let kernel = image.kernel();
+    let offset = kernel
+        .pieces(&kernel.segments()[0])
+        .next()
+        .unwrap()
+        .source
+        .unwrap();
+    file.set_len(offset + 1).unwrap();
+    let error = kernel.read_exact_at(offset, &mut [0; 0x46]).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("became shorter") && text.contains(&format!("byte {offset}")),
+        "{text}"
+    );
+}
