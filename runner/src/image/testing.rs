@@ -322,7 +322,8 @@ pub(crate) fn boot_filesystem(version: u8, kernel: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A disk: a partition table with these (type, sector, sectors), zeros up to sector 2, then `contents`.
+/// A disk: a partition table with these (type, sector, sectors), zeros up to sector 2, then
+/// `contents`.
 pub(crate) fn disk(entries: &[(u8, u32, u32)], contents: &[u8]) -> Vec<u8> {
     let mut disk = vec![0; 1024];
     for (i, (kind, sector, sectors)) in entries.iter().enumerate() {

@@ -58,7 +58,7 @@ fn every_truncation_of_a_disk_is_an_error_and_none_a_panic() {
 fn no_single_byte_of_a_disk_can_make_it_panic() {
     let whole = boot_disk(&boot_filesystem(5, &kernel()));
     for at in 0x1be..whole.len() {
-        for value in [0, 1, 5, 0x7f, 0x90, 0xff] {
+        for value in [0, 1, 0x7f, 0xff] {
             let mut broken = whole.clone();
             broken[at] = value;
             if let Ok(image) = recognise(&broken) {

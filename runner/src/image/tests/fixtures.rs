@@ -1,6 +1,7 @@
 //! The five images that the two real writers of OPS images made (`tests/vm/data/images/README.md`).
 
 use std::io::Read;
+use std::sync::OnceLock;
 
 use super::*;
 
@@ -31,17 +32,25 @@ const IMAGES: [(Packed, bool, u64); 5] = [
     (image!("tfs-v5-go-uefi"), true, 5),
 ];
 
-fn unpacked(packed: &[u8]) -> Vec<u8> {
+fn unpack(packed: &[u8]) -> &'static [u8] {
     let mut image = Vec::new();
     flate2::read::GzDecoder::new(packed)
         .read_to_end(&mut image)
         .unwrap();
-    image
+    image.leak()
+}
+
+/// Fixture `number`, unpacked once for all tests.
+fn unpacked(number: usize) -> &'static [u8] {
+    static IMAGE: [OnceLock<&'static [u8]>; IMAGES.len()] =
+        [const { OnceLock::new() }; IMAGES.len()];
+    let ((_, packed), ..) = IMAGES[number];
+    IMAGE[number].get_or_init(|| unpack(packed))
 }
 
 fn each(check: impl Fn(&str, Image, bool, u64)) {
-    for ((name, packed), uefi, tfs) in IMAGES {
-        let source = Source::from_bytes(name, &unpacked(packed));
+    for (number, ((name, _), uefi, tfs)) in IMAGES.into_iter().enumerate() {
+        let source = Source::from_static(name, unpacked(number));
         check(name, Image::recognise(source).unwrap(), uefi, tfs);
     }
 }
@@ -111,24 +120,23 @@ fn every_fixture_has_the_manifest_that_its_writer_was_given() {
 
 #[test]
 fn a_fixture_truncated_anywhere_in_its_head_is_an_error() {
-    let ((name, packed), ..) = IMAGES[1];
-    let image: &'static [u8] = Vec::leak(unpacked(packed));
+    let image = unpacked(1);
     // The table, the boot loader, the log of the boot file system.
     for len in (0..1024)
         .chain(52_700..54_500)
         .chain((54_500..image.len()).step_by(65_521))
     {
-        let truncated = Image::recognise(Source::from_static(name, &image[..len]));
-        // Of the root file system, which nothing but the manifest needs, only the beginning has to be there.
+        let truncated = Image::recognise(Source::from_static("truncated", &image[..len]));
+        // Of the root file system, which nothing but the manifest needs, only the beginning has to
+        // be there.
         assert!(truncated.is_err() || len > 12_635_648, "{len} bytes");
     }
 }
 
 #[test]
 fn a_fixture_is_recognised_from_a_file_and_says_so_when_it_shrinks() {
-    let ((_, packed), ..) = IMAGES[3];
     let path = std::env::temp_dir().join(format!("runner-fixture-{}.img", std::process::id()));
-    std::fs::write(&path, unpacked(packed)).unwrap();
+    std::fs::write(&path, unpacked(3)).unwrap();
     let image = Image::open(&path);
     let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
     std::fs::remove_file(&path).unwrap();

@@ -1,7 +1,8 @@
 //! Files by their metadata (nanos `src/fs/tfs.c`).
 //!
-//! A file is `(filelength: bytes, extents: ("<sector in the file>": (offset, length, allocated)))`, the last three in
-//! sectors of the file system. Sectors without an extent are holes; an extent with `uninited` has not been written.
+//! A file is `(filelength: bytes, extents: ("<sector in the file>": (offset, length, allocated)))`,
+//! the last three in sectors of the file system. Sectors without an extent are holes; an extent
+//! with `uninited` has not been written.
 
 use std::collections::HashSet;
 
@@ -12,6 +13,9 @@ use crate::image::mbr::SECTOR;
 use crate::image::source::Source;
 use crate::image::view::View;
 
+/// Extents of one file. Only kernels are looked up, and they have one.
+pub(super) const MAX_EXTENTS: usize = 1 << 16;
+
 /// What is wrong with a file's metadata.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FileError {
@@ -21,6 +25,9 @@ pub enum FileError {
     /// No length, or no number.
     #[error("its length is not a number of bytes")]
     Length,
+    /// Too many extents.
+    #[error("it has more than {MAX_EXTENTS} extents")]
+    Extents,
     /// An extent at no sector.
     #[error("an extent's place in the file is not a number of sectors")]
     Place,
@@ -56,10 +63,15 @@ pub(super) fn view(tuple: &Tuple<'_>, source: &Source, region: Region) -> Result
         .get("filelength")
         .and_then(|length| length.number())
         .ok_or(FileError::Length)?;
+    let extents = extents.entries();
+    if extents.len() > MAX_EXTENTS {
+        return Err(FileError::Extents);
+    }
     let mut runs = Vec::new();
-    // Were the same tuple, with a million entries, allowed at each of a million sectors, this would take for ever.
+    // Were the same tuple, with a million entries, allowed at each of a million sectors, this would
+    // take for ever.
     let mut seen = HashSet::new();
-    for (key, value) in extents.entries() {
+    for (key, value) in extents {
         let sector = key.number().ok_or(FileError::Place)?;
         let Value::Tuple(extent) = value else {
             return Err(FileError::Extent(sector));

@@ -1,9 +1,10 @@
 //! The log (nanos `src/fs/tlog.c`).
 //!
-//! It begins at sector 0 with an extension of one sector, which links to the next, and so on. An extension begins
-//! with `NVMTFS`, version and length as varints (big-endian, seven bits a byte, 0x80 means more), the first also with
-//! a UUID of 16 bytes and a label that ends in NUL. Then come records: 1 end of log, 2 a tuple (total length, length
-//! here, bytes), 3 more of it (length, bytes), 4 nothing, 5 a link (sector, sectors).
+//! It begins at sector 0 with an extension of one sector, which links to the next, and so on. An
+//! extension begins with `NVMTFS`, version and length as varints (big-endian, seven bits a byte,
+//! 0x80 means more), the first also with a UUID of 16 bytes and a label that ends in NUL. Then come
+//! records: 1 end of log, 2 a tuple (total length, length here, bytes), 3 more of it (length,
+//! bytes), 4 nothing, 5 a link (sector, sectors).
 
 use super::encoding::{self, Encoding, shift_in};
 use super::tree::Tree;
@@ -12,8 +13,11 @@ use crate::image::mbr::SECTOR;
 use crate::image::source::Source;
 
 pub(super) const MAGIC: &[u8; 6] = b"NVMTFS";
-/// Bytes of all extensions that are looked at. A million entries of 64 bytes.
-pub(super) const MAX_LOG: u64 = 64 << 20;
+/// Bytes of all extensions that are looked at. Three times what a million entries take in real
+/// images.
+pub(super) const MAX_LOG: u64 = 32 << 20;
+/// Records, of which each should have an entry.
+pub(super) const MAX_RECORDS: u64 = 1 << 20;
 /// Nanos makes extensions of 512 KiB.
 pub(super) const MAX_EXTENSIONS: usize = 4096;
 const UUID: u64 = 16;
@@ -44,6 +48,7 @@ pub(super) fn read(source: &Source, region: Region) -> Result<Log, TfsError> {
         seen: vec![first],
         tree: Tree::default(),
         staged: None,
+        records: 0,
     };
     let mut reader = Reader::new(source, first, MAX_LOG);
     let version = reader.magic_and_version()?;
@@ -104,6 +109,7 @@ struct Walk {
     seen: Vec<Region>,
     tree: Tree,
     staged: Option<Staged>,
+    records: u64,
 }
 
 impl Walk {
@@ -114,16 +120,21 @@ impl Walk {
         encoding: Encoding,
     ) -> Result<Option<Region>, TfsError> {
         loop {
+            reader.skip_run_of(END_OF_SEGMENT)?;
+            self.records = self.records.saturating_add(1);
+            if self.records > MAX_RECORDS {
+                return reader.wrong(LogProblem::Records);
+            }
             let at = reader.at;
             match reader.byte()? {
-                // A tuple that is not whole was being written when the guest went away: it does not count.
+                // A tuple that is not whole was being written when the guest went away: it does not
+                // count.
                 END_OF_LOG => return Ok(None),
                 TUPLE_AVAILABLE => self.begin(reader, at)?,
                 TUPLE_EXTENDED => {
                     let part = reader.varint()?;
                     self.extend(reader, at, part)?;
                 }
-                END_OF_SEGMENT => continue,
                 EXTENSION_LINK => return self.link(reader, at).map(Some),
                 other => {
                     return Err(TfsError::Log {
@@ -257,6 +268,22 @@ impl<'a> Reader<'a> {
         let first = self.available()?.first().copied().unwrap_or_default();
         self.advance(1);
         Ok(first)
+    }
+
+    fn skip_run_of(&mut self, byte: u8) -> Result<(), TfsError> {
+        loop {
+            let available = self.available()?;
+            match available.iter().position(|next| *next != byte) {
+                Some(run) => {
+                    self.advance(run);
+                    return Ok(());
+                }
+                None => {
+                    let run = available.len();
+                    self.advance(run);
+                }
+            }
+        }
     }
 
     fn varint(&mut self) -> Result<u64, TfsError> {

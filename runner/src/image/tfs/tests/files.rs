@@ -105,8 +105,8 @@ fn two_extents_in_the_same_sectors_of_the_disk_are_two_names_for_them() {
 
 #[test]
 fn one_tuple_at_two_places_of_a_file_is_refused() {
-    // 1 root, 2 "children", 3 the children, 4 "f", 5 the file, 6 "filelength", 7 "extents", 8 the extents,
-    // 9 "0", 10 the extent.
+    // 1 root, 2 "children", 3 the children, 4 "f", 5 the file, 6 "filelength", 7 "extents", 8 the
+    // extents, 9 "0", 10 the extent.
     let tree = directory(
         "f",
         extents(vec![("0", at(6, 1)), ("1", Node::More(10, vec![]))]),
@@ -119,6 +119,26 @@ fn one_tuple_at_two_places_of_a_file_is_refused() {
             error,
             TfsError::File {
                 problem: FileError::Shared(1),
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn more_extents_than_a_file_may_have_are_refused() {
+    let names: Vec<&'static str> = (0..=1 << 16)
+        .map(|i| &*String::leak(format!("{i}")))
+        .collect();
+    let list = names.iter().map(|name| (*name, Node::Text(""))).collect();
+    let bytes = log(5, 4096, &[directory("f", extents(list))]);
+    let error = open(&bytes).unwrap().lookup("f").unwrap_err();
+    assert!(
+        matches!(
+            error,
+            TfsError::File {
+                problem: FileError::Extents,
                 ..
             }
         ),

@@ -179,6 +179,20 @@ fn a_log_without_end_is_read_up_to_a_limit() {
 }
 
 #[test]
+fn records_without_entries_are_counted_too() {
+    // More of a tuple, of no bytes.
+    let nothing = [3, 0].repeat(1 << 20);
+    let log = [&[2, 4, 0][..], &nothing, &[1]].concat();
+    let sectors = log.len() as u64 / 512 + 1;
+    let bytes = [
+        first_extension(5, &link(1, sectors)),
+        extension(5, sectors, &log),
+    ]
+    .concat();
+    assert_eq!(problem(open(&bytes)), LogProblem::Records);
+}
+
+#[test]
 fn numbers_of_more_than_64_bits_are_refused() {
     let long = [0xff; 10];
     assert_eq!(
@@ -290,7 +304,8 @@ fn unknown_types_and_references_to_nothing_are_refused() {
 
 #[test]
 fn tuples_that_contain_each_other_are_read_and_walked_no_further_than_asked() {
-    // 1 root, 2 "children": the root is its own directory, and so its file "children" is a directory again.
+    // 1 root, 2 "children": the root is its own directory, and so its file "children" is a
+    // directory again.
     let cyclic = Node::Tuple(vec![("children", Node::More(1, vec![]))]);
     let filesystem = records(&record(&cyclic.encode(5))).unwrap();
     let error = filesystem.lookup("children/children/children").unwrap_err();
