@@ -76,8 +76,8 @@ pub enum Problem {
     },
     /// Nothing this library knows.
     #[error(
-        "it begins with {first}, which no image does that runner knows; it boots disk images built by `ops`, and \
-         64-bit ELF kernels with a PVH note or the Linux 64-bit entry"
+        "its format is unknown (it begins with {first}): runner boots disk images built by `ops`, \
+         and 64-bit ELF kernels with a PVH note or for the Linux 64-bit entry"
     )]
     Unknown {
         /// The first bytes, as text where they are text.

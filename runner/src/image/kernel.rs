@@ -1,4 +1,5 @@
-//! A kernel that can be loaded: ELF segments, where their bytes are, and the addresses it can be entered at.
+//! A kernel that can be loaded: ELF segments, where their bytes are, and the addresses it can be
+//! entered at.
 
 use std::ops::Range;
 
@@ -7,9 +8,9 @@ use super::source::{ReadError, Source};
 use super::view::{Piece, View};
 use super::{Error, Problem, recognise};
 
-/// Where kernels are linked, and no linker puts a Linux program by default. x86_64: from 1 MiB, where boot loaders
-/// begin, to 4 MiB, where ld and Go begin; lld begins at 2 MiB, but with the ELF header in memory. aarch64: the first
-/// GiB of RAM of QEMU's `virt`; ld begins at 4 MiB there, too.
+/// Where kernels are linked, and no linker puts a Linux program by default. x86_64: from 1 MiB,
+/// where boot loaders begin, to 4 MiB, where ld and Go begin; lld begins at 2 MiB, but with the ELF
+/// header in memory. aarch64: the first GiB of RAM of QEMU's `virt`; ld begins at 4 MiB there, too.
 fn kernel_bases(arch: Arch) -> Range<u64> {
     match arch {
         Arch::X86_64 => 0x10_0000..0x40_0000,
@@ -17,7 +18,8 @@ fn kernel_bases(arch: Arch) -> Range<u64> {
     }
 }
 
-/// A kernel, checked so far as its file allows. Whether its segments lie in RAM is for the boot plan to check.
+/// A kernel, checked so far as its file allows. Whether its segments lie in RAM is for the boot
+/// plan to check.
 #[derive(Debug, Clone)]
 pub struct Kernel {
     view: View,
@@ -27,8 +29,8 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// The kernel that the user names as such (`--kernel`): a file that [`super::Image::recognise`] would take for an
-    /// ELF kernel, and one in which nothing marks a kernel as well.
+    /// The kernel that the user names as such (`--kernel`): a file that [`super::Image::recognise`]
+    /// would take for an ELF kernel, and one in which nothing marks a kernel as well.
     ///
     /// # Errors
     /// As [`super::Image::recognise`].
@@ -68,8 +70,9 @@ impl Kernel {
         &self.elf.segments
     }
 
-    /// Physical address of the ELF entry, in an executable segment: the Linux 64-bit entry on x86_64. `None` when the
-    /// ELF entry is a virtual address, which no protocol can enter; there is a PVH entry then.
+    /// Physical address of the ELF entry, in an executable segment: the Linux 64-bit entry on
+    /// x86_64. `None` when the ELF entry is a virtual address, which no protocol can enter; there
+    /// is a PVH entry then.
     #[must_use]
     pub fn entry(&self) -> Option<u64> {
         self.entry
@@ -87,8 +90,9 @@ impl Kernel {
         &self.view
     }
 
-    /// Where the bytes of a segment are: the pieces cover `file_size` bytes in order, [`Piece::at`] from the
-    /// segment's `paddr` on. What lies behind them, up to `mem_size`, is zero, and so is a piece without a source.
+    /// Where the bytes of a segment are: the pieces cover `file_size` bytes in order, [`Piece::at`]
+    /// from the segment's `paddr` on. What lies behind them, up to `mem_size`, is zero, and so is a
+    /// piece without a source.
     pub fn pieces(&self, segment: &Segment) -> impl Iterator<Item = Piece> + '_ {
         self.view.pieces(segment.file_offset, segment.file_size)
     }
@@ -107,9 +111,10 @@ impl Kernel {
 
 /// Why the ELF file is a Linux program and no kernel, if it is one.
 ///
-/// A kernel has a PVH note, or physical addresses other than its virtual ones, or lies where no linker puts a
-/// program by default ([`kernel_bases`]), with its ELF header out of memory. (A Multiboot header marks one too, and is
-/// looked for first.) An interpreter, or the need to be relocated, marks a program whatever else is there.
+/// A kernel has a PVH note, or physical addresses other than its virtual ones, or lies where no
+/// linker puts a program by default ([`kernel_bases`]), with its ELF header out of memory. (A
+/// Multiboot header marks one too, and is looked for first.) An interpreter, or the need to be
+/// relocated, marks a program whatever else is there.
 pub(super) fn program(elf: &Elf) -> Option<String> {
     if let Some(interpreter) = &elf.interpreter {
         return Some(asks_for(interpreter));

@@ -1,1 +1,69 @@
+use super::*;
 
+fn at(offset: usize, bytes: &[u8]) -> Vec<u8> {
+    let mut head = vec![0; offset];
+    head.extend_from_slice(bytes);
+    head
+}
+
+fn multiboot_header(magic: u32, words: usize) -> Vec<u8> {
+    let flags: u32 = 3;
+    let mut all = vec![magic, flags];
+    all.resize(words - 1, 0);
+    all.push(all.iter().fold(0_u32, |sum, word| sum.wrapping_sub(*word)));
+    all.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
+#[test]
+fn a_multiboot_header_is_found_up_to_the_last_word_of_8_kib_if_it_is_whole() {
+    let header = multiboot_header(0x1bad_b002, 3);
+    assert_eq!(multiboot(&at(0, &header)), Some(1));
+    assert_eq!(multiboot(&at(8180, &header)), Some(1));
+    // It begins within, and its checksum is beyond the end of the file.
+    assert_eq!(multiboot(&at(8188, &header[..4])), None);
+    assert_eq!(multiboot(&at(8192, &header)), None);
+    assert_eq!(multiboot(&at(2, &header)), None);
+    let mut wrong = header;
+    wrong[8] ^= 1;
+    assert_eq!(multiboot(&at(0, &wrong)), None);
+}
+
+#[test]
+fn a_multiboot_2_header_is_found_in_32_kib() {
+    let header = multiboot_header(0xe852_50d6, 4);
+    assert_eq!(multiboot(&at(16384, &header)), Some(2));
+    assert_eq!(multiboot(&at(32768, &header)), None);
+    assert_eq!(multiboot(&at(4, &header)), None);
+}
+
+#[test]
+fn a_bzimage_needs_the_signature_and_the_header() {
+    let mut head = at(0x202, b"HdrS");
+    assert!(!is_bzimage(&head));
+    head[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);
+    assert!(is_bzimage(&head));
+    assert!(!is_bzimage(&head[..0x205]));
+}
+
+#[test]
+fn an_arm64_image_and_a_pe_file_are_told_by_their_magic() {
+    assert!(is_arm64_image(&at(0x38, b"ARM\x64")));
+    assert!(!is_arm64_image(&at(0x38, b"ARM")));
+    let mut pe = at(0x80, b"PE\0\0");
+    pe[..2].copy_from_slice(b"MZ");
+    pe[0x3c] = 0x80;
+    assert!(is_pe(&pe));
+    pe[0x3f] = 0xff;
+    assert!(!is_pe(&pe));
+    assert!(!is_pe(b"MZ"));
+}
+
+#[test]
+fn every_foreign_format_is_named_with_a_remedy_and_a_prefix_of_its_magic_is_not() {
+    for (offset, magic, what, remedy) in FOREIGN {
+        let head = at(*offset, magic);
+        let found = foreign(&head).unwrap();
+        assert_eq!((found.what, found.remedy), (*what, *remedy));
+        assert!(foreign(&head[..head.len() - 1]).is_none(), "{what}");
+    }
+}

@@ -1,6 +1,7 @@
 //! The manifest of an image: the root tuple of its root file system.
 //!
-//! The guest reads it itself. Here it is only shown, so strings are made printable and nothing is an error.
+//! The guest reads it itself. Here it is only shown, so strings are made printable and nothing is
+//! an error.
 
 use super::tfs::{Filesystem, Key, Tuple, Value};
 

@@ -1,9 +1,10 @@
 //! The partition table of a disk image, as OPS writes it.
 //!
-//! Only the table at 0x1BE matters: four entries of 16 bytes, type at +4, first sector at +8, number of sectors at
-//! +12 (little-endian, sectors of 512 bytes), and the signature 55 AA behind them. With an entry 0 of type 0xEF (a
-//! FAT partition for UEFI) the boot file system is entry 1, otherwise entry 0; the root file system follows it and
-//! reaches to the end of the disk, whatever its entry says.
+//! Only the table at 0x1BE matters: four entries of 16 bytes, type at +4, first sector at +8,
+//! number of sectors at +12 (little-endian, sectors of 512 bytes), and the signature 55 AA behind
+//! them. With an entry 0 of type 0xEF (a FAT partition for UEFI) the boot file system is entry 1,
+//! otherwise entry 0; the root file system follows it and reaches to the end of the disk, whatever
+//! its entry says.
 
 use super::bytes::{array, u32_at};
 use super::tfs::Region;
@@ -111,8 +112,8 @@ pub fn signed(head: &[u8]) -> bool {
     array(head, 0x1fe) == Some([0x55, 0xaa])
 }
 
-/// The boot and root file systems by the table in `head`, the image's first sector; `len` is the image's length in
-/// bytes. `None` without a table. What is in the partitions is not looked at.
+/// The boot and root file systems by the table in `head`, the image's first sector; `len` is the
+/// image's length in bytes. `None` without a table. What is in the partitions is not looked at.
 ///
 /// # Errors
 /// [`MbrError`] when the table names no boot file system, or one that cannot be.

@@ -1,7 +1,7 @@
 //! Images: what kind one is, and where its kernel is.
 //!
-//! A file is recognised by what is in it, in this order, and the first that matches counts, also for a file that is
-//! two things at once:
+//! A file is recognised by what is in it, in this order, and the first that matches counts, also
+//! for a file that is two things at once:
 //!
 //! 1. a disk image as OPS writes it: an MBR ([`mbr`]) and a TFS ([`tfs`]) with the file `kernel`;
 //! 2. an ELF file with Solo5's note, 3. with Hermit's ([`elf`], [`notes`]);
@@ -9,11 +9,12 @@
 //! 6. an ELF64 kernel with a PVH note; 7. a kernel with a Multiboot header;
 //! 8. any other ELF64 kernel: the Linux 64-bit entry.
 //!
-//! 1, 6 and 8 are booted, the others named. Containers and compressed files are named with the command that
-//! converts them and never opened: were a disk's format guessed, a guest could write itself another one.
+//! 1, 6 and 8 are booted, the others named. Containers and compressed files are named with the
+//! command that converts them and never opened: were a disk's format guessed, a guest could write
+//! itself another one.
 //!
-//! Images are hostile. Nothing here trusts a length or an offset, and what is found is either wholly checked or an
-//! [`Error`] that says what is wrong and where.
+//! Images are hostile. Nothing here trusts a length or an offset, and what is found is either
+//! wholly checked or an [`Error`] that says what is wrong and where.
 
 #![deny(
     clippy::indexing_slicing,
@@ -50,7 +51,8 @@ use tfs::Region;
 /// How an image is put together, and so how it is entered when nobody says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// A disk image built by OPS. Enter by the Linux 64-bit protocol: Nanos reads a command line by no other.
+    /// A disk image built by OPS. Enter by the Linux 64-bit protocol: Nanos reads a command line by
+    /// no other.
     Ops {
         /// With a UEFI partition, or for BIOS.
         uefi: bool,
@@ -133,8 +135,9 @@ impl Image {
         matches!(self.format, Format::Ops { .. })
     }
 
-    /// What a disk image says about its program; `None` for one without a root file system, and for a kernel. It is
-    /// read only now: nothing in it is needed to boot, and in an image with many files it takes a while.
+    /// What a disk image says about its program; `None` for one without a root file system, and for
+    /// a kernel. It is read only now: nothing in it is needed to boot, and in an image with many
+    /// files it takes a while.
     ///
     /// # Errors
     /// [`Error`] when the root file system cannot be read.
@@ -148,5 +151,7 @@ impl Image {
     }
 }
 
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,9 @@
 //! ELF notes (gABI, "Note Section"), and what they say about a kernel.
 //!
-//! A note is namesz, descsz, type (32 bits each), the name with its NUL, the description, each padded to 4 bytes, or
-//! to 8 where the segment is aligned to 8. Known here: PVH's entry (Xen's `elfnote.h`, type 18), Solo5's ABI1
-//! (`elf_abi.h`), Hermit's entry version (`hermit-entry`), and GNU's ABI tag, which marks a program.
+//! A note is namesz, descsz, type (32 bits each), the name with its NUL, the description, each
+//! padded to 4 bytes, or to 8 where the segment is aligned to 8. Known here: PVH's entry (Xen's
+//! `elfnote.h`, type 18), Solo5's ABI1 (`elf_abi.h`), Hermit's entry version (`hermit-entry`), and
+//! GNU's ABI tag, which marks a program.
 
 use super::bytes::{array, u32_at};
 

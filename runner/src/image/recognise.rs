@@ -10,8 +10,8 @@ const HEAD: u64 = 32 << 10;
 
 /// The image in `source`.
 pub(super) fn image(source: Source) -> Result<Image, Problem> {
-    // A partition table that leads nowhere is the answer only when the file is nothing else: a bzImage has the same
-    // signature.
+    // A partition table that leads nowhere is the answer only when the file is nothing else: a
+    // bzImage has the same signature.
     let no_disk = match disk(&source)? {
         Some(Ok(image)) => return Ok(image),
         Some(Err(error)) => Some(error),
@@ -60,7 +60,8 @@ fn disk(source: &Source) -> Result<Option<Result<Image, MbrError>>, Problem> {
     Ok(Some(Ok(Image { source: source.clone(), format, kernel, root: layout.root })))
 }
 
-/// The file `kernel`, and the TFS version of the boot file system. Very old images have it in the root file system.
+/// The file `kernel`, and the TFS version of the boot file system. Very old images have it in the
+/// root file system.
 fn kernel_file(source: &Source, layout: &Layout) -> Result<(View, u64), Problem> {
     let boot = filesystem(source, layout.boot, "boot")?;
     let version = boot.version();
@@ -126,7 +127,8 @@ enum Marks {
     NotNeeded,
 }
 
-/// The kernel, if the file is an ELF64 one; an error also if it is something that comes before one in order.
+/// The kernel, if the file is an ELF64 one; an error also if it is something that comes before one
+/// in order.
 fn elf_kernel(
     source: &Source,
     head: &[u8],

@@ -1,7 +1,8 @@
 //! The bytes of an image: a file opened once, or memory.
 //!
-//! Everything is read with pread from the one descriptor. Nothing is mapped, because any file can shrink under a
-//! mapping, and no path is looked at twice, because it may name something else the second time.
+//! Everything is read with pread from the one descriptor. Nothing is mapped, because any file can
+//! shrink under a mapping, and no path is looked at twice, because it may name something else the
+//! second time.
 
 use std::fs::{File, FileType, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
@@ -69,8 +70,8 @@ enum Backing {
 }
 
 impl Source {
-    /// Opens a regular file or a block device. Everything else is refused, each kind by its name, and none of them
-    /// can make this wait.
+    /// Opens a regular file or a block device. Everything else is refused, each kind by its name,
+    /// and none of them can make this wait.
     ///
     /// # Errors
     /// [`Problem::Open`] when the file is missing, may not be read, or is of the wrong kind.
@@ -128,7 +129,8 @@ impl Source {
         self.len == 0
     }
 
-    /// The open file, for whoever reads it into guest memory or serves it as a disk. `None` for an image in memory.
+    /// The open file, for whoever reads it into guest memory or serves it as a disk. `None` for an
+    /// image in memory.
     #[must_use]
     pub fn file(&self) -> Option<&Arc<File>> {
         match &self.backing {
@@ -245,7 +247,8 @@ fn refused_type(kind: FileType) -> Option<OpenError> {
     }
 }
 
-/// The kind of the file explains a failed open better than the errno does: a socket says ENXIO, a directory EISDIR.
+/// The kind of the file explains a failed open better than the errno does: a socket says ENXIO, a
+/// directory EISDIR.
 fn why_not_opened(path: &Path, error: io::Error) -> OpenError {
     let refusal = path.metadata().ok().and_then(|metadata| refused_type(metadata.file_type()));
     match (refusal, error.kind()) {

@@ -1,7 +1,8 @@
 //! A file as its reader sees it: bytes from 0 to its length, scattered over its source.
 //!
-//! A plain file is one run; a file inside a file system is a run per extent, with holes between. Readers of headers
-//! and the loader of segments work on this alone and need not know which one they have.
+//! A plain file is one run; a file inside a file system is a run per extent, with holes between.
+//! Readers of headers and the loader of segments work on this alone and need not know which one
+//! they have.
 
 use super::source::{ReadError, Source};
 
@@ -34,9 +35,9 @@ impl View {
         Self { source, runs, len }
     }
 
-    /// A file of `len` bytes made of `extents`: (offset in the file, length, offset in the source), in bytes, sorted
-    /// by the first. What no extent covers is a hole; what lies beyond `len` is cut off.
-    /// `None` when two extents overlap or one reaches past the source's end.
+    /// A file of `len` bytes made of `extents`: (offset in the file, length, offset in the source),
+    /// in bytes, sorted by the first. What no extent covers is a hole; what lies beyond `len` is
+    /// cut off. `None` when two extents overlap or one reaches past the source's end.
     pub(super) fn of_extents(
         source: Source,
         len: u64,
@@ -78,8 +79,8 @@ impl View {
         self.len == 0
     }
 
-    /// What `len` bytes from `offset` on consist of, in order and without gaps. Beyond the end there is nothing: ask
-    /// for less than [`View::len`], or the pieces end early.
+    /// What `len` bytes from `offset` on consist of, in order and without gaps. Beyond the end
+    /// there is nothing: ask for less than [`View::len`], or the pieces end early.
     pub fn pieces(&self, offset: u64, len: u64) -> impl Iterator<Item = Piece> + '_ {
         let end = offset.saturating_add(len);
         let first = self.runs.partition_point(|run| run.at.saturating_add(run.len) <= offset);
@@ -96,7 +97,8 @@ impl View {
     /// Fills `buf` from byte `offset` of the file on; holes give zeros.
     ///
     /// # Errors
-    /// [`ReadError`]: beyond the file's end, with offsets in the file; otherwise with offsets in the source.
+    /// [`ReadError`]: beyond the file's end, with offsets in the file; otherwise with offsets in
+    /// the source.
     pub fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
         let wanted = u64::try_from(buf.len()).unwrap_or(u64::MAX);
         let past_end = ReadError::PastEnd { offset, wanted, len: self.len };

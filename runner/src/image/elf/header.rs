@@ -1,4 +1,5 @@
-//! The ELF64 header and program headers (gABI, "ELF Header", "Program Header"), each checked against the file.
+//! The ELF64 header and program headers (gABI, "ELF Header", "Program Header"), each checked
+//! against the file.
 
 use super::{Arch, ElfError, Segment, is_elf};
 use crate::image::bytes::{u16_at, u32_at, u64_at};

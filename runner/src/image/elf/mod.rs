@@ -1,8 +1,8 @@
 //! ELF64 kernels: headers, the segments to load, the notes (gABI chapters 4 and 5).
 //!
-//! Everything a header says is checked against the file before it is used, so that a loader may take a [`Segment`]
-//! at its word. What is not known here is the machine: whether a segment lies in RAM, and clear of what a boot
-//! protocol puts there, is for the boot plan to check.
+//! Everything a header says is checked against the file before it is used, so that a loader may
+//! take a [`Segment`] at its word. What is not known here is the machine: whether a segment lies in
+//! RAM, and clear of what a boot protocol puts there, is for the boot plan to check.
 
 mod error;
 mod header;
@@ -14,7 +14,8 @@ use super::view::View;
 use header::{Header, PT_INTERP, PT_LOAD, PT_NOTE, Phdr};
 
 const PF_X: u32 = 1;
-/// Real kernels have a few hundred bytes of notes; Solo5's manifest of 64 entries is the longest, with 7 KiB.
+/// Real kernels have a few hundred bytes of notes; Solo5's manifest of 64 entries is the longest,
+/// with 7 KiB.
 const NOTES_LIMIT: u64 = 64 << 10;
 
 /// The instruction set a kernel is for.
@@ -148,7 +149,8 @@ impl Elf {
         self.notes.add(&notes, phdr.align).map_err(|error| ElfError::Note { index, error })
     }
 
-    /// The physical address of the ELF entry, checked to be in an executable segment. `None`: it is virtual.
+    /// The physical address of the ELF entry, checked to be in an executable segment. `None`: it is
+    /// virtual.
     ///
     /// # Errors
     /// [`ElfError::EntryOutside`], [`ElfError::EntryNotExecutable`].

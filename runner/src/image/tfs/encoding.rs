@@ -1,9 +1,9 @@
 //! The encoding of tuples (nanos `src/runtime/tuple.c`).
 //!
-//! A value begins with a header byte, `imm<<7 | type<<4 | ext<<3 | low3` in version 5 and
-//! `imm<<7 | type<<6 | ext<<5 | low5` in version 4; with ext set, groups of seven bits follow, the last without 0x80,
-//! and are shifted in below. Immediate tuples, immediate vectors and immediate keys are numbered from 1 in order of
-//! appearance, over the whole log; references name those numbers.
+//! A value begins with a header byte, `imm<<7 | type<<4 | ext<<3 | low3` in version 5 and `imm<<7 |
+//! type<<6 | ext<<5 | low5` in version 4; with ext set, groups of seven bits follow, the last
+//! without 0x80, and are shifted in below. Immediate tuples, immediate vectors and immediate keys
+//! are numbered from 1 in order of appearance, over the whole log; references name those numbers.
 
 use super::LogProblem;
 use super::tree::{Known, Node, RawKey, RawValue, Span, Tree};

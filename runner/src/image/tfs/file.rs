@@ -1,7 +1,8 @@
 //! Files by their metadata (nanos `src/fs/tfs.c`).
 //!
-//! A file is `(filelength: bytes, extents: ("<sector in the file>": (offset, length, allocated)))`, the last three in
-//! sectors of the file system. Sectors without an extent are holes; an extent with `uninited` has not been written.
+//! A file is `(filelength: bytes, extents: ("<sector in the file>": (offset, length, allocated)))`,
+//! the last three in sectors of the file system. Sectors without an extent are holes; an extent
+//! with `uninited` has not been written.
 
 use std::collections::HashSet;
 
@@ -12,6 +13,9 @@ use crate::image::mbr::SECTOR;
 use crate::image::source::Source;
 use crate::image::view::View;
 
+/// Extents of one file. Only kernels are looked up, and they have one.
+pub(super) const MAX_EXTENTS: usize = 1 << 16;
+
 /// What is wrong with a file's metadata.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FileError {
@@ -21,6 +25,9 @@ pub enum FileError {
     /// No length, or no number.
     #[error("its length is not a number of bytes")]
     Length,
+    /// Too many extents.
+    #[error("it has more than {MAX_EXTENTS} extents")]
+    Extents,
     /// An extent at no sector.
     #[error("an extent's place in the file is not a number of sectors")]
     Place,
@@ -52,12 +59,19 @@ pub(super) fn view(tuple: &Tuple<'_>, source: &Source, region: Region) -> Result
     let Some(Value::Tuple(extents)) = tuple.get("extents") else {
         return Err(FileError::NotFile);
     };
-    let length =
-        tuple.get("filelength").and_then(|length| length.number()).ok_or(FileError::Length)?;
+    let length = tuple
+        .get("filelength")
+        .and_then(|length| length.number())
+        .ok_or(FileError::Length)?;
+    let extents = extents.entries();
+    if extents.len() > MAX_EXTENTS {
+        return Err(FileError::Extents);
+    }
     let mut runs = Vec::new();
-    // Were the same tuple, with a million entries, allowed at each of a million sectors, this would take for ever.
+    // Were the same tuple, with a million entries, allowed at each of a million sectors, this would
+    // take for ever.
     let mut seen = HashSet::new();
-    for (key, value) in extents.entries() {
+    for (key, value) in extents {
         let sector = key.number().ok_or(FileError::Place)?;
         let Value::Tuple(extent) = value else {
             return Err(FileError::Extent(sector));
@@ -77,12 +91,23 @@ fn run(
     extent: &Tuple<'_>,
     region: Region,
 ) -> Result<(u64, u64, Option<u64>), FileError> {
-    let number =
-        |name| extent.get(name).and_then(|value| value.number()).ok_or(FileError::Extent(sector));
+    let number = |name| {
+        extent
+            .get(name)
+            .and_then(|value| value.number())
+            .ok_or(FileError::Extent(sector))
+    };
     let (offset, length) = (number("offset")?, number("length")?);
     let at = sector.checked_mul(SECTOR).ok_or(FileError::Place)?;
-    let found =
-        extension(region, offset, length).ok_or(FileError::Outside { sector, offset, length })?;
-    let place = if extent.get("uninited").is_some() { None } else { Some(found.start) };
+    let found = extension(region, offset, length).ok_or(FileError::Outside {
+        sector,
+        offset,
+        length,
+    })?;
+    let place = if extent.get("uninited").is_some() {
+        None
+    } else {
+        Some(found.start)
+    };
     Ok((at, found.len, place))
 }

@@ -1,9 +1,10 @@
 //! The log (nanos `src/fs/tlog.c`).
 //!
-//! It begins at sector 0 with an extension of one sector, which links to the next, and so on. An extension begins
-//! with `NVMTFS`, version and length as varints (big-endian, seven bits a byte, 0x80 means more), the first also with
-//! a UUID of 16 bytes and a label that ends in NUL. Then come records: 1 end of log, 2 a tuple (total length, length
-//! here, bytes), 3 more of it (length, bytes), 4 nothing, 5 a link (sector, sectors).
+//! It begins at sector 0 with an extension of one sector, which links to the next, and so on. An
+//! extension begins with `NVMTFS`, version and length as varints (big-endian, seven bits a byte,
+//! 0x80 means more), the first also with a UUID of 16 bytes and a label that ends in NUL. Then come
+//! records: 1 end of log, 2 a tuple (total length, length here, bytes), 3 more of it (length,
+//! bytes), 4 nothing, 5 a link (sector, sectors).
 
 use super::encoding::{self, Encoding, shift_in};
 use super::tree::Tree;
@@ -12,8 +13,11 @@ use crate::image::mbr::SECTOR;
 use crate::image::source::Source;
 
 pub(super) const MAGIC: &[u8; 6] = b"NVMTFS";
-/// Bytes of all extensions that are looked at. A million entries of 64 bytes.
-pub(super) const MAX_LOG: u64 = 64 << 20;
+/// Bytes of all extensions that are looked at. Three times what a million entries take in real
+/// images.
+pub(super) const MAX_LOG: u64 = 32 << 20;
+/// Records, of which each should have an entry.
+pub(super) const MAX_RECORDS: u64 = 1 << 20;
 /// Nanos makes extensions of 512 KiB.
 pub(super) const MAX_EXTENSIONS: usize = 4096;
 const UUID: u64 = 16;
@@ -35,9 +39,17 @@ pub(super) struct Log {
 
 /// Reads the log of the file system in `region`.
 pub(super) fn read(source: &Source, region: Region) -> Result<Log, TfsError> {
-    let first = extension(region, 0, 1)
-        .ok_or(TfsError::Log { at: region.start, problem: LogProblem::Magic })?;
-    let mut walk = Walk { region, seen: vec![first], tree: Tree::default(), staged: None };
+    let first = extension(region, 0, 1).ok_or(TfsError::Log {
+        at: region.start,
+        problem: LogProblem::Magic,
+    })?;
+    let mut walk = Walk {
+        region,
+        seen: vec![first],
+        tree: Tree::default(),
+        staged: None,
+        records: 0,
+    };
     let mut reader = Reader::new(source, first, MAX_LOG);
     let version = reader.magic_and_version()?;
     reader.skip(UUID)?;
@@ -48,16 +60,26 @@ pub(super) fn read(source: &Source, region: Region) -> Result<Log, TfsError> {
         encoding = encoding_of(reader.magic_and_version()?, next.start)?;
     }
     if !walk.tree.has_root() {
-        return Err(TfsError::Log { at: region.start, problem: LogProblem::NoRoot });
+        return Err(TfsError::Log {
+            at: region.start,
+            problem: LogProblem::NoRoot,
+        });
     }
-    Ok(Log { version, label, tree: walk.tree })
+    Ok(Log {
+        version,
+        label,
+        tree: walk.tree,
+    })
 }
 
 fn encoding_of(version: u64, at: u64) -> Result<Encoding, TfsError> {
     match version {
         4 => Ok(Encoding::V4),
         5 => Ok(Encoding::V5),
-        other => Err(TfsError::Log { at, problem: LogProblem::Version(other) }),
+        other => Err(TfsError::Log {
+            at,
+            problem: LogProblem::Version(other),
+        }),
     }
 }
 
@@ -66,7 +88,10 @@ pub(super) fn extension(region: Region, sector: u64, sectors: u64) -> Option<Reg
     let offset = sector.checked_mul(SECTOR)?;
     let len = sectors.checked_mul(SECTOR).filter(|len| *len > 0)?;
     let end = offset.checked_add(len)?;
-    (end <= region.len).then_some(Region { start: region.start.checked_add(offset)?, len })
+    (end <= region.len).then_some(Region {
+        start: region.start.checked_add(offset)?,
+        len,
+    })
 }
 
 /// A tuple that has come in parts.
@@ -84,6 +109,7 @@ struct Walk {
     seen: Vec<Region>,
     tree: Tree,
     staged: Option<Staged>,
+    records: u64,
 }
 
 impl Walk {
@@ -94,41 +120,63 @@ impl Walk {
         encoding: Encoding,
     ) -> Result<Option<Region>, TfsError> {
         loop {
+            reader.skip_run_of(END_OF_SEGMENT)?;
+            self.records = self.records.saturating_add(1);
+            if self.records > MAX_RECORDS {
+                return reader.wrong(LogProblem::Records);
+            }
             let at = reader.at;
             match reader.byte()? {
-                // A tuple that is not whole was being written when the guest went away: it does not count.
+                // A tuple that is not whole was being written when the guest went away: it does not
+                // count.
                 END_OF_LOG => return Ok(None),
                 TUPLE_AVAILABLE => self.begin(reader, at)?,
                 TUPLE_EXTENDED => {
                     let part = reader.varint()?;
                     self.extend(reader, at, part)?;
                 }
-                END_OF_SEGMENT => continue,
                 EXTENSION_LINK => return self.link(reader, at).map(Some),
                 other => {
-                    return Err(TfsError::Log { at, problem: LogProblem::Record(other) });
+                    return Err(TfsError::Log {
+                        at,
+                        problem: LogProblem::Record(other),
+                    });
                 }
             }
             if let Some(staged) = self.staged.take_if(|staged| staged.missing == 0) {
                 let done = encoding::decode(&mut self.tree, staged.start, encoding);
-                done.map_err(|problem| TfsError::Log { at: staged.at, problem })?;
+                done.map_err(|problem| TfsError::Log {
+                    at: staged.at,
+                    problem,
+                })?;
             }
         }
     }
 
     fn begin(&mut self, reader: &mut Reader<'_>, at: u64) -> Result<(), TfsError> {
         if let Some(staged) = &self.staged {
-            return Err(TfsError::Log { at, problem: LogProblem::Unfinished(staged.missing) });
+            return Err(TfsError::Log {
+                at,
+                problem: LogProblem::Unfinished(staged.missing),
+            });
         }
         let total = reader.varint()?;
         let part = reader.varint()?;
-        self.staged = Some(Staged { at, start: self.tree.text().len(), total, missing: total });
+        self.staged = Some(Staged {
+            at,
+            start: self.tree.text().len(),
+            total,
+            missing: total,
+        });
         self.extend(reader, at, part)
     }
 
     fn extend(&mut self, reader: &mut Reader<'_>, at: u64, part: u64) -> Result<(), TfsError> {
         let total = self.staged.as_ref().map_or(0, |staged| staged.total);
-        let too_much = TfsError::Log { at, problem: LogProblem::Parts { total, part } };
+        let too_much = TfsError::Log {
+            at,
+            problem: LogProblem::Parts { total, part },
+        };
         let Some(staged) = &mut self.staged else {
             return Err(too_much);
         };
@@ -142,7 +190,11 @@ impl Walk {
         let wrong = |problem| TfsError::Log { at, problem };
         let next = extension(self.region, sector, sectors)
             .ok_or_else(|| wrong(LogProblem::LinkOutside { sector, sectors }))?;
-        if self.seen.iter().any(|seen| seen.start < next.end() && next.start < seen.end()) {
+        if self
+            .seen
+            .iter()
+            .any(|seen| seen.start < next.end() && next.start < seen.end())
+        {
             return Err(wrong(LogProblem::Loop(sector)));
         }
         if self.seen.len() >= MAX_EXTENSIONS {
@@ -168,11 +220,21 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn new(source: &'a Source, extension: Region, budget: u64) -> Self {
         let Region { start, .. } = extension;
-        Self { source, at: start, end: extension.end(), budget, chunk: Vec::new(), taken: 0 }
+        Self {
+            source,
+            at: start,
+            end: extension.end(),
+            budget,
+            chunk: Vec::new(),
+            taken: 0,
+        }
     }
 
     fn wrong<T>(&self, problem: LogProblem) -> Result<T, TfsError> {
-        Err(TfsError::Log { at: self.at, problem })
+        Err(TfsError::Log {
+            at: self.at,
+            problem,
+        })
     }
 
     /// What is at hand, at least a byte.
@@ -186,7 +248,8 @@ impl<'a> Reader<'a> {
             if size == 0 {
                 return self.wrong(LogProblem::TooLong);
             }
-            self.chunk.resize(usize::try_from(size).unwrap_or_default(), 0);
+            self.chunk
+                .resize(usize::try_from(size).unwrap_or_default(), 0);
             self.source.read_exact_at(self.at, &mut self.chunk)?;
             self.budget = self.budget.saturating_sub(size);
             self.taken = 0;
@@ -196,13 +259,31 @@ impl<'a> Reader<'a> {
 
     fn advance(&mut self, count: usize) {
         self.taken = self.taken.saturating_add(count);
-        self.at = self.at.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+        self.at = self
+            .at
+            .saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
     }
 
     fn byte(&mut self) -> Result<u8, TfsError> {
         let first = self.available()?.first().copied().unwrap_or_default();
         self.advance(1);
         Ok(first)
+    }
+
+    fn skip_run_of(&mut self, byte: u8) -> Result<(), TfsError> {
+        loop {
+            let available = self.available()?;
+            match available.iter().position(|next| *next != byte) {
+                Some(run) => {
+                    self.advance(run);
+                    return Ok(());
+                }
+                None => {
+                    let run = available.len();
+                    self.advance(run);
+                }
+            }
+        }
     }
 
     fn varint(&mut self) -> Result<u64, TfsError> {
@@ -244,7 +325,10 @@ impl<'a> Reader<'a> {
         let at = self.at;
         for expected in MAGIC {
             if self.byte()? != *expected {
-                return Err(TfsError::Log { at, problem: LogProblem::Magic });
+                return Err(TfsError::Log {
+                    at,
+                    problem: LogProblem::Magic,
+                });
             }
         }
         let version = self.varint()?;

@@ -1,11 +1,14 @@
-//! Nanos' file system TFS, versions 4 and 5, read only (nanos: `src/fs/tlog.c`, `src/fs/tfs.c`, `src/runtime/tuple.c`).
+//! Nanos' file system TFS, versions 4 and 5, read only (nanos: `src/fs/tlog.c`, `src/fs/tfs.c`,
+//! `src/runtime/tuple.c`).
 //!
-//! The file system is a log of tuples: the metadata of all files is one tree, and a record of the log changes it.
-//! [`log`] walks the log, [`encoding`] decodes its records into a [`tree`], [`file`](mod@file) finds the bytes of a
-//! file by the tree. There are no checksums and no compression.
+//! The file system is a log of tuples: the metadata of all files is one tree, and a record of the
+//! log changes it. [`log`] walks the log, [`encoding`] decodes its records into a [`tree`],
+//! [`file`](mod@file) finds the bytes of a file by the tree. There are no checksums and no
+//! compression.
 //!
-//! What an image says is limited before memory is spent on it: 64 MiB of log, a million entries, 4096 levels, 4096
-//! log extensions. So a file system costs at most the bytes of its log and about 80 MiB, however it was made.
+//! What an image says is limited before memory is spent on it: 32 MiB of log in at most 4096
+//! extensions, a million records, a million entries, 4096 levels. So a file system costs at most
+//! the bytes of its log and about 64 MiB, however it was made.
 
 mod encoding;
 mod file;
@@ -105,6 +108,9 @@ pub enum LogProblem {
     /// Too long a log.
     #[error("it is longer than {} MiB", log::MAX_LOG >> 20)]
     TooLong,
+    /// Too many records.
+    #[error("it has more than {} records", log::MAX_RECORDS)]
+    Records,
     /// Parts of a tuple do not fit together.
     #[error("a tuple of {total} bytes is continued with {part} more than are missing")]
     Parts {
@@ -156,7 +162,8 @@ impl Filesystem {
     /// Whether a TFS begins at the start of the region.
     ///
     /// # Errors
-    /// [`ReadError`] when the image cannot be read. A region shorter than the magic holds no file system.
+    /// [`ReadError`] when the image cannot be read. A region shorter than the magic holds no file
+    /// system.
     pub fn probe(source: &Source, region: Region) -> Result<bool, ReadError> {
         let mut magic = [0; log::MAGIC.len()];
         if region.len < 6 {
@@ -199,8 +206,8 @@ impl Filesystem {
         self.tree.root()
     }
 
-    /// The file of that path, names separated by `/`. `None` when there is none, also when a name on the way is not
-    /// a directory. Symbolic links are not followed.
+    /// The file of that path, names separated by `/`. `None` when there is none, also when a name
+    /// on the way is not a directory. Symbolic links are not followed.
     ///
     /// # Errors
     /// [`TfsError::File`] when it is no regular file or its metadata cannot be.

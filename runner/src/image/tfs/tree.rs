@@ -1,8 +1,8 @@
 //! The tuples of a file system, as they were logged.
 //!
-//! A tuple is not kept as a map: every change is one more entry, chained to the tuple's last, and what is looked up
-//! is the latest entry for its key. Few lookups are ever made, and so hostile metadata costs 32 bytes an entry and
-//! little else. Strings stay in the bytes of the log.
+//! A tuple is not kept as a map: every change is one more entry, chained to the tuple's last, and
+//! what is looked up is the latest entry for its key. Few lookups are ever made, and so hostile
+//! metadata costs 32 bytes an entry and little else. Strings stay in the bytes of the log.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -157,7 +157,8 @@ fn push_limited<T>(list: &mut Vec<T>, item: T) -> Result<(), LogProblem> {
     Ok(())
 }
 
-/// The key of an entry. Vectors have indices; TFS version 4 writes vectors as tuples with the names `0`, `1`, …
+/// The key of an entry. Vectors have indices; TFS version 4 writes vectors as tuples with the names
+/// `0`, `1`, …
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Key<'a> {
     /// A name. The bytes are the image's: they may be anything.
@@ -241,7 +242,8 @@ impl<'a> Tuple<'a> {
         self.node
     }
 
-    /// The value of a name, if it has one. Takes time in proportion to the changes of the tuple that were logged.
+    /// The value of a name, if it has one. Takes time in proportion to the changes of the tuple
+    /// that were logged.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Value<'a>> {
         let mut entries = self.tree.latest_first(self.node);

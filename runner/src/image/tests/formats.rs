@@ -1,0 +1,182 @@
+//! Formats that are recognised: which comes first, and what is said about those not booted.
+
+use super::*;
+use crate::image::testing::{ElfFile, boot_disk, boot_filesystem, log, note, pvh_note};
+
+fn not_yet(bytes: &[u8]) -> String {
+    match problem(bytes) {
+        Problem::NotYet { what } => what,
+        other => panic!("{other}"),
+    }
+}
+
+fn with_note(note: &[u8]) -> ElfFile {
+    let mut file = ElfFile::kernel();
+    file.notes(note);
+    file
+}
+
+fn solo5(target: u32) -> Vec<u8> {
+    with_note(&note(
+        b"Solo5\0",
+        0x3149_4241,
+        &[target.to_le_bytes(), 2_u32.to_le_bytes()].concat(),
+    ))
+    .build()
+}
+
+fn hermit() -> ElfFile {
+    with_note(&note(b"HERMIT\0", 0x5a00, &[4]))
+}
+
+/// A kernel whose first segment begins with a Multiboot header.
+fn multiboot() -> ElfFile {
+    let mut file = ElfFile::kernel();
+    let magic: u32 = 0x1bad_b002;
+    let header = [magic, 0, 0_u32.wrapping_sub(magic)]
+        .map(u32::to_le_bytes)
+        .concat();
+    file.load(0x20_0000, &header, 12);
+    file
+}
+
+/// Puts bytes into a file that is long enough, or made so.
+fn put(mut file: Vec<u8>, at: usize, bytes: &[u8]) -> Vec<u8> {
+    file.resize(file.len().max(at + bytes.len()), 0);
+    file[at..at + bytes.len()].copy_from_slice(bytes);
+    file
+}
+
+fn bzimage(file: Vec<u8>) -> Vec<u8> {
+    put(put(file, 0x1fe, &[0x55, 0xaa]), 0x202, b"HdrS")
+}
+
+#[test]
+fn a_kernel_with_a_pvh_note_has_both_entries() {
+    let image = recognise(&with_note(&pvh_note(0x10_0004)).build()).unwrap();
+    assert_eq!((image.format(), image.arch()), (Format::Pvh, Arch::X86_64));
+    assert_eq!(
+        (image.kernel().entry(), image.kernel().pvh_entry()),
+        (Some(0x10_0000), Some(0x10_0004))
+    );
+    assert!(!image.is_disk());
+    assert_eq!(image.manifest().unwrap(), None);
+}
+
+#[test]
+fn a_plain_kernel_is_entered_at_its_elf_entry() {
+    let image = recognise(&ElfFile::kernel().build()).unwrap();
+    assert_eq!(
+        (image.format(), image.kernel().entry()),
+        (Format::Elf, Some(0x10_0000))
+    );
+    let mut arm = ElfFile::new(0x4040_0000);
+    arm.machine = 183;
+    arm.load(0x4040_0000, &[0; 4], 4);
+    assert_eq!(recognise(&arm.build()).unwrap().arch(), Arch::Aarch64);
+}
+
+#[test]
+fn solo5_hermit_linux_arm64_and_multiboot_are_named_and_not_unknown() {
+    for (target, name) in [
+        (1, "hvt"),
+        (2, "spt"),
+        (3, "virtio"),
+        (4, "muen"),
+        (5, "genode"),
+        (6, "xen"),
+        (77, "77"),
+    ] {
+        let what = not_yet(&solo5(target));
+        assert!(what.starts_with("a Solo5") && what.contains(name), "{what}");
+    }
+    assert_eq!(
+        not_yet(&hermit().build()),
+        "a Hermit unikernel (entry version 4)"
+    );
+    assert_eq!(not_yet(&bzimage(vec![])), "a Linux bzImage");
+    assert_eq!(not_yet(&put(vec![], 0x38, b"ARM\x64")), "an arm64 Image");
+    assert_eq!(not_yet(&multiboot().build()), "a Multiboot 1 kernel");
+    let mut small = ElfFile::kernel();
+    (small.ident[4], small.machine) = (1, 3);
+    assert_eq!(not_yet(&small.build()), "a 32-bit x86 ELF file");
+    let header = multiboot().body[16..].to_vec();
+    assert_eq!(
+        not_yet(&put(small.build(), 0x400, &header)),
+        "a Multiboot 1 kernel"
+    );
+    let mut pe = put(b"MZ".to_vec(), 0x80, b"PE\0\0");
+    pe[0x3c] = 0x80;
+    assert_eq!(not_yet(&pe), "a program for EFI or Windows");
+}
+
+#[test]
+fn what_must_be_converted_is_named_with_the_command() {
+    let text = problem(b"QFI\xfb and more").to_string();
+    assert_eq!(
+        text,
+        "this is a qcow2 disk: convert it with `qemu-img convert -O raw IMAGE IMAGE.raw`, and run that"
+    );
+    assert!(problem(b"\x1f\x8b\x08\0").to_string().contains("gunzip"));
+    let volume = log(5, 4, &[testing::Node::Tuple(vec![])]);
+    assert!(problem(&volume).to_string().contains("`--disk`"));
+}
+
+#[test]
+fn the_unknown_is_described_by_its_first_bytes_without_control_characters() {
+    let text = problem(b"\x1b[2Jevil\0\nand much more than that").to_string();
+    assert!(
+        text.contains(r#"(it begins with "\x1b[2Jevil\x00\nand mu")"#),
+        "{text}"
+    );
+    assert!(problem(b"x").to_string().contains(r#"it begins with "x""#));
+    assert!(problem(b"").to_string().contains(r#"it begins with """#));
+}
+
+#[test]
+fn of_two_formats_in_one_file_the_first_in_order_counts() {
+    // The disk's sector 0 is all but its table free for others.
+    let disk = boot_disk(&boot_filesystem(5, &ElfFile::kernel().build()));
+    for other in [
+        b"QFI\xfb".to_vec(),
+        b"\x1f\x8b".to_vec(),
+        multiboot().build()[..440].to_vec(),
+        solo5(1)[..440].to_vec(),
+    ] {
+        assert!(matches!(
+            format(&put(disk.clone(), 0, &other)),
+            Format::Ops { .. }
+        ));
+    }
+    assert!(matches!(
+        format(&put(disk.clone(), 0x202, b"HdrS")),
+        Format::Ops { .. }
+    ));
+    assert!(matches!(
+        format(&put(disk, 0x38, b"ARM\x64")),
+        Format::Ops { .. }
+    ));
+    // Solo5, then Hermit, then bzImage, then PVH, then Multiboot, then plain.
+    let mut all = multiboot();
+    all.notes(&pvh_note(0x10_0000));
+    assert_eq!(format(&all.build()), Format::Pvh);
+    assert_eq!(not_yet(&bzimage(all.build())), "a Linux bzImage");
+    all.notes(&note(b"HERMIT\0", 0x5a00, &[4]));
+    assert!(not_yet(&bzimage(all.build())).contains("Hermit"));
+    all.notes(&note(b"Solo5\0", 0x3149_4241, &[1, 0, 0, 0, 2, 0, 0, 0]));
+    assert!(not_yet(&bzimage(all.build())).contains("Solo5"));
+}
+
+#[test]
+fn a_boot_sector_that_is_no_partition_table_does_not_hide_a_bzimage() {
+    let garbage = put(vec![0xcc; 4096], 0x1fe, &[0x55, 0xaa]);
+    assert_eq!(not_yet(&bzimage(garbage.clone())), "a Linux bzImage");
+    assert!(matches!(problem(&garbage), Problem::Partitions(_)));
+}
+
+#[test]
+fn solo5s_own_interpreter_does_not_make_it_a_linux_program() {
+    let mut file = with_note(&note(b"Solo5\0", 0x3149_4241, &[1, 0, 0, 0, 2, 0, 0, 0]));
+    file.interpreter(b"/nonexistent/solo5/\0");
+    assert_eq!(not_yet(&file.build()), "a Solo5 hvt unikernel");
+}
