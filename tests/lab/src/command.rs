@@ -7,6 +7,14 @@ use std::process::{Command, Stdio};
 /// A failure is one sentence for whoever started the lab; nothing matches on it.
 pub(crate) type Result<T> = std::result::Result<T, String>;
 
+/// Everything here is made of programs for x86_64 Linux.
+pub(crate) fn require_x86_64_linux() -> Result<()> {
+    match (std::env::consts::OS, std::env::consts::ARCH) {
+        ("linux", "x86_64") => Ok(()),
+        (os, arch) => Err(format!("the labs run on Linux on x86_64, and this is {os} on {arch}")),
+    }
+}
+
 /// Runs `command` with our stdout and stderr; an error names it unless it ends with status 0.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command.status().map_err(|e| cannot_start(command, &e))?;

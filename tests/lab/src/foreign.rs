@@ -29,6 +29,7 @@ const TOOLCHAIN: Wanted = Wanted {
 
 /// Lints all crates for `target`.
 pub(crate) fn lint(target: &str) -> Result<()> {
+    command::require_x86_64_linux()?;
     let toolchain = Toolchain::prepare(target)?;
     let workspace = Workspace::find()?;
     let mut clippy = toolchain.cargo();

@@ -2,7 +2,7 @@
 
 use crate::binaries::{TestBinary, Workspace};
 use crate::cache::Cache;
-use crate::command::Result;
+use crate::command::{self, Result};
 use crate::gates::{self, Gate};
 use crate::guest::{Clock, Guest, QEMU};
 use crate::packages::{self, Wanted};
@@ -34,12 +34,7 @@ const OUTER_LINUX: Wanted = Wanted {
 
 /// Runs the tests and gates that have `filter` in their names.
 pub(crate) fn run(filter: &str) -> Result<()> {
-    if (std::env::consts::OS, std::env::consts::ARCH) != ("linux", "x86_64") {
-        return Err(
-            "the x86_64 lab runs test binaries built for this machine, so it needs Linux on x86_64"
-                .to_owned(),
-        );
-    }
+    command::require_x86_64_linux()?;
     packages::ensure_installed(QEMU, "qemu-system-x86")?;
     let packages = packages::unpacked(&Cache::open()?, &OUTER_LINUX)?;
     let workspace = Workspace::find()?;
