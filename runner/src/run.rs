@@ -60,8 +60,8 @@ impl Run {
         }
         let signals = Signals::install().map_err(|error| format!("signal handlers: {error}"))?;
         let machine = Machine::new(&hypervisor, plan).map_err(|error| error.to_string())?;
-        let parked = machine.park(plan).map_err(|error| error.to_string())?;
-        Ok(Outcome::of(&parked.run(&signals)))
+        let parked = machine.park(plan, signals).map_err(|error| error.to_string())?;
+        Ok(Outcome::of(&parked.run()))
     }
 }
 

@@ -36,7 +36,8 @@ impl<H: Hypervisor> std::fmt::Debug for Devices<H> {
 }
 
 /// stdin on its way to COM1.
-struct Input {
+#[derive(Debug)]
+pub(super) struct Input {
     /// Paused while the guest has not read what it was given.
     token: Token,
     drained: Arc<AtomicBool>,
@@ -48,13 +49,13 @@ impl<H: Hypervisor> Devices<H> {
         _memory: &GuestMemory,
         plan: &Plan,
         stop: &Stop,
-        main_loop: &mut EventLoop,
+        event_loop: &mut EventLoop,
     ) -> Result<Self, Error> {
         let mut bus = Bus::default();
         let drained = Arc::new(AtomicBool::new(false));
         let com1 = {
             let stdout = Stdout::new(stop.clone()).map_err(Error::system("open the console"))?;
-            let (drained, waker) = (Arc::clone(&drained), main_loop.waker());
+            let (drained, waker) = (Arc::clone(&drained), event_loop.waker());
             let on_drained = move || {
                 drained.store(true, Ordering::Release);
                 waker.wake();
@@ -65,24 +66,29 @@ impl<H: Hypervisor> Devices<H> {
         let exit = ExitPort::new(plan.boot.exit_code, stop.clone());
         bus.add(Address::Port(EXIT_PORT), 4, Arc::new(exit));
         bus.add(Address::Port(RESET_PORT), 1, Arc::new(ResetPort::new(stop.clone())));
-        let input = connect_stdin(&com1, drained, main_loop);
+        let input = connect_stdin(&com1, drained, event_loop);
         Ok(Self { bus: Arc::new(bus), input, lines: std::marker::PhantomData })
     }
 
-    /// What the main loop does beside waiting.
-    pub(super) fn serve(&mut self, main_loop: &mut EventLoop) {
-        if let Some(input) = &self.input
-            && input.drained.swap(false, Ordering::AcqRel)
-            && let Err(error) = main_loop.resume(input.token)
-        {
-            crate::warning!("the guest gets no more input: {error}");
-            self.input = None;
-        }
+    /// stdin, for the I/O loop to look after.
+    pub(super) fn take_input(&mut self) -> Option<Input> {
+        self.input.take()
     }
 
     /// The guest is gone: brings everything it wrote to where it belongs.
     pub(super) fn finish(&mut self) -> Result<(), String> {
         Ok(())
+    }
+}
+
+impl Input {
+    /// Reads on when the guest has taken what it was given.
+    pub(super) fn serve(&mut self, event_loop: &mut EventLoop) {
+        if self.drained.swap(false, Ordering::AcqRel)
+            && let Err(error) = event_loop.resume(self.token)
+        {
+            crate::warning!("the guest gets no more input: {error}");
+        }
     }
 }
 
@@ -100,7 +106,7 @@ fn interrupt<V: Vm>(vm: &V, line: u32) -> Result<Interrupt, Error> {
 fn connect_stdin(
     com1: &Arc<Com1<Stdout>>,
     drained: Arc<AtomicBool>,
-    main_loop: &mut EventLoop,
+    event_loop: &mut EventLoop,
 ) -> Option<Input> {
     let mut stdin = Stdin::new()?;
     let handle = Arc::new(stdin.handle().ok()?);
@@ -111,6 +117,6 @@ fn connect_stdin(
         // Until the guest has read it all, or, at the end of input, for good.
         Control::Pause
     };
-    let token = main_loop.add(handle, feed).ok()?;
+    let token = event_loop.add(handle, feed).ok()?;
     Some(Input { token, drained })
 }

@@ -8,21 +8,18 @@ pub mod bus;
 mod devices;
 pub mod map;
 pub mod stop;
+mod threads;
 mod vcpu;
-
-use std::sync::{Arc, mpsc};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use hv::{GuestMemory, GuestRam, Hypervisor, IrqChip, Kicker, State, Vcpu, VcpuSeed, Vm, VmConfig};
 
 use crate::boot;
-use crate::io::event_loop::EventLoop;
+use crate::io::event_loop::{Control, EventLoop};
 use crate::io::signals::Signals;
 use crate::plan::Plan;
-use bus::Bus;
 use devices::Devices;
 use stop::{Reason, Stop};
+use threads::{Crew, Duty, IoThread};
 
 /// Why there is no running guest.
 #[derive(Debug, thiserror::Error)]
@@ -74,30 +71,58 @@ impl<H: Hypervisor> Machine<H> {
         Ok(Self { vm, seeds, memory, state })
     }
 
-    /// Starts every thread, waits until each has its vCPU, and registers lines and doorbells. If
+    /// Binds every vCPU to its thread, the first one to this, and registers lines and doorbells. If
     /// one fails, all end.
     ///
     /// # Errors
     /// What the hypervisor or the system refused.
-    pub fn park(self, plan: &Plan) -> Result<Parked<H>, Error> {
+    pub fn park(mut self, plan: &Plan, signals: Signals) -> Result<Parked<H>, Error> {
         let stop = Stop::default();
-        let kickers: Vec<_> = self.seeds.iter().map(VcpuSeed::kicker).collect();
-        let crew = Crew::bind::<H>(self.seeds, &self.state, &stop)?;
+        let mut event_loop = EventLoop::new().map_err(Error::system("make an event loop"))?;
+        // A signal only has to end the wait: who waits then looks at what came.
+        event_loop
+            .add(signals.readable.clone(), || Control::Pause)
+            .map_err(Error::system("wait for signals"))?;
+        let io = IoThread::spawn()?;
+        let wakes = wakes(&self.seeds, &event_loop);
+        let mut seeds = self.seeds.drain(..);
+        let first = seeds.next();
+        let crew = Crew::spawn(seeds, &stop)?;
+        let vcpu = match first {
+            Some(seed) => seed.bind()?,
+            None => return Err(no_vcpu().into()),
+        };
+        let vcpu = with_state(vcpu, &self.state)?;
+        crew.await_bound()?;
         self.vm.ready()?;
         for note in self.vm.notes() {
             crate::info!("note: {note}");
         }
-        let mut main_loop = EventLoop::new().map_err(Error::system("make an event loop"))?;
-        let devices = Devices::new(&self.vm, &self.memory, plan, &stop, &mut main_loop)?;
-        let mut wakes: Vec<Box<dyn Fn() + Send + Sync>> = Vec::new();
-        for kicker in kickers {
-            wakes.push(Box::new(move || kicker.kick()));
-        }
-        let waker = main_loop.waker();
-        wakes.push(Box::new(move || waker.wake()));
+        let devices = Devices::new(&self.vm, &self.memory, plan, &stop, &mut event_loop)?;
         stop.wake_on_stop(wakes);
-        Ok(Parked { crew, devices, main_loop, stop, timeout: plan.timeout, vm: self.vm })
+        let duty = Duty { event_loop, signals, timeout: plan.timeout, stop: stop.clone() };
+        Ok(Parked { vcpu, crew, io, duty, devices, stop, vm: self.vm })
     }
+}
+
+/// What wakes everybody who waits: a kick for each vCPU, and the I/O loop.
+fn wakes<S: VcpuSeed>(seeds: &[S], event_loop: &EventLoop) -> Vec<stop::Wake> {
+    let mut wakes: Vec<stop::Wake> = Vec::new();
+    for seed in seeds {
+        let kicker = seed.kicker();
+        wakes.push(Box::new(move || kicker.kick()));
+    }
+    let waker = event_loop.waker();
+    wakes.push(Box::new(move || waker.wake()));
+    wakes
+}
+
+fn with_state<V: Vcpu>(mut vcpu: V, state: &State) -> hv::Result<V> {
+    vcpu.set_state(state).map(|()| vcpu)
+}
+
+fn no_vcpu() -> hv::Error {
+    hv::Error::new("create", hv::Kind::Host, "the hypervisor made no vCPU")
 }
 
 /// Reserves the guest's RAM.
@@ -112,108 +137,31 @@ pub fn reserve(memory: u64) -> hv::Result<GuestMemory> {
     hv::mem::memory(pieces)
 }
 
-/// The vCPU threads.
-#[derive(Debug)]
-struct Crew {
-    threads: Vec<JoinHandle<()>>,
-    /// A thread begins when it is sent the bus, and ends when the sender is gone.
-    start: Vec<mpsc::Sender<Arc<Bus>>>,
-}
-
-impl Crew {
-    /// One thread for each seed; returns when all vCPUs are bound and the first has its registers.
-    fn bind<H: Hypervisor>(seeds: Vec<H::Seed>, state: &State, stop: &Stop) -> Result<Self, Error> {
-        let (done, results) = mpsc::channel();
-        let mut crew = Self { threads: Vec::new(), start: Vec::new() };
-        for (id, seed) in (0..).zip(seeds) {
-            let (sender, begin) = mpsc::channel::<Arc<Bus>>();
-            let state = (id == 0).then(|| state.clone());
-            let (done, stop) = (done.clone(), stop.clone());
-            let body = move || {
-                let bound = seed.bind().and_then(|mut vcpu| {
-                    state.map_or(Ok(()), |state| vcpu.set_state(&state)).map(|()| vcpu)
-                });
-                let mut vcpu = match bound {
-                    Ok(vcpu) => {
-                        let _ = done.send(Ok(()));
-                        vcpu
-                    }
-                    Err(error) => {
-                        let _ = done.send(Err(error));
-                        return;
-                    }
-                };
-                drop(done);
-                if let Ok(bus) = begin.recv() {
-                    vcpu::run(id, &mut vcpu, &bus, &stop);
-                }
-            };
-            let thread = std::thread::Builder::new().name(format!("vcpu{id}")).spawn(body);
-            crew.threads.push(thread.map_err(Error::system("start a vCPU thread"))?);
-            crew.start.push(sender);
-        }
-        drop(done);
-        for result in results {
-            result?;
-        }
-        Ok(crew)
-    }
-
-    fn start(&mut self, bus: &Arc<Bus>) {
-        for sender in self.start.drain(..) {
-            // A thread that is gone has asked for the stop already.
-            let _ = sender.send(Arc::clone(bus));
-        }
-    }
-}
-
-impl Drop for Crew {
-    /// Nobody outlives the machine.
-    fn drop(&mut self) {
-        self.start.clear();
-        for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
-                crate::warning!(
-                    "a vCPU thread panicked: this is a bug in runner, please report it"
-                );
-            }
-        }
-    }
-}
-
-/// A machine whose threads all wait for one word. The fields go in order: threads end, then
-/// devices, then the VM.
+/// A machine whose threads all wait for one word. The fields go in order: vCPUs end, then devices,
+/// then the VM.
 #[derive(Debug)]
 pub struct Parked<H: Hypervisor> {
-    crew: Crew,
+    vcpu: H::Vcpu,
+    crew: Crew<H>,
+    io: IoThread,
+    duty: Duty,
     devices: Devices<H>,
-    main_loop: EventLoop,
     stop: Stop,
-    timeout: Option<Duration>,
     #[expect(dead_code, reason = "dropped behind everything that belongs to it")]
     vm: H::Vm,
 }
 
 impl<H: Hypervisor> Parked<H> {
-    /// Runs the guest to its end, or to a signal's or the timeout's. Disks are flushed.
-    pub fn run(mut self, signals: &Signals) -> Reason {
-        let started = Instant::now();
-        self.crew.start(&self.devices.bus);
-        while !self.stop.requested() {
-            let left = self.timeout.map(|timeout| timeout.saturating_sub(started.elapsed()));
-            if left == Some(Duration::ZERO) {
-                self.stop.request(Reason::TimedOut);
-                break;
-            }
-            if let Err(error) = self.main_loop.turn(left) {
-                self.stop.request(Reason::Failed(format!("wait for events: {error}")));
-            }
-            if let Some(signal) = signals.first() {
-                self.stop.request(Reason::Signal(signal));
-            }
-            self.devices.serve(&mut self.main_loop);
-        }
+    /// Runs the guest to its end, or to a signal's or the timeout's: the first vCPU on this thread,
+    /// which saves the start a change of threads. Disks are flushed.
+    pub fn run(mut self) -> Reason {
+        let input = self.devices.take_input();
+        self.io.begin(self.duty, input);
+        self.crew.begin(&self.devices.bus);
+        vcpu::run(0, &mut self.vcpu, &self.devices.bus, &self.stop);
+        drop(self.vcpu);
         drop(self.crew);
+        drop(self.io);
         if let Err(why) = self.devices.finish() {
             crate::warning!("{why}");
         }

@@ -46,7 +46,8 @@ pub enum Reason {
     Failed(String),
 }
 
-type Wake = Box<dyn Fn() + Send + Sync>;
+/// Wakes somebody who waits.
+pub type Wake = Box<dyn Fn() + Send + Sync>;
 
 #[derive(Default)]
 struct Inner {

@@ -3,5 +3,5 @@
 /// RAM in bytes (sysinfo(2)).
 pub(super) fn host_memory() -> Option<u64> {
     let info = rustix::system::sysinfo();
-    u64::try_from(info.totalram).ok()?.checked_mul(info.mem_unit.into())
+    info.totalram.checked_mul(info.mem_unit.into())
 }

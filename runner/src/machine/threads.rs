@@ -1,0 +1,139 @@
+//! The machine's threads beside the first vCPU's: the other vCPUs, and the I/O loop. Each is started
+//! early and waits; dropped without a word, it ends.
+
+use std::marker::PhantomData;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use hv::{Hypervisor, VcpuSeed};
+
+use super::Error;
+use super::bus::Bus;
+use super::devices::Input;
+use super::stop::{Reason, Stop};
+use super::vcpu;
+use crate::io::event_loop::EventLoop;
+use crate::io::signals::Signals;
+
+/// A thread that waits for its work.
+#[derive(Debug)]
+struct Waiting<T> {
+    begin: Option<mpsc::Sender<T>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl<T: Send + 'static> Waiting<T> {
+    fn spawn(name: String, body: impl FnOnce(mpsc::Receiver<T>) + Send + 'static) -> Result<Self, Error> {
+        let (begin, work) = mpsc::channel();
+        let thread = std::thread::Builder::new().name(name).spawn(move || body(work));
+        let thread = thread.map_err(Error::system("start a thread"))?;
+        Ok(Self { begin: Some(begin), thread: Some(thread) })
+    }
+
+    fn begin(&mut self, work: T) {
+        if let Some(begin) = self.begin.take() {
+            // A thread that is gone has said why.
+            let _ = begin.send(work);
+        }
+    }
+}
+
+impl<T> Drop for Waiting<T> {
+    fn drop(&mut self) {
+        self.begin = None;
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            crate::warning!("a thread panicked: this is a bug in runner, please report it");
+        }
+    }
+}
+
+/// The threads of all vCPUs but the first.
+#[derive(Debug)]
+pub(super) struct Crew<H: Hypervisor> {
+    threads: Vec<Waiting<Arc<Bus>>>,
+    bound: mpsc::Receiver<hv::Result<()>>,
+    vcpus: PhantomData<H>,
+}
+
+impl<H: Hypervisor> Crew<H> {
+    /// One thread for each seed; they bind while the caller goes on.
+    pub(super) fn spawn(seeds: impl Iterator<Item = H::Seed>, stop: &Stop) -> Result<Self, Error> {
+        let (done, bound) = mpsc::channel();
+        let mut threads = Vec::new();
+        for (id, seed) in (1..).zip(seeds) {
+            let (done, stop) = (done.clone(), stop.clone());
+            let body = move |work: mpsc::Receiver<Arc<Bus>>| match seed.bind() {
+                Ok(mut vcpu) => {
+                    let _ = done.send(Ok(()));
+                    drop(done);
+                    if let Ok(bus) = work.recv() {
+                        vcpu::run(id, &mut vcpu, &bus, &stop);
+                    }
+                }
+                Err(error) => drop(done.send(Err(error))),
+            };
+            threads.push(Waiting::spawn(format!("vcpu{id}"), body)?);
+        }
+        Ok(Self { threads, bound, vcpus: PhantomData })
+    }
+
+    /// Waits until every vCPU is bound.
+    pub(super) fn await_bound(&self) -> hv::Result<()> {
+        self.bound.iter().collect()
+    }
+
+    pub(super) fn begin(&mut self, bus: &Arc<Bus>) {
+        for thread in &mut self.threads {
+            thread.begin(Arc::clone(bus));
+        }
+    }
+}
+
+/// What the I/O loop looks after.
+#[derive(Debug)]
+pub(super) struct Duty {
+    pub(super) event_loop: EventLoop,
+    pub(super) signals: Signals,
+    pub(super) timeout: Option<Duration>,
+    pub(super) stop: Stop,
+}
+
+/// The thread of the I/O loop.
+#[derive(Debug)]
+pub(super) struct IoThread(Waiting<(Duty, Option<Input>)>);
+
+impl IoThread {
+    pub(super) fn spawn() -> Result<Self, Error> {
+        let body = |work: mpsc::Receiver<(Duty, Option<Input>)>| {
+            if let Ok((duty, input)) = work.recv() {
+                duty.serve(input);
+            }
+        };
+        Ok(Self(Waiting::spawn("io".to_owned(), body)?))
+    }
+
+    pub(super) fn begin(&mut self, duty: Duty, input: Option<Input>) {
+        self.0.begin((duty, input));
+    }
+}
+
+impl Duty {
+    /// Waits for whatever may come, until the stop.
+    fn serve(mut self, mut input: Option<Input>) {
+        let started = Instant::now();
+        while !self.stop.requested() {
+            let left = self.timeout.map(|timeout| timeout.saturating_sub(started.elapsed()));
+            if left == Some(Duration::ZERO) {
+                self.stop.request(Reason::TimedOut);
+            } else if let Some(signal) = self.signals.first() {
+                self.stop.request(Reason::Signal(signal));
+            } else if let Err(error) = self.event_loop.turn(left) {
+                self.stop.request(Reason::Failed(format!("wait for events: {error}")));
+            }
+            if let Some(input) = &mut input {
+                input.serve(&mut self.event_loop);
+            }
+        }
+    }
+}

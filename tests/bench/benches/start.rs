@@ -1,0 +1,120 @@
+//! `cargo bench`: what starting a guest and leaving it 20,000 times costs, beside a floor and
+//! whatever peers are installed (QEMU, Firecracker, Cloud Hypervisor, uhyve).
+//!
+//! Measures the static program that `cargo static` builds; build that first.
+
+fn main() -> std::process::ExitCode {
+    imp::main()
+}
+
+#[cfg(not(target_os = "linux"))] // KVM is the floor
+mod imp {
+    pub(crate) fn main() -> std::process::ExitCode {
+        println!("skipped: the floor is KVM's, which this system does not have");
+        std::process::ExitCode::SUCCESS
+    }
+}
+
+#[cfg(target_os = "linux")] // see above
+mod imp {
+    use std::path::{Path, PathBuf};
+    use std::process::ExitCode;
+
+    use bench::measure::Candidate;
+    use bench::{floor, table};
+    use guests::x86_64::kernels::{STORM, TINY};
+
+    const ROUNDS: usize = 40;
+    const HELLO: &str = "hello";
+
+    pub(crate) fn main() -> ExitCode {
+        let args: Vec<String> = std::env::args().collect();
+        let result = match args.iter().position(|arg| arg == "--floor") {
+            Some(at) => match (args.get(at + 1), args.get(at + 2).map(|mib| mib.parse())) {
+                (Some(guest), Some(Ok(mib))) => {
+                    floor::boot(guest, mib).map_err(|error| error.to_string())
+                }
+                _ => Err("--floor GUEST MIB".into()),
+            },
+            None => compare(),
+        };
+        match result {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => {
+                eprintln!("{why}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn compare() -> Result<(), String> {
+        if !Path::new("/dev/kvm").exists() {
+            println!("skipped: no /dev/kvm here");
+            return Ok(());
+        }
+        let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let guest = |name: &str, bytes: &[u8]| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, bytes).map_err(|error| error.to_string())?;
+            Ok::<String, String>(path.display().to_string())
+        };
+        let (tiny, storm) = (guest("tiny.elf", TINY)?, guest("storm.elf", STORM)?);
+        let runner = runner()?;
+        let this = std::env::current_exe().map_err(|error| error.to_string())?;
+        let (runner, this) = (runner.display(), this.display());
+        let new = |name: &str, line: String| Candidate::new(name, &line, HELLO);
+        println!("start: exec to the first byte of a guest that says hello and ends");
+        let mut start = vec![
+            new("floor 128M", format!("{this} --floor {tiny} 128")),
+            new("runner 128M", format!("{runner} -m 128M {tiny}")),
+            new("floor 2G", format!("{this} --floor {tiny} 2048")),
+            new("runner 2G (default)", format!("{runner} {tiny}")),
+        ];
+        start.extend(peers(&tiny));
+        table::print(&start, &table::run(&start, ROUNDS)?);
+        println!("\nstorm: 20,000 reads of the UART's line status first");
+        let exits = [
+            new("floor", format!("{this} --floor {storm} 128")),
+            new("runner", format!("{runner} -m 128M {storm}")),
+        ];
+        table::print(&exits, &table::run(&exits, ROUNDS / 4)?);
+        Ok(())
+    }
+
+    /// The program as it ships.
+    fn runner() -> Result<PathBuf, String> {
+        let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target");
+        let folder = format!("{}-unknown-linux-gnu/release/runner", std::env::consts::ARCH);
+        let path = target.join(folder);
+        match path.exists() {
+            true => Ok(path),
+            false => Err("no static runner: run `cargo static` first".into()),
+        }
+    }
+
+    /// Peers that are installed and can start the same guest.
+    fn peers(tiny: &str) -> Vec<Candidate> {
+        let microvm = "-M microvm,pit=off,pic=off,rtc=off,isa-serial=on -accel kvm -cpu qemu64 \
+                       -m 128 -nodefaults -no-user-config -display none -no-reboot -serial stdio \
+                       -device isa-debug-exit,iobase=0x501,iosize=1";
+        let all = [
+            ("qemu-system-x86_64", format!("{microvm} -kernel {tiny}")),
+            ("firecracker", format!("--no-api --config-file {tiny}.json")),
+            (
+                "cloud-hypervisor",
+                format!(
+                    "--kernel {tiny} --memory size=128M --cpus boot=1 --serial tty --console off"
+                ),
+            ),
+        ];
+        let firecracker = format!(
+            r#"{{"boot-source":{{"kernel_image_path":"{tiny}"}},"drives":[],"machine-config":{{"vcpu_count":1,"mem_size_mib":128}}}}"#
+        );
+        // Only Firecracker reads it; without it, it is left out below like any that does not run.
+        let _ = std::fs::write(format!("{tiny}.json"), firecracker);
+        let candidates = all
+            .into_iter()
+            .map(|(name, args)| Candidate::new(name, &format!("{name} {args}"), HELLO));
+        candidates.filter(|peer| bench::measure::once(peer).is_ok()).collect()
+    }
+}

@@ -1,0 +1,10 @@
+//! Measuring whole runs: processes started in turn, timed to a marker in their output, with the CPU
+//! time and memory that the kernel accounts to them.
+//!
+//! Absolute times drift with the machine. What counts is the ratio of two programs in one run, so
+//! every round starts each of them once, in an order that rotates.
+#![cfg(target_os = "linux")]
+
+pub mod floor;
+pub mod measure;
+pub mod table;
