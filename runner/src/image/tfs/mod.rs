@@ -2,9 +2,8 @@
 //! `src/runtime/tuple.c`).
 //!
 //! The file system is a log of tuples: the metadata of all files is one tree, and a record of the
-//! log changes it. [`log`] walks the log, [`encoding`] decodes its records into a [`tree`],
-//! [`file`](mod@file) finds the bytes of a file by the tree. There are no checksums and no
-//! compression.
+//! log changes it. `log` walks the log, `encoding` decodes its records into a `tree`, `file` finds
+//! the bytes of a file by the tree. There are no checksums and no compression.
 //!
 //! What an image says is limited before memory is spent on it: 32 MiB of log in at most 4096
 //! extensions, a million records, a million entries, 4096 levels. So a file system costs at most

@@ -1,0 +1,21 @@
+//! What the fuzz targets do with their input, and the list of them.
+//!
+//! Each target is a function here, which drives the real parser or device and checks what it
+//! promises beyond not panicking. libFuzzer runs it from `fuzz_targets/NAME.rs`, and
+//! `runner/tests/fuzz_corpus.rs` includes this file and runs it on all of `corpus/NAME/`, without
+//! libFuzzer. A new target is a function, a line in [`TARGETS`], a file in `fuzz_targets/` with its
+//! `[[bin]]`, and a few seeds in `corpus/`.
+
+pub mod image;
+
+/// A target: the name of its corpus, and what it does.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    ("elf", image::elf),
+    ("image", image::image),
+    ("mbr", image::mbr),
+    ("notes", image::notes),
+    ("tfs", image::tfs),
+];
