@@ -5,12 +5,33 @@
 
 use std::io::{self, Write};
 
-use hv::{Check, HostReport};
+use hv::{Check, HostReport, Hypervisor};
 use serde::Serialize;
+
+use crate::log;
+use crate::outcome::status;
 
 mod own;
 
 pub use own::qemu;
+
+/// Looks at this host, prints what was found to stdout, and returns the exit status: 0 if guests
+/// will run on `H`, 1 if not, 125 if stdout could not be written.
+pub fn run<H: Hypervisor>(json: bool) -> u8 {
+    let findings = Findings::new(H::NAME, H::probe());
+    let mut out = io::stdout().lock();
+    let written = match json {
+        true => findings.write_json(&mut out),
+        false => findings.write_text(&mut out),
+    };
+    match written.and_then(|()| out.flush()) {
+        Ok(()) => findings.status(),
+        Err(error) => {
+            log::line(format_args!("runner: standard output cannot be written: {error}"));
+            status::FAILED
+        }
+    }
+}
 
 /// Everything `runner doctor` found.
 #[derive(Debug)]
