@@ -9,6 +9,7 @@ pub mod boot;
 pub mod cli;
 pub mod config;
 pub mod devices;
+pub mod doctor;
 pub mod host;
 pub mod image;
 pub mod io;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use runner::cli::{self, Command};
 use runner::host::Accelerator;
-use runner::{config, log, outcome, plan, run};
+use runner::{config, doctor, log, outcome, plan, run};
 
 fn main() -> ExitCode {
     let status = match cli::parse(std::env::args_os()) {
@@ -40,7 +40,7 @@ fn carry_out(command: Command) -> u8 {
             }
             Err(error) => fail(&error),
         },
-        Command::Doctor { .. } => fail(&"doctor is being built"),
+        Command::Doctor { json, .. } => doctor::run::<Accelerator>(json),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use hv::Check;
 
+use super::Execution;
 use super::host::Host;
 use super::module;
 use super::place::{Machine, Wsl};
@@ -31,14 +32,19 @@ pub(super) fn check(host: &Host, trial: &Trial) -> Option<Check> {
 fn without_flag(host: &Host, trial: &Trial) -> Check {
     let machine = Machine::around(host);
     let finding = format!("the CPU of {} shows neither vmx nor svm", machine.name());
-    if trial.works() || module::loaded(host).contains(&module::PVM) {
-        return Check::warn(
-            ID,
-            format!("{finding}; the KVM of this host is para-virtual and does without"),
-            format!("for guests at full speed: {}", remedy(host, &machine)),
-        );
+    if trial.execution() == Some(Execution::OnCpu) {
+        return Check::ok(ID, format!("{finding}, and yet guest code runs on it"));
     }
-    Check::fail(ID, finding, remedy(host, &machine))
+    let advice = remedy(host, &machine);
+    if module::loaded(host).contains(&module::PVM) {
+        let finding = format!("{finding}; this host's KVM is para-virtual and does without");
+        Check::warn(ID, finding, format!("for guests at full speed, {advice}"))
+    } else if trial.works() {
+        let finding = format!("{finding}; this host's KVM does without");
+        Check::warn(ID, finding, format!("for guests at full speed, {advice}"))
+    } else {
+        Check::fail(ID, finding, advice)
+    }
 }
 
 /// Where virtualization is switched on.
@@ -59,9 +65,7 @@ pub(super) fn remedy(host: &Host, machine: &Machine) -> String {
 /// What firmware calls it on this CPU.
 pub(super) fn setting(host: &Host) -> &'static str {
     match host.cpuinfo("vendor_id").as_deref() {
-        Some("GenuineIntel" | "CentaurHauls" | "  Shanghai  " | "Shanghai") => {
-            "Intel Virtualization Technology (VT-x)"
-        }
+        Some("GenuineIntel") => "Intel Virtualization Technology (VT-x)",
         Some("AuthenticAMD" | "HygonGenuine") => "SVM Mode (AMD-V)",
         _ => "VT-x (Intel) or SVM Mode (AMD)",
     }

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use hv::{Check, OsCode};
 
-use super::cpu;
 use super::host::{Group, Host, Identity, Node};
-use super::place::{Container, Machine, Wsl};
+use super::module;
+use super::place::{Container, Machine, UNMAPPED, Wsl};
 use super::trial::{self, Trial};
 
 const ID: &str = "kvm-device";
@@ -33,7 +33,7 @@ pub(super) fn try_out(host: &Host) -> Trial {
 pub(super) fn check(host: &Host, trial: &Trial) -> Option<Check> {
     let errno = match trial {
         Trial::Closed(errno) => *errno,
-        Trial::Lost(_) => return None,
+        Trial::Silent | Trial::NoThread(_) => return None,
         _ => return Some(Check::ok(ID, format!("{PATH} opens for reading and writing"))),
     };
     Some(match (host.node, errno) {
@@ -41,7 +41,7 @@ pub(super) fn check(host: &Host, trial: &Trial) -> Option<Check> {
         (_, libc::ENOENT) => missing(host),
         (_, libc::ENODEV | libc::ENXIO) => Check::fail(
             ID,
-            format!("{PATH} is there and the kernel has nothing behind it"),
+            format!("{PATH} is there and the kernel has no KVM behind it"),
             no_driver(host),
         ),
         (Node::Device { uid, gid, mode }, libc::EACCES) => refused(host, uid, gid, mode),
@@ -77,35 +77,28 @@ fn missing(host: &Host) -> Check {
     if let Some(wsl) = Wsl::around(host) {
         return Check::fail(ID, format!("{finding} in WSL"), wsl.remedy());
     }
-    let github = host.variable("GITHUB_ACTIONS").is_some();
-    let remedy = if host.is_x86() {
-        format!(
-            "load KVM's modules (see kvm-module); if they are loaded, make the device: \
-             `sudo mknod -m 660 {PATH} c 10 232 && sudo chgrp kvm {PATH}`"
-        )
-    } else if github {
+    Check::fail(ID, finding, no_driver(host))
+}
+
+/// The kernel offers no KVM, with or without a node for it.
+fn no_driver(host: &Host) -> String {
+    const BARE_ARM: &str = "boot a kernel with CONFIG_KVM, from firmware that starts it at EL2 \
+                            (`sudo dmesg | grep -i kvm` says what is missing)";
+    if host.is_x86() {
+        if module::ready(host) {
+            format!(
+                "make the device: `sudo udevadm trigger --name-match=kvm`, or without udev \
+                 `sudo mknod -m 660 {PATH} c 10 232 && sudo chgrp kvm {PATH}`"
+            )
+        } else {
+            "load KVM's module first (see kvm-module)".into()
+        }
+    } else if host.variable("GITHUB_ACTIONS").is_some() {
         "GitHub's arm64 machines do not virtualize: use `runs-on: ubuntu-latest`, or a machine of \
          your own"
             .into()
     } else {
-        match Machine::around(host) {
-            Machine::Physical => "boot a kernel with CONFIG_KVM, from firmware that starts it at \
-                                  EL2 (`sudo dmesg | grep -i kvm` says which it is)"
-                .into(),
-            machine => cpu::remedy(host, &machine),
-        }
-    };
-    Check::fail(ID, finding, remedy)
-}
-
-/// A node whose driver is not there.
-fn no_driver(host: &Host) -> String {
-    if host.is_x86() {
-        "load KVM's module for this CPU: `sudo modprobe kvm_intel` or `sudo modprobe kvm_amd` (see \
-         kvm-cpu and kvm-module)"
-            .into()
-    } else {
-        "boot a kernel with CONFIG_KVM, from firmware that starts it at EL2".into()
+        Machine::around(host).nesting().unwrap_or(BARE_ARM).into()
     }
 }
 
@@ -118,60 +111,68 @@ fn refused(host: &Host, uid: u32, gid: u32, mode: u32) -> Check {
         "{} may not open {PATH}: it belongs to user {uid} and group {name}, mode {mode:04o}",
         who.uid.map_or_else(|| "this user".to_owned(), |uid| format!("user {uid}"))
     );
-    let open_to_group = mode & 0o060 == 0o060;
-    let remedy = if host.variable("GITHUB_ACTIONS").is_some() && Container::around(host).is_none() {
-        format!("in a step before this one: `{RULE_FOR_ALL}`")
-    } else if open_to_group && who.groups.contains(&gid) {
-        format!(
-            "this session is in group {name} already, so something else refuses: a security module \
+    let for_group = mode & 0o060 == 0o060 && gid != 0;
+    let container = Container::around(host);
+    let remedy = match container {
+        _ if for_group && who.groups.contains(&gid) => format!(
+            "this session is in group {name}, so something else refuses: a security module \
              (`sudo dmesg | grep -i denied`), a sandbox around this process, or an access list \
              (`getfacl {PATH}`)"
-        )
-    } else if let (Some(container), true) = (Container::around(host), open_to_group) {
-        container.group(gid)
-    } else if open_to_group && gid != 0 {
-        join(&who, group.as_ref(), gid)
-    } else if Container::around(host).is_some() {
-        format!("on the host of this container: `{RULE}`; then start it again")
-    } else if Wsl::around(host).is_some() {
-        format!(
-            "`sudo chown root:kvm {PATH} && sudo chmod 660 {PATH} && sudo usermod -aG kvm {}`; to \
-             keep it, put the first two as `command =` below `[boot]` into /etc/wsl.conf",
-            who.name
-        )
-    } else if host.group_named("kvm").is_none() {
-        format!("`sudo groupadd --system kvm`, then `{RULE}`, then {}", join(&who, None, gid))
-    } else {
-        format!("`{RULE}`, then {}", join(&who, host.group_named("kvm").as_ref(), gid))
+        ),
+        Some(container) if for_group => container.group(gid),
+        // In a user namespace the node is the host's own; elsewhere it is the container's.
+        Some(Container::Podman) => format!("on the host of this container: `{RULE}`"),
+        Some(_) if uid == UNMAPPED => format!("on the host of this container: `{RULE}`"),
+        Some(_) => format!(
+            "as root in this container: `chmod 666 {PATH}`; to keep it, on its host: `{RULE}`"
+        ),
+        None if host.variable("GITHUB_ACTIONS").is_some() => {
+            format!("in a step before this one: `{RULE_FOR_ALL}`")
+        }
+        None if for_group => join(&who, group.as_ref(), gid),
+        None => to_group(host, &who),
     };
     Check::fail(ID, finding, remedy)
 }
 
+/// How the device gets a group, and this user into it.
+fn to_group(host: &Host, who: &Identity) -> String {
+    let name = &who.name;
+    let kvm = host.group_named("kvm");
+    if Wsl::around(host).is_some() {
+        return format!(
+            "`sudo chown root:kvm {PATH} && sudo chmod 660 {PATH} && sudo usermod -aG kvm {name}`; \
+             to keep it, put the first two as `command =` below `[boot]` into /etc/wsl.conf"
+        );
+    }
+    match kvm {
+        Some(kvm) if who.groups.contains(&kvm.gid) => format!("`{RULE}`"),
+        Some(kvm) => format!("`{RULE}`, then {}", join(who, Some(&kvm), kvm.gid)),
+        None => format!(
+            "`sudo groupadd --system kvm && sudo usermod -aG kvm {name}`, then `{RULE}`, then log \
+             out and in again"
+        ),
+    }
+}
+
 /// How this user gets into the device's group.
 fn join(who: &Identity, group: Option<&Group>, gid: u32) -> String {
-    let name = match group {
-        Some(group) => group.name.as_str(),
-        // No name for the number: the usual one, once the device belongs to it.
-        None if gid == 0 => "kvm",
-        None => {
-            return format!(
-                "`sudo groupadd --gid {gid} kvm && sudo usermod -aG kvm {}`, then log out and in again",
-                who.name
-            );
-        }
+    let user = &who.name;
+    let Some(Group { name, members, .. }) = group else {
+        return format!(
+            "`sudo groupadd --gid {gid} kvm && sudo usermod -aG kvm {user}`, then log out and in \
+             again"
+        );
     };
-    let member = group.is_some_and(|group| group.members.contains(&who.name));
-    if member && group.is_some_and(|group| !who.groups.contains(&group.gid)) {
+    if members.contains(user) {
         format!(
-            "{} is in group {name} and this session is not yet: log out and in again, or for now \
-             `sg {name} -c 'runner …'`",
-            who.name
+            "{user} is in group {name} and this session is not yet: log out and in again, or for \
+             now `sg {name} -c 'runner …'`"
         )
     } else {
         format!(
-            "`sudo usermod -aG {name} {}`, then log out and in again (for now: \
-             `sg {name} -c 'runner …'`)",
-            who.name
+            "`sudo usermod -aG {name} {user}`, then log out and in again (for now: \
+             `sg {name} -c 'runner …'`)"
         )
     }
 }

@@ -6,8 +6,10 @@ use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// More than any file read here holds; what `/proc` has behind it is of no interest.
-const LONGEST: u64 = 4 << 20;
+/// More than any file that is read whole holds.
+const WHOLE: u64 = 4 << 20;
+/// More than /proc/cpuinfo says of one CPU. Some kernels take milliseconds for all of a large host.
+const ONE_CPU: u64 = 16 << 10;
 
 /// Where the checks look.
 #[derive(Clone, Debug)]
@@ -66,13 +68,18 @@ impl Host {
 
     /// The text at `path`; nothing when it cannot be read.
     pub(super) fn text(&self, path: &str) -> Option<String> {
+        self.head(path, WHOLE)
+    }
+
+    /// The first `limit` bytes of that.
+    fn head(&self, path: &str, limit: u64) -> Option<String> {
         let path = self.path(path);
         // Not a FIFO: opening one would wait for a writer.
         if !fs::metadata(&path).ok()?.is_file() {
             return None;
         }
         let mut bytes = Vec::new();
-        fs::File::open(path).ok()?.take(LONGEST).read_to_end(&mut bytes).ok()?;
+        fs::File::open(path).ok()?.take(limit).read_to_end(&mut bytes).ok()?;
         Some(String::from_utf8_lossy(&bytes).into_owned())
     }
 
@@ -95,7 +102,7 @@ impl Host {
 
     /// The value of `key` in /proc/cpuinfo, for the first CPU.
     pub(super) fn cpuinfo(&self, key: &str) -> Option<String> {
-        field(&self.text("/proc/cpuinfo")?, key).map(str::to_owned)
+        field(&self.head("/proc/cpuinfo", ONE_CPU)?, key).map(str::to_owned)
     }
 
     /// Whether the first CPU has `flag`; nothing when /proc/cpuinfo does not say.
@@ -192,7 +199,7 @@ impl Group {
 
 impl Node {
     /// What is at `path`, behind links.
-    fn at(path: &Path) -> Self {
+    pub(super) fn at(path: &Path) -> Self {
         let metadata = match fs::metadata(path) {
             Ok(metadata) => metadata,
             Err(error) => return Node::Missing(error.raw_os_error().unwrap_or(libc::ENOENT)),

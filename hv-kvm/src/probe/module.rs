@@ -27,16 +27,11 @@ pub(super) fn check(host: &Host, trial: &Trial) -> Option<Check> {
     }
     let loaded = loaded(host);
     let halves: Vec<&str> = loaded.iter().copied().filter(|name| *name != KVM).collect();
-    let fits = halves.iter().any(|name| *name == PVM || Some(*name) == wanted(host));
-    Some(if trial.works() || (fits || wanted(host).is_none()) && !halves.is_empty() {
+    Some(if !halves.is_empty() && (trial.works() || ready(host)) {
         let named: Vec<String> = halves.iter().map(|name| describe(host, name)).collect();
-        Check::ok(
-            ID,
-            match named.is_empty() {
-                true => "KVM works; /proc and /sys do not tell which module it is".into(),
-                false => named.join(", "),
-            },
-        )
+        Check::ok(ID, named.join(", "))
+    } else if trial.works() {
+        Check::ok(ID, "KVM works; /proc and /sys do not tell which module it is")
     } else if !halves.is_empty() {
         let names = halves.join(" and ");
         Check::fail(ID, format!("{names} is loaded, for another vendor's CPU"), load(host))
@@ -47,11 +42,18 @@ pub(super) fn check(host: &Host, trial: &Trial) -> Option<Check> {
             "mount /proc and /sys",
         )
     } else if loaded.contains(&KVM) {
-        let missing = wanted(host).unwrap_or("kvm_intel or kvm_amd");
+        let missing = wanted(host).unwrap_or("its half for this CPU");
         Check::fail(ID, format!("the module kvm is loaded and {missing} is not"), load(host))
     } else {
-        Check::fail(ID, "the kernel has no KVM loaded", load(host))
+        Check::fail(ID, "the kernel has not loaded KVM", load(host))
     })
+}
+
+/// Whether a module is loaded that can drive this CPU, as far as vendors tell.
+pub(super) fn ready(host: &Host) -> bool {
+    let wanted = wanted(host);
+    let fits = |name: &&str| *name == PVM || *name != KVM && wanted.is_none_or(|it| it == *name);
+    loaded(host).iter().any(fits)
 }
 
 /// KVM's modules that are loaded or built in.
@@ -95,21 +97,18 @@ fn load(host: &Host) -> String {
     if let Some(wsl) = Wsl::around(host) {
         return wsl.remedy().into();
     }
-    let module = wanted(host).unwrap_or("kvm_intel` or `sudo modprobe kvm_amd");
-    let refused = match Machine::around(host) {
-        Machine::Physical => format!(
-            "if that says \"Operation not supported\", switch on {} in the BIOS or UEFI settings",
-            cpu::setting(host)
-        ),
-        machine => {
-            format!("if that says \"Operation not supported\", {}", cpu::remedy(host, &machine))
-        }
+    let command = match wanted(host) {
+        Some(module) => format!("`sudo modprobe {module}`"),
+        None => "`sudo modprobe kvm_intel` or `sudo modprobe kvm_amd`".into(),
     };
+    if host.cpu_flag("vmx") == Some(false) && host.cpu_flag("svm") == Some(false) {
+        return format!("mend kvm-cpu first, then {command}");
+    }
     if Container::around(host).is_some() {
-        return format!("on the host of this container: `sudo modprobe {module}`; {refused}");
+        return format!("on the host of this container: {command}");
     }
     match on_disk(host, wanted(host)) {
-        OnDisk::Unknown | OnDisk::There => format!("`sudo modprobe {module}`; {refused}"),
+        OnDisk::Unknown | OnDisk::There => format!("{command}{}", refusals(host)),
         OnDisk::Gone(release) => format!(
             "reboot: the running kernel {release} has no modules on disk any more, as after an \
              update"
@@ -119,6 +118,23 @@ fn load(host: &Host) -> String {
              have it in a package of extra modules)"
         ),
     }
+}
+
+/// What `modprobe` may answer, and what to do then.
+fn refusals(host: &Host) -> String {
+    let mut text = String::new();
+    for (_, name) in rivals(host) {
+        let busy = "if that says \"Device or resource busy\"";
+        text += &format!("; {busy}, switch off the VMs of {name} first");
+    }
+    // Kernels before 6.9 show svm although the firmware has switched it off.
+    if Machine::around(host) == Machine::Physical {
+        text += &format!(
+            "; if that says \"Operation not supported\", switch on {} in the BIOS or UEFI settings",
+            cpu::setting(host)
+        );
+    }
+    text
 }
 
 /// Whether the module could be loaded from disk.

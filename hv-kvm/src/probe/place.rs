@@ -3,6 +3,9 @@
 
 use super::host::Host;
 
+/// What a user namespace shows for users and groups of the host that it does not have.
+pub(super) const UNMAPPED: u32 = 65534;
+
 /// A container, by what made it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Container {
@@ -85,9 +88,13 @@ impl Container {
         }
     }
 
-    /// How its user gets into the group that has the device, whose number is `gid`.
+    /// How its user gets into the device's group, whose number in here is `gid`.
     pub(super) fn group(self, gid: u32) -> String {
         match self {
+            Container::Podman => self.device().into(),
+            _ if gid == UNMAPPED => "on the host: `sudo chmod 666 /dev/kvm` (a rootless container \
+                                     does not get its user's groups)"
+                .into(),
             Container::Docker => {
                 format!("start it with `docker run --device /dev/kvm --group-add {gid} …`")
             }
@@ -95,15 +102,12 @@ impl Container {
                 "in the workflow, below `container:`, set \
                  `options: --device /dev/kvm --group-add {gid}`"
             ),
-            Container::Podman => self.device().to_owned(),
             Container::Kubernetes => {
                 format!("in the pod's securityContext, set `supplementalGroups: [{gid}]`")
             }
-            Container::Lxc => {
-                format!("on the host: `lxc config device set NAME kvm gid={gid} mode=0666`")
-            }
+            Container::Lxc => "on the host: `lxc config device set NAME kvm mode=0666`".into(),
             Container::Nspawn | Container::Other => {
-                format!("start it with the group {gid}, which has the device")
+                format!("in the container, `sudo groupadd --gid {gid} kvm` and join that group")
             }
         }
     }

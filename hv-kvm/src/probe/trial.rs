@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use kvm_ioctls::{Kvm, VmFd};
 
-use super::Ran;
+use super::{Execution, Ran};
+use crate::arch;
 
 /// The only version of KVM's interface since Linux 2.6.22.
 pub(super) const API: i32 = 12;
@@ -26,19 +27,31 @@ pub(super) enum Trial {
     Mute(i32),
     /// It speaks another version.
     Version(i32),
+    /// It lacks something that every guest needs: what.
+    Lacks(String),
     /// No VM could be made: errno.
     NoVm(i32),
     /// A VM could be made, and this is how its first instructions went: what they showed, or why
     /// they did not run. Nothing where the test knows no code for this architecture.
     Vm(Option<Result<Ran, String>>),
-    /// It came to no end, for this reason.
-    Lost(String),
+    /// It did not end within [`PATIENCE`].
+    Silent,
+    /// It could not begin, for want of a thread: errno.
+    NoThread(i32),
 }
 
 impl Trial {
     /// Whether a VM could be made.
     pub(super) fn works(&self) -> bool {
         matches!(self, Trial::Vm(_))
+    }
+
+    /// How guest code is executed, where that was seen.
+    pub(super) fn execution(&self) -> Option<Execution> {
+        match self {
+            Trial::Vm(Some(Ok(ran))) => Some(ran.execution),
+            _ => None,
+        }
     }
 }
 
@@ -52,10 +65,8 @@ pub(super) fn trial(path: &Path) -> Trial {
         let _ = done.send(attempt(&path));
     });
     match thread {
-        Ok(_) => result.recv_timeout(PATIENCE).unwrap_or_else(|_| {
-            Trial::Lost(format!("KVM did not answer within {} seconds", PATIENCE.as_secs()))
-        }),
-        Err(error) => Trial::Lost(format!("no thread to try KVM on: {error}")),
+        Ok(_) => result.recv_timeout(PATIENCE).unwrap_or(Trial::Silent),
+        Err(error) => Trial::NoThread(error.raw_os_error().unwrap_or(libc::EAGAIN)),
     }
 }
 
@@ -71,6 +82,9 @@ fn attempt(path: &Path) -> Trial {
         API => {}
         -1 => return Trial::Mute(std::io::Error::last_os_error().raw_os_error().unwrap_or(0)),
         version => return Trial::Version(version),
+    }
+    if let Err(error) = arch::require(&kvm) {
+        return Trial::Lacks(error.context);
     }
     match create(&kvm) {
         Ok(vm) => Trial::Vm(run(&kvm, vm)),
@@ -93,7 +107,11 @@ fn create(kvm: &Kvm) -> Result<VmFd, kvm_ioctls::Error> {
 
 #[cfg(target_arch = "x86_64")]
 fn run(kvm: &Kvm, vm: VmFd) -> Option<Result<Ran, String>> {
-    Some(super::guest::run(kvm, vm))
+    let words = |error: hv::Error| match error.os_code {
+        Some(code) => format!("{}: {code}", error.op),
+        None => format!("{}: {}", error.op, error.context),
+    };
+    Some(super::guest::run(kvm, vm).map_err(words))
 }
 
 #[cfg(not(target_arch = "x86_64"))]

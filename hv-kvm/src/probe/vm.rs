@@ -4,8 +4,8 @@ use hv::{Check, OsCode};
 
 use super::host::Host;
 use super::module;
-use super::place::{Container, Machine};
-use super::trial::{API, Trial};
+use super::place::Container;
+use super::trial::{API, PATIENCE, Trial};
 use super::{Execution, Ran};
 
 const API_ID: &str = "kvm-api";
@@ -26,12 +26,25 @@ pub(super) fn checks(host: &Host, trial: &Trial) -> Vec<Check> {
         Trial::Version(version) => vec![Check::fail(
             API_ID,
             format!("KVM speaks version {version} of its API, and {API} is needed"),
-            "use Linux 5.10 or later",
+            "boot Linux 4.12 or later",
         )],
-        Trial::Lost(why) => vec![Check::fail(
+        Trial::Silent => vec![Check::fail(
             RUN,
-            why.clone(),
+            format!("KVM did not answer within {} seconds", PATIENCE.as_secs()),
             "the kernel log may say why: `sudo dmesg | grep -i kvm`",
+        )],
+        Trial::NoThread(errno) => vec![Check::fail(
+            RUN,
+            format!("runner cannot start a thread: {}", OsCode::Errno(*errno)),
+            "raise this user's limit of processes (`ulimit -u`)",
+        )],
+        Trial::Lacks(what) => vec![Check::fail(
+            API_ID,
+            format!("this host's KVM cannot run runner's guests: {what}"),
+            match host.is_x86() {
+                true => "boot Linux 4.12 or later",
+                false => "run them on an x86_64 host",
+            },
         )],
         Trial::NoVm(errno) => vec![api, no_vm(host, *errno)],
         Trial::Vm(ran) => {
@@ -94,48 +107,31 @@ fn ran_checks(host: &Host, ran: Option<&Result<Ran, String>>) -> Vec<Check> {
             "the kernel log may say why: `sudo dmesg | grep -i kvm`; `runner --accel=off` does \
              without KVM",
         )],
-        Some(Ok(ran)) => vec![execution(host, ran.execution), instructions(ran)],
+        Some(Ok(ran)) => vec![execution(ran.execution), instructions(ran)],
     }
 }
 
-fn execution(host: &Host, execution: Execution) -> Check {
+fn execution(execution: Execution) -> Check {
     match execution {
         Execution::OnCpu => Check::ok(RUN, execution.to_string()),
-        Execution::Interpreted { .. } => {
-            let machine = Machine::around(host);
-            let place = match machine.nesting() {
-                Some(nesting) => format!("on a host with nested virtualization ({nesting})"),
-                None => "with virtualization switched on in its firmware".into(),
-            };
-            Check::warn(
-                RUN,
-                execution.to_string(),
-                format!(
-                    "guests run slowly here, and only those whose kernel keeps to general-purpose \
-                     instructions; others run on a physical machine or {place}"
-                ),
-            )
-        }
+        Execution::Interpreted { .. } => Check::warn(
+            RUN,
+            execution.to_string(),
+            "guests start slowly here, and only those whose kernel keeps to general-purpose \
+             instructions; for others use `--accel=off`, a physical machine, or a virtual one with \
+             nested virtualization",
+        ),
     }
 }
 
 fn instructions(ran: &Ran) -> Check {
-    if ran.unknown.is_empty() {
+    if ran.failed.is_empty() {
         return Check::ok(INSTRUCTIONS, "all instructions tried are executed");
     }
-    let remedy = match ran.execution {
-        Execution::OnCpu => {
-            "guests that use them fail here: run them on another host, or with \
-                             `--accel=off`"
-        }
-        Execution::Interpreted { .. } => {
-            "a guest whose kernel uses them ends here with KVM's internal error: run it with \
-             `--accel=off`, or on a host whose CPU executes guest code"
-        }
-    };
     Check::warn(
         INSTRUCTIONS,
-        format!("KVM cannot execute in guest kernel code: {}", ran.unknown.join(", ")),
-        remedy,
+        format!("KVM fails to execute in guests: {}", ran.failed.join(", ")),
+        "guests that use them fail here: run them with `--accel=off`, or on a host whose CPU \
+         executes guest code",
     )
 }
