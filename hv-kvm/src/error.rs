@@ -30,6 +30,8 @@ fn from_errno(op: &'static str, errno: i32) -> Error {
         ("KVM_CREATE_VM", libc::EBUSY) => error.remedy(
             "another hypervisor (VirtualBox, VMware) holds the CPU's virtualization: stop it",
         ),
+        // The registers came from the caller; nothing is wrong with the host.
+        ("KVM_SET_REGS" | "KVM_SET_SREGS", libc::EINVAL) => error.kind(Kind::Invalid),
         (_, libc::EMFILE) => error.remedy("raise the limit on open files: ulimit -n"),
         (_, libc::ENOMEM) => error.remedy("free some memory, or give the guest less"),
         (_, libc::EEXIST) => error.kind(Kind::Busy),

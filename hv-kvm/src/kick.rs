@@ -85,7 +85,11 @@ pub struct KvmKicker(Arc<Shared>);
 
 impl Kicker for KvmKicker {
     fn kick(&self) {
-        self.0.kicked.store(true, Ordering::SeqCst);
+        // A kick that nobody has taken yet says the same. Signalling again would only queue up: a
+        // thread that kicks without pause could keep the vCPU's in its handler for ever.
+        if self.0.kicked.swap(true, Ordering::SeqCst) {
+            return;
+        }
         if let Some(page) = &*lock(&self.0.page) {
             page.set(true);
         }

@@ -61,6 +61,7 @@
 //! 12. **Conformance.** One suite of micro-guests says what all this means, on every backend.
 
 pub mod arch;
+pub mod conformance;
 pub mod mem;
 pub mod script;
 

@@ -72,7 +72,6 @@ pub mod aarch64 {
             ECHO = "echo",
             MMIO_READS = "mmio_reads",
             MMIO_WRITES = "mmio_writes",
-            SPIN = "spin",
         }
     }
 }

@@ -3,14 +3,17 @@
 # chapter 11.
 #
 # Interrupts are off while it asks what to do. What it is told decides how it waits:
-#   0 lets in what is pending, and goes on
+#   0 lets in what is pending, around a write of LISTENING: a host that interprets may look for
+#     interrupts at exits only
 #   1 halts until one came
 #   2 runs until one came
-# The handler writes ACK before it ends the interrupt.
+# Before it ends the interrupt, the handler writes ACK: whether the local APIC has it in service, 1
+# or 0. A processor does; there are hosts that end an interrupt as they deliver it.
 .include "suite.inc"
 
 .equ COMMAND, MMIO
 .equ ACK, MMIO + 8
+.equ LISTENING, MMIO + 16
 
 .equ VECTOR, 0x40
 .equ IDT, 0x6000
@@ -56,8 +59,7 @@ ask:
     je      run
 
     sti
-    nop
-    nop
+    mov     dword ptr [LISTENING], 1
     cli
     jmp     ask
 
@@ -76,7 +78,10 @@ run:
 
 handler:
     mov     ebx, 1
-    mov     dword ptr [ACK], 1
+    mov     ecx, dword ptr [r14 + 0x100 + VECTOR / 32 * 0x10]
+    shr     ecx, VECTOR % 32
+    and     ecx, 1
+    mov     dword ptr [ACK], ecx
     mov     dword ptr [r14 + 0xb0], 0
     iretq
 

@@ -1,4 +1,4 @@
-# Says that it started, runs without an exit until RAM at the address in RDI is no longer 0, and
+# Says that it started, runs without an exit until RAM at the address in RDI is not 0, and
 # ends.
 .include "suite.inc"
 

@@ -1,0 +1,42 @@
+//! Several vCPUs.
+
+use guests::x86_64::conformance as x86_64;
+
+use super::Image;
+use super::bench::Bench;
+use crate::exit::{Address, Width};
+use crate::traits::Hypervisor;
+
+declare! {
+    two_vcpus_run_at_the_same_time(Image::x86_64(x86_64::MEET));
+    four_vcpus_run_at_the_same_time(Image::x86_64(x86_64::MEET));
+    a_second_processor_waits_for_init_and_sipi(Image::x86_64(x86_64::SIPI)) needs IrqChip;
+}
+
+/// Each waits for all the others, and says its own number.
+fn meet<H: Hypervisor>(bench: &Bench<'_, H>, vcpus: u32) {
+    bench.on_threads(vcpus, |id, guest| {
+        bench.set_out(guest, id, [id.into(), vcpus.into()]);
+        guest.reports(id.into());
+        guest.ends();
+    });
+}
+
+fn two_vcpus_run_at_the_same_time<H: Hypervisor>(bench: &Bench<'_, H>) {
+    meet(bench, 2);
+}
+
+fn four_vcpus_run_at_the_same_time<H: Hypervisor>(bench: &Bench<'_, H>) {
+    meet(bench, 4);
+}
+
+fn a_second_processor_waits_for_init_and_sipi<H: Hypervisor>(bench: &Bench<'_, H>) {
+    bench.on_threads(2, |id, guest| {
+        if id == 0 {
+            bench.set_out(guest, id, [0, 0]);
+            guest.ends();
+        } else {
+            guest.writes(Address::Port(0xe0), Width::W1, 0x55);
+        }
+    });
+}
