@@ -8,6 +8,11 @@ pub fn pfr0(host: u64, gic: bool) -> u64 {
     field(host, 24, u64::from(gic))
 }
 
+/// Whether guests find the GIC's system registers.
+pub fn has_gic(pfr0: u64) -> bool {
+    pfr0 >> 24 & 0xf != 0
+}
+
 /// SME absent.
 pub fn pfr1(host: u64) -> u64 {
     field(host, 24, 0)
@@ -45,6 +50,7 @@ mod tests {
     fn what_the_vm_does_not_have_is_not_announced_and_the_rest_is_kept() {
         assert_eq!(pfr0(0x1111_1111_1111_1111, true), 0x1111_1110_1111_0011);
         assert_eq!(pfr0(0x1111_1111_1111_1111, false), 0x1111_1110_1011_0011);
+        assert!(has_gic(pfr0(0, true)) && !has_gic(pfr0(!0, false)));
         assert_eq!(pfr1(0x1121), 0x1121);
         assert_eq!(pfr1(0x0200_0021), 0x21);
         assert_eq!(dfr0(0x1030_5408), 0x1030_5008);

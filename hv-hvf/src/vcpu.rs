@@ -104,35 +104,51 @@ impl VcpuSeed for HvfSeed {
 }
 
 /// Gives the vCPU its affinity, by which the interrupt controller knows it, and takes from its ID
-/// registers what the VM does not have. What the framework does not keep is an error: the guest
-/// would act on it.
+/// registers what the VM does not have.
 fn identify(cpu: &mut ffi::Vcpu, vm: &HvfVm, index: u32) -> Result<()> {
     use hv_sys_reg_t::*;
-    set(cpu, MPIDR_EL1, mpidr(index))?;
     let (gic, bits) = (vm.has_gic(), vm.address_bits());
-    change(cpu, ID_AA64PFR0_EL1, |host| idregs::pfr0(host, gic))?;
-    change(cpu, ID_AA64PFR1_EL1, idregs::pfr1)?;
-    change(cpu, ID_AA64DFR0_EL1, idregs::dfr0)?;
-    change(cpu, ID_AA64MMFR0_EL1, |host| idregs::mmfr0(host, bits))
-}
-
-fn change(cpu: &mut ffi::Vcpu, register: hv_sys_reg_t, to: impl Fn(u64) -> u64) -> Result<()> {
-    let host = cpu.system(register)?;
-    match to(host) {
-        same if same == host => Ok(()),
-        wanted => set(cpu, register, wanted),
+    if write(cpu, MPIDR_EL1, mpidr(index))?.is_some() && index > 0 {
+        return Err(fixed("MPIDR_EL1, so vCPUs cannot be told apart"));
     }
+    let pfr0 = change(cpu, vm, ID_AA64PFR0_EL1, |host| idregs::pfr0(host, gic))?;
+    if gic && !idregs::has_gic(pfr0) {
+        return Err(fixed("ID_AA64PFR0_EL1, so guests cannot find the interrupt controller"));
+    }
+    change(cpu, vm, ID_AA64PFR1_EL1, idregs::pfr1)?;
+    change(cpu, vm, ID_AA64DFR0_EL1, idregs::dfr0)?;
+    change(cpu, vm, ID_AA64MMFR0_EL1, |host| idregs::mmfr0(host, bits))?;
+    Ok(())
 }
 
-fn set(cpu: &mut ffi::Vcpu, register: hv_sys_reg_t, wanted: u64) -> Result<()> {
+fn fixed(what: &str) -> Error {
+    Error::new("hv_vcpu_set_sys_reg", Kind::Unsupported, format!("macOS does not change {what}"))
+        .remedy("please report it with the version of macOS")
+}
+
+/// Changes an ID register where it needs a change, and notes when the framework does not keep it:
+/// most guests live with a feature too many. Gives what the register holds then.
+fn change(
+    cpu: &mut ffi::Vcpu,
+    vm: &HvfVm,
+    register: hv_sys_reg_t,
+    to: impl Fn(u64) -> u64,
+) -> Result<u64> {
+    let host = cpu.system(register)?;
+    let wanted = to(host);
+    if wanted == host {
+        return Ok(host);
+    }
+    let Some(kept) = write(cpu, register, wanted)? else { return Ok(wanted) };
+    vm.note(format!("macOS keeps {register:?} at {kept:#x} where the VM wants {wanted:#x}"));
+    Ok(kept)
+}
+
+/// Writes a system register and reads it back: what it holds instead, if it does not hold it.
+fn write(cpu: &mut ffi::Vcpu, register: hv_sys_reg_t, wanted: u64) -> Result<Option<u64>> {
     cpu.set_system(register, wanted)?;
     let kept = cpu.system(register)?;
-    if kept == wanted {
-        return Ok(());
-    }
-    let why = format!("{register:?} reads {kept:#x} after {wanted:#x} was written");
-    Err(Error::new("hv_vcpu_set_sys_reg", Kind::Unsupported, why)
-        .remedy("this version of macOS fixes a register it did not fix before: please report it"))
+    Ok((kept != wanted).then_some(kept))
 }
 
 /// `MPIDR_EL1` of vCPU `index`: 16 to a cluster, since a GICv3 addresses SGIs so (Arm IHI 0069,
@@ -245,7 +261,11 @@ impl HvfVcpu {
     fn system(&mut self, access: SystemAccess) -> Result<()> {
         let answer = sysreg::answer(access.register);
         if !answer.known {
-            self.vm.warn_of(access.register);
+            self.vm.note(format!(
+                "the guest uses system register {}, which nobody emulates: it reads 0 and ignores \
+                 writes",
+                access.register
+            ));
         }
         if access.read { self.cpu.set_x(access.rt, answer.value) } else { Ok(()) }
     }

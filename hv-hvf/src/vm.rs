@@ -1,8 +1,7 @@
 //! The hypervisor, its VM and its interrupt lines.
 
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hv::{
     Arch, Caps, Doorbell, EdgeLine, Error, HostReport, Hypervisor, IrqChip, Kind, LevelLine, Parts,
@@ -13,9 +12,11 @@ use vm_memory::{Bytes, GuestMemoryRegion, MemoryRegionAddress};
 use crate::ffi;
 use crate::gic;
 use crate::host;
-use crate::syndrome::SystemRegister;
 use crate::sys;
 use crate::vcpu::{HvfSeed, HvfVcpu};
+
+/// How many sentences a VM keeps in [`Vm::notes`].
+const MAX_NOTES: usize = 32;
 
 /// Hypervisor.framework on this Mac.
 #[derive(Clone, Debug)]
@@ -62,6 +63,10 @@ impl Hypervisor for Hvf {
         &self.caps
     }
 
+    fn describe(&self) -> String {
+        format!("{}, guest code runs on the CPU", self.caps.description)
+    }
+
     fn create(&self, config: VmConfig) -> Result<(HvfVm, Vec<HvfSeed>)> {
         let Parts { slots, irqchip, vcpus } = config.check(&self.caps)?;
         for slot in &slots {
@@ -80,7 +85,7 @@ impl Hypervisor for Hvf {
             framework,
             roster: Roster::new(vcpus),
             caps: self.caps.clone(),
-            warned: AtomicBool::new(false),
+            notes: Mutex::default(),
         }));
         let seeds = (0..vcpus).map(|index| HvfSeed::new(&vm, index)).collect();
         Ok((vm, seeds))
@@ -110,8 +115,7 @@ struct Inner {
     framework: Arc<ffi::Vm>,
     roster: Roster,
     caps: Caps,
-    /// A system register that nobody knows was reported.
-    warned: AtomicBool,
+    notes: Mutex<Vec<String>>,
 }
 
 impl HvfVm {
@@ -140,13 +144,16 @@ impl HvfVm {
         region.read_slice(bytes, MemoryRegionAddress(offset)).ok()
     }
 
-    /// Says once per VM that a guest uses a register nobody knows; a guest could do so for ever.
-    pub(crate) fn warn_of(&self, register: SystemRegister) {
-        if !self.0.warned.swap(true, Ordering::Relaxed) {
-            eprintln!(
-                "hvf: the guest uses system register {register}, which macOS does not emulate: it \
-                 reads 0 and ignores writes, as will any other such register"
-            );
+    fn notes(&self) -> MutexGuard<'_, Vec<String>> {
+        self.0.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of something the VM does without, once. A guest may cause notes: behind the
+    /// last that fits they are dropped.
+    pub(crate) fn note(&self, note: String) {
+        let mut notes = self.notes();
+        if notes.len() < MAX_NOTES && !notes.contains(&note) {
+            notes.push(note);
         }
     }
 
@@ -208,6 +215,11 @@ impl Vm for HvfVm {
 
     fn ready(&self) -> Result<()> {
         self.0.roster.declare_ready()
+    }
+
+    /// May grow while the guest runs: it can use registers that nobody knows.
+    fn notes(&self) -> Vec<String> {
+        HvfVm::notes(self).clone()
     }
 
     fn edge(&self, line: u32) -> Result<HvfEdge> {

@@ -26,7 +26,7 @@ pub use state::{Host, ID_REGISTERS, SysReg};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use state::{STATE, State, lock};
+use state::{Endless, STATE, State, lock};
 
 /// The codes of `hv_return_t` (Apple's documentation, "Hypervisor Errors").
 #[expect(missing_docs, reason = "the names are the framework's")]
@@ -47,6 +47,11 @@ pub mod code {
 /// vCPU stays in the guest until `hv_vcpus_exit`.
 pub fn play(vcpu: usize, steps: impl IntoIterator<Item = Step>) {
     lock().scripts.entry(vcpu).or_default().extend(steps);
+}
+
+/// What vCPU `vcpu` does behind the end of its script, instead of staying in the guest.
+pub fn play_forever(vcpu: usize, steps: impl FnMut() -> Step + Send + 'static) {
+    lock().endless.insert(vcpu, Endless(Box::new(steps)));
 }
 
 /// Makes the next call of `call` (its name as a symbol: `hv_vm_map`) return `code` and do nothing.
@@ -78,6 +83,11 @@ impl Session {
     /// See [`play`].
     pub fn play(&self, vcpu: usize, steps: impl IntoIterator<Item = Step>) {
         play(vcpu, steps);
+    }
+
+    /// See [`play_forever`].
+    pub fn play_forever(&self, vcpu: usize, steps: impl FnMut() -> Step + Send + 'static) {
+        play_forever(vcpu, steps);
     }
 
     /// See [`fail`].
@@ -118,9 +128,12 @@ impl Session {
         STATE.changed.notify_all();
     }
 
-    /// The rules broken so far, which the end of the session will not mind any more.
-    pub fn forgive(&self) -> Vec<String> {
-        std::mem::take(&mut lock().broken)
+    /// Ends the session for a test that expects broken rules or leftovers: what they are.
+    pub fn end(self) -> Vec<String> {
+        let mut state = lock();
+        let found = state.leftovers();
+        *state = State::new();
+        found
     }
 }
 
@@ -130,8 +143,9 @@ impl Drop for Session {
     fn drop(&mut self) {
         let found = {
             let mut state = lock();
-            state.in_session = false;
-            state.leftovers()
+            let found = state.leftovers();
+            *state = State::new();
+            found
         };
         if !std::thread::panicking() {
             assert!(found.is_empty(), "the backend broke the framework's rules: {found:#?}");

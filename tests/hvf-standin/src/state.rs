@@ -179,6 +179,15 @@ pub(crate) struct Vcpu {
     pub(crate) parked: bool,
 }
 
+/// Steps without an end.
+pub(crate) struct Endless(pub(crate) Box<dyn FnMut() -> Step + Send>);
+
+impl std::fmt::Debug for Endless {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Endless")
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) in_session: bool,
@@ -190,6 +199,7 @@ pub(crate) struct State {
     pub(crate) next_vcpu: u64,
     pub(crate) created: usize,
     pub(crate) scripts: BTreeMap<usize, VecDeque<Step>>,
+    pub(crate) endless: BTreeMap<usize, Endless>,
     pub(crate) failures: Vec<(&'static str, u32)>,
     pub(crate) calls: Vec<(&'static str, Vec<u64>)>,
     pub(crate) broken: Vec<String>,
@@ -208,6 +218,7 @@ impl State {
             next_vcpu: 7,
             created: 0,
             scripts: BTreeMap::new(),
+            endless: BTreeMap::new(),
             failures: Vec::new(),
             calls: Vec::new(),
             broken: Vec::new(),
@@ -216,6 +227,12 @@ impl State {
 
     pub(crate) fn vcpu_created_as(&mut self, number: usize) -> Option<&mut Vcpu> {
         self.vcpus.values_mut().find(|vcpu| vcpu.number == number)
+    }
+
+    /// The next step of the vCPU created as number `number`.
+    pub(crate) fn next_step(&mut self, number: usize) -> Option<Step> {
+        let step = self.scripts.get_mut(&number).and_then(VecDeque::pop_front);
+        step.or_else(|| self.endless.get_mut(&number).map(|Endless(steps)| steps()))
     }
 
     /// Takes note of a broken rule; without a session nobody would ask, so the process ends.

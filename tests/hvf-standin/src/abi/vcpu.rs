@@ -175,16 +175,17 @@ fn takes_signals() -> bool {
 fn enter(id: u64) {
     let mut state = lock();
     loop {
-        let state_now = &mut *state;
         // Only this thread destroys the vCPU.
-        let Some(vcpu) = state_now.vcpus.get_mut(&id) else { return };
+        let Some(vcpu) = state.vcpus.get_mut(&id) else { return };
+        vcpu.parked = false;
         if std::mem::take(&mut vcpu.cancel) {
-            vcpu.parked = false;
             write_exit(vcpu.page, &Step::exit(CANCELED));
             return;
         }
-        let script = state_now.scripts.get_mut(&vcpu.number);
-        if let Some(step) = script.and_then(std::collections::VecDeque::pop_front) {
+        let number = vcpu.number;
+        let step = state.next_step(number);
+        let Some(vcpu) = state.vcpus.get_mut(&id) else { return };
+        if let Some(step) = step {
             exit(vcpu, &step);
             return;
         }
