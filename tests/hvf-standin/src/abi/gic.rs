@@ -14,7 +14,7 @@ use crate::state::{GicConfig, Host, Object, State};
 const SET_SPI: u64 = 0x40;
 
 #[unsafe(no_mangle)]
-extern "C" fn hv_gic_config_create() -> *mut c_void {
+pub(super) extern "C" fn hv_gic_config_create() -> *mut c_void {
     new_object(Object::Gic(GicConfig::default()))
 }
 
@@ -35,7 +35,10 @@ fn base(address: u64, size: usize, alignment: usize) -> Result<Option<u64>, Refu
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn hv_gic_config_set_distributor_base(object: *mut c_void, address: u64) -> i32 {
+pub(super) extern "C" fn hv_gic_config_set_distributor_base(
+    object: *mut c_void,
+    address: u64,
+) -> i32 {
     call("hv_gic_config_set_distributor_base", &[address], |state| {
         let base = base(address, state.host.distributor_size, state.host.distributor_alignment)?;
         config(state, object)?.distributor = base;
@@ -44,7 +47,10 @@ extern "C" fn hv_gic_config_set_distributor_base(object: *mut c_void, address: u
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn hv_gic_config_set_redistributor_base(object: *mut c_void, address: u64) -> i32 {
+pub(super) extern "C" fn hv_gic_config_set_redistributor_base(
+    object: *mut c_void,
+    address: u64,
+) -> i32 {
     call("hv_gic_config_set_redistributor_base", &[address], |state| {
         let Host { redistributor_region_size, redistributor_alignment, .. } = state.host;
         let base = base(address, redistributor_region_size, redistributor_alignment)?;
@@ -54,7 +60,10 @@ extern "C" fn hv_gic_config_set_redistributor_base(object: *mut c_void, address:
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn hv_gic_config_set_msi_region_base(object: *mut c_void, address: u64) -> i32 {
+pub(super) extern "C" fn hv_gic_config_set_msi_region_base(
+    object: *mut c_void,
+    address: u64,
+) -> i32 {
     call("hv_gic_config_set_msi_region_base", &[address], |state| {
         let base = base(address, state.host.msi_region_size, state.host.msi_region_alignment)?;
         config(state, object)?.msi = base;
@@ -63,7 +72,7 @@ extern "C" fn hv_gic_config_set_msi_region_base(object: *mut c_void, address: u6
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn hv_gic_config_set_msi_interrupt_range(
+pub(super) extern "C" fn hv_gic_config_set_msi_interrupt_range(
     object: *mut c_void,
     first: u32,
     count: u32,
@@ -81,7 +90,7 @@ extern "C" fn hv_gic_config_set_msi_interrupt_range(
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn hv_gic_create(object: *mut c_void) -> i32 {
+pub(super) extern "C" fn hv_gic_create(object: *mut c_void) -> i32 {
     call("hv_gic_create", &[], |state| {
         let config = *config(state, object)?;
         let (Some(distributor), Some(redistributors)) = (config.distributor, config.redistributors)
@@ -121,7 +130,7 @@ fn gic(state: &State) -> Result<GicConfig, Refusal> {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn hv_gic_set_spi(intid: u32, level: bool) -> i32 {
+pub(super) extern "C" fn hv_gic_set_spi(intid: u32, level: bool) -> i32 {
     call("hv_gic_set_spi", &[intid.into(), level.into()], |state| {
         let Host { first_spi, spis, .. } = state.host;
         let message =
@@ -134,7 +143,7 @@ extern "C" fn hv_gic_set_spi(intid: u32, level: bool) -> i32 {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn hv_gic_send_msi(address: u64, intid: u32) -> i32 {
+pub(super) extern "C" fn hv_gic_send_msi(address: u64, intid: u32) -> i32 {
     call("hv_gic_send_msi", &[address, intid.into()], |state| {
         let config = gic(state)?;
         let message = config.msi_range.is_some_and(|(first, end)| (first..end).contains(&intid));
@@ -162,7 +171,7 @@ unsafe fn tell<T>(name: &'static str, pointer: *mut T, what: impl FnOnce(&Host) 
 /// # Safety
 /// `size` is null or valid for a write.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn hv_gic_get_distributor_size(size: *mut usize) -> i32 {
+pub(super) unsafe extern "C" fn hv_gic_get_distributor_size(size: *mut usize) -> i32 {
     // SAFETY: as this call's own.
     unsafe { tell("hv_gic_get_distributor_size", size, |host| host.distributor_size) }
 }
@@ -170,7 +179,9 @@ unsafe extern "C" fn hv_gic_get_distributor_size(size: *mut usize) -> i32 {
 /// # Safety
 /// `alignment` is null or valid for a write.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn hv_gic_get_distributor_base_alignment(alignment: *mut usize) -> i32 {
+pub(super) unsafe extern "C" fn hv_gic_get_distributor_base_alignment(
+    alignment: *mut usize,
+) -> i32 {
     // SAFETY: as this call's own.
     unsafe {
         tell("hv_gic_get_distributor_base_alignment", alignment, |host| host.distributor_alignment)
@@ -180,7 +191,7 @@ unsafe extern "C" fn hv_gic_get_distributor_base_alignment(alignment: *mut usize
 /// # Safety
 /// `size` is null or valid for a write.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn hv_gic_get_redistributor_region_size(size: *mut usize) -> i32 {
+pub(super) unsafe extern "C" fn hv_gic_get_redistributor_region_size(size: *mut usize) -> i32 {
     // SAFETY: as this call's own.
     unsafe {
         tell("hv_gic_get_redistributor_region_size", size, |host| host.redistributor_region_size)
@@ -190,7 +201,9 @@ unsafe extern "C" fn hv_gic_get_redistributor_region_size(size: *mut usize) -> i
 /// # Safety
 /// `alignment` is null or valid for a write.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn hv_gic_get_redistributor_base_alignment(alignment: *mut usize) -> i32 {
+pub(super) unsafe extern "C" fn hv_gic_get_redistributor_base_alignment(
+    alignment: *mut usize,
+) -> i32 {
     // SAFETY: as this call's own.
     unsafe {
         tell("hv_gic_get_redistributor_base_alignment", alignment, |host| {
@@ -202,7 +215,7 @@ unsafe extern "C" fn hv_gic_get_redistributor_base_alignment(alignment: *mut usi
 /// # Safety
 /// `size` is null or valid for a write.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn hv_gic_get_msi_region_size(size: *mut usize) -> i32 {
+pub(super) unsafe extern "C" fn hv_gic_get_msi_region_size(size: *mut usize) -> i32 {
     // SAFETY: as this call's own.
     unsafe { tell("hv_gic_get_msi_region_size", size, |host| host.msi_region_size) }
 }
@@ -210,7 +223,7 @@ unsafe extern "C" fn hv_gic_get_msi_region_size(size: *mut usize) -> i32 {
 /// # Safety
 /// `alignment` is null or valid for a write.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn hv_gic_get_msi_region_base_alignment(alignment: *mut usize) -> i32 {
+pub(super) unsafe extern "C" fn hv_gic_get_msi_region_base_alignment(alignment: *mut usize) -> i32 {
     // SAFETY: as this call's own.
     unsafe {
         tell("hv_gic_get_msi_region_base_alignment", alignment, |host| host.msi_region_alignment)
@@ -220,7 +233,10 @@ unsafe extern "C" fn hv_gic_get_msi_region_base_alignment(alignment: *mut usize)
 /// # Safety
 /// Both pointers are null or valid for a write.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn hv_gic_get_spi_interrupt_range(first: *mut u32, count: *mut u32) -> i32 {
+pub(super) unsafe extern "C" fn hv_gic_get_spi_interrupt_range(
+    first: *mut u32,
+    count: *mut u32,
+) -> i32 {
     call("hv_gic_get_spi_interrupt_range", &[], |state| {
         require(first)?;
         require(count)?;

@@ -65,3 +65,6 @@ pub(crate) fn require<T>(pointer: *mut T) -> Result<(), Refusal> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,7 +21,7 @@ const CANCELED: u32 = 0;
 /// # Safety
 /// Both pointers are null or valid for a write.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn hv_vcpu_create(
+pub(super) unsafe extern "C" fn hv_vcpu_create(
     id: *mut u64,
     exit: *mut *const ExitPage,
     config: *mut c_void,
@@ -80,7 +80,7 @@ fn own(state: &mut State, id: u64) -> Result<&mut Vcpu, Refusal> {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn hv_vcpu_destroy(id: u64) -> i32 {
+pub(super) extern "C" fn hv_vcpu_destroy(id: u64) -> i32 {
     call("hv_vcpu_destroy", &[], |state| {
         let page = own(state, id)?.page;
         write_exit(page, &Step::exit(POISON));
@@ -102,7 +102,7 @@ fn write_exit(page: usize, step: &Step) {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn hv_vcpu_run(id: u64) -> i32 {
+pub(super) extern "C" fn hv_vcpu_run(id: u64) -> i32 {
     const NAME: &str = "hv_vcpu_run";
     let mut state = lock();
     let code = match injected(&mut state, NAME) {
@@ -215,7 +215,7 @@ fn exit(vcpu: &mut Vcpu, step: &Step) {
 /// # Safety
 /// `ids` is null or valid for reads of `count` ids.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn hv_vcpus_exit(ids: *const u64, count: u32) -> i32 {
+pub(super) unsafe extern "C" fn hv_vcpus_exit(ids: *const u64, count: u32) -> i32 {
     let code = call("hv_vcpus_exit", &[], |state| {
         require(ids.cast_mut())?;
         for index in 0..count as usize {
@@ -236,7 +236,7 @@ unsafe extern "C" fn hv_vcpus_exit(ids: *const u64, count: u32) -> i32 {
 /// # Safety
 /// `value` is null or valid for a write.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn hv_vcpu_get_reg(id: u64, register: u32, value: *mut u64) -> i32 {
+pub(super) unsafe extern "C" fn hv_vcpu_get_reg(id: u64, register: u32, value: *mut u64) -> i32 {
     call("hv_vcpu_get_reg", &[register.into()], |state| {
         require(value)?;
         let register = general(register)?;
@@ -248,7 +248,7 @@ unsafe extern "C" fn hv_vcpu_get_reg(id: u64, register: u32, value: *mut u64) ->
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn hv_vcpu_set_reg(id: u64, register: u32, value: u64) -> i32 {
+pub(super) extern "C" fn hv_vcpu_set_reg(id: u64, register: u32, value: u64) -> i32 {
     call("hv_vcpu_set_reg", &[register.into(), value], |state| {
         let register = general(register)?;
         own(state, id)?.registers.general[register] = value;
@@ -266,7 +266,11 @@ fn general(register: u32) -> Result<usize, Refusal> {
 /// # Safety
 /// `value` is null or valid for a write.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn hv_vcpu_get_sys_reg(id: u64, register: u16, value: *mut u64) -> i32 {
+pub(super) unsafe extern "C" fn hv_vcpu_get_sys_reg(
+    id: u64,
+    register: u16,
+    value: *mut u64,
+) -> i32 {
     call("hv_vcpu_get_sys_reg", &[register.into()], |state| {
         require(value)?;
         let found = own(state, id)?.registers.get(Reg::Sys(register));
@@ -277,7 +281,7 @@ unsafe extern "C" fn hv_vcpu_get_sys_reg(id: u64, register: u16, value: *mut u64
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn hv_vcpu_set_sys_reg(id: u64, register: u16, value: u64) -> i32 {
+pub(super) extern "C" fn hv_vcpu_set_sys_reg(id: u64, register: u16, value: u64) -> i32 {
     call("hv_vcpu_set_sys_reg", &[register.into(), value], |state| {
         let fixed = state.host.fixed.contains(&register);
         let vcpu = own(state, id)?;
@@ -292,7 +296,7 @@ extern "C" fn hv_vcpu_set_sys_reg(id: u64, register: u16, value: u64) -> i32 {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn hv_vcpu_set_vtimer_mask(id: u64, masked: bool) -> i32 {
+pub(super) extern "C" fn hv_vcpu_set_vtimer_mask(id: u64, masked: bool) -> i32 {
     call("hv_vcpu_set_vtimer_mask", &[masked.into()], |state| {
         own(state, id)?.vtimer_masked = masked;
         Ok(())

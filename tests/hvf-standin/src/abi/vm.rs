@@ -24,7 +24,7 @@ pub(super) fn new_object(object: Object) -> *mut c_void {
 /// Releases an object; also libSystem's name for it on macOS, where this definition serves this
 /// program's own calls only.
 #[unsafe(no_mangle)]
-extern "C" fn os_release(object: *mut c_void) {
+pub(super) extern "C" fn os_release(object: *mut c_void) {
     let mut state = lock();
     if state.objects.remove(&object.addr()).is_none() {
         state.broke(format!("os_release: {object:?} is no live object"));
@@ -32,14 +32,14 @@ extern "C" fn os_release(object: *mut c_void) {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn hv_vm_config_create() -> *mut c_void {
+pub(super) extern "C" fn hv_vm_config_create() -> *mut c_void {
     new_object(Object::Vm { ipa_bits: None })
 }
 
 /// # Safety
 /// `bits` is null or valid for a write.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn hv_vm_config_get_max_ipa_size(bits: *mut u32) -> i32 {
+pub(super) unsafe extern "C" fn hv_vm_config_get_max_ipa_size(bits: *mut u32) -> i32 {
     call("hv_vm_config_get_max_ipa_size", &[], |state| {
         require(bits)?;
         // SAFETY: not null, so the caller vouches for it.
@@ -49,7 +49,7 @@ unsafe extern "C" fn hv_vm_config_get_max_ipa_size(bits: *mut u32) -> i32 {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn hv_vm_config_set_ipa_size(config: *mut c_void, bits: u32) -> i32 {
+pub(super) extern "C" fn hv_vm_config_set_ipa_size(config: *mut c_void, bits: u32) -> i32 {
     call("hv_vm_config_set_ipa_size", &[bits.into()], |state| {
         let max = state.host.max_ipa_bits;
         match state.objects.get_mut(&config.addr()) {
@@ -62,7 +62,7 @@ extern "C" fn hv_vm_config_set_ipa_size(config: *mut c_void, bits: u32) -> i32 {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn hv_vm_create(config: *mut c_void) -> i32 {
+pub(super) extern "C" fn hv_vm_create(config: *mut c_void) -> i32 {
     call("hv_vm_create", &[], |state| {
         let ipa_bits = match state.objects.get(&config.addr()) {
             Some(Object::Vm { ipa_bits }) => *ipa_bits,
@@ -80,7 +80,7 @@ extern "C" fn hv_vm_create(config: *mut c_void) -> i32 {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn hv_vm_destroy() -> i32 {
+pub(super) extern "C" fn hv_vm_destroy() -> i32 {
     call("hv_vm_destroy", &[], |state| {
         if !state.vcpus.is_empty() {
             return broken(HV_BUSY, "vCPUs are left");
@@ -95,7 +95,7 @@ extern "C" fn hv_vm_destroy() -> i32 {
 /// # Safety
 /// `count` is null or valid for a write.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn hv_vm_get_max_vcpu_count(count: *mut u32) -> i32 {
+pub(super) unsafe extern "C" fn hv_vm_get_max_vcpu_count(count: *mut u32) -> i32 {
     call("hv_vm_get_max_vcpu_count", &[], |state| {
         require(count)?;
         // SAFETY: not null, so the caller vouches for it.
@@ -121,7 +121,12 @@ fn range(state: &mut State, ipa: u64, size: usize) -> Result<(&mut Vm, u64), Ref
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn hv_vm_map(address: *const c_void, ipa: u64, size: usize, flags: u64) -> i32 {
+pub(super) extern "C" fn hv_vm_map(
+    address: *const c_void,
+    ipa: u64,
+    size: usize,
+    flags: u64,
+) -> i32 {
     call("hv_vm_map", &[ipa, size as u64, flags], |state| {
         let (vm, end) = range(state, ipa, size)?;
         if address.is_null() || !(address.addr() as u64).is_multiple_of(GRANULE) {
@@ -142,7 +147,7 @@ extern "C" fn hv_vm_map(address: *const c_void, ipa: u64, size: usize, flags: u6
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn hv_vm_unmap(ipa: u64, size: usize) -> i32 {
+pub(super) extern "C" fn hv_vm_unmap(ipa: u64, size: usize) -> i32 {
     call("hv_vm_unmap", &[ipa, size as u64], |state| {
         let (vm, end) = range(state, ipa, size)?;
         match vm.maps.iter().position(|map| (map.ipa, map.end) == (ipa, end)) {
