@@ -1,12 +1,13 @@
 //! The `hv_*` symbols of Apple's Hypervisor.framework (macOS 15, Apple silicon), played from a
 //! script on any unix.
 //!
-//! No guest runs here. A test says which exits its guest's code would cause and what the backend
+//! A test says which exits its guest's code would cause and what the backend
 //! must have done to the registers when it runs the vCPU again ([`Step`]); the stand-in plays the
 //! exits and compares every general-purpose register. In between it keeps the framework's rules
 //! strictly: one VM per process, vCPUs on their threads, 16 KiB alignment, no double map, no stale
 //! id, the interrupt controller before the vCPUs, objects released. Errors are injected by the name
-//! of the call ([`fail`]).
+//! of the call ([`fail`]). The guests of the conformance suite can be played from their own
+//! instructions ([`run_guests`]).
 //!
 //! The state is the process's, as the framework's is. A test takes it with [`Session::begin`],
 //! which also makes tests of one process wait for each other, and finds out at its end what was
@@ -16,6 +17,7 @@
 //! wrong number or signature there does not agree with itself here.
 
 mod abi;
+mod guest;
 mod script;
 mod state;
 
@@ -52,6 +54,12 @@ pub fn play(vcpu: usize, steps: impl IntoIterator<Item = Step>) {
 /// What vCPU `vcpu` does behind the end of its script, instead of staying in the guest.
 pub fn play_forever(vcpu: usize, steps: impl FnMut() -> Step + Send + 'static) {
     lock().endless.insert(vcpu, Endless(Box::new(steps)));
+}
+
+/// From here on vCPUs without a script run the guest that is in RAM, as far as its instructions are
+/// those of the conformance suite's guests.
+pub fn run_guests() {
+    lock().guests = true;
 }
 
 /// Makes the next call of `call` (its name as a symbol: `hv_vm_map`) return `code` and do nothing.

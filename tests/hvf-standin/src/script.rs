@@ -37,6 +37,8 @@ pub struct Step {
     pub(crate) has: Vec<(Reg, u64)>,
     pub(crate) then: Vec<(Reg, u64)>,
     pub(crate) pc_step: u64,
+    /// Otherwise a guest shows by itself what the backend has done to its registers.
+    pub(crate) scripted: bool,
 }
 
 impl Step {
@@ -44,12 +46,19 @@ impl Step {
     pub fn exit(reason: u32) -> Self {
         // What is left of an earlier exception must not be believed.
         let syndrome = esr::store(Width::W4, 0);
-        Self { reason, syndrome, ipa: 0xbad_0000, has: vec![], then: vec![], pc_step: 0 }
+        let (has, then, pc_step, scripted) = (vec![], vec![], 0, true);
+        Self { reason, syndrome, ipa: 0xbad_0000, has, then, pc_step, scripted }
     }
 
     /// An exception with this `ESR_EL2`.
     pub fn exception(syndrome: u64) -> Self {
         Self { syndrome, ipa: 0, ..Self::exit(1) }
+    }
+
+    /// The exit of a guest that runs.
+    pub(crate) fn of_guest(mut self) -> Self {
+        self.scripted = false;
+        self
     }
 
     /// A load from `ipa` whose answer leaves `value` in `Xrt`.

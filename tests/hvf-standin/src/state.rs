@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 
+use crate::guest::{self, Ran};
 use crate::script::{Reg, Step};
 
 pub(crate) struct Global {
@@ -101,6 +102,9 @@ pub(crate) struct GicConfig {
 pub(crate) struct Map {
     pub(crate) ipa: u64,
     pub(crate) end: u64,
+    /// The host address of its first byte.
+    pub(crate) host: usize,
+    pub(crate) writable: bool,
 }
 
 #[derive(Debug)]
@@ -191,6 +195,8 @@ impl std::fmt::Debug for Endless {
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) in_session: bool,
+    /// vCPUs without a script run what is in RAM.
+    pub(crate) guests: bool,
     pub(crate) host: Host,
     pub(crate) objects: BTreeMap<usize, Object>,
     pub(crate) next_object: usize,
@@ -209,6 +215,7 @@ impl State {
     pub(crate) const fn new() -> Self {
         Self {
             in_session: false,
+            guests: false,
             host: Host::usual(),
             objects: BTreeMap::new(),
             next_object: 0x1000,
@@ -229,10 +236,15 @@ impl State {
         self.vcpus.values_mut().find(|vcpu| vcpu.number == number)
     }
 
-    /// The next step of the vCPU created as number `number`.
-    pub(crate) fn next_step(&mut self, number: usize) -> Option<Step> {
+    /// What the live vCPU `id` does next: its script, or its guest.
+    pub(crate) fn next(&mut self, id: u64) -> Ran {
+        let (Some(vcpu), Some(vm)) = (self.vcpus.get_mut(&id), &self.vm) else { return Ran::Idle };
+        let number = vcpu.number;
         let step = self.scripts.get_mut(&number).and_then(VecDeque::pop_front);
-        step.or_else(|| self.endless.get_mut(&number).map(|Endless(steps)| steps()))
+        if let Some(step) = step.or_else(|| self.endless.get_mut(&number).map(|next| next.0())) {
+            return Ran::Exit(step);
+        }
+        if self.guests { guest::run(&mut vcpu.registers, &vm.maps) } else { Ran::Idle }
     }
 
     /// Takes note of a broken rule; without a session nobody would ask, so the process ends.

@@ -9,6 +9,7 @@ use std::sync::PoisonError;
 
 use super::{Refusal, broken, call, injected, refuse, require, settle};
 use crate::code::*;
+use crate::guest::Ran;
 use crate::script::{Reg, Step};
 use crate::state::{ExitPage, Registers, STATE, State, SysReg, Vcpu, lock};
 
@@ -17,6 +18,7 @@ const GENERAL: u32 = 35;
 /// What a reader of an exit structure finds once its vCPU is gone.
 const POISON: u32 = 0xdead_beef;
 const CANCELED: u32 = 0;
+const UNKNOWN: u32 = 3;
 
 /// # Safety
 /// Both pointers are null or valid for a write.
@@ -182,16 +184,27 @@ fn enter(id: u64) {
             write_exit(vcpu.page, &Step::exit(CANCELED));
             return;
         }
-        let number = vcpu.number;
-        let step = state.next_step(number);
+        let ran = state.next(id);
         let Some(vcpu) = state.vcpus.get_mut(&id) else { return };
-        if let Some(step) = step {
-            exit(vcpu, &step);
-            return;
+        match ran {
+            Ran::Exit(step) => return exit(vcpu, &step),
+            Ran::Unknown(what) => {
+                exit(vcpu, &Step::exit(UNKNOWN));
+                let rule = format!("vCPU {}: the stand-in knows no {what}", vcpu.number);
+                return state.broke(rule);
+            }
+            // Whoever wants it out gets a turn.
+            Ran::On => {
+                drop(state);
+                std::thread::yield_now();
+                state = lock();
+            }
+            Ran::Idle => {
+                vcpu.parked = true;
+                STATE.changed.notify_all();
+                state = STATE.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
         }
-        vcpu.parked = true;
-        STATE.changed.notify_all();
-        state = STATE.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
     }
 }
 
@@ -205,7 +218,7 @@ fn exit(vcpu: &mut Vcpu, step: &Step) {
     for (register, value) in &step.then {
         expected.set(*register, *value);
     }
-    vcpu.expected = Some(expected.general);
+    vcpu.expected = step.scripted.then_some(expected.general);
     if step.reason == 2 {
         vcpu.vtimer_masked = true;
     }

@@ -12,6 +12,7 @@ use crate::state::{Map, Object, State, Vm, lock};
 const GRANULE: u64 = 16 << 10;
 /// Read, write, execute.
 const FLAGS: u64 = 0b111;
+const WRITE: u64 = 0b010;
 
 pub(super) fn new_object(object: Object) -> *mut c_void {
     let mut state = lock();
@@ -141,7 +142,8 @@ pub(super) extern "C" fn hv_vm_map(
         if vm.maps.iter().any(|map| map.ipa < end && ipa < map.end) {
             return broken(HV_ERROR, format!("IPA {ipa:#x} is mapped already"));
         }
-        vm.maps.push(Map { ipa, end });
+        let (host, writable) = (address.expose_provenance(), flags & WRITE != 0);
+        vm.maps.push(Map { ipa, end, host, writable });
         Ok(())
     })
 }
