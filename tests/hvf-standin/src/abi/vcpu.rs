@@ -1,0 +1,317 @@
+//! "Virtual CPU Management": creation, runs, registers.
+
+// UNSAFETY: C symbols with pointers are what this crate is for.
+#![allow(unsafe_code)]
+
+use std::ffi::c_void;
+use std::mem::MaybeUninit;
+use std::sync::PoisonError;
+
+use super::{Refusal, broken, call, injected, refuse, require, settle};
+use crate::code::*;
+use crate::guest::Ran;
+use crate::script::{Reg, Step};
+use crate::state::{ExitPage, Registers, STATE, State, SysReg, Vcpu, lock};
+
+/// X0 to X30, PC, FPCR, FPSR, CPSR.
+const GENERAL: u32 = 35;
+/// What a reader of an exit structure finds once its vCPU is gone.
+const POISON: u32 = 0xdead_beef;
+const CANCELED: u32 = 0;
+const UNKNOWN: u32 = 3;
+
+/// # Safety
+/// Both pointers are null or valid for a write.
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn hv_vcpu_create(
+    id: *mut u64,
+    exit: *mut *const ExitPage,
+    config: *mut c_void,
+) -> i32 {
+    call("hv_vcpu_create", &[], |state| {
+        require(id)?;
+        require(exit)?;
+        if !config.is_null() {
+            return broken(HV_BAD_ARGUMENT, "not a vCPU configuration");
+        }
+        if state.vm.is_none() {
+            return broken(HV_NO_DEVICE, "there is no VM");
+        }
+        let thread = std::thread::current().id();
+        if state.vcpus.values().any(|vcpu| vcpu.thread == thread) {
+            return refuse(HV_BUSY);
+        }
+        if state.vcpus.len() >= state.host.max_vcpus.try_into().unwrap_or(usize::MAX) {
+            return refuse(HV_NO_RESOURCES);
+        }
+        let page = Box::leak(Box::new(ExitPage { reason: POISON, ..ExitPage::default() }));
+        let page = std::ptr::from_mut(page).expose_provenance();
+        let handle = state.next_vcpu;
+        state.next_vcpu += 1;
+        let vcpu = Vcpu {
+            number: state.created,
+            thread,
+            registers: Registers::new(),
+            affinity_set: false,
+            vtimer_masked: false,
+            page,
+            expected: None,
+            cancel: false,
+            parked: false,
+        };
+        state.created += 1;
+        state.vcpus.insert(handle, vcpu);
+        // SAFETY: not null, so the caller vouches for them.
+        unsafe {
+            id.write(handle);
+            exit.write(std::ptr::with_exposed_provenance(page));
+        }
+        Ok(())
+    })
+}
+
+/// The vCPU `id`, for a call from its own thread.
+fn own(state: &mut State, id: u64) -> Result<&mut Vcpu, Refusal> {
+    match state.vcpus.get_mut(&id) {
+        None => broken(HV_BAD_ARGUMENT, format!("there is no vCPU {id}")),
+        Some(vcpu) if vcpu.thread != std::thread::current().id() => {
+            broken(HV_BAD_ARGUMENT, format!("vCPU {id} belongs to another thread"))
+        }
+        Some(vcpu) => Ok(vcpu),
+    }
+}
+
+#[unsafe(no_mangle)]
+pub(super) extern "C" fn hv_vcpu_destroy(id: u64) -> i32 {
+    call("hv_vcpu_destroy", &[], |state| {
+        let page = own(state, id)?.page;
+        write_exit(page, &Step::exit(POISON));
+        state.vcpus.remove(&id);
+        Ok(())
+    })
+}
+
+fn write_exit(page: usize, step: &Step) {
+    let page: *mut ExitPage = std::ptr::with_exposed_provenance_mut(page);
+    let exit = ExitPage {
+        reason: step.reason,
+        syndrome: step.syndrome,
+        virtual_address: !step.ipa,
+        physical_address: step.ipa,
+    };
+    // SAFETY: the page was leaked for this vCPU; by the rule of threads nobody reads it now.
+    unsafe { page.write(exit) };
+}
+
+#[unsafe(no_mangle)]
+pub(super) extern "C" fn hv_vcpu_run(id: u64) -> i32 {
+    const NAME: &str = "hv_vcpu_run";
+    let mut state = lock();
+    let code = match injected(&mut state, NAME) {
+        Some(code) => code,
+        None => match check_run(&mut state, id) {
+            Err(refusal) => settle(&mut state, NAME, refusal),
+            Ok(()) => {
+                state.calls.push((NAME, vec![]));
+                drop(state);
+                enter(id);
+                HV_SUCCESS
+            }
+        },
+    };
+    code.cast_signed()
+}
+
+/// The rules of a run, and whether the backend did what the last step wanted.
+fn check_run(state: &mut State, id: u64) -> Result<(), Refusal> {
+    if takes_signals() {
+        return broken(HV_ERROR, "this thread takes signals: a run could end for one");
+    }
+    let gic = state.vm.as_ref().is_some_and(|vm| vm.gic.is_some());
+    let affinity = |vcpu: &Vcpu| vcpu.registers.get(Reg::Sys(SysReg::MPIDR_EL1));
+    let vcpu = own(state, id)?;
+    if gic && !vcpu.affinity_set {
+        return broken(HV_ERROR, "MPIDR_EL1 was not set, and there is an interrupt controller");
+    }
+    let mine = affinity(vcpu);
+    let (number, found) = (vcpu.number, vcpu.registers.general);
+    if let Some(expected) = vcpu.expected.take()
+        && let Some(difference) = difference(&expected, &found)
+    {
+        return broken(HV_ERROR, format!("vCPU {number}: {difference}"));
+    }
+    let twins = state.vcpus.values().filter(|vcpu| affinity(vcpu) == mine).count();
+    if gic && twins != 1 {
+        return broken(HV_ERROR, format!("{twins} vCPUs have MPIDR_EL1 {mine:#x}"));
+    }
+    Ok(())
+}
+
+/// Says which register is not what the script wants it to be.
+fn difference(expected: &[u64; 35], found: &[u64; 35]) -> Option<String> {
+    let index = (0..expected.len()).find(|index| expected[*index] != found[*index])?;
+    let name = match index {
+        Registers::PC => "PC".into(),
+        32 => "FPCR".into(),
+        33 => "FPSR".into(),
+        Registers::CPSR => "CPSR".into(),
+        _ => format!("X{index}"),
+    };
+    let (expected, found) = (expected[index], found[index]);
+    Some(format!("{name} is {found:#x} where the last exit should have left {expected:#x}"))
+}
+
+/// Whether this thread could be interrupted by a signal.
+fn takes_signals() -> bool {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: the mask is only read, into a set of ours.
+    unsafe {
+        libc::pthread_sigmask(libc::SIG_SETMASK, std::ptr::null(), set.as_mut_ptr());
+        [libc::SIGINT, libc::SIGTERM, libc::SIGUSR1]
+            .into_iter()
+            .any(|signal| libc::sigismember(set.as_ptr(), signal) == 0)
+    }
+}
+
+/// Stays in the guest until the script has an exit or somebody asks for one.
+fn enter(id: u64) {
+    let mut state = lock();
+    loop {
+        // Only this thread destroys the vCPU.
+        let Some(vcpu) = state.vcpus.get_mut(&id) else { return };
+        vcpu.parked = false;
+        if std::mem::take(&mut vcpu.cancel) {
+            write_exit(vcpu.page, &Step::exit(CANCELED));
+            return;
+        }
+        let ran = state.next(id);
+        let Some(vcpu) = state.vcpus.get_mut(&id) else { return };
+        match ran {
+            Ran::Exit(step) => return exit(vcpu, &step),
+            Ran::Unknown(what) => {
+                exit(vcpu, &Step::exit(UNKNOWN));
+                let rule = format!("vCPU {}: the stand-in knows no {what}", vcpu.number);
+                return state.broke(rule);
+            }
+            // Whoever wants it out gets a turn.
+            Ran::On => {
+                drop(state);
+                std::thread::yield_now();
+                state = lock();
+            }
+            Ran::Idle => {
+                vcpu.parked = true;
+                STATE.changed.notify_all();
+                state = STATE.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+}
+
+/// The guest exits as the step says.
+fn exit(vcpu: &mut Vcpu, step: &Step) {
+    for (register, value) in &step.has {
+        vcpu.registers.set(*register, *value);
+    }
+    let mut expected = vcpu.registers.clone();
+    expected.general[Registers::PC] = expected.general[Registers::PC].wrapping_add(step.pc_step);
+    for (register, value) in &step.then {
+        expected.set(*register, *value);
+    }
+    vcpu.expected = step.scripted.then_some(expected.general);
+    if step.reason == 2 {
+        vcpu.vtimer_masked = true;
+    }
+    write_exit(vcpu.page, step);
+}
+
+/// # Safety
+/// `ids` is null or valid for reads of `count` ids.
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn hv_vcpus_exit(ids: *const u64, count: u32) -> i32 {
+    let code = call("hv_vcpus_exit", &[], |state| {
+        require(ids.cast_mut())?;
+        for index in 0..count as usize {
+            // SAFETY: not null, so the caller vouches for `count` ids.
+            let id = unsafe { ids.add(index).read() };
+            match state.vcpus.get_mut(&id) {
+                // Sticky: it ends the current run or the next.
+                Some(vcpu) => vcpu.cancel = true,
+                None => return broken(HV_BAD_ARGUMENT, format!("there is no vCPU {id}")),
+            }
+        }
+        Ok(())
+    });
+    STATE.changed.notify_all();
+    code
+}
+
+/// # Safety
+/// `value` is null or valid for a write.
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn hv_vcpu_get_reg(id: u64, register: u32, value: *mut u64) -> i32 {
+    call("hv_vcpu_get_reg", &[register.into()], |state| {
+        require(value)?;
+        let register = general(register)?;
+        let found = own(state, id)?.registers.general[register];
+        // SAFETY: not null, so the caller vouches for it.
+        unsafe { value.write(found) };
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub(super) extern "C" fn hv_vcpu_set_reg(id: u64, register: u32, value: u64) -> i32 {
+    call("hv_vcpu_set_reg", &[register.into(), value], |state| {
+        let register = general(register)?;
+        own(state, id)?.registers.general[register] = value;
+        Ok(())
+    })
+}
+
+fn general(register: u32) -> Result<usize, Refusal> {
+    match usize::try_from(register) {
+        Ok(index) if register < GENERAL => Ok(index),
+        _ => broken(HV_BAD_ARGUMENT, format!("there is no register {register}")),
+    }
+}
+
+/// # Safety
+/// `value` is null or valid for a write.
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn hv_vcpu_get_sys_reg(
+    id: u64,
+    register: u16,
+    value: *mut u64,
+) -> i32 {
+    call("hv_vcpu_get_sys_reg", &[register.into()], |state| {
+        require(value)?;
+        let found = own(state, id)?.registers.get(Reg::Sys(register));
+        // SAFETY: not null, so the caller vouches for it.
+        unsafe { value.write(found) };
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub(super) extern "C" fn hv_vcpu_set_sys_reg(id: u64, register: u16, value: u64) -> i32 {
+    call("hv_vcpu_set_sys_reg", &[register.into(), value], |state| {
+        let fixed = state.host.fixed.contains(&register);
+        let vcpu = own(state, id)?;
+        if register == SysReg::MPIDR_EL1 {
+            vcpu.affinity_set = true;
+        }
+        if !fixed {
+            vcpu.registers.set(Reg::Sys(register), value);
+        }
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub(super) extern "C" fn hv_vcpu_set_vtimer_mask(id: u64, masked: bool) -> i32 {
+    call("hv_vcpu_set_vtimer_mask", &[masked.into()], |state| {
+        own(state, id)?.vtimer_masked = masked;
+        Ok(())
+    })
+}

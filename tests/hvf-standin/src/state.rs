@@ -1,0 +1,281 @@
+//! The framework's state, which is the process's, and the rules that concern more than one call.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
+
+use crate::guest::{self, Ran};
+use crate::script::{Reg, Step};
+
+pub(crate) struct Global {
+    state: Mutex<State>,
+    pub(crate) changed: Condvar,
+}
+
+pub(crate) static STATE: Global =
+    Global { state: Mutex::new(State::new()), changed: Condvar::new() };
+
+pub(crate) fn lock() -> MutexGuard<'static, State> {
+    STATE.state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the host is like. Sizes are bytes; the values that a new session begins with are plausible
+/// ones.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the names are those of the framework's questions")]
+pub struct Host {
+    pub max_vcpus: u32,
+    pub max_ipa_bits: u32,
+    pub default_ipa_bits: u32,
+    pub distributor_size: usize,
+    pub distributor_alignment: usize,
+    pub redistributor_region_size: usize,
+    pub redistributor_alignment: usize,
+    pub msi_region_size: usize,
+    pub msi_region_alignment: usize,
+    pub first_spi: u32,
+    pub spis: u32,
+    /// System registers, by the framework's number, that ignore writes.
+    pub fixed: Vec<u16>,
+}
+
+/// The framework's numbers of system registers that backends are known to write: the encoding
+/// op0, op1, CRn, CRm, op2 in 2, 3, 4, 4 and 3 bits.
+#[derive(Clone, Copy, Debug)]
+pub struct SysReg;
+
+#[expect(missing_docs, reason = "the names are the registers'")]
+impl SysReg {
+    pub const MPIDR_EL1: u16 = 0xc005;
+    pub const ID_AA64PFR0_EL1: u16 = 0xc020;
+    pub const ID_AA64PFR1_EL1: u16 = 0xc021;
+    pub const ID_AA64DFR0_EL1: u16 = 0xc028;
+    pub const ID_AA64MMFR0_EL1: u16 = 0xc038;
+    pub const SCTLR_EL1: u16 = 0xc080;
+    pub const SP_EL1: u16 = 0xe208;
+}
+
+/// What the ID registers of a CPU hold that has more than a VM should see: EL2, EL3, SVE, SME,
+/// performance monitors, 48-bit physical addresses.
+pub const ID_REGISTERS: [(u16, u64); 4] = [
+    (SysReg::ID_AA64PFR0_EL1, 0x0000_0001_0011_1111),
+    (SysReg::ID_AA64PFR1_EL1, 0x0000_0000_0100_0021),
+    (SysReg::ID_AA64DFR0_EL1, 0x0000_0000_1030_5408),
+    (SysReg::ID_AA64MMFR0_EL1, 0x0000_1000_1010_1125),
+];
+
+impl Host {
+    const fn usual() -> Self {
+        Self {
+            max_vcpus: 64,
+            max_ipa_bits: 40,
+            default_ipa_bits: 36,
+            distributor_size: 0x1_0000,
+            distributor_alignment: 0x1_0000,
+            redistributor_region_size: 64 * 0x2_0000,
+            redistributor_alignment: 0x1_0000,
+            msi_region_size: 0x1_0000,
+            msi_region_alignment: 0x1_0000,
+            first_spi: 32,
+            spis: 988,
+            fixed: Vec::new(),
+        }
+    }
+}
+
+/// A configuration object.
+#[derive(Debug)]
+pub(crate) enum Object {
+    Vm { ipa_bits: Option<u32> },
+    Gic(GicConfig),
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct GicConfig {
+    pub(crate) distributor: Option<u64>,
+    pub(crate) redistributors: Option<u64>,
+    pub(crate) msi: Option<u64>,
+    pub(crate) msi_range: Option<(u32, u32)>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Map {
+    pub(crate) ipa: u64,
+    pub(crate) end: u64,
+    /// The host address of its first byte.
+    pub(crate) host: usize,
+    pub(crate) writable: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Vm {
+    pub(crate) ipa_bits: u32,
+    pub(crate) maps: Vec<Map>,
+    pub(crate) gic: Option<GicConfig>,
+}
+
+/// A vCPU's registers: X0 to X30, PC, FPCR, FPSR, CPSR in the framework's order, then the system's.
+#[derive(Clone, Debug)]
+pub(crate) struct Registers {
+    pub(crate) general: [u64; 35],
+    pub(crate) system: BTreeMap<u16, u64>,
+}
+
+impl Registers {
+    /// All 0 but for the ID registers.
+    pub(crate) fn new() -> Self {
+        Self { general: [0; 35], system: ID_REGISTERS.into_iter().collect() }
+    }
+
+    pub(crate) const PC: usize = 31;
+    pub(crate) const CPSR: usize = 34;
+
+    fn index(register: Reg) -> Result<usize, u16> {
+        match register {
+            Reg::X(index) => Ok(index.into()),
+            Reg::Pc => Ok(Self::PC),
+            Reg::Cpsr => Ok(Self::CPSR),
+            Reg::Sys(number) => Err(number),
+        }
+    }
+
+    pub(crate) fn get(&self, register: Reg) -> u64 {
+        match Self::index(register) {
+            Ok(index) => self.general[index],
+            Err(number) => self.system.get(&number).copied().unwrap_or(0),
+        }
+    }
+
+    pub(crate) fn set(&mut self, register: Reg, value: u64) {
+        match Self::index(register) {
+            Ok(index) => self.general[index] = value,
+            Err(number) => {
+                self.system.insert(number, value);
+            }
+        }
+    }
+}
+
+/// `hv_vcpu_exit_t` (Apple's documentation): the reason, then syndrome, virtual and physical
+/// address.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub(crate) struct ExitPage {
+    pub(crate) reason: u32,
+    pub(crate) syndrome: u64,
+    pub(crate) virtual_address: u64,
+    pub(crate) physical_address: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Vcpu {
+    /// As which it was created in this VM, from 0.
+    pub(crate) number: usize,
+    pub(crate) thread: ThreadId,
+    pub(crate) registers: Registers,
+    pub(crate) affinity_set: bool,
+    pub(crate) vtimer_masked: bool,
+    /// Where its exit structure is; kept for ever, so that a late read finds poison.
+    pub(crate) page: usize,
+    /// What the general registers must be at the next run.
+    pub(crate) expected: Option<[u64; 35]>,
+    pub(crate) cancel: bool,
+    pub(crate) parked: bool,
+}
+
+/// Steps without an end.
+pub(crate) struct Endless(pub(crate) Box<dyn FnMut() -> Step + Send>);
+
+impl std::fmt::Debug for Endless {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Endless")
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) in_session: bool,
+    /// vCPUs without a script run what is in RAM.
+    pub(crate) guests: bool,
+    pub(crate) host: Host,
+    pub(crate) objects: BTreeMap<usize, Object>,
+    pub(crate) next_object: usize,
+    pub(crate) vm: Option<Vm>,
+    pub(crate) vcpus: BTreeMap<u64, Vcpu>,
+    pub(crate) next_vcpu: u64,
+    pub(crate) created: usize,
+    pub(crate) scripts: BTreeMap<usize, VecDeque<Step>>,
+    pub(crate) endless: BTreeMap<usize, Endless>,
+    pub(crate) failures: Vec<(&'static str, u32)>,
+    pub(crate) calls: Vec<(&'static str, Vec<u64>)>,
+    pub(crate) broken: Vec<String>,
+}
+
+impl State {
+    pub(crate) const fn new() -> Self {
+        Self {
+            in_session: false,
+            guests: false,
+            host: Host::usual(),
+            objects: BTreeMap::new(),
+            next_object: 0x1000,
+            vm: None,
+            vcpus: BTreeMap::new(),
+            // Never 0 and never used twice: a stale id is always noticed.
+            next_vcpu: 7,
+            created: 0,
+            scripts: BTreeMap::new(),
+            endless: BTreeMap::new(),
+            failures: Vec::new(),
+            calls: Vec::new(),
+            broken: Vec::new(),
+        }
+    }
+
+    pub(crate) fn vcpu_created_as(&mut self, number: usize) -> Option<&mut Vcpu> {
+        self.vcpus.values_mut().find(|vcpu| vcpu.number == number)
+    }
+
+    /// What the live vCPU `id` does next: its script, or its guest.
+    pub(crate) fn next(&mut self, id: u64) -> Ran {
+        let (Some(vcpu), Some(vm)) = (self.vcpus.get_mut(&id), &self.vm) else { return Ran::Idle };
+        let number = vcpu.number;
+        let step = self.scripts.get_mut(&number).and_then(VecDeque::pop_front);
+        if let Some(step) = step.or_else(|| self.endless.get_mut(&number).map(|next| next.0())) {
+            return Ran::Exit(step);
+        }
+        if self.guests { guest::run(&mut vcpu.registers, &vm.maps) } else { Ran::Idle }
+    }
+
+    /// Takes note of a broken rule; without a session nobody would ask, so the process ends.
+    pub(crate) fn broke(&mut self, rule: String) {
+        if !self.in_session {
+            eprintln!("hvf-standin: {rule}");
+            std::process::abort();
+        }
+        self.broken.push(rule);
+    }
+
+    /// What is wrong at the end of a session.
+    pub(crate) fn leftovers(&mut self) -> Vec<String> {
+        let mut found = std::mem::take(&mut self.broken);
+        if self.vm.is_some() {
+            found.push("the VM was not destroyed".into());
+        }
+        if !self.vcpus.is_empty() {
+            found.push(format!("{} vCPUs were not destroyed", self.vcpus.len()));
+        }
+        if !self.objects.is_empty() {
+            found.push(format!("{} objects were not released", self.objects.len()));
+        }
+        for (number, steps) in &self.scripts {
+            if !steps.is_empty() {
+                found.push(format!("{} steps of vCPU {number} were not played", steps.len()));
+            }
+        }
+        for (call, _) in &self.failures {
+            found.push(format!("{call} was to fail and was not called"));
+        }
+        found
+    }
+}
