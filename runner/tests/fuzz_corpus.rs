@@ -30,9 +30,6 @@ fn every_corpus_has_a_target() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/corpus");
     for entry in std::fs::read_dir(corpus).unwrap() {
         let name = entry.unwrap().file_name();
-        assert!(
-            fuzz::TARGETS.iter().any(|(target, _)| *target == name),
-            "{name:?} has no target"
-        );
+        assert!(fuzz::TARGETS.iter().any(|(target, _)| *target == name), "{name:?} has no target");
     }
 }

@@ -30,27 +30,19 @@ fn each_known_note_is_understood_and_others_are_passed_over() {
 #[test]
 fn an_address_of_64_bits_is_a_pvh_entry_if_it_is_one_of_32() {
     assert_eq!(
-        read(&note(b"Xen\0", 18, &0x10_0000_u64.to_le_bytes()))
-            .unwrap()
-            .pvh_entry,
+        read(&note(b"Xen\0", 18, &0x10_0000_u64.to_le_bytes())).unwrap().pvh_entry,
         Some(0x10_0000)
     );
     let high = note(b"Xen\0", 18, &0x1_0000_0000_u64.to_le_bytes());
     assert_eq!(read(&high), Err(NoteError::PvhEntry(0)));
     assert_eq!(read(&note(b"Xen\0", 18, b"")), Err(NoteError::PvhEntry(0)));
-    assert_eq!(
-        read(&note(b"Xen\0", 18, b"123")),
-        Err(NoteError::PvhEntry(0))
-    );
+    assert_eq!(read(&note(b"Xen\0", 18, b"123")), Err(NoteError::PvhEntry(0)));
 }
 
 #[test]
 fn xens_other_notes_and_other_owners_are_no_pvh_entry() {
-    let notes = [
-        note(b"Xen\0", 6, b"generic\0"),
-        note(b"Yen\0", 18, &[0; 4]),
-        note(b"", 18, &[0; 4]),
-    ];
+    let notes =
+        [note(b"Xen\0", 6, b"generic\0"), note(b"Yen\0", 18, &[0; 4]), note(b"", 18, &[0; 4])];
     assert_eq!(read(&notes.concat()).unwrap(), Notes::default());
     // The tag of an ABI that is not Linux: 6 is Hermit's.
     assert!(!read(&note(b"GNU\0", 1, &[6, 0, 0, 0])).unwrap().linux_abi);
@@ -58,22 +50,14 @@ fn xens_other_notes_and_other_owners_are_no_pvh_entry() {
 
 #[test]
 fn lengths_that_lie_are_errors_that_name_the_note() {
-    for (name_len, desc_len) in [
-        (u32::MAX, 0),
-        (0, u32::MAX),
-        (u32::MAX, u32::MAX),
-        (13, 0),
-        (0, 13),
-    ] {
+    for (name_len, desc_len) in
+        [(u32::MAX, 0), (0, u32::MAX), (u32::MAX, u32::MAX), (13, 0), (0, 13)]
+    {
         let mut segment = pvh_note(0x10_0000);
         segment.extend(name_len.to_le_bytes());
         segment.extend(desc_len.to_le_bytes());
         segment.extend([0; 16]);
-        assert_eq!(
-            read(&segment),
-            Err(NoteError::Truncated(20)),
-            "{name_len} {desc_len}"
-        );
+        assert_eq!(read(&segment), Err(NoteError::Truncated(20)), "{name_len} {desc_len}");
     }
 }
 
@@ -87,11 +71,7 @@ fn empty_notes_advance_and_padding_ends_the_segment() {
 fn every_truncation_of_a_note_is_an_error_or_the_note_is_not_there() {
     let whole = pvh_note(0x10_0000);
     for len in 0..whole.len() {
-        let expected = if len < 12 {
-            Ok(Notes::default())
-        } else {
-            Err(NoteError::Truncated(0))
-        };
+        let expected = if len < 12 { Ok(Notes::default()) } else { Err(NoteError::Truncated(0)) };
         assert_eq!(read(&whole[..len]), expected, "{len}");
     }
     // The padding behind the last description need not be there.
@@ -101,16 +81,8 @@ fn every_truncation_of_a_note_is_an_error_or_the_note_is_not_there() {
 
 #[test]
 fn two_pvh_notes_may_agree_but_not_disagree() {
-    assert_eq!(
-        read(&[pvh_note(1), pvh_note(1)].concat())
-            .unwrap()
-            .pvh_entry,
-        Some(1)
-    );
-    assert_eq!(
-        read(&[pvh_note(1), pvh_note(2)].concat()),
-        Err(NoteError::TwoPvhEntries(1, 2))
-    );
+    assert_eq!(read(&[pvh_note(1), pvh_note(1)].concat()).unwrap().pvh_entry, Some(1));
+    assert_eq!(read(&[pvh_note(1), pvh_note(2)].concat()), Err(NoteError::TwoPvhEntries(1, 2)));
 }
 
 #[test]
@@ -130,12 +102,6 @@ fn notes_in_a_segment_aligned_to_8_are_padded_to_8() {
 
 #[test]
 fn solo5_and_hermit_notes_that_are_too_short_are_refused() {
-    assert_eq!(
-        read(&note(b"Solo5\0", 0x3149_4241, &[1, 0, 0, 0])),
-        Err(NoteError::Solo5(0))
-    );
-    assert_eq!(
-        read(&note(b"HERMIT\0", 0x5a00, &[])),
-        Err(NoteError::Hermit(0))
-    );
+    assert_eq!(read(&note(b"Solo5\0", 0x3149_4241, &[1, 0, 0, 0])), Err(NoteError::Solo5(0)));
+    assert_eq!(read(&note(b"HERMIT\0", 0x5a00, &[])), Err(NoteError::Hermit(0)));
 }

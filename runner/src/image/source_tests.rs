@@ -50,42 +50,27 @@ fn refused(path: &Path, access: Access) -> OpenError {
 #[test]
 fn a_missing_file_is_named() {
     let scratch = Scratch::new();
-    assert!(matches!(
-        refused(&scratch.path("missing"), Access::Read),
-        OpenError::Missing
-    ));
+    assert!(matches!(refused(&scratch.path("missing"), Access::Read), OpenError::Missing));
 }
 
 #[test]
 fn an_empty_file_is_refused() {
     let scratch = Scratch::new();
-    assert!(matches!(
-        refused(&scratch.file(b""), Access::Read),
-        OpenError::Empty
-    ));
+    assert!(matches!(refused(&scratch.file(b""), Access::Read), OpenError::Empty));
 }
 
 #[test]
 fn a_directory_is_refused_to_read_and_to_write() {
     let scratch = Scratch::new();
-    assert!(matches!(
-        refused(&scratch.0, Access::Read),
-        OpenError::Directory
-    ));
-    assert!(matches!(
-        refused(&scratch.0, Access::ReadWrite),
-        OpenError::Directory
-    ));
+    assert!(matches!(refused(&scratch.0, Access::Read), OpenError::Directory));
+    assert!(matches!(refused(&scratch.0, Access::ReadWrite), OpenError::Directory));
 }
 
 #[test]
 fn a_fifo_without_a_writer_is_refused_and_not_waited_for() {
     let scratch = Scratch::new();
     let path = scratch.path("fifo");
-    let status = std::process::Command::new("mkfifo")
-        .arg(&path)
-        .status()
-        .unwrap();
+    let status = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
     assert!(status.success());
     assert!(matches!(refused(&path, Access::Read), OpenError::Fifo));
     assert!(matches!(refused(&path, Access::ReadWrite), OpenError::Fifo));
@@ -93,10 +78,7 @@ fn a_fifo_without_a_writer_is_refused_and_not_waited_for() {
 
 #[test]
 fn a_character_device_is_refused() {
-    assert!(matches!(
-        refused(Path::new("/dev/zero"), Access::Read),
-        OpenError::CharDevice
-    ));
+    assert!(matches!(refused(Path::new("/dev/zero"), Access::Read), OpenError::CharDevice));
 }
 
 #[test]
@@ -154,21 +136,8 @@ fn reading_past_the_end_names_offset_and_length() {
         assert_eq!(&buf, b"5678");
         for offset in [5, 8, 9, u64::MAX] {
             let error = source.read_exact_at(offset, &mut buf).unwrap_err();
-            assert!(
-                matches!(
-                    error,
-                    ReadError::PastEnd {
-                        wanted: 4,
-                        len: 8,
-                        ..
-                    }
-                ),
-                "{error}"
-            );
-            assert!(
-                error.to_string().contains(&format!("at byte {offset}")),
-                "{error}"
-            );
+            assert!(matches!(error, ReadError::PastEnd { wanted: 4, len: 8, .. }), "{error}");
+            assert!(error.to_string().contains(&format!("at byte {offset}")), "{error}");
         }
     }
 }
@@ -178,18 +147,10 @@ fn a_file_that_shrinks_after_it_was_opened_is_an_error_that_names_the_offset() {
     let scratch = Scratch::new();
     let path = scratch.file(&[7; 4096]);
     let source = Source::open(&path, Access::ReadWrite).unwrap();
-    fs::OpenOptions::new()
-        .write(true)
-        .open(&path)
-        .unwrap()
-        .set_len(1000)
-        .unwrap();
+    fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(1000).unwrap();
     let mut buf = [0; 100];
     source.read_exact_at(900, &mut buf).unwrap();
-    assert!(matches!(
-        source.read_exact_at(901, &mut buf),
-        Err(ReadError::Shrunk { offset: 901 })
-    ));
+    assert!(matches!(source.read_exact_at(901, &mut buf), Err(ReadError::Shrunk { offset: 901 })));
 }
 
 #[test]
@@ -198,10 +159,7 @@ fn a_sparse_file_of_terabytes_is_only_as_long_as_what_is_read_of_it() {
     let path = scratch.path("sparse");
     let file = fs::File::create(&path).unwrap();
     if file.set_len(8 << 40).is_err() {
-        eprintln!(
-            "skipped: no sparse files of 8 TiB in {}",
-            scratch.0.display()
-        );
+        eprintln!("skipped: no sparse files of 8 TiB in {}", scratch.0.display());
         return;
     }
     let source = Source::open(&path, Access::Read).unwrap();

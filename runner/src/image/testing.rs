@@ -92,9 +92,7 @@ impl ElfFile {
 
     pub(crate) fn build(&self) -> Vec<u8> {
         let mut file = self.ident.to_vec();
-        let phnum = self
-            .phnum
-            .unwrap_or_else(|| u16::try_from(self.phdrs.len()).unwrap());
+        let phnum = self.phnum.unwrap_or_else(|| u16::try_from(self.phdrs.len()).unwrap());
         file.extend(self.kind.to_le_bytes());
         file.extend(self.machine.to_le_bytes());
         file.extend(self.version.to_le_bytes());
@@ -108,23 +106,12 @@ impl ElfFile {
         for phdr in &self.phdrs {
             file.extend(phdr.kind.to_le_bytes());
             file.extend(phdr.flags.to_le_bytes());
-            let Phdr {
-                offset,
-                vaddr,
-                paddr,
-                file_size,
-                mem_size,
-                align,
-                ..
-            } = *phdr;
+            let Phdr { offset, vaddr, paddr, file_size, mem_size, align, .. } = *phdr;
             for field in [offset, vaddr, paddr, file_size, mem_size, align] {
                 file.extend(field.to_le_bytes());
             }
         }
-        assert!(
-            file.len() <= BODY,
-            "too many program headers for this builder"
-        );
+        assert!(file.len() <= BODY, "too many program headers for this builder");
         file.resize(BODY, 0);
         file.extend_from_slice(&self.body);
         file
@@ -206,11 +193,10 @@ impl Node {
             Self::Number(value) if version == 4 => text(&value.to_string()),
             Self::Number(value) => [header(5, true, INTEGER, 0), varint(*value)].concat(),
             Self::Deleted => header(version, true, 0, 0),
-            Self::Tuple(entries) => [
-                header(version, true, TUPLE, entries.len() as u64),
-                pairs(version, entries),
-            ]
-            .concat(),
+            Self::Tuple(entries) => {
+                [header(version, true, TUPLE, entries.len() as u64), pairs(version, entries)]
+                    .concat()
+            }
             Self::More(tuple, entries) => {
                 let head = header(version, false, TUPLE, entries.len() as u64);
                 [head, varint(*tuple), pairs(version, entries)].concat()
@@ -258,53 +244,30 @@ pub(crate) fn link(sector: u64, sectors: u64) -> Vec<u8> {
 pub(crate) fn extension(version: u8, sectors: u64, records: &[u8]) -> Vec<u8> {
     let mut out = [&b"NVMTFS"[..], &[version], &varint(sectors), records].concat();
     let size = usize::try_from(sectors * 512).unwrap();
-    assert!(
-        out.len() <= size,
-        "{} bytes of log in {sectors} sectors",
-        out.len()
-    );
+    assert!(out.len() <= size, "{} bytes of log in {sectors} sectors", out.len());
     out.resize(size, 0);
     out
 }
 
 /// The first extension, in sector 0.
 pub(crate) fn first_extension(version: u8, records: &[u8]) -> Vec<u8> {
-    extension(
-        version,
-        1,
-        &[b"a-UUID-of-16-byt", &b"label\0"[..], records].concat(),
-    )
+    extension(version, 1, &[b"a-UUID-of-16-byt", &b"label\0"[..], records].concat())
 }
 
 /// A log with these tuples, in sectors 0 to 1 + `sectors`.
 pub(crate) fn log(version: u8, sectors: u64, tuples: &[Node]) -> Vec<u8> {
-    let mut records: Vec<u8> = tuples
-        .iter()
-        .flat_map(|tuple| record(&tuple.encode(version)))
-        .collect();
+    let mut records: Vec<u8> =
+        tuples.iter().flat_map(|tuple| record(&tuple.encode(version))).collect();
     records.push(1);
-    [
-        first_extension(version, &link(1, sectors)),
-        extension(version, sectors, &records),
-    ]
-    .concat()
+    [first_extension(version, &link(1, sectors)), extension(version, sectors, &records)].concat()
 }
 
 /// The metadata of a file with one extent.
 pub(crate) fn file(length: u64, offset: u64, sectors: u64) -> Node {
-    let numbers = [
-        ("offset", offset),
-        ("length", sectors),
-        ("allocated", sectors),
-    ];
-    let extent = numbers
-        .map(|(name, value)| (name, Node::Number(value)))
-        .to_vec();
+    let numbers = [("offset", offset), ("length", sectors), ("allocated", sectors)];
+    let extent = numbers.map(|(name, value)| (name, Node::Number(value))).to_vec();
     let extents = Node::Tuple(vec![("0", Node::Tuple(extent))]);
-    Node::Tuple(vec![
-        ("filelength", Node::Number(length)),
-        ("extents", extents),
-    ])
+    Node::Tuple(vec![("filelength", Node::Number(length)), ("extents", extents)])
 }
 
 /// A root tuple with one file.

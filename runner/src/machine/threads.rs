@@ -24,7 +24,10 @@ struct Waiting<T> {
 }
 
 impl<T: Send + 'static> Waiting<T> {
-    fn spawn(name: String, body: impl FnOnce(mpsc::Receiver<T>) + Send + 'static) -> Result<Self, Error> {
+    fn spawn(
+        name: String,
+        body: impl FnOnce(mpsc::Receiver<T>) + Send + 'static,
+    ) -> Result<Self, Error> {
         let (begin, work) = mpsc::channel();
         let thread = std::thread::Builder::new().name(name).spawn(move || body(work));
         let thread = thread.map_err(Error::system("start a thread"))?;

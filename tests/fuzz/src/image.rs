@@ -46,14 +46,9 @@ pub fn mbr(data: &[u8]) {
         Some(Err(error)) => check_text(&error.to_string()),
         Some(Ok(layout)) => {
             for region in [Some(layout.boot), layout.root].into_iter().flatten() {
-                let end = region
-                    .start
-                    .checked_add(region.len)
-                    .expect("a region does not wrap around");
-                assert!(
-                    region.len > 0 && region.start > 0 && end <= len,
-                    "{layout:?} in {len}"
-                );
+                let end =
+                    region.start.checked_add(region.len).expect("a region does not wrap around");
+                assert!(region.len > 0 && region.start > 0 && end <= len, "{layout:?} in {len}");
             }
             assert_eq!(layout.entry, usize::from(layout.uefi));
         }
@@ -63,10 +58,7 @@ pub fn mbr(data: &[u8]) {
 /// A file system: its tree can be walked, and its files read.
 pub fn tfs(data: &[u8]) {
     let source = Source::from_bytes("fuzz", data);
-    let region = Region {
-        start: 0,
-        len: source.len(),
-    };
+    let region = Region { start: 0, len: source.len() };
     let filesystem = match Filesystem::open(&source, region) {
         Ok(filesystem) => filesystem,
         Err(error) => return check_text(&error.to_string()),
@@ -102,10 +94,7 @@ pub fn image(data: &[u8]) {
 fn check_kernel(kernel: &Kernel) {
     check_segments(kernel.segments(), kernel.view());
     let pvh = kernel.pvh_entry().map(u64::from);
-    assert!(
-        kernel.entry().is_some() || pvh.is_some(),
-        "a kernel has an entry"
-    );
+    assert!(kernel.entry().is_some() || pvh.is_some(), "a kernel has an entry");
     for entry in [kernel.entry(), pvh].into_iter().flatten() {
         check_entry(kernel.segments(), entry);
     }
@@ -118,29 +107,18 @@ fn check_segments(segments: &[Segment], view: &View) {
         assert!(segment.mem_size > 0 && segment.file_size <= segment.mem_size);
         let file_end = segment.file_offset.checked_add(segment.file_size);
         assert!(file_end.is_some_and(|end| end <= view.len()), "{segment:?}");
-        let end = segment
-            .paddr
-            .checked_add(segment.mem_size)
-            .expect("a segment does not wrap around");
+        let end =
+            segment.paddr.checked_add(segment.mem_size).expect("a segment does not wrap around");
         spans.push((segment.paddr, end));
         check_pieces(view, segment.file_offset, segment.file_size);
     }
     spans.sort_unstable();
-    assert!(
-        spans.windows(2).all(|pair| pair[0].1 <= pair[1].0),
-        "{spans:x?} overlap"
-    );
+    assert!(spans.windows(2).all(|pair| pair[0].1 <= pair[1].0), "{spans:x?} overlap");
 }
 
 fn check_entry(segments: &[Segment], entry: u64) {
     let inside = |segment: &&Segment| (segment.paddr..segment.end()).contains(&entry);
-    assert!(
-        segments
-            .iter()
-            .find(inside)
-            .is_some_and(Segment::executable),
-        "{entry:#x}"
-    );
+    assert!(segments.iter().find(inside).is_some_and(Segment::executable), "{entry:#x}");
 }
 
 /// The pieces are in order, without gaps, in the source, and can be read.
@@ -162,12 +140,8 @@ fn check_pieces(view: &View, offset: u64, len: u64) {
 fn check_view(view: &View) {
     check_pieces(view, 0, view.len());
     let mut head = vec![0; usize::try_from(view.len().min(4096)).expect("4096 fits")];
-    view.read_exact_at(0, &mut head)
-        .expect("a file can be read to its end");
-    assert!(
-        view.read_exact_at(view.len(), &mut [0]).is_err(),
-        "and not further"
-    );
+    view.read_exact_at(0, &mut head).expect("a file can be read to its end");
+    assert!(view.read_exact_at(view.len(), &mut [0]).is_err(), "and not further");
 }
 
 /// Tuples may contain each other.
@@ -191,8 +165,5 @@ fn check_error(error: &Error) {
 
 /// An image must not write to the terminal by way of our messages.
 fn check_text(text: &str) {
-    assert!(
-        text.len() < 1000 && !text.contains(char::is_control),
-        "{text:?}"
-    );
+    assert!(text.len() < 1000 && !text.contains(char::is_control), "{text:?}");
 }

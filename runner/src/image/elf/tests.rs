@@ -21,23 +21,12 @@ fn refused(change: impl FnOnce(&mut ElfFile)) -> String {
 #[test]
 fn a_kernel_gives_its_segments_entry_and_machine() {
     let elf = kernel(|_| {}).unwrap();
-    assert_eq!(
-        (elf.arch, elf.entry, elf.dynamic),
-        (Arch::X86_64, 0x10_0000, false)
-    );
-    let [segment] = elf.segments[..] else {
-        panic!("{:?}", elf.segments)
-    };
-    assert_eq!(
-        (segment.file_size, segment.mem_size, segment.end()),
-        (16, 32, 0x10_0020)
-    );
+    assert_eq!((elf.arch, elf.entry, elf.dynamic), (Arch::X86_64, 0x10_0000, false));
+    let [segment] = elf.segments[..] else { panic!("{:?}", elf.segments) };
+    assert_eq!((segment.file_size, segment.mem_size, segment.end()), (16, 32, 0x10_0020));
     assert_eq!(elf.physical_entry().unwrap(), Some(0x10_0000));
     assert_eq!(elf.pvh_entry().unwrap(), None);
-    assert_eq!(
-        kernel(|file| file.machine = 183).unwrap().arch,
-        Arch::Aarch64
-    );
+    assert_eq!(kernel(|file| file.machine = 183).unwrap().arch, Arch::Aarch64);
 }
 
 #[test]
@@ -52,11 +41,7 @@ fn every_truncation_is_an_error_and_none_a_panic() {
     assert!(matches!(parse(&whole[..63]), Err(ElfError::NoHeader(63))));
     assert!(matches!(
         parse(&whole[..64]),
-        Err(ElfError::PhdrsPastEnd {
-            count: 2,
-            offset: 64,
-            len: 64
-        })
+        Err(ElfError::PhdrsPastEnd { count: 2, offset: 64, len: 64 })
     ));
 }
 
@@ -94,10 +79,7 @@ fn a_wrong_class_encoding_version_machine_or_type_is_named() {
 fn program_headers_outside_of_the_file_are_refused() {
     for phoff in [1024, u64::MAX, u64::MAX - 55] {
         let error = kernel(|file| file.phoff = phoff).unwrap_err();
-        assert!(
-            matches!(error, ElfError::PhdrsPastEnd { count: 1, .. }),
-            "{error}"
-        );
+        assert!(matches!(error, ElfError::PhdrsPastEnd { count: 1, .. }), "{error}");
     }
     // 65534 of them need more bytes than there are.
     assert!(refused(|file| file.phnum = Some(65534)).contains("65534 program headers at byte 64"));
@@ -115,22 +97,10 @@ fn program_headers_behind_the_first_bytes_are_read_as_well() {
 
 #[test]
 fn a_count_of_program_headers_that_is_none_is_refused() {
-    assert!(matches!(
-        kernel(|file| file.phnum = Some(0)),
-        Err(ElfError::PhdrCount(0))
-    ));
-    assert!(matches!(
-        kernel(|file| file.phnum = Some(0xffff)),
-        Err(ElfError::PhdrCount(0xffff))
-    ));
-    assert!(matches!(
-        kernel(|file| file.phentsize = 55),
-        Err(ElfError::PhdrSize(55))
-    ));
-    assert!(matches!(
-        kernel(|file| file.phentsize = 0),
-        Err(ElfError::PhdrSize(0))
-    ));
+    assert!(matches!(kernel(|file| file.phnum = Some(0)), Err(ElfError::PhdrCount(0))));
+    assert!(matches!(kernel(|file| file.phnum = Some(0xffff)), Err(ElfError::PhdrCount(0xffff))));
+    assert!(matches!(kernel(|file| file.phentsize = 55), Err(ElfError::PhdrSize(55))));
+    assert!(matches!(kernel(|file| file.phentsize = 0), Err(ElfError::PhdrSize(0))));
 }
 
 #[test]
@@ -145,10 +115,7 @@ fn a_segment_outside_of_the_file_is_refused_with_its_number() {
             file.phdrs[0].offset = offset;
             file.phdrs[0].file_size = size;
         });
-        assert!(matches!(
-            error,
-            Err(ElfError::SegmentPastEnd { index: 0, .. })
-        ));
+        assert!(matches!(error, Err(ElfError::SegmentPastEnd { index: 0, .. })));
     }
 }
 
@@ -167,10 +134,7 @@ fn notes_may_have_no_size_in_memory() {
 #[test]
 fn addresses_that_wrap_around_are_refused() {
     let physical = kernel(|file| file.phdrs[0].paddr = u64::MAX - 15);
-    assert!(matches!(
-        physical,
-        Err(ElfError::SegmentWraps { index: 0, .. })
-    ));
+    assert!(matches!(physical, Err(ElfError::SegmentWraps { index: 0, .. })));
     assert!(matches!(
         kernel(|file| file.phdrs[0].vaddr = u64::MAX),
         Err(ElfError::SegmentWraps { .. })
@@ -192,14 +156,8 @@ fn a_huge_segment_is_told_as_it_is_so_that_the_boot_plan_can_refuse_it() {
 fn overlapping_segments_are_refused_in_whatever_order_they_come() {
     let overlap = |addr: u64, size: u64| kernel(|file| file.load(addr, &[], size).flags = 6);
     assert!(matches!(overlap(0x10_0000, 32), Err(ElfError::Overlap(..))));
-    assert!(matches!(
-        overlap(0x10_001f, 1),
-        Err(ElfError::Overlap(0, 1, 0x10_001f))
-    ));
-    assert!(matches!(
-        overlap(0xf_0000, 0x10_001),
-        Err(ElfError::Overlap(1, 0, 0x10_0000))
-    ));
+    assert!(matches!(overlap(0x10_001f, 1), Err(ElfError::Overlap(0, 1, 0x10_001f))));
+    assert!(matches!(overlap(0xf_0000, 0x10_001), Err(ElfError::Overlap(1, 0, 0x10_0000))));
     assert!(overlap(0x10_0020, 32).is_ok());
     assert!(overlap(0xf_0000, 0x10_000).is_ok());
     // Virtual addresses may be the same: only what is loaded counts.
@@ -218,10 +176,7 @@ fn an_empty_segment_is_none_and_a_file_without_segments_is_refused() {
         .len(),
         1
     );
-    assert!(matches!(
-        kernel(|file| file.phdrs[0].kind = 0),
-        Err(ElfError::NothingToLoad)
-    ));
+    assert!(matches!(kernel(|file| file.phdrs[0].kind = 0), Err(ElfError::NothingToLoad)));
 }
 
 #[test]
@@ -229,30 +184,15 @@ fn an_entry_outside_of_the_executable_segments_is_refused() {
     let entry = |entry: u64| kernel(|file| file.entry = entry).unwrap().physical_entry();
     assert!(matches!(
         entry(0x10_0020),
-        Err(ElfError::EntryOutside {
-            which: "ELF",
-            entry: 0x10_0020
-        })
+        Err(ElfError::EntryOutside { which: "ELF", entry: 0x10_0020 })
     ));
-    assert!(matches!(
-        entry(0xf_ffff),
-        Err(ElfError::EntryOutside { .. })
-    ));
-    assert!(matches!(
-        entry(0x8000_0000_0000_0000),
-        Err(ElfError::EntryOutside { .. })
-    ));
-    assert!(matches!(
-        entry(u64::MAX),
-        Err(ElfError::EntryOutside { .. })
-    ));
+    assert!(matches!(entry(0xf_ffff), Err(ElfError::EntryOutside { .. })));
+    assert!(matches!(entry(0x8000_0000_0000_0000), Err(ElfError::EntryOutside { .. })));
+    assert!(matches!(entry(u64::MAX), Err(ElfError::EntryOutside { .. })));
     // Zeros can be entered, for what that is worth: the segment is executable.
     assert_eq!(entry(0x10_001f).unwrap(), Some(0x10_001f));
     let elf = kernel(|file| file.phdrs[0].flags = 6).unwrap();
-    assert!(matches!(
-        elf.physical_entry(),
-        Err(ElfError::EntryNotExecutable { which: "ELF", .. })
-    ));
+    assert!(matches!(elf.physical_entry(), Err(ElfError::EntryNotExecutable { which: "ELF", .. })));
 }
 
 #[test]
@@ -272,20 +212,14 @@ fn a_pvh_entry_outside_of_the_segments_is_refused() {
     .unwrap();
     assert!(matches!(
         elf.pvh_entry(),
-        Err(ElfError::EntryOutside {
-            which: "PVH",
-            entry: 0x20_0000
-        })
+        Err(ElfError::EntryOutside { which: "PVH", entry: 0x20_0000 })
     ));
 }
 
 #[test]
 fn notes_outside_of_the_file_too_long_or_broken_are_refused_with_the_header() {
     let past = kernel(|file| file.notes(&pvh_note(0)).file_size = 4096);
-    assert!(matches!(
-        past,
-        Err(ElfError::SegmentPastEnd { index: 1, .. })
-    ));
+    assert!(matches!(past, Err(ElfError::SegmentPastEnd { index: 1, .. })));
     let long = kernel(|file| {
         file.notes(&note(b"A\0", 1, &[0; 70_000]));
     });
@@ -300,13 +234,7 @@ fn notes_outside_of_the_file_too_long_or_broken_are_refused_with_the_header() {
     let broken = kernel(|file| {
         file.notes(&[0xff; 12]);
     });
-    assert!(matches!(
-        broken,
-        Err(ElfError::Note {
-            index: 1,
-            error: NoteError::Truncated(0)
-        })
-    ));
+    assert!(matches!(broken, Err(ElfError::Note { index: 1, error: NoteError::Truncated(0) })));
 }
 
 #[test]

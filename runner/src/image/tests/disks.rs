@@ -20,13 +20,7 @@ fn sectors(bytes: &[u8]) -> u32 {
 fn the_smallest_disk_with_a_kernel_is_an_ops_image() {
     for version in [4, 5] {
         let image = recognise(&boot_disk(&boot_filesystem(version, &kernel()))).unwrap();
-        assert_eq!(
-            image.format(),
-            Format::Ops {
-                uefi: false,
-                tfs: version.into()
-            }
-        );
+        assert_eq!(image.format(), Format::Ops { uefi: false, tfs: version.into() });
         assert_eq!(image.manifest().unwrap(), None);
         let mut bytes = vec![0; kernel().len()];
         image.kernel().view().read_exact_at(0, &mut bytes).unwrap();
@@ -42,14 +36,7 @@ fn every_truncation_of_a_disk_is_an_error_and_none_a_panic() {
     }
     let truncated = problem(&whole[..whole.len() - 1]);
     assert!(
-        matches!(
-            truncated,
-            Problem::Partitions(MbrError::PastEnd {
-                entry: 0,
-                start: 1024,
-                ..
-            })
-        ),
+        matches!(truncated, Problem::Partitions(MbrError::PastEnd { entry: 0, start: 1024, .. })),
         "{truncated}"
     );
 }
@@ -72,10 +59,7 @@ fn no_single_byte_of_a_disk_can_make_it_panic() {
 fn the_kernel_of_a_very_old_image_is_in_its_root_file_system() {
     let boot = log(4, 1, &[Node::Tuple(vec![])]);
     let root = boot_filesystem(4, &kernel());
-    let entries = [
-        (0x83, 2, sectors(&boot)),
-        (0x83, 2 + sectors(&boot), sectors(&root)),
-    ];
+    let entries = [(0x83, 2, sectors(&boot)), (0x83, 2 + sectors(&boot), sectors(&root))];
     let image = recognise(&disk(&entries, &[boot, root].concat())).unwrap();
     assert_eq!(image.kernel().entry(), Some(0x10_0000));
 }
@@ -85,17 +69,10 @@ fn a_uefi_layout_is_told_from_a_bios_one() {
     let boot = boot_filesystem(5, &kernel());
     let root = log(5, 1, &[Node::Tuple(vec![("program", Node::Text("/p"))])]);
     let at = 3 + sectors(&boot);
-    let entries = [
-        (0xef, 2, 1),
-        (0x83, 3, sectors(&boot)),
-        (0x83, at, sectors(&root)),
-    ];
+    let entries = [(0xef, 2, 1), (0x83, 3, sectors(&boot)), (0x83, at, sectors(&root))];
     let image = recognise(&disk(&entries, &[vec![0; 512], boot, root].concat())).unwrap();
     assert_eq!(image.format(), Format::Ops { uefi: true, tfs: 5 });
-    assert_eq!(
-        image.manifest().unwrap().unwrap().program.as_deref(),
-        Some("/p")
-    );
+    assert_eq!(image.manifest().unwrap().unwrap().program.as_deref(), Some("/p"));
 }
 
 #[test]
@@ -129,15 +106,9 @@ fn the_strings_of_a_manifest_are_printable_and_its_arguments_in_order() {
         ("program", Node::Text("/pröp")),
     ]);
     let root = log(5, 1, &[manifest]);
-    let entries = [
-        (0x83, 2, sectors(&boot)),
-        (0x83, 2 + sectors(&boot), sectors(&root)),
-    ];
-    let found = recognise(&disk(&entries, &[boot, root].concat()))
-        .unwrap()
-        .manifest()
-        .unwrap()
-        .unwrap();
+    let entries = [(0x83, 2, sectors(&boot)), (0x83, 2 + sectors(&boot), sectors(&root))];
+    let found =
+        recognise(&disk(&entries, &[boot, root].concat())).unwrap().manifest().unwrap().unwrap();
     let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     assert_eq!(found.arguments, [r"a\u{1b}[2J", "b"]);
     assert_eq!(found.environment, [pair(r"K\n", r"v\u{0}")]);
@@ -149,13 +120,7 @@ fn the_strings_of_a_manifest_are_printable_and_its_arguments_in_order() {
 fn a_disk_without_tfs_is_named() {
     let error = problem(&disk(&[(0x83, 2, 2)], &[0xeb; 1024]));
     assert!(
-        matches!(
-            error,
-            Problem::Partitions(MbrError::NotTfs {
-                entry: 0,
-                start: 1024
-            })
-        ),
+        matches!(error, Problem::Partitions(MbrError::NotTfs { entry: 0, start: 1024 })),
         "{error}"
     );
 }
@@ -166,11 +131,7 @@ fn a_damaged_boot_file_system_is_named_with_its_byte() {
     match problem(&boot_disk(&filesystem)) {
         Problem::FileSystem {
             which: "boot",
-            error:
-                TfsError::Log {
-                    at: 1054,
-                    problem: LogProblem::Loop(0),
-                },
+            error: TfsError::Log { at: 1054, problem: LogProblem::Loop(0) },
         } => {}
         other => panic!("{other}"),
     }
@@ -178,11 +139,7 @@ fn a_damaged_boot_file_system_is_named_with_its_byte() {
     match problem(&boot_disk(&no_magic)) {
         Problem::FileSystem {
             which: "boot",
-            error:
-                TfsError::Log {
-                    at: 1536,
-                    problem: LogProblem::Magic,
-                },
+            error: TfsError::Log { at: 1536, problem: LogProblem::Magic },
         } => {}
         other => panic!("{other}"),
     }
@@ -191,14 +148,8 @@ fn a_damaged_boot_file_system_is_named_with_its_byte() {
 #[test]
 fn a_disk_without_a_kernel_is_named() {
     let empty = log(5, 1, &[directory("kernel.img", file(1, 1, 1))]);
-    assert!(matches!(
-        problem(&boot_disk(&empty)),
-        Problem::NoKernel("boot")
-    ));
-    let entries = [
-        (0x83, 2, sectors(&empty)),
-        (0x83, 2 + sectors(&empty), sectors(&empty)),
-    ];
+    assert!(matches!(problem(&boot_disk(&empty)), Problem::NoKernel("boot")));
+    let entries = [(0x83, 2, sectors(&empty)), (0x83, 2 + sectors(&empty), sectors(&empty))];
     let both = disk(&entries, &[empty.clone(), empty].concat());
     assert!(matches!(problem(&both), Problem::NoKernel("boot or root")));
 }
@@ -207,20 +158,10 @@ fn a_disk_without_a_kernel_is_named() {
 fn a_kernel_file_outside_of_its_file_system_is_named_with_its_path() {
     let outside = log(5, 1, &[directory("kernel", file(512, 2, 1))]);
     match problem(&boot_disk(&outside)) {
-        Problem::FileSystem {
-            which: "boot",
-            error: TfsError::File { path, problem },
-        } => {
+        Problem::FileSystem { which: "boot", error: TfsError::File { path, problem } } => {
             assert_eq!(
                 (path.as_str(), problem),
-                (
-                    "kernel",
-                    FileError::Outside {
-                        sector: 0,
-                        offset: 2,
-                        length: 1
-                    }
-                )
+                ("kernel", FileError::Outside { sector: 0, offset: 2, length: 1 })
             );
         }
         other => panic!("{other}"),
@@ -241,34 +182,20 @@ fn a_broken_kernel_in_an_image_is_named_as_the_file_in_it() {
     );
     assert!(matches!(
         broken(|file| file.ident[1] = 0),
-        Problem::Elf {
-            error: ElfError::Magic,
-            ..
-        }
+        Problem::Elf { error: ElfError::Magic, .. }
     ));
     assert!(matches!(
         broken(|file| file.ident[4] = 1),
-        Problem::Elf {
-            error: ElfError::Class32,
-            ..
-        }
+        Problem::Elf { error: ElfError::Class32, .. }
     ));
     assert!(matches!(
         broken(|file| file.kind = 3),
-        Problem::Elf {
-            error: ElfError::Relocatable,
-            ..
-        }
+        Problem::Elf { error: ElfError::Relocatable, .. }
     ));
     let program = broken(|file| {
         file.interpreter(b"/lib/ld.so\0");
     });
-    assert!(
-        program
-            .to_string()
-            .contains("it asks for the interpreter /lib/ld.so"),
-        "{program}"
-    );
+    assert!(program.to_string().contains("it asks for the interpreter /lib/ld.so"), "{program}");
 }
 
 #[test]
@@ -289,16 +216,8 @@ fn a_kernel_scattered_over_the_disk_is_put_together() {
     let kernel = image.kernel();
     let pieces: Vec<_> = kernel.pieces(&kernel.segments()[0]).collect();
     let expected = [
-        Piece {
-            at: 0,
-            len: 512,
-            source: None,
-        },
-        Piece {
-            at: 512,
-            len: 76,
-            source: Some(1024 + 5 * 512),
-        },
+        Piece { at: 0, len: 512, source: None },
+        Piece { at: 512, len: 76, source: Some(1024 + 5 * 512) },
     ];
     assert_eq!(pieces, expected);
 }

@@ -9,14 +9,7 @@ const KERNEL: &[u8] = include_bytes!("../../../../tests/vm/data/images/tfs-kerne
 
 macro_rules! image {
     ($name:literal) => {
-        (
-            $name,
-            include_bytes!(concat!(
-                "../../../../tests/vm/data/images/",
-                $name,
-                ".img.gz"
-            )),
-        )
+        ($name, include_bytes!(concat!("../../../../tests/vm/data/images/", $name, ".img.gz")))
     };
 }
 
@@ -34,9 +27,7 @@ const IMAGES: [(Packed, bool, u64); 5] = [
 
 fn unpack(packed: &[u8]) -> &'static [u8] {
     let mut image = Vec::new();
-    flate2::read::GzDecoder::new(packed)
-        .read_to_end(&mut image)
-        .unwrap();
+    flate2::read::GzDecoder::new(packed).read_to_end(&mut image).unwrap();
     image.leak()
 }
 
@@ -73,28 +64,15 @@ fn every_fixture_is_an_ops_image_with_the_same_kernel() {
 fn the_segments_of_a_kernel_in_an_image_lead_to_its_bytes_on_disk() {
     each(|name, image, _, _| {
         let kernel = image.kernel();
-        assert_eq!(
-            (kernel.entry(), kernel.pvh_entry()),
-            (Some(0x20_0000), None),
-            "{name}"
-        );
-        let [segment] = kernel.segments() else {
-            panic!("{name}: {:?}", kernel.segments())
-        };
+        assert_eq!((kernel.entry(), kernel.pvh_entry()), (Some(0x20_0000), None), "{name}");
+        let [segment] = kernel.segments() else { panic!("{name}: {:?}", kernel.segments()) };
         assert_eq!(
             (segment.paddr, segment.file_size, segment.mem_size),
             (0x20_0000, 0x46, 0x46),
             "{name}"
         );
         let pieces: Vec<_> = kernel.pieces(segment).collect();
-        let [
-            Piece {
-                at: 0,
-                len: 0x46,
-                source: Some(offset),
-            },
-        ] = pieces[..]
-        else {
+        let [Piece { at: 0, len: 0x46, source: Some(offset) }] = pieces[..] else {
             panic!("{name}: {pieces:?}")
         };
         let mut bytes = [0; 0x46];
@@ -122,10 +100,7 @@ fn every_fixture_has_the_manifest_that_its_writer_was_given() {
 fn a_fixture_truncated_anywhere_in_its_head_is_an_error() {
     let image = unpacked(1);
     // The table, the boot loader, the log of the boot file system.
-    for len in (0..1024)
-        .chain(52_700..54_500)
-        .chain((54_500..image.len()).step_by(65_521))
-    {
+    for len in (0..1024).chain(52_700..54_500).chain((54_500..image.len()).step_by(65_521)) {
         let truncated = Image::recognise(Source::from_static("truncated", &image[..len]));
         // Of the root file system, which nothing but the manifest needs, only the beginning has to
         // be there.
@@ -142,17 +117,9 @@ fn a_fixture_is_recognised_from_a_file_and_says_so_when_it_shrinks() {
     std::fs::remove_file(&path).unwrap();
     let image = image.unwrap();
     let kernel = image.kernel();
-    let offset = kernel
-        .pieces(&kernel.segments()[0])
-        .next()
-        .unwrap()
-        .source
-        .unwrap();
+    let offset = kernel.pieces(&kernel.segments()[0]).next().unwrap().source.unwrap();
     file.set_len(offset + 1).unwrap();
     let error = kernel.read_exact_at(offset, &mut [0; 0x46]).unwrap_err();
     let text = error.to_string();
-    assert!(
-        text.contains("became shorter") && text.contains(&format!("byte {offset}")),
-        "{text}"
-    );
+    assert!(text.contains("became shorter") && text.contains(&format!("byte {offset}")), "{text}");
 }

@@ -17,12 +17,8 @@ fn with_note(note: &[u8]) -> ElfFile {
 }
 
 fn solo5(target: u32) -> Vec<u8> {
-    with_note(&note(
-        b"Solo5\0",
-        0x3149_4241,
-        &[target.to_le_bytes(), 2_u32.to_le_bytes()].concat(),
-    ))
-    .build()
+    with_note(&note(b"Solo5\0", 0x3149_4241, &[target.to_le_bytes(), 2_u32.to_le_bytes()].concat()))
+        .build()
 }
 
 fn hermit() -> ElfFile {
@@ -33,9 +29,7 @@ fn hermit() -> ElfFile {
 fn multiboot() -> ElfFile {
     let mut file = ElfFile::kernel();
     let magic: u32 = 0x1bad_b002;
-    let header = [magic, 0, 0_u32.wrapping_sub(magic)]
-        .map(u32::to_le_bytes)
-        .concat();
+    let header = [magic, 0, 0_u32.wrapping_sub(magic)].map(u32::to_le_bytes).concat();
     file.load(0x20_0000, &header, 12);
     file
 }
@@ -66,10 +60,7 @@ fn a_kernel_with_a_pvh_note_has_both_entries() {
 #[test]
 fn a_plain_kernel_is_entered_at_its_elf_entry() {
     let image = recognise(&ElfFile::kernel().build()).unwrap();
-    assert_eq!(
-        (image.format(), image.kernel().entry()),
-        (Format::Elf, Some(0x10_0000))
-    );
+    assert_eq!((image.format(), image.kernel().entry()), (Format::Elf, Some(0x10_0000)));
     let mut arm = ElfFile::new(0x4040_0000);
     arm.machine = 183;
     arm.load(0x4040_0000, &[0; 4], 4);
@@ -78,22 +69,13 @@ fn a_plain_kernel_is_entered_at_its_elf_entry() {
 
 #[test]
 fn solo5_hermit_linux_arm64_and_multiboot_are_named_and_not_unknown() {
-    for (target, name) in [
-        (1, "hvt"),
-        (2, "spt"),
-        (3, "virtio"),
-        (4, "muen"),
-        (5, "genode"),
-        (6, "xen"),
-        (77, "77"),
-    ] {
+    for (target, name) in
+        [(1, "hvt"), (2, "spt"), (3, "virtio"), (4, "muen"), (5, "genode"), (6, "xen"), (77, "77")]
+    {
         let what = not_yet(&solo5(target));
         assert!(what.starts_with("a Solo5") && what.contains(name), "{what}");
     }
-    assert_eq!(
-        not_yet(&hermit().build()),
-        "a Hermit unikernel (entry version 4)"
-    );
+    assert_eq!(not_yet(&hermit().build()), "a Hermit unikernel (entry version 4)");
     assert_eq!(not_yet(&bzimage(vec![])), "a Linux bzImage");
     assert_eq!(not_yet(&put(vec![], 0x38, b"ARM\x64")), "an arm64 Image");
     assert_eq!(not_yet(&multiboot().build()), "a Multiboot 1 kernel");
@@ -101,10 +83,7 @@ fn solo5_hermit_linux_arm64_and_multiboot_are_named_and_not_unknown() {
     (small.ident[4], small.machine) = (1, 3);
     assert_eq!(not_yet(&small.build()), "a 32-bit x86 ELF file");
     let header = multiboot().body[16..].to_vec();
-    assert_eq!(
-        not_yet(&put(small.build(), 0x400, &header)),
-        "a Multiboot 1 kernel"
-    );
+    assert_eq!(not_yet(&put(small.build(), 0x400, &header)), "a Multiboot 1 kernel");
     let mut pe = put(b"MZ".to_vec(), 0x80, b"PE\0\0");
     pe[0x3c] = 0x80;
     assert_eq!(not_yet(&pe), "a program for EFI or Windows");
@@ -125,10 +104,7 @@ fn what_must_be_converted_is_named_with_the_command() {
 #[test]
 fn the_unknown_is_described_by_its_first_bytes_without_control_characters() {
     let text = problem(b"\x1b[2Jevil\0\nand much more than that").to_string();
-    assert!(
-        text.contains(r#"(it begins with "\x1b[2Jevil\x00\nand mu")"#),
-        "{text}"
-    );
+    assert!(text.contains(r#"(it begins with "\x1b[2Jevil\x00\nand mu")"#), "{text}");
     assert!(problem(b"x").to_string().contains(r#"it begins with "x""#));
     assert!(problem(b"").to_string().contains(r#"it begins with """#));
 }
@@ -143,19 +119,10 @@ fn of_two_formats_in_one_file_the_first_in_order_counts() {
         multiboot().build()[..440].to_vec(),
         solo5(1)[..440].to_vec(),
     ] {
-        assert!(matches!(
-            format(&put(disk.clone(), 0, &other)),
-            Format::Ops { .. }
-        ));
+        assert!(matches!(format(&put(disk.clone(), 0, &other)), Format::Ops { .. }));
     }
-    assert!(matches!(
-        format(&put(disk.clone(), 0x202, b"HdrS")),
-        Format::Ops { .. }
-    ));
-    assert!(matches!(
-        format(&put(disk, 0x38, b"ARM\x64")),
-        Format::Ops { .. }
-    ));
+    assert!(matches!(format(&put(disk.clone(), 0x202, b"HdrS")), Format::Ops { .. }));
+    assert!(matches!(format(&put(disk, 0x38, b"ARM\x64")), Format::Ops { .. }));
     // Solo5, then Hermit, then bzImage, then PVH, then Multiboot, then plain.
     let mut all = multiboot();
     all.notes(&pvh_note(0x10_0000));

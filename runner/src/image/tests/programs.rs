@@ -79,10 +79,7 @@ fn the_abi_marks_a_program() {
 fn a_static_position_independent_program_is_refused() {
     let mut file = program(0);
     file.kind = 3;
-    assert_eq!(
-        why(&file),
-        "it is position-independent, and nothing marks a kernel"
-    );
+    assert_eq!(why(&file), "it is position-independent, and nothing marks a kernel");
 }
 
 #[test]
@@ -90,11 +87,7 @@ fn a_position_independent_kernel_is_not_called_a_program_and_not_booted() {
     let mut file = ElfFile::kernel();
     file.kind = 3;
     file.notes(&pvh_note(0x10_0000));
-    assert!(
-        problem(&file.build())
-            .to_string()
-            .contains("position-independent")
-    );
+    assert!(problem(&file.build()).to_string().contains("position-independent"));
 }
 
 #[test]
@@ -119,60 +112,36 @@ fn kernels_lie_from_1_mib_to_4_mib_without_their_header() {
         assert_eq!(format(&kernel_at(base).build()), Format::Elf, "{base:#x}");
     }
     for base in [0xf_f000, 0x1000, 0x40_0000, 0x8000_0000] {
-        assert!(
-            why(&kernel_at(base)).contains("nothing marks a kernel"),
-            "{base:#x}"
-        );
+        assert!(why(&kernel_at(base)).contains("nothing marks a kernel"), "{base:#x}");
     }
 }
 
 #[test]
 fn the_user_may_name_a_kernel_that_nothing_marks_but_no_program() {
     let open = |file: &ElfFile| Kernel::open(&Source::from_bytes("k", &file.build()));
-    assert_eq!(
-        open(&kernel_at(0x40_0000)).unwrap().entry(),
-        Some(0x40_0000)
-    );
+    assert_eq!(open(&kernel_at(0x40_0000)).unwrap().entry(), Some(0x40_0000));
     let mut dynamic = program(0x40_0000);
     dynamic.interpreter(b"/lib/ld.so\0");
-    assert!(matches!(
-        *open(&dynamic).unwrap_err().problem,
-        Problem::LinuxProgram { .. }
-    ));
+    assert!(matches!(*open(&dynamic).unwrap_err().problem, Problem::LinuxProgram { .. }));
     let script = Kernel::open(&Source::from_bytes("k", b"#!/bin/sh"));
     assert_eq!(
         script.unwrap_err().to_string(),
         "k: this is a script: build an image with `ops`, then run that"
     );
     let hermit = ElfFile::kernel().build();
-    assert_eq!(
-        Kernel::open(&Source::from_bytes("k", &hermit))
-            .unwrap()
-            .arch(),
-        Arch::X86_64
-    );
+    assert_eq!(Kernel::open(&Source::from_bytes("k", &hermit)).unwrap().arch(), Arch::X86_64);
 }
 
 #[test]
 fn entries_are_checked_and_a_virtual_one_needs_a_pvh_note_beside_it() {
     let mut file = kernel_at(0x10_0000);
     file.entry = 0x10_0010;
-    assert!(
-        problem(&file.build())
-            .to_string()
-            .contains("entry 0x100010 lies in no segment")
-    );
+    assert!(problem(&file.build()).to_string().contains("entry 0x100010 lies in no segment"));
     file.entry = 0xffff_ffff_8000_0008;
     file.phdrs[0].vaddr = 0xffff_ffff_8000_0000;
     let text = problem(&file.build()).to_string();
-    assert!(
-        text.contains("0xffffffff80000008 is a virtual address"),
-        "{text}"
-    );
+    assert!(text.contains("0xffffffff80000008 is a virtual address"), "{text}");
     file.notes(&pvh_note(0x10_0008));
     let image = recognise(&file.build()).unwrap();
-    assert_eq!(
-        (image.kernel().entry(), image.kernel().pvh_entry()),
-        (None, Some(0x10_0008))
-    );
+    assert_eq!((image.kernel().entry(), image.kernel().pvh_entry()), (None, Some(0x10_0008)));
 }

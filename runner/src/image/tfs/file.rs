@@ -59,10 +59,8 @@ pub(super) fn view(tuple: &Tuple<'_>, source: &Source, region: Region) -> Result
     let Some(Value::Tuple(extents)) = tuple.get("extents") else {
         return Err(FileError::NotFile);
     };
-    let length = tuple
-        .get("filelength")
-        .and_then(|length| length.number())
-        .ok_or(FileError::Length)?;
+    let length =
+        tuple.get("filelength").and_then(|length| length.number()).ok_or(FileError::Length)?;
     let extents = extents.entries();
     if extents.len() > MAX_EXTENTS {
         return Err(FileError::Extents);
@@ -91,23 +89,12 @@ fn run(
     extent: &Tuple<'_>,
     region: Region,
 ) -> Result<(u64, u64, Option<u64>), FileError> {
-    let number = |name| {
-        extent
-            .get(name)
-            .and_then(|value| value.number())
-            .ok_or(FileError::Extent(sector))
-    };
+    let number =
+        |name| extent.get(name).and_then(|value| value.number()).ok_or(FileError::Extent(sector));
     let (offset, length) = (number("offset")?, number("length")?);
     let at = sector.checked_mul(SECTOR).ok_or(FileError::Place)?;
-    let found = extension(region, offset, length).ok_or(FileError::Outside {
-        sector,
-        offset,
-        length,
-    })?;
-    let place = if extent.get("uninited").is_some() {
-        None
-    } else {
-        Some(found.start)
-    };
+    let found =
+        extension(region, offset, length).ok_or(FileError::Outside { sector, offset, length })?;
+    let place = if extent.get("uninited").is_some() { None } else { Some(found.start) };
     Ok((at, found.len, place))
 }

@@ -39,17 +39,10 @@ pub(super) struct Log {
 
 /// Reads the log of the file system in `region`.
 pub(super) fn read(source: &Source, region: Region) -> Result<Log, TfsError> {
-    let first = extension(region, 0, 1).ok_or(TfsError::Log {
-        at: region.start,
-        problem: LogProblem::Magic,
-    })?;
-    let mut walk = Walk {
-        region,
-        seen: vec![first],
-        tree: Tree::default(),
-        staged: None,
-        records: 0,
-    };
+    let first = extension(region, 0, 1)
+        .ok_or(TfsError::Log { at: region.start, problem: LogProblem::Magic })?;
+    let mut walk =
+        Walk { region, seen: vec![first], tree: Tree::default(), staged: None, records: 0 };
     let mut reader = Reader::new(source, first, MAX_LOG);
     let version = reader.magic_and_version()?;
     reader.skip(UUID)?;
@@ -60,26 +53,16 @@ pub(super) fn read(source: &Source, region: Region) -> Result<Log, TfsError> {
         encoding = encoding_of(reader.magic_and_version()?, next.start)?;
     }
     if !walk.tree.has_root() {
-        return Err(TfsError::Log {
-            at: region.start,
-            problem: LogProblem::NoRoot,
-        });
+        return Err(TfsError::Log { at: region.start, problem: LogProblem::NoRoot });
     }
-    Ok(Log {
-        version,
-        label,
-        tree: walk.tree,
-    })
+    Ok(Log { version, label, tree: walk.tree })
 }
 
 fn encoding_of(version: u64, at: u64) -> Result<Encoding, TfsError> {
     match version {
         4 => Ok(Encoding::V4),
         5 => Ok(Encoding::V5),
-        other => Err(TfsError::Log {
-            at,
-            problem: LogProblem::Version(other),
-        }),
+        other => Err(TfsError::Log { at, problem: LogProblem::Version(other) }),
     }
 }
 
@@ -88,10 +71,7 @@ pub(super) fn extension(region: Region, sector: u64, sectors: u64) -> Option<Reg
     let offset = sector.checked_mul(SECTOR)?;
     let len = sectors.checked_mul(SECTOR).filter(|len| *len > 0)?;
     let end = offset.checked_add(len)?;
-    (end <= region.len).then_some(Region {
-        start: region.start.checked_add(offset)?,
-        len,
-    })
+    (end <= region.len).then_some(Region { start: region.start.checked_add(offset)?, len })
 }
 
 /// A tuple that has come in parts.
@@ -137,46 +117,29 @@ impl Walk {
                 }
                 EXTENSION_LINK => return self.link(reader, at).map(Some),
                 other => {
-                    return Err(TfsError::Log {
-                        at,
-                        problem: LogProblem::Record(other),
-                    });
+                    return Err(TfsError::Log { at, problem: LogProblem::Record(other) });
                 }
             }
             if let Some(staged) = self.staged.take_if(|staged| staged.missing == 0) {
                 let done = encoding::decode(&mut self.tree, staged.start, encoding);
-                done.map_err(|problem| TfsError::Log {
-                    at: staged.at,
-                    problem,
-                })?;
+                done.map_err(|problem| TfsError::Log { at: staged.at, problem })?;
             }
         }
     }
 
     fn begin(&mut self, reader: &mut Reader<'_>, at: u64) -> Result<(), TfsError> {
         if let Some(staged) = &self.staged {
-            return Err(TfsError::Log {
-                at,
-                problem: LogProblem::Unfinished(staged.missing),
-            });
+            return Err(TfsError::Log { at, problem: LogProblem::Unfinished(staged.missing) });
         }
         let total = reader.varint()?;
         let part = reader.varint()?;
-        self.staged = Some(Staged {
-            at,
-            start: self.tree.text().len(),
-            total,
-            missing: total,
-        });
+        self.staged = Some(Staged { at, start: self.tree.text().len(), total, missing: total });
         self.extend(reader, at, part)
     }
 
     fn extend(&mut self, reader: &mut Reader<'_>, at: u64, part: u64) -> Result<(), TfsError> {
         let total = self.staged.as_ref().map_or(0, |staged| staged.total);
-        let too_much = TfsError::Log {
-            at,
-            problem: LogProblem::Parts { total, part },
-        };
+        let too_much = TfsError::Log { at, problem: LogProblem::Parts { total, part } };
         let Some(staged) = &mut self.staged else {
             return Err(too_much);
         };
@@ -190,11 +153,7 @@ impl Walk {
         let wrong = |problem| TfsError::Log { at, problem };
         let next = extension(self.region, sector, sectors)
             .ok_or_else(|| wrong(LogProblem::LinkOutside { sector, sectors }))?;
-        if self
-            .seen
-            .iter()
-            .any(|seen| seen.start < next.end() && next.start < seen.end())
-        {
+        if self.seen.iter().any(|seen| seen.start < next.end() && next.start < seen.end()) {
             return Err(wrong(LogProblem::Loop(sector)));
         }
         if self.seen.len() >= MAX_EXTENSIONS {
@@ -220,21 +179,11 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn new(source: &'a Source, extension: Region, budget: u64) -> Self {
         let Region { start, .. } = extension;
-        Self {
-            source,
-            at: start,
-            end: extension.end(),
-            budget,
-            chunk: Vec::new(),
-            taken: 0,
-        }
+        Self { source, at: start, end: extension.end(), budget, chunk: Vec::new(), taken: 0 }
     }
 
     fn wrong<T>(&self, problem: LogProblem) -> Result<T, TfsError> {
-        Err(TfsError::Log {
-            at: self.at,
-            problem,
-        })
+        Err(TfsError::Log { at: self.at, problem })
     }
 
     /// What is at hand, at least a byte.
@@ -248,8 +197,7 @@ impl<'a> Reader<'a> {
             if size == 0 {
                 return self.wrong(LogProblem::TooLong);
             }
-            self.chunk
-                .resize(usize::try_from(size).unwrap_or_default(), 0);
+            self.chunk.resize(usize::try_from(size).unwrap_or_default(), 0);
             self.source.read_exact_at(self.at, &mut self.chunk)?;
             self.budget = self.budget.saturating_sub(size);
             self.taken = 0;
@@ -259,9 +207,7 @@ impl<'a> Reader<'a> {
 
     fn advance(&mut self, count: usize) {
         self.taken = self.taken.saturating_add(count);
-        self.at = self
-            .at
-            .saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+        self.at = self.at.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
     }
 
     fn byte(&mut self) -> Result<u8, TfsError> {
@@ -325,10 +271,7 @@ impl<'a> Reader<'a> {
         let at = self.at;
         for expected in MAGIC {
             if self.byte()? != *expected {
-                return Err(TfsError::Log {
-                    at,
-                    problem: LogProblem::Magic,
-                });
+                return Err(TfsError::Log { at, problem: LogProblem::Magic });
             }
         }
         let version = self.varint()?;

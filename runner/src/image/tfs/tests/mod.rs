@@ -12,10 +12,7 @@ mod hostile;
 /// Opens the bytes as one file system.
 fn open(bytes: &[u8]) -> Result<Filesystem, TfsError> {
     let source = Source::from_bytes("test", bytes);
-    let region = Region {
-        start: 0,
-        len: source.len(),
-    };
+    let region = Region { start: 0, len: source.len() };
     Filesystem::open(&source, region)
 }
 
@@ -44,17 +41,14 @@ fn both_versions_encode_the_same_tree() {
             "a rather long name, of more than 31 bytes",
             Node::Text("and an even longer text, of 46 bytes exactly."),
         ),
-        (
-            "arguments",
-            Node::Vector(vec![Node::Text("hello"), Node::Text("7")]),
-        ),
+        ("arguments", Node::Vector(vec![Node::Text("hello"), Node::Text("7")])),
         ("number", Node::Number(u64::MAX)),
         ("inner", Node::Tuple(vec![("x", Node::Text(""))])),
     ]);
     for version in [4, 5] {
         // An empty value means that there is none, in version 4.
         let filesystem = open(&log(version, 4, std::slice::from_ref(&tree))).unwrap();
-        assert_eq!(filesystem.version(), version.into());
+        assert_eq!(filesystem.version(), u64::from(version));
         assert_eq!(filesystem.label(), b"label");
         let root = filesystem.root();
         assert_eq!(text(&root, "program"), Some(&b"/hello"[..]));
@@ -62,18 +56,11 @@ fn both_versions_encode_the_same_tree() {
             text(&root, "a rather long name, of more than 31 bytes").map(<[u8]>::len),
             Some(45)
         );
-        assert_eq!(
-            root.get("number").and_then(|number| number.number()),
-            Some(u64::MAX)
-        );
+        assert_eq!(root.get("number").and_then(|number| number.number()), Some(u64::MAX));
         let arguments: Vec<_> = (sub(&root, "arguments").entries().iter())
             .map(|(key, value)| (key.number().unwrap(), value.text().unwrap().to_vec()))
             .collect();
-        assert_eq!(
-            arguments,
-            [(0, b"hello".to_vec()), (1, b"7".to_vec())],
-            "version {version}"
-        );
+        assert_eq!(arguments, [(0, b"hello".to_vec()), (1, b"7".to_vec())], "version {version}");
         assert_eq!(text(&sub(&root, "inner"), "x").is_some(), version == 5);
         assert!(root.get("nothing").is_none());
     }
@@ -85,10 +72,7 @@ fn later_records_change_add_and_delete() {
         // The dictionary: 1 root, 2 "a", 3 "b", 4 the inner tuple.
         let tuples = [
             Node::Tuple(vec![("a", Node::Text("old")), ("b", Node::Tuple(vec![]))]),
-            Node::More(
-                1,
-                vec![("a", Node::Text("new")), ("c", Node::Text("added"))],
-            ),
+            Node::More(1, vec![("a", Node::Text("new")), ("c", Node::Text("added"))]),
             Node::More(4, vec![("in", Node::Text("first"))]),
             Node::More(4, vec![("in", Node::Deleted)]),
             Node::More(1, vec![("c", Node::Deleted), ("d", Node::Text("last"))]),
@@ -133,13 +117,7 @@ fn negative_integers_are_no_numbers_to_count_with() {
     .concat();
     let filesystem = records(&record(&tuple)).unwrap();
     let value = filesystem.root().get("n").unwrap();
-    assert!(matches!(
-        value,
-        Value::Integer {
-            negative: true,
-            magnitude: 300
-        }
-    ));
+    assert!(matches!(value, Value::Integer { negative: true, magnitude: 300 }));
     assert_eq!(value.number(), None);
 }
 
@@ -153,20 +131,12 @@ fn a_tuple_may_come_in_parts_over_several_extensions() {
         first_extension(5, &link(2, 1)),
         vec![0; 512],
         // Sector 2, then back to sector 1, then on to 3.
-        extension(
-            5,
-            1,
-            &[&[2][..], &total, &[10], first, &[4, 4], &link(3, 1)].concat(),
-        ),
+        extension(5, 1, &[&[2][..], &total, &[10], first, &[4, 4], &link(3, 1)].concat()),
         extension(5, 1, &[&[3][..], &[20], second, &link(1, 1)].concat()),
         vec![0; 512 * 4],
     ];
     let mut bytes = bytes.concat();
-    let last = extension(
-        5,
-        1,
-        &[&[3][..], &varint(third.len() as u64), third, &[1]].concat(),
-    );
+    let last = extension(5, 1, &[&[3][..], &varint(third.len() as u64), third, &[1]].concat());
     bytes[512..1024].copy_from_slice(&last);
     let filesystem = open(&bytes).unwrap();
     assert_eq!(filesystem.lookup("kernel").unwrap().unwrap().len(), 100);
