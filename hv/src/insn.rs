@@ -42,22 +42,30 @@ impl Instruction {
         self.bytes.get(..usize::from(self.len)).unwrap_or_default()
     }
 
-    /// The instruction as a disassembler writes it, where the bytes decode.
-    pub fn name(&self) -> Option<String> {
+    /// The instruction as a disassembler writes it, and its length, where the bytes decode.
+    fn decode(&self) -> Option<(String, usize)> {
         match self.arch {
             Arch::X86_64 => crate::arch::x86_64::disassemble(self.pc, self.bytes()),
             Arch::Aarch64 => None,
         }
     }
+
+    /// The instruction as a disassembler writes it, where the bytes decode.
+    pub fn name(&self) -> Option<String> {
+        self.decode().map(|(name, _)| name)
+    }
 }
 
 impl fmt::Display for Instruction {
+    /// Name, address and bytes; of bytes that decode, those of the instruction alone.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(name) = self.name() {
+        let mut len = self.bytes().len();
+        if let Some((name, decoded)) = self.decode() {
             write!(f, "`{name}` ")?;
+            len = decoded;
         }
         write!(f, "at {:#x}", self.pc)?;
-        for (index, byte) in self.bytes().iter().enumerate() {
+        for (index, byte) in self.bytes().iter().take(len).enumerate() {
             write!(f, "{}{byte:02x}", if index == 0 { ", bytes " } else { " " })?;
         }
         Ok(())
@@ -76,7 +84,7 @@ mod tests {
 
     #[test]
     fn an_instruction_is_named_with_its_address_and_bytes() {
-        let mulps = Instruction::new(Arch::X86_64, 0x10_0000, &[0x0f, 0x59, 0xc1]);
+        let mulps = Instruction::new(Arch::X86_64, 0x10_0000, &[0x0f, 0x59, 0xc1, 0x90]);
         assert_eq!(mulps.to_string(), "`mulps xmm0,xmm1` at 0x100000, bytes 0f 59 c1");
     }
 

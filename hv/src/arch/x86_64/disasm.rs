@@ -2,8 +2,9 @@
 
 use iced_x86::{Decoder, DecoderOptions, FastFormatter};
 
-/// The 64-bit instruction that `bytes` begin with, as Intel writes it; nothing if they are not one.
-pub fn disassemble(pc: u64, bytes: &[u8]) -> Option<String> {
+/// The 64-bit instruction that `bytes` begin with, as Intel writes it, and its length in bytes;
+/// nothing if they are not one.
+pub fn disassemble(pc: u64, bytes: &[u8]) -> Option<(String, usize)> {
     let instruction = Decoder::with_ip(64, bytes, pc, DecoderOptions::NONE).decode();
     if instruction.is_invalid() {
         return None;
@@ -12,5 +13,5 @@ pub fn disassemble(pc: u64, bytes: &[u8]) -> Option<String> {
     let mut formatter = FastFormatter::new();
     formatter.options_mut().set_use_hex_prefix(true);
     formatter.format(&instruction, &mut text);
-    Some(text)
+    Some((text, instruction.len()))
 }
