@@ -48,7 +48,7 @@ pub(super) fn read(source: &Source, region: Region) -> Result<Log, TfsError> {
         seen: vec![first],
         tree: Tree::default(),
         staged: None,
-        records: 0,
+        count: 0,
     };
     let mut reader = Reader::new(source, first, MAX_LOG);
     let version = reader.magic_and_version()?;
@@ -109,7 +109,8 @@ struct Walk {
     seen: Vec<Region>,
     tree: Tree,
     staged: Option<Staged>,
-    records: u64,
+    /// Records so far.
+    count: u64,
 }
 
 impl Walk {
@@ -121,8 +122,8 @@ impl Walk {
     ) -> Result<Option<Region>, TfsError> {
         loop {
             reader.skip_run_of(END_OF_SEGMENT)?;
-            self.records = self.records.saturating_add(1);
-            if self.records > MAX_RECORDS {
+            self.count = self.count.saturating_add(1);
+            if self.count > MAX_RECORDS {
                 return reader.wrong(LogProblem::Records);
             }
             let at = reader.at;
