@@ -51,8 +51,8 @@ use tfs::Region;
 /// How an image is put together, and so how it is entered when nobody says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// A disk image built by OPS. Enter by the Linux 64-bit protocol: Nanos reads a command line by
-    /// no other.
+    /// A disk image built by OPS. On x86_64, enter by the Linux 64-bit protocol: Nanos reads a
+    /// command line by no other.
     Ops {
         /// With a UEFI partition, or for BIOS.
         uefi: bool,

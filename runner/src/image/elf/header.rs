@@ -141,8 +141,12 @@ impl Phdr {
         })
     }
 
-    /// Checks that what it describes lies in a file of `len` bytes.
+    /// Checks that what it describes lies in a file of `len` bytes. What is empty may lie anywhere:
+    /// linkers give a segment of only zeros an offset past the end.
     pub(super) fn in_file(&self, len: u64) -> Result<(), ElfError> {
+        if self.file_size == 0 {
+            return Ok(());
+        }
         if self.offset.checked_add(self.file_size).is_none_or(|end| end > len) {
             let (index, offset, size) = (self.index, self.offset, self.file_size);
             return Err(ElfError::SegmentPastEnd { index, offset, size, len });
@@ -162,8 +166,15 @@ impl Phdr {
                 return Err(ElfError::SegmentWraps { index, addr, size: mem_size });
             }
         }
-        let segment =
-            Segment { index, file_offset: offset, file_size, mem_size, paddr, vaddr, flags };
+        let segment = Segment {
+            index,
+            file_offset: if file_size == 0 { 0 } else { offset },
+            file_size,
+            mem_size,
+            paddr,
+            vaddr,
+            flags,
+        };
         Ok((mem_size > 0).then_some(segment))
     }
 

@@ -138,6 +138,9 @@ impl Elf {
 
     fn add_notes(&mut self, view: &View, phdr: &Phdr, total: &mut u64) -> Result<(), ElfError> {
         let index = phdr.index;
+        if phdr.file_size == 0 {
+            return Ok(());
+        }
         phdr.in_file(view.len())?;
         *total = total.saturating_add(phdr.file_size);
         let too_long = ElfError::NotesTooLong { index, size: *total };

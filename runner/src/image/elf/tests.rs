@@ -120,6 +120,16 @@ fn a_segment_outside_of_the_file_is_refused_with_its_number() {
 }
 
 #[test]
+fn a_segment_of_only_zeros_may_have_any_offset() {
+    let elf = kernel(|file| {
+        file.load(0x20_0000, &[], 16).offset = u64::MAX;
+        file.notes(&[]).offset = u64::MAX;
+    });
+    let segment = elf.unwrap().segments[1];
+    assert_eq!((segment.file_offset, segment.file_size, segment.mem_size), (0, 0, 16));
+}
+
+#[test]
 fn a_segment_with_more_bytes_in_the_file_than_in_memory_is_refused() {
     assert!(refused(|file| file.phdrs[0].mem_size = 15).contains("loads 16 bytes into 15"));
 }

@@ -42,7 +42,7 @@ pub(super) fn read(source: &Source, region: Region) -> Result<Log, TfsError> {
     let first = extension(region, 0, 1)
         .ok_or(TfsError::Log { at: region.start, problem: LogProblem::Magic })?;
     let mut walk =
-        Walk { region, seen: vec![first], tree: Tree::default(), staged: None, records: 0 };
+        Walk { region, seen: vec![first], tree: Tree::default(), staged: None, count: 0 };
     let mut reader = Reader::new(source, first, MAX_LOG);
     let version = reader.magic_and_version()?;
     reader.skip(UUID)?;
@@ -89,7 +89,8 @@ struct Walk {
     seen: Vec<Region>,
     tree: Tree,
     staged: Option<Staged>,
-    records: u64,
+    /// Records so far.
+    count: u64,
 }
 
 impl Walk {
@@ -101,8 +102,8 @@ impl Walk {
     ) -> Result<Option<Region>, TfsError> {
         loop {
             reader.skip_run_of(END_OF_SEGMENT)?;
-            self.records = self.records.saturating_add(1);
-            if self.records > MAX_RECORDS {
+            self.count = self.count.saturating_add(1);
+            if self.count > MAX_RECORDS {
                 return reader.wrong(LogProblem::Records);
             }
             let at = reader.at;
