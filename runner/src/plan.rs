@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::boot::{BootPlan, CommandLine, nanos_overrides};
 use crate::config::{Disk, Settings};
-use crate::image::{self, Access, Arch, Image, Source};
+use crate::image::{self, Access, Arch, Image, Kernel, Source};
 use crate::machine::map::{self, VIRTIO_SLOTS, VIRTIO_WINDOW, VirtioSlot};
 use images::Opened;
 
@@ -67,7 +67,7 @@ impl Plan {
     /// Names the file, what is wrong with it and what to do.
     pub fn new(settings: &Settings) -> Result<Self, Error> {
         let Opened { image, writable } = open_image(settings)?;
-        require_host_arch(&image)?;
+        require_host_arch(image.source().name(), image.arch())?;
         check_memory(settings.memory)?;
         let disks = open_disks(&image, writable, &settings.disks)?;
         let command_line = command_line(settings, &image, &disks)?;
@@ -77,9 +77,10 @@ impl Plan {
         };
         let kernel = match &settings.kernel {
             Some(path) => {
-                let kernel = Image::open(path)?;
-                require_host_arch(&kernel)?;
-                kernel.kernel().clone()
+                let source = Source::open(path, Access::Read)?;
+                let kernel = Kernel::open(&source)?;
+                require_host_arch(source.name(), kernel.arch())?;
+                kernel
             }
             None => image.kernel().clone(),
         };
@@ -134,20 +135,20 @@ fn open_image(settings: &Settings) -> Result<Opened, Error> {
     }
 }
 
-fn require_host_arch(image: &Image) -> Result<(), Error> {
+/// A hypervisor runs its host's own architecture, and this version x86_64 alone.
+fn require_host_arch(name: &str, wanted: Arch) -> Result<(), Error> {
     let host = std::env::consts::ARCH;
-    let wanted = image.arch();
-    let same = matches!((wanted, host), (Arch::X86_64, "x86_64") | (Arch::Aarch64, "aarch64"));
-    if same && wanted == Arch::X86_64 {
-        return Ok(());
-    }
-    let name = image.source().name();
-    Err(Error::Asked(match same {
-        true => format!("{name}: an aarch64 image; this version of runner boots x86_64 ones only"),
-        false => format!(
+    if Arch::HOST != Some(wanted) {
+        return Err(Error::Asked(format!(
             "{name}: an image for {wanted}, and this machine is {host}: build it for {host}"
-        ),
-    }))
+        )));
+    }
+    match wanted {
+        Arch::X86_64 => Ok(()),
+        Arch::Aarch64 => Err(Error::Asked(format!(
+            "{name}: an {wanted} image, and this version of runner boots x86_64 ones only"
+        ))),
+    }
 }
 
 fn check_memory(memory: u64) -> Result<(), Error> {

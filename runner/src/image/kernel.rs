@@ -3,7 +3,9 @@
 
 use std::ops::Range;
 
-use super::elf::{Arch, Elf, ElfError, Segment};
+use hv::Arch;
+
+use super::elf::{Elf, ElfError, Segment};
 use super::source::{ReadError, Source};
 use super::view::{Piece, View};
 use super::{Error, Problem, recognise};

@@ -39,8 +39,9 @@ pub mod view;
 
 use std::path::Path;
 
-pub use elf::{Arch, Segment};
+pub use elf::Segment;
 pub use error::{Error, Problem};
+pub use hv::Arch;
 pub use kernel::Kernel;
 pub use manifest::Manifest;
 pub use source::{Access, Source};

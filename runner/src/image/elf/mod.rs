@@ -8,6 +8,7 @@ mod error;
 mod header;
 
 pub use error::ElfError;
+use hv::Arch;
 
 use super::notes::Notes;
 use super::view::View;
@@ -17,24 +18,6 @@ const PF_X: u32 = 1;
 /// Real kernels have a few hundred bytes of notes; Solo5's manifest of 64 entries is the longest,
 /// with 7 KiB.
 const NOTES_LIMIT: u64 = 64 << 10;
-
-/// The instruction set a kernel is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Arch {
-    /// AMD64, Intel 64.
-    X86_64,
-    /// Arm, 64-bit.
-    Aarch64,
-}
-
-impl std::fmt::Display for Arch {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::X86_64 => "x86_64",
-            Self::Aarch64 => "aarch64",
-        })
-    }
-}
 
 /// A piece of memory to fill: `file_size` bytes from the file, then zeros up to `mem_size`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
