@@ -1,5 +1,5 @@
 //! Instructions beyond the general-purpose ones, which a hypervisor that interprets kernel code may
-//! not know (facts: para-virtual KVM). Where it does not, it must say so, with the instruction.
+//! not know. Where it does not, it must say so, with the instruction.
 
 use guests::x86_64::conformance as x86_64;
 

@@ -163,7 +163,7 @@ fn a_kick_reaches_the_vcpu_it_was_meant_for<H: Hypervisor>(bench: &Bench<'_, H>)
 }
 
 fn a_kicker_outlives_its_vcpu<H: Hypervisor>(bench: &Bench<'_, H>) {
-    for _ in 0..20 {
+    for _ in 0..5 {
         let guest = spinning(bench);
         let kicker = guest.kicker.clone();
         let (stop, stopped) = mpsc::channel::<()>();
