@@ -1,5 +1,6 @@
 //! The built-in guest, and the command lines that users of OPS know.
 
+use super::support::files::Folder;
 use super::support::host::accelerator;
 use super::support::or_skip;
 use super::support::program::runner;
@@ -43,9 +44,8 @@ fn options_may_follow_the_image() {
 #[test]
 fn the_lines_of_the_ops_documentation_boot() {
     or_skip!(accelerator());
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("config.json"), r#"{"RunConfig": {"Memory": "128M"}}"#)
-        .unwrap();
+    let folder = Folder::new();
+    folder.file("config.json", r#"{"RunConfig": {"Memory": "128M"}}"#);
     let finished = runner(["run", "-v", "hello", "-c", "config.json"]).within(folder.path()).run();
     assert_eq!((finished.status, finished.text()), (Some(0), &*greeting("128", "1")));
     for line in ["run --accel hello", "run -x hello", "load -x hello", "load --accel hello"] {
@@ -56,9 +56,9 @@ fn the_lines_of_the_ops_documentation_boot() {
 #[test]
 fn a_config_may_come_before_the_image_and_the_command_line_wins_over_it() {
     or_skip!(accelerator());
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let config = r#"{"RunConfig": {"Memory": "128M", "CPUs": 3, "ImageName": "hello"}}"#;
-    std::fs::write(folder.path().join("config.json"), config).unwrap();
+    folder.file("config.json", config);
     let output = |line: &str| {
         let finished = runner(line.split(' ')).within(folder.path()).ends_with(0);
         finished.quiet_text().to_owned()
@@ -76,7 +76,8 @@ fn verbose_begins_with_the_accelerator_and_describes_the_machine() {
     let mut lines = finished.stderr.lines();
     let first = lines.next().unwrap_or_default();
     assert!(first.starts_with("accelerator: kvm (/dev/kvm, API 12, "), "{finished}");
-    for wanted in ["image: hello (built in)", "entry: 0x", "cpus: 1", "memory: 0x", "device: com1"] {
+    for wanted in ["image: hello (built in)", "entry: 0x", "cpus: 1", "memory: 0x", "device: com1"]
+    {
         assert!(lines.clone().any(|line| line.starts_with(wanted)), "{wanted}: {finished}");
     }
 }

@@ -12,3 +12,5 @@
 mod support;
 
 mod hello;
+mod images;
+mod statuses;

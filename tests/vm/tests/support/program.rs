@@ -2,13 +2,15 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Nothing here takes a tenth of it, on an idle machine that executes guests. The lab's is 120 s.
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -130,6 +132,23 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// Waits until its stdout ends with `text`.
+    pub(crate) fn wait_for(&mut self, text: &str) {
+        let stdout = self.stdout.as_mut().unwrap();
+        while !stdout.bytes.ends_with(text.as_bytes()) {
+            if !matches!(stdout.more(self.until), Ok(true)) {
+                let printed = String::from_utf8_lossy(&stdout.bytes);
+                panic!("{}: {text:?} did not come, only {printed:?}", self.line);
+            }
+        }
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let process = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).unwrap();
+        kill_process(process, signal).unwrap();
+    }
+
     /// Waits for its end.
     pub(crate) fn finish(mut self) -> Finished {
         let streams = [&mut self.stdout, &mut self.stderr];
