@@ -56,26 +56,19 @@ pub mod x86_64 {
     pub mod kernels {
         guests! {
             "x86_64/kernels" ".elf":
-            BOOT_INFO = "boot_info",
             ECHO = "echo",
             EXIT = "exit",
             FLOOD = "flood",
             HALT = "halt",
             HELLO = "hello",
+            LINUX_INFO = "linux_info",
+            PVH_INFO = "pvh_info",
             RESET = "reset",
             SPIN = "spin",
             SSE = "sse",
             STORM = "storm",
             TINY = "tiny",
             TRIPLE_FAULT = "triple_fault",
-        }
-    }
-
-    /// ELF kernels with a PVH note.
-    pub mod pvh {
-        guests! {
-            "x86_64/pvh" ".elf":
-            BOOT_INFO = "boot_info",
         }
     }
 }
@@ -118,7 +111,6 @@ mod tests {
         let lists = [
             crate::x86_64::conformance::LIST,
             crate::x86_64::kernels::LIST,
-            crate::x86_64::pvh::LIST,
             crate::aarch64::conformance::LIST,
         ];
         let listed = lists.concat().into_iter().map(str::to_owned).collect();

@@ -11,14 +11,9 @@ pub(crate) fn checkout() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// A micro-guest, entered by Linux's 64-bit protocol.
+/// A micro-guest.
 pub(crate) fn kernel(name: &str) -> PathBuf {
     checkout().join(format!("tests/guests/x86_64/kernels/{name}.elf"))
-}
-
-/// A micro-guest, entered by PVH.
-pub(crate) fn pvh_kernel(name: &str) -> PathBuf {
-    checkout().join(format!("tests/guests/x86_64/pvh/{name}.elf"))
 }
 
 /// The images that the two real writers of OPS images made (tests/vm/data/images/README.md).

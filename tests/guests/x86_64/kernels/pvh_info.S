@@ -4,7 +4,7 @@
  * It calls a subroutine before it has a stack of its own, as Nanos does.
  */
         .code32
-        .include "../kernels/console.inc"
+        .include "console.inc"
 
         .equ MAGIC, 0x336ec578
         .equ MODULE_COUNT, 12
