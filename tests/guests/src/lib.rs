@@ -56,9 +56,19 @@ pub mod x86_64 {
     pub mod kernels {
         guests! {
             "x86_64/kernels" ".elf":
+            ECHO = "echo",
+            EXIT = "exit",
+            FLOOD = "flood",
+            HALT = "halt",
             HELLO = "hello",
+            LINUX_INFO = "linux_info",
+            PVH_INFO = "pvh_info",
+            RESET = "reset",
+            SPIN = "spin",
+            SSE = "sse",
             STORM = "storm",
             TINY = "tiny",
+            TRIPLE_FAULT = "triple_fault",
         }
     }
 }

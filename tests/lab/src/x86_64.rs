@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Packages whose tests run in the lab.
-const PACKAGES: [&str; 4] = ["hv", "hv-kvm", "runner", "vm-tests"];
+const PACKAGES: [&str; 3] = ["hv", "hv-kvm", "runner"];
 
 /// One test. The slowest boots a few guests; a hang costs this much once.
 const TEST_DEADLINE: Duration = Duration::from_secs(120);

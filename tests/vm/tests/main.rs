@@ -1,0 +1,16 @@
+//! Whole-VM tests: the program `runner` as its users start it, with guests of our own.
+//!
+//! They are a test target of the package `runner`, so that cargo builds the program first and says
+//! where it is. The lab runs the program that ships instead, named in `RUNNER_BIN`.
+//!
+//! A test that needs what this machine lacks prints one line, `skipped: ` and the reason, and
+//! passes; the lab fails it unless its list of allowed skips has it.
+
+// Clippy knows tests by #[test] and #[cfg(test)], and all of this is one.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod support;
+
+mod hello;
+mod images;
+mod statuses;

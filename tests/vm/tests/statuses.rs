@@ -1,0 +1,168 @@
+//! How a run ends, as the process that waits for it sees it.
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::support::files::{Folder, kernel};
+use super::support::host::accelerator;
+use super::support::or_skip;
+use super::support::program::{Runner, Running, runner};
+
+#[test]
+fn every_status_of_a_guest_is_the_processs() {
+    or_skip!(accelerator());
+    for status in 0..=255 {
+        let guest = runner(["-m", "16", "--append", &format!("exit={status}")]).arg(kernel("exit"));
+        assert_eq!(guest.ends_with(status).quiet_text(), "");
+    }
+}
+
+#[test]
+fn a_wide_exit_value_is_cut_to_a_status_and_kept_in_the_report() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    runner(["--append", "exit=263", "--report", "r.json"])
+        .arg(kernel("exit"))
+        .within(folder.path())
+        .ends_with(7);
+    let report = report(&folder);
+    assert_eq!((&report["raw"], &report["status"]), (&263.into(), &7.into()), "{report}");
+}
+
+#[test]
+fn a_guest_that_spins_ends_with_124_when_its_time_is_over() {
+    or_skip!(accelerator());
+    time_is_over("spin");
+}
+
+#[test]
+fn a_guest_that_halts_ends_with_124_when_its_time_is_over() {
+    or_skip!(accelerator());
+    time_is_over("halt");
+}
+
+fn time_is_over(guest: &str) {
+    let folder = Folder::new();
+    let finished = runner(["--timeout", "500ms", "--report", "r.json"])
+        .arg(kernel(guest))
+        .within(folder.path())
+        .ends_with(124);
+    assert_eq!(finished.text(), "running\n");
+    assert!(finished.stderr.contains("--timeout"), "{finished}");
+    let report = report(&folder);
+    assert_eq!(report["reason"], "timeout", "{report}");
+    assert_eq!(report["status_of"], "runner", "{report}");
+}
+
+#[test]
+fn a_signal_ends_a_guest_that_spins() {
+    or_skip!(accelerator());
+    for (signal, status) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
+        signalled("spin", signal, status);
+    }
+}
+
+#[test]
+fn a_signal_ends_a_guest_that_halts() {
+    or_skip!(accelerator());
+    for (signal, status) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
+        signalled("halt", signal, status);
+    }
+}
+
+fn signalled(guest: &str, signal: Signal, status: i32) {
+    let folder = Folder::new();
+    let running = running(runner(["--report", "r.json"]).arg(kernel(guest)).within(folder.path()));
+    running.signal(signal);
+    let finished = running.finish();
+    assert_eq!(finished.status, Some(status), "{finished}");
+    assert_eq!(finished.quiet_text(), "running\n");
+    let report = report(&folder);
+    assert_eq!(report["reason"], "signal", "{report}");
+    assert_eq!((&report["status"], &report["status_of"]), (&status.into(), &"runner".into()));
+}
+
+/// A run whose guest is at work.
+fn running(guest: Runner) -> Running {
+    let mut running = guest.start();
+    running.wait_for("running\n");
+    running
+}
+
+#[test]
+fn two_signals_that_come_together_end_a_run() {
+    or_skip!(accelerator());
+    // Stopped, it can act on neither, and both are pending when it goes on.
+    let running = running(runner([kernel("spin")]));
+    running.signal(Signal::STOP);
+    running.signal(Signal::INT);
+    running.signal(Signal::TERM);
+    running.signal(Signal::CONT);
+    let finished = running.finish();
+    assert!([Some(130), Some(143)].contains(&finished.status), "{finished}");
+}
+
+#[test]
+fn a_guest_that_crashes_ends_with_126_and_says_how() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    let finished = runner(["--report", "r.json"])
+        .arg(kernel("triple_fault"))
+        .within(folder.path())
+        .ends_with(126);
+    assert_eq!(finished.text(), "running\n");
+    assert_eq!(finished.stderr, "runner: the guest crashed on vCPU 0: a triple fault\n");
+    let report = report(&folder);
+    assert_eq!(report["reason"], "crash", "{report}");
+    assert_eq!(report["status_of"], "runner", "{report}");
+}
+
+#[test]
+fn a_guest_that_resets_its_machine_ends_with_0() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    let finished =
+        runner(["--report", "r.json"]).arg(kernel("reset")).within(folder.path()).ends_with(0);
+    assert_eq!(finished.quiet_text(), "running\n");
+    assert_eq!(report(&folder)["reason"], "reset");
+}
+
+#[test]
+fn an_instruction_that_the_host_cannot_execute_is_named_with_its_bytes_and_address() {
+    or_skip!(accelerator());
+    let finished = runner(["-v"]).arg(kernel("sse")).run();
+    assert_eq!(finished.text(), "running\n");
+    let accelerator = finished.stderr.lines().next().unwrap_or_default();
+    if accelerator.contains("guest code runs on the CPU") {
+        assert_eq!(finished.status, Some(42), "{finished}");
+        return;
+    }
+    assert!(accelerator.contains("KVM interprets guest kernel code"), "{finished}");
+    assert_eq!(finished.status, Some(125), "{finished}");
+    let last = finished.stderr.lines().last().unwrap_or_default();
+    let elf = std::fs::read(kernel("sse")).unwrap();
+    let pxor = [0x66, 0x0f, 0xef, 0xc0];
+    let in_file = elf.windows(4).position(|bytes| bytes == pxor).unwrap();
+    // p_offset of the one segment, which begins at 1 MiB.
+    let segment = usize::from(u16::from_le_bytes([elf[64 + 8], elf[64 + 9]]));
+    let address = 0x10_0000 + in_file - segment;
+    for wanted in
+        ["`pxor xmm0,xmm0`", &format!("at {address:#x}"), "bytes 66 0f ef c0", "runner doctor"]
+    {
+        assert!(last.contains(wanted), "{wanted}: {finished}");
+    }
+}
+
+#[test]
+fn a_run_that_could_not_start_is_reported_too() {
+    let folder = Folder::new();
+    runner(["--report", "r.json", "/nonexistent/image"]).within(folder.path()).ends_with(125);
+    let report = report(&folder);
+    assert_eq!((&report["status"], &report["status_of"]), (&125.into(), &"runner".into()));
+    assert!(report["message"].as_str().unwrap().contains("/nonexistent/image"), "{report}");
+}
+
+fn report(folder: &Folder) -> Value {
+    let text = std::fs::read_to_string(folder.path().join("r.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}

@@ -1,0 +1,50 @@
+//! Files that tests boot and read.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+/// The checkout.
+pub(crate) fn checkout() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// A micro-guest.
+pub(crate) fn kernel(name: &str) -> PathBuf {
+    checkout().join(format!("tests/guests/x86_64/kernels/{name}.elf"))
+}
+
+/// The images that the two real writers of OPS images made (tests/vm/data/images/README.md).
+pub(crate) const OPS_IMAGES: [&str; 5] =
+    ["tfs-v4-go-bios", "tfs-v5-c-bios", "tfs-v5-c-uefi", "tfs-v5-go-bios", "tfs-v5-go-uefi"];
+
+/// One of [`OPS_IMAGES`], unpacked.
+pub(crate) fn ops_image(name: &str) -> Vec<u8> {
+    let path = checkout().join(format!("tests/vm/data/images/{name}.img.gz"));
+    let mut image = Vec::new();
+    flate2::read::GzDecoder::new(File::open(path).unwrap()).read_to_end(&mut image).unwrap();
+    image
+}
+
+/// A folder for one test.
+pub(crate) struct Folder(TempDir);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Writes a file, in folders that are made for it, and returns its path.
+    pub(crate) fn file(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+}

@@ -1,0 +1,259 @@
+//! Starts `runner` as a user would, with a deadline on everything.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io::{Read, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Nothing here takes a tenth of it, on an idle machine that executes guests. The lab's is 120 s.
+const DEADLINE: Duration = Duration::from_secs(90);
+
+/// The program under test.
+pub(crate) fn path() -> PathBuf {
+    match env::var_os("RUNNER_BIN") {
+        Some(path) => path.into(),
+        None => env!("CARGO_BIN_EXE_runner").into(),
+    }
+}
+
+/// A command line of `runner`, in an environment without images and configs of the user's.
+#[derive(Debug)]
+pub(crate) struct Runner {
+    command: Command,
+    input: Option<Vec<u8>>,
+    capture: bool,
+}
+
+/// `runner ARGS…`
+pub(crate) fn runner<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Runner {
+    Runner::of(Command::new(path()), args)
+}
+
+impl Runner {
+    fn of<A: AsRef<OsStr>>(mut command: Command, args: impl IntoIterator<Item = A>) -> Self {
+        command.args(args).env("HOME", "/nonexistent");
+        command.env_remove("OPS_HOME").env_remove("ops_render_config");
+        Self { command, input: None, capture: true }
+    }
+
+    /// One more argument.
+    pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.command.arg(arg);
+        self
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Runs in the folder `folder`.
+    pub(crate) fn within(mut self, folder: &Path) -> Self {
+        self.command.current_dir(folder);
+        self
+    }
+
+    /// Gives it `bytes` on stdin, through a pipe, then the end.
+    pub(crate) fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.input = Some(bytes.into());
+        self
+    }
+
+    /// Starts it.
+    pub(crate) fn start(mut self) -> Running {
+        let line = command_line(&self.command);
+        let until = Instant::now() + DEADLINE;
+        let command = &mut self.command;
+        command.stdin(if self.input.is_some() { Stdio::piped() } else { Stdio::null() });
+        if self.capture {
+            command.stdout(Stdio::piped());
+        }
+        let mut child = match command.stderr(Stdio::piped()).spawn() {
+            Ok(child) => child,
+            Err(error) => panic!("cannot start {line}: {error}"),
+        };
+        if let (Some(mut stdin), Some(bytes)) = (child.stdin.take(), self.input.take()) {
+            // Ends with the process at the latest, which need not read it all.
+            thread::spawn(move || {
+                let _ = stdin.write_all(&bytes);
+            });
+        }
+        let stdout = child.stdout.take().map(Stream::of);
+        let stderr = child.stderr.take().map(Stream::of);
+        Running { line, child, until, stdout, stderr }
+    }
+
+    /// Runs it to its end.
+    pub(crate) fn run(self) -> Finished {
+        self.start().finish()
+    }
+
+    /// Runs it to its end, which has to be `status`.
+    pub(crate) fn ends_with(self, status: i32) -> Finished {
+        let finished = self.run();
+        assert_eq!(finished.status, Some(status), "{finished}");
+        finished
+    }
+
+    /// Runs it to its end, which has to be a refusal: status 125 and one sentence on stderr, which
+    /// is returned.
+    pub(crate) fn is_refused(self) -> String {
+        let finished = self.ends_with(125);
+        assert!(finished.stdout.is_empty(), "{finished}");
+        let sentence = finished.stderr.strip_prefix("runner: ").and_then(|s| s.strip_suffix('\n'));
+        match sentence {
+            Some(sentence) if !sentence.contains('\n') => sentence.to_owned(),
+            _ => panic!("not one sentence: {finished}"),
+        }
+    }
+}
+
+fn command_line(command: &Command) -> String {
+    let words: Vec<OsString> =
+        std::iter::once(command.get_program()).chain(command.get_args()).map(Into::into).collect();
+    words.join(OsStr::new(" ")).to_string_lossy().into_owned()
+}
+
+/// A started `runner`. It is killed when this value goes.
+#[derive(Debug)]
+pub(crate) struct Running {
+    line: String,
+    child: Child,
+    until: Instant,
+    stdout: Option<Stream>,
+    stderr: Option<Stream>,
+}
+
+impl Running {
+    /// Waits until its stdout ends with `text`.
+    pub(crate) fn wait_for(&mut self, text: &str) {
+        let stdout = self.stdout.as_mut().unwrap();
+        while !stdout.bytes.ends_with(text.as_bytes()) {
+            if !matches!(stdout.more(self.until), Ok(true)) {
+                let printed = String::from_utf8_lossy(&stdout.bytes);
+                panic!("{}: {text:?} did not come, only {printed:?}", self.line);
+            }
+        }
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let process = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).unwrap();
+        kill_process(process, signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub(crate) fn finish(mut self) -> Finished {
+        let streams = [&mut self.stdout, &mut self.stderr];
+        let mut over = streams.into_iter().flatten().all(|stream| stream.to_end(self.until));
+        let mut status = None;
+        while over && status.is_none() {
+            status = self.child.try_wait().unwrap();
+            over = Instant::now() < self.until;
+            thread::sleep(Duration::from_millis(1));
+        }
+        let bytes = |stream: &mut Option<Stream>| {
+            stream.as_mut().map(|stream| std::mem::take(&mut stream.bytes)).unwrap_or_default()
+        };
+        let finished = Finished {
+            line: self.line.clone(),
+            status: status.and_then(|status| status.code()),
+            stdout: bytes(&mut self.stdout),
+            stderr: String::from_utf8_lossy(&bytes(&mut self.stderr)).into_owned(),
+        };
+        assert!(status.is_some(), "hangs: {finished}");
+        assert!(!finished.stderr.contains("panicked"), "{finished}");
+        finished
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only for a process that ended and was waited for, which is what they are for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What comes out of a pipe, read by a thread so that waiting for it can end.
+#[derive(Debug)]
+struct Stream {
+    chunks: Receiver<Vec<u8>>,
+    bytes: Vec<u8>,
+}
+
+impl Stream {
+    fn of(mut pipe: impl Read + Send + 'static) -> Self {
+        let (sender, chunks) = mpsc::channel();
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = pipe.read(&mut buffer) {
+                if sender.send(buffer[..length].to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { chunks, bytes: Vec::new() }
+    }
+
+    /// Takes in what comes next; `false` at the end.
+    fn more(&mut self, until: Instant) -> Result<bool, RecvTimeoutError> {
+        match self.chunks.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(chunk) => {
+                self.bytes.extend(chunk);
+                Ok(true)
+            }
+            Err(RecvTimeoutError::Disconnected) => Ok(false),
+            Err(timeout) => Err(timeout),
+        }
+    }
+
+    /// Whether the end came in time.
+    fn to_end(&mut self, until: Instant) -> bool {
+        loop {
+            match self.more(until) {
+                Ok(true) => {}
+                Ok(false) => return true,
+                Err(_) => return false,
+            }
+        }
+    }
+}
+
+/// An ended `runner`. Shown, it is all there is to know.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    line: String,
+    /// Nothing when a signal killed it.
+    pub(crate) status: Option<i32>,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
+}
+
+impl Finished {
+    /// Its stdout, which is text.
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.stdout).unwrap_or_else(|_| panic!("not text: {self}"))
+    }
+
+    /// Its stdout, when it has said nothing on stderr.
+    pub(crate) fn quiet_text(&self) -> &str {
+        assert_eq!(self.stderr, "", "{self}");
+        self.text()
+    }
+}
+
+impl fmt::Display for Finished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stdout = String::from_utf8_lossy(&self.stdout);
+        let (line, status, stderr) = (&self.line, self.status, &self.stderr);
+        write!(f, "{line}\nstatus: {status:?}\nstdout: {stdout:.4000}\nstderr: {stderr:.4000}")
+    }
+}
