@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod devices;
 pub mod doctor;
+pub mod emulate;
 pub mod host;
 pub mod image;
 pub mod io;

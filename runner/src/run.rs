@@ -5,6 +5,7 @@ use std::time::Instant;
 use hv::Hypervisor;
 
 use crate::config::{AccelChoice, Settings};
+use crate::emulate::{self, Qemu};
 use crate::info;
 use crate::io::signals::Signals;
 use crate::machine::Machine;
@@ -48,9 +49,17 @@ impl Run {
         for warning in &settings.warnings {
             crate::warning!("{warning}");
         }
-        let hypervisor = choose::<H>(settings)?;
-        self.accelerator = Some(H::NAME);
-        info!("accelerator: {} ({})", H::NAME, hypervisor.describe());
+        let chosen = choose::<H>(settings)?;
+        match &chosen {
+            Chosen::Accelerator(hypervisor) => {
+                self.accelerator = Some(H::NAME);
+                info!("accelerator: {} ({})", H::NAME, hypervisor.describe());
+            }
+            Chosen::Emulation(qemu) => {
+                self.accelerator = Some("none");
+                info!("accelerator: none (software emulation, {qemu})");
+            }
+        }
         if !settings.accepted.is_empty() {
             info!("accepted, not used: {}", settings.accepted.join(", "));
         }
@@ -59,21 +68,47 @@ impl Run {
             info!("{line}");
         }
         let signals = Signals::install().map_err(|error| format!("signal handlers: {error}"))?;
+        let hypervisor = match chosen {
+            Chosen::Accelerator(hypervisor) => hypervisor,
+            Chosen::Emulation(_) => {
+                return emulate::run(plan, &signals).map_err(|error| error.to_string());
+            }
+        };
         let machine = Machine::new(&hypervisor, plan).map_err(|error| error.to_string())?;
         let parked = machine.park(plan, signals).map_err(|error| error.to_string())?;
         Ok(Outcome::of(&parked.run()))
     }
 }
 
-/// The accelerator that was asked for, opened.
-fn choose<H: Hypervisor>(settings: &Settings) -> Result<H, String> {
+/// What runs the guest.
+enum Chosen<H> {
+    Accelerator(H),
+    Emulation(Qemu),
+}
+
+/// The accelerator that was asked for, opened; or, where that is allowed, what does without.
+fn choose<H: Hypervisor>(settings: &Settings) -> Result<Chosen<H>, String> {
     let asked = settings.accel;
     let other = |name: &str| Err(format!("--accel={asked}: this system has {name}"));
     match asked {
-        AccelChoice::Kvm if H::NAME != "kvm" => return other(H::NAME),
-        AccelChoice::Hvf if H::NAME != "hvf" => return other(H::NAME),
-        AccelChoice::Off => return Err("software emulation is being built".into()),
-        _ => {}
+        AccelChoice::Kvm if H::NAME != "kvm" => other(H::NAME),
+        AccelChoice::Hvf if H::NAME != "hvf" => other(H::NAME),
+        AccelChoice::Kvm | AccelChoice::Hvf => {
+            H::open().map(Chosen::Accelerator).map_err(|error| error.to_string())
+        }
+        AccelChoice::Auto => H::open().map(Chosen::Accelerator).or_else(|error| {
+            let name = H::NAME.to_uppercase();
+            emulation(&format!("no {name} here ({error})"))
+        }),
+        AccelChoice::Off => emulation(settings.accel_asked_by.as_deref().unwrap_or("--accel=off")),
     }
-    H::open().map_err(|error| error.to_string())
+}
+
+/// Software emulation, announced.
+fn emulation<H>(why: &str) -> Result<Chosen<H>, String> {
+    let qemu = Qemu::find().map_err(|missing| format!("{why}, and {missing}"))?;
+    crate::warning!(
+        "{why}: running in software emulation ({qemu}), much slower; see `runner doctor`"
+    );
+    Ok(Chosen::Emulation(qemu))
 }

@@ -9,8 +9,8 @@ pub(super) const START_INFO: u64 = 0x4000;
 pub(super) const MODULES: u64 = 0x4080;
 pub(super) const MEMORY_MAP: u64 = 0x4100;
 
-/// The stack pointer a PVH guest is given. PVH leaves it undefined, but Nanos among others calls a
-/// subroutine before it sets one; there is a page below this for it.
+/// The stack pointer a guest is given. PVH and Linux's 64-bit entry leave it undefined, but Nanos
+/// among others calls a subroutine before it sets one; there is a page below this for it.
 pub(super) const STACK_TOP: u64 = 0x7000;
 
 /// Linux's zero page. Nanos wants 0x7d00-0x7daa to be zero, which it is inside this page.

@@ -4,7 +4,7 @@
 use hv::State;
 use hv::arch::x86_64;
 
-use super::layout::{COMMAND_LINE, GDT, PAGE_TABLES, ZERO_PAGE, usable_ram};
+use super::layout::{COMMAND_LINE, GDT, PAGE_TABLES, STACK_TOP, ZERO_PAGE, usable_ram};
 use super::{CommandLine, Gpas};
 
 /// Offsets in the zero page.
@@ -54,10 +54,11 @@ pub(super) fn zero_page(
     page
 }
 
-/// The boot vCPU: 64-bit mode, RSI at the zero page.
+/// The boot vCPU: 64-bit mode, RSI at the zero page, a stack that can be used.
 pub(super) fn state(entry: u64) -> State {
     let mut state = x86_64::State::long_mode(entry, PAGE_TABLES, GDT);
     state.regs.rsi = ZERO_PAGE;
+    state.regs.rsp = STACK_TOP;
     State::X86_64(state)
 }
 
@@ -94,5 +95,12 @@ mod tests {
         assert_eq!((u32_at(&page, 0x2d0), u32_at(&page, 0x2d8)), (0, 0x9_fc00));
         assert_eq!((u32_at(&page, 0x2e4), u32_at(&page, 0x2ec)), (0x10_0000, 0x1ff0_0000));
         assert!(page[0xd00..0xdaa].iter().all(|byte| *byte == 0), "Nanos wants these zero");
+    }
+
+    #[test]
+    fn the_stack_is_below_the_zero_page_and_clear_of_the_page_tables() {
+        let State::X86_64(state) = state(0x10_0000) else { panic!("x86_64") };
+        assert_eq!(state.regs.rsp, ZERO_PAGE);
+        assert!(state.regs.rsp.is_multiple_of(16) && state.regs.rsp < PAGE_TABLES);
     }
 }

@@ -52,6 +52,14 @@ pub mod x86_64 {
         }
     }
 
+    /// What a processor runs before there is a guest.
+    pub mod firmware {
+        guests! {
+            "x86_64/firmware" ".bin":
+            ENTER = "enter",
+        }
+    }
+
     /// ELF kernels.
     pub mod kernels {
         guests! {
@@ -110,6 +118,7 @@ mod tests {
         sources(Path::new(env!("CARGO_MANIFEST_DIR")), &mut found);
         let lists = [
             crate::x86_64::conformance::LIST,
+            crate::x86_64::firmware::LIST,
             crate::x86_64::kernels::LIST,
             crate::aarch64::conformance::LIST,
         ];

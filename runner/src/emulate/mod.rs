@@ -1,0 +1,103 @@
+//! Software emulation, where there is no accelerator or none is wanted: an installed QEMU runs the
+//! same boot plan, kernel, boot data, command line and disks, and the run ends with the same
+//! statuses.
+//!
+//! QEMU is a child process. It gets everything as open descriptors, no path of the user's: the
+//! loaded memory, a ROM that sets the boot vCPU's registers, the disks as the plan opened (and
+//! locked) them, COM1 and the exit port as sockets. Its machine is `microvm`, whose map ours
+//! follows ([`crate::machine::map`]).
+//!
+//! What differs from a run on an accelerator: of a value at the exit port only the low 8 bits
+//! arrive, and the guest goes on behind that write for the few milliseconds until QEMU has ended.
+
+mod command;
+mod firmware;
+mod memory;
+mod process;
+mod qemu;
+mod supervise;
+
+#[cfg_attr(target_os = "linux", path = "sys/linux.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "sys/macos.rs")]
+mod sys;
+
+pub use qemu::Qemu;
+
+use std::fs::File;
+use std::io::{self, Seek, Write};
+
+use crate::boot;
+use crate::io::signals::Signals;
+use crate::machine;
+use crate::outcome::Outcome;
+use crate::plan::Plan;
+use process::Process;
+
+/// Why a guest cannot be emulated.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The guest could not be loaded.
+    #[error(transparent)]
+    Boot(#[from] boot::Error),
+    /// There is no room to load it.
+    #[error(transparent)]
+    Memory(#[from] hv::Error),
+    /// The boot protocol asks for something the way into QEMU cannot do.
+    #[error("software emulation: {0}; boot this image on an accelerator")]
+    Registers(String),
+    /// The operating system refused something.
+    #[error("software emulation: {what}: {error}")]
+    System {
+        /// What was wanted.
+        what: &'static str,
+        /// What the operating system said.
+        error: io::Error,
+    },
+}
+
+impl Error {
+    fn system(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |error| Error::System { what, error }
+    }
+}
+
+/// Runs the guest to its end, or to a signal's or the timeout's. Disks are flushed.
+///
+/// # Errors
+/// When the guest cannot be loaded, or QEMU not be started at all; what it says about itself later
+/// is part of the outcome.
+pub fn run(plan: &Plan, signals: &Signals) -> Result<Outcome, Error> {
+    let guest = Guest::load(plan)?;
+    let (process, ends) = Process::start(plan, &guest)?;
+    drop(guest);
+    supervise::supervise(process, ends, plan, signals)
+}
+
+/// A loaded guest, in files without names.
+#[derive(Debug)]
+struct Guest {
+    firmware: File,
+    memory: File,
+}
+
+impl Guest {
+    fn load(plan: &Plan) -> Result<Self, Error> {
+        let memory = machine::reserve(plan.memory)?;
+        let loaded = plan.boot.load(&memory)?;
+        let rom = firmware::rom(&loaded.state).map_err(Error::Registers)?;
+        let firmware = scratch(|mut file| file.write_all(&rom)).map_err(Error::system(ROM))?;
+        let memory = scratch(|file| memory::write(file, &memory, &loaded.ranges));
+        Ok(Self { firmware, memory: memory.map_err(Error::system(MEMORY))? })
+    }
+}
+
+const ROM: &str = "write the firmware into a file without a name";
+const MEMORY: &str = "write the guest's memory into a file without a name";
+
+/// A file without a name that `fill` has filled, to be read from its start.
+fn scratch(fill: impl FnOnce(&File) -> io::Result<()>) -> io::Result<File> {
+    let mut file = sys::scratch_file()?;
+    fill(&file)?;
+    file.rewind()?;
+    Ok(file)
+}

@@ -1,0 +1,77 @@
+//! The QEMU that is installed, or how to install one.
+
+use std::io;
+use std::process::{Command, Stdio};
+
+/// The program. Found in `PATH`, as a shell would.
+pub(super) const PROGRAM: &str = "qemu-system-x86_64";
+
+/// A QEMU that starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Qemu {
+    version: String,
+}
+
+impl std::fmt::Display for Qemu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{PROGRAM} {}", self.version)
+    }
+}
+
+impl Qemu {
+    /// Looks for it.
+    ///
+    /// # Errors
+    /// What is wrong and how to install it, one sentence.
+    pub fn find() -> Result<Self, String> {
+        let mut command = Command::new(PROGRAM);
+        command.arg("--version").stdin(Stdio::null()).stderr(Stdio::null());
+        let install = install(&std::fs::read_to_string("/etc/os-release").unwrap_or_default());
+        let output = command.output().map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => {
+                format!("there is no {PROGRAM} in PATH for software emulation: {install}")
+            }
+            _ => format!("{PROGRAM} does not start: {error}; {install}"),
+        })?;
+        match version(&String::from_utf8_lossy(&output.stdout)) {
+            Some(version) if output.status.success() => Ok(Self { version }),
+            _ => Err(format!("{PROGRAM} --version fails ({}): {install}", output.status)),
+        }
+    }
+}
+
+/// `7.2.22` from `QEMU emulator version 7.2.22 (Debian …)`.
+fn version(text: &str) -> Option<String> {
+    let rest = text.split_once(" version ")?.1;
+    rest.split_whitespace().next().map(str::to_owned)
+}
+
+/// How each system installs it: what os-release(5) calls the system, and the command.
+const PACKAGES: [(&[&str], &str); 5] = [
+    (&["debian", "ubuntu"], "sudo apt install qemu-system-x86"),
+    (&["fedora", "rhel", "centos"], "sudo dnf install qemu-system-x86-core"),
+    (&["arch"], "sudo pacman -S qemu-system-x86"),
+    (&["alpine"], "sudo apk add qemu-system-x86_64"),
+    (&["suse", "opensuse"], "sudo zypper install qemu-x86"),
+];
+
+/// How to install it on the system that `os_release` describes.
+fn install(os_release: &str) -> String {
+    if cfg!(target_os = "macos") {
+        return "install it with `brew install qemu`".to_owned();
+    }
+    let value = |key: &str| {
+        let mut lines = os_release.lines();
+        lines.find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap_or_default()
+    };
+    let ids = [value("ID"), value("ID_LIKE")].map(|value| value.trim_matches(['"', '\'']));
+    let names: Vec<&str> = ids.iter().flat_map(|ids| ids.split_whitespace()).collect();
+    let own = PACKAGES.iter().find(|(systems, _)| systems.iter().any(|id| names.contains(id)));
+    match own {
+        Some((_, command)) => format!("install it with `{command}`"),
+        None => {
+            let all = PACKAGES.map(|(systems, command)| format!("{}: `{command}`", systems[0]));
+            format!("install it ({})", all.join("; "))
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! A running QEMU from its start to its end: the console relayed, the exit port heard, signals and
+//! the timeout obeyed.
+
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::process::ExitStatus;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::Error;
+use super::process::{Ends, Process};
+use crate::io::console::{Stdin, Stdout};
+use crate::io::event_loop::{Control, EventLoop, Waker};
+use crate::io::signals::Signals;
+use crate::machine::stop::{Reason, Stop};
+use crate::outcome::Outcome;
+use crate::plan::Plan;
+
+/// How long QEMU may take to flush its disks and end.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How long the console may take for what the guest had written when we ended the run.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// The most we keep of what QEMU says.
+const MAX_WORDS: usize = 16 << 10;
+
+/// What QEMU logs (`-d cpu_reset`) when a vCPU cannot deliver a double fault: target/i386,
+/// `check_exception`.
+const TRIPLE_FAULT: &[u8] = b"Triple fault";
+
+/// What has come from QEMU so far.
+#[derive(Debug, Default)]
+struct Heard {
+    /// The first byte the guest wrote to its exit port.
+    exit: Option<u8>,
+    /// The end of the log.
+    log: Vec<u8>,
+    triple_fault: bool,
+    words: Vec<u8>,
+    /// Connections QEMU has closed, of [`CONNECTIONS`].
+    closed: u32,
+    /// All the console had is on stdout.
+    console_done: bool,
+}
+
+/// The exit port, the log and stderr: all closed, QEMU is gone and has told all.
+const CONNECTIONS: u32 = 3;
+
+impl Heard {
+    fn from_exit_port(&mut self, bytes: &[u8]) {
+        self.exit = self.exit.or(bytes.first().copied());
+    }
+
+    fn from_log(&mut self, bytes: &[u8]) {
+        self.log.extend_from_slice(bytes);
+        self.triple_fault |= self.log.windows(TRIPLE_FAULT.len()).any(|at| at == TRIPLE_FAULT);
+        // A guest can have QEMU log without end: all that matters is a match across two reads.
+        let keep = self.log.len().min(TRIPLE_FAULT.len());
+        self.log.drain(..self.log.len() - keep);
+    }
+
+    fn from_stderr(&mut self, bytes: &[u8]) {
+        let room = MAX_WORDS - self.words.len();
+        self.words.extend(bytes.iter().take(room));
+    }
+
+    fn gone(&self) -> bool {
+        self.closed == CONNECTIONS
+    }
+
+    /// What QEMU said, on one line.
+    fn words(&self) -> String {
+        let text = String::from_utf8_lossy(&self.words);
+        let lines: Vec<&str> =
+            text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        lines.join("; ")
+    }
+}
+
+/// Runs QEMU to the end of the run.
+pub(super) fn supervise(
+    mut process: Process,
+    ends: Ends,
+    plan: &Plan,
+    signals: &Signals,
+) -> Result<Outcome, Error> {
+    let mut watch = Watch::new(ends, signals)?;
+    let deadline = plan.timeout.map(|timeout| Instant::now() + timeout);
+    let over = |heard: &Heard| {
+        let signal = || signals.first().map(Reason::Signal);
+        let exit = heard.exit.map(|byte| Reason::Exit {
+            raw: byte.into(),
+            status: (plan.boot.exit_code)(byte.into()),
+        });
+        let end = exit.or_else(signal).map(End::Ours);
+        end.or_else(|| heard.gone().then_some(End::Its))
+    };
+    let end = watch.until(deadline, over)?.unwrap_or(End::Ours(Reason::TimedOut));
+    if let End::Ours(_) = end {
+        process.terminate().map_err(Error::system("end QEMU"))?;
+        let grace = Some(Instant::now() + GRACE);
+        if watch.until(grace, |heard| heard.gone().then_some(()))?.is_none() {
+            crate::warning!(
+                "QEMU has not ended {} s after it was told to: killed",
+                GRACE.as_secs()
+            );
+            process.kill().map_err(Error::system("kill QEMU"))?;
+        }
+    }
+    let status = process.wait().map_err(Error::system("wait for QEMU"))?;
+    // A guest's last words may take as long as their reader does. When we ended the run they may not.
+    let (limit, heed) = match end {
+        End::Ours(Reason::Signal(_) | Reason::TimedOut) => {
+            (Some(Instant::now() + LAST_WORDS), false)
+        }
+        _ => (deadline, true),
+    };
+    let done = |heard: &Heard| heard.console_done || heed && signals.first().is_some();
+    watch.until(limit, |heard| done(heard).then_some(()))?;
+    let heard = watch.heard();
+    for line in String::from_utf8_lossy(&heard.words).lines() {
+        crate::info!("qemu: {line}");
+    }
+    Ok(match end {
+        End::Ours(reason) => Outcome::of(&reason),
+        End::Its => outcome(status, &heard),
+    })
+}
+
+/// How a run ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum End {
+    /// We ended it.
+    Ours(Reason),
+    /// QEMU ended, for a reason that its status and its log tell.
+    Its,
+}
+
+/// The outcome of a run that QEMU ended.
+fn outcome(status: ExitStatus, heard: &Heard) -> Outcome {
+    let words = heard.words();
+    match status.code() {
+        Some(0) if heard.triple_fault => {
+            let crash = Reason::Crash { vcpu: 0, crash: hv::Crash::TripleFault };
+            let message = Some("the guest crashed: a triple fault".to_owned());
+            Outcome { message, ..Outcome::of(&crash) }
+        }
+        // With -no-reboot a reset ends it; so does a signal, and that it says.
+        Some(0) if !words.contains("terminating on signal") => Outcome::of(&Reason::Reset),
+        _ => Outcome::failed(format!("QEMU ended ({status}): {words}")),
+    }
+}
+
+/// Everything that is waited for while QEMU runs.
+struct Watch {
+    main_loop: EventLoop,
+    heard: Arc<Mutex<Heard>>,
+    stop: Stop,
+}
+
+impl Watch {
+    fn new(ends: Ends, signals: &Signals) -> Result<Self, Error> {
+        let main_loop = EventLoop::new().map_err(Error::system("make an event loop"))?;
+        let mut watch = Self { main_loop, heard: Arc::default(), stop: Stop::default() };
+        let Ends { console, exit, log, words } = ends;
+        watch.connect(console).map_err(Error::system("open the console"))?;
+        let add = |watch: &mut Self| -> io::Result<()> {
+            watch.listen(exit, Heard::from_exit_port)?;
+            watch.listen(log, Heard::from_log)?;
+            watch.listen(words, Heard::from_stderr)?;
+            watch.main_loop.add(signals.readable.clone(), || Control::Pause)?;
+            Ok(())
+        };
+        add(&mut watch).map_err(Error::system("wait for QEMU"))?;
+        Ok(watch)
+    }
+
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        lock(&self.heard)
+    }
+
+    /// Hands what comes from `end` to `take`, until it is closed.
+    fn listen<E>(&mut self, end: E, take: fn(&mut Heard, &[u8])) -> io::Result<()>
+    where
+        E: AsFd + Send + Sync + 'static,
+        for<'a> &'a E: Read,
+    {
+        let end = Arc::new(end);
+        let heard = Arc::clone(&self.heard);
+        let from = Arc::clone(&end);
+        let handler = move || {
+            let mut buffer = [0; 4096];
+            let mut heard = lock(&heard);
+            match (&*from).read(&mut buffer) {
+                Ok(read @ 1..) => {
+                    take(&mut heard, buffer.get(..read).unwrap_or_default());
+                    Control::Keep
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => Control::Keep,
+                Ok(0) | Err(_) => {
+                    heard.closed += 1;
+                    Control::Pause
+                }
+            }
+        };
+        self.main_loop.add(end, handler)?;
+        Ok(())
+    }
+
+    /// Relays COM1 in threads of their own: a reader of our stdout may be slow, and then the guest
+    /// has to wait, but not we.
+    fn connect(&mut self, console: UnixStream) -> io::Result<()> {
+        let stdout = Stdout::new(self.stop.clone())?;
+        let (heard, waker) = (Arc::clone(&self.heard), self.main_loop.waker());
+        if let Some(stdin) = Stdin::new() {
+            let console = console.try_clone()?;
+            std::thread::Builder::new().spawn(move || relay_input(stdin, &console))?;
+        }
+        let output = move || relay_output(&console, stdout, &heard, &waker);
+        std::thread::Builder::new().spawn(output)?;
+        Ok(())
+    }
+
+    /// Waits until `over` says something, or until `limit`.
+    fn until<T>(
+        &mut self,
+        limit: Option<Instant>,
+        over: impl Fn(&Heard) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
+        loop {
+            if let Some(end) = over(&self.heard()) {
+                return Ok(Some(end));
+            }
+            let left = limit.map(|limit| limit.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                return Ok(None);
+            }
+            self.main_loop.turn(left).map_err(Error::system("wait for QEMU"))?;
+        }
+    }
+}
+
+/// Gives the guest what comes on stdin, as fast as it takes it.
+fn relay_input(mut stdin: Stdin, mut console: &UnixStream) {
+    loop {
+        let bytes = stdin.read(64);
+        if bytes.is_empty() || console.write_all(&bytes).is_err() {
+            return;
+        }
+    }
+}
+
+/// Puts on stdout what the guest sends, until QEMU is gone.
+fn relay_output(mut console: &UnixStream, mut stdout: Stdout, heard: &Mutex<Heard>, waker: &Waker) {
+    let mut buffer = [0; 4096];
+    loop {
+        match console.read(&mut buffer) {
+            // It takes everything and says itself when that is lost.
+            Ok(read @ 1..) => drop(stdout.write(buffer.get(..read).unwrap_or_default())),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(0) | Err(_) => break,
+        }
+    }
+    lock(heard).console_done = true;
+    waker.wake();
+}
+
+fn lock(heard: &Mutex<Heard>) -> MutexGuard<'_, Heard> {
+    heard.lock().unwrap_or_else(PoisonError::into_inner)
+}

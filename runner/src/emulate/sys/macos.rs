@@ -1,0 +1,20 @@
+//! What macOS does this way.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+
+/// An empty file without a name, which is gone when nobody has it open any more.
+pub(in crate::emulate) fn scratch_file() -> io::Result<File> {
+    let path = std::env::temp_dir().join(format!("runner-{}", std::process::id()));
+    let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
+}
+
+/// Nothing: macOS has no way to end a process with its parent. QEMU is ended on every way out of
+/// runner but one, runner being killed with SIGKILL or by a second signal; then it has to be ended
+/// by hand.
+#[expect(clippy::unnecessary_wraps, reason = "its twin can fail")]
+pub(in crate::emulate) fn end_with_parent(_parent: u32) -> io::Result<()> {
+    Ok(())
+}
