@@ -56,6 +56,7 @@ pub mod x86_64 {
     pub mod kernels {
         guests! {
             "x86_64/kernels" ".elf":
+            DISK = "disk",
             HELLO = "hello",
         }
     }
