@@ -49,11 +49,11 @@ struct Heard {
 const CONNECTIONS: u32 = 3;
 
 impl Heard {
-    fn from_exit_port(&mut self, bytes: &[u8]) {
+    fn on_exit_port(&mut self, bytes: &[u8]) {
         self.exit = self.exit.or(bytes.first().copied());
     }
 
-    fn from_log(&mut self, bytes: &[u8]) {
+    fn on_log(&mut self, bytes: &[u8]) {
         self.log.extend_from_slice(bytes);
         self.triple_fault |= self.log.windows(TRIPLE_FAULT.len()).any(|at| at == TRIPLE_FAULT);
         // A guest can have QEMU log without end: all that matters is a match across two reads.
@@ -61,7 +61,7 @@ impl Heard {
         self.log.drain(..self.log.len() - keep);
     }
 
-    fn from_stderr(&mut self, bytes: &[u8]) {
+    fn on_stderr(&mut self, bytes: &[u8]) {
         let room = MAX_WORDS - self.words.len();
         self.words.extend(bytes.iter().take(room));
     }
@@ -167,9 +167,9 @@ impl Watch {
         let Ends { console, exit, log, words } = ends;
         watch.connect(console).map_err(Error::system("open the console"))?;
         let add = |watch: &mut Self| -> io::Result<()> {
-            watch.listen(exit, Heard::from_exit_port)?;
-            watch.listen(log, Heard::from_log)?;
-            watch.listen(words, Heard::from_stderr)?;
+            watch.listen(exit, Heard::on_exit_port)?;
+            watch.listen(log, Heard::on_log)?;
+            watch.listen(words, Heard::on_stderr)?;
             watch.main_loop.add(signals.readable.clone(), || Control::Pause)?;
             Ok(())
         };
