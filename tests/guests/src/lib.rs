@@ -60,6 +60,14 @@ pub mod x86_64 {
         }
     }
 
+    /// Those that ask for what only KVM has.
+    pub mod kvm {
+        guests! {
+            "x86_64/kvm" ".bin":
+            PVCLOCK = "pvclock",
+        }
+    }
+
     /// ELF kernels.
     pub mod kernels {
         guests! {
@@ -121,6 +129,7 @@ mod tests {
             crate::x86_64::conformance::LIST,
             crate::x86_64::firmware::LIST,
             crate::x86_64::kernels::LIST,
+            crate::x86_64::kvm::LIST,
             crate::aarch64::conformance::LIST,
         ];
         let listed = lists.concat().into_iter().map(str::to_owned).collect();

@@ -22,7 +22,10 @@ const SVM: u32 = 1 << 2;
 /// Gives vCPU `id` its CPUID. A host that refuses the table gets it as KVM made it, and one that
 /// refuses that as well keeps its own; both are said.
 pub(super) fn apply(fd: &VcpuFd, setup: &VcpuSetup, id: u32) -> Result<Vec<String>> {
-    let table = table(setup, id)?;
+    offer(fd, setup, table(setup, id), id)
+}
+
+fn offer(fd: &VcpuFd, setup: &VcpuSetup, table: CpuId, id: u32) -> Result<Vec<String>> {
     let Err(error) = fd.set_cpuid2(&table) else {
         return Ok(Vec::new());
     };
@@ -40,12 +43,12 @@ pub(super) fn apply(fd: &VcpuFd, setup: &VcpuSetup, id: u32) -> Result<Vec<Strin
     Ok(refused)
 }
 
-fn table(setup: &VcpuSetup, id: u32) -> Result<CpuId> {
+fn table(setup: &VcpuSetup, id: u32) -> CpuId {
     let mut table = CpuId::clone(&setup.supported);
     for entry in table.as_mut_slice() {
         adjust(entry, setup, id);
     }
-    Ok(table)
+    table
 }
 
 /// Makes one leaf true for CPU `id` of a single package with a thread per core.
@@ -120,5 +123,21 @@ mod tests {
     #[test]
     fn nested_virtualization_is_not_offered_on_amd_either() {
         assert_eq!(leaf(0x8000_0001, 0, 1, 0).ecx & SVM, 0);
+    }
+
+    #[test]
+    fn a_host_that_refuses_our_leaves_gets_its_own_and_says_so() {
+        let Some((kvm, _vm, fd)) = crate::arch::x86_64::tests::vcpu() else { return };
+        let setup = VcpuSetup::new(&kvm, 1).unwrap();
+        // KVM refuses a table whose linear address width is impossible.
+        let mut table = table(&setup, 0);
+        for entry in table.as_mut_slice() {
+            if entry.function == 0x8000_0008 {
+                entry.eax = 0x3100 | (entry.eax & 0xff);
+            }
+        }
+        let refused = offer(&fd, &setup, table, 0).unwrap();
+        assert_eq!(refused.len(), 1, "{refused:?}");
+        assert!(refused[0].contains("refused our CPUID leaves"), "{refused:?}");
     }
 }

@@ -89,3 +89,23 @@ impl VcpuSetup {
         Ok(refused)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A vCPU on this host's KVM, for tests that need one; without a KVM they are skipped.
+    pub(super) fn vcpu() -> Option<(Kvm, VmFd, VcpuFd)> {
+        let kvm = match Kvm::new() {
+            Ok(kvm) => kvm,
+            Err(error) => {
+                println!("skipped: open /dev/kvm: {error}");
+                return None;
+            }
+        };
+        let vm = kvm.create_vm().unwrap();
+        prepare(&vm).unwrap();
+        let fd = vm.create_vcpu(0).unwrap();
+        Some((kvm, vm, fd))
+    }
+}

@@ -13,12 +13,29 @@ const MTRR_DEF_TYPE: (u32, u64, &str) = (0x2ff, 1 << 11 | 6, "IA32_MTRR_DEF_TYPE
 
 /// Sets them and names those the host refused.
 pub(super) fn apply(fd: &VcpuFd) -> Vec<String> {
-    let all = [MISC_ENABLE, MTRR_DEF_TYPE];
-    let refused = all.into_iter().filter(|(index, data, _)| !set(fd, *index, *data));
+    set_each(fd, &[MISC_ENABLE, MTRR_DEF_TYPE])
+}
+
+fn set_each(fd: &VcpuFd, msrs: &[(u32, u64, &str)]) -> Vec<String> {
+    let refused = msrs.iter().filter(|(index, data, _)| !set(fd, *index, *data));
     refused.map(|(index, _, name)| format!("the host refused MSR {name} ({index:#x})")).collect()
 }
 
 fn set(fd: &VcpuFd, index: u32, data: u64) -> bool {
     let entry = kvm_msr_entry { index, data, ..Default::default() };
     Msrs::from_entries(&[entry]).is_ok_and(|msrs| fd.set_msrs(&msrs).is_ok_and(|set| set == 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::x86_64::tests::vcpu;
+
+    #[test]
+    fn an_msr_that_the_host_refuses_is_named_and_the_others_are_set() {
+        let Some((_kvm, _vm, fd)) = vcpu() else { return };
+        let unknown = (0x1234_5678, 1, "IA32_NONE");
+        let refused = set_each(&fd, &[unknown, MISC_ENABLE]);
+        assert_eq!(refused, ["the host refused MSR IA32_NONE (0x12345678)"]);
+    }
 }
