@@ -27,6 +27,7 @@ pub use script::{Reg, Step, Width};
 pub use state::{Host, ID_REGISTERS, SysReg};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use state::{Endless, STATE, State, lock};
 
@@ -121,10 +122,17 @@ impl Session {
     }
 
     /// Waits until the vCPU created as number `vcpu` is in the guest behind the end of its script.
+    ///
+    /// # Panics
+    /// When it does not come there: after long enough that only a broken test can notice.
     pub fn wait_until_parked(&self, vcpu: usize) {
         let mut state = lock();
+        let long = Duration::from_secs(20);
         while !state.vcpu_created_as(vcpu).is_some_and(|vcpu| vcpu.parked) {
-            state = STATE.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let waited = STATE.changed.wait_timeout(state, long);
+            let (now, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            assert!(!timeout.timed_out(), "vCPU {vcpu} is not in the guest");
+            state = now;
         }
     }
 
