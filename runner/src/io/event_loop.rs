@@ -22,6 +22,8 @@ pub enum Control {
 
 struct Source {
     fd: Arc<dyn AsFd + Send + Sync>,
+    /// Not with the poller: one whose other end is gone would wake the loop for as long as it is.
+    paused: bool,
     handler: Box<dyn FnMut() -> Control + Send>,
 }
 
@@ -79,12 +81,8 @@ impl EventLoop {
         handler: impl FnMut() -> Control + Send + 'static,
     ) -> io::Result<Token> {
         let token = Token(self.sources.len());
-        let borrowed = fd.as_fd();
-        // SAFETY: `sources` keeps the descriptor open, and `drop` deletes it from the poller first.
-        unsafe {
-            self.poller.add_with_mode(&borrowed, Ready::readable(token.0), PollMode::Level)?;
-        }
-        self.sources.push(Source { fd, handler: Box::new(handler) });
+        self.listen(&*fd, token)?;
+        self.sources.push(Source { fd, paused: false, handler: Box::new(handler) });
         Ok(token)
     }
 
@@ -93,7 +91,14 @@ impl EventLoop {
     /// # Errors
     /// What the operating system says.
     pub fn resume(&mut self, token: Token) -> io::Result<()> {
-        self.listen(token, Ready::readable(token.0))
+        match self.sources.get(token.0).filter(|source| source.paused) {
+            Some(source) => self.listen(&*source.fd, token)?,
+            None => return Ok(()),
+        }
+        if let Some(source) = self.sources.get_mut(token.0) {
+            source.paused = false;
+        }
+        Ok(())
     }
 
     /// Waits until something is ready, the loop is woken, or `timeout` is over, and calls the
@@ -111,25 +116,24 @@ impl EventLoop {
         for key in ready {
             let Some(source) = self.sources.get_mut(key) else { continue };
             if (source.handler)() == Control::Pause {
-                self.listen(Token(key), Ready::none(key))?;
+                self.poller.delete(source.fd.as_fd())?;
+                source.paused = true;
             }
         }
         Ok(())
     }
 
-    fn listen(&mut self, token: Token, interest: Ready) -> io::Result<()> {
-        match self.sources.get(token.0) {
-            Some(source) => {
-                self.poller.modify_with_mode(source.fd.as_fd(), interest, PollMode::Level)
-            }
-            None => Ok(()),
-        }
+    fn listen(&self, fd: &(dyn AsFd + Send + Sync), token: Token) -> io::Result<()> {
+        let ready = Ready::readable(token.0);
+        // SAFETY: a source keeps its descriptor open for as long as the loop lives, and `drop`
+        // deletes it from the poller first.
+        unsafe { self.poller.add_with_mode(&fd.as_fd(), ready, PollMode::Level) }
     }
 }
 
 impl Drop for EventLoop {
     fn drop(&mut self) {
-        for source in &self.sources {
+        for source in self.sources.iter().filter(|source| !source.paused) {
             // Wakers may keep the poller; what it waits for goes now.
             let _ = self.poller.delete(source.fd.as_fd());
         }
@@ -180,6 +184,27 @@ mod tests {
         event.signal();
         lp.turn(SHORT).unwrap();
         assert_eq!(count.load(Ordering::SeqCst), 1);
+        lp.resume(token).unwrap();
+        lp.turn(None).unwrap();
+        assert_eq!(count.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn a_paused_source_whose_other_end_is_gone_does_not_wake_the_loop() {
+        let mut lp = EventLoop::new().unwrap();
+        let (reader, writer) = io::pipe().unwrap();
+        let count = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&count);
+        let handler = move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+            Control::Pause
+        };
+        let token = lp.add(Arc::new(reader), handler).unwrap();
+        drop(writer);
+        lp.turn(None).unwrap();
+        lp.turn(SHORT).unwrap();
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+        lp.resume(token).unwrap();
         lp.resume(token).unwrap();
         lp.turn(None).unwrap();
         assert_eq!(count.load(Ordering::SeqCst), 2);

@@ -42,11 +42,24 @@ impl<H: Hypervisor> std::fmt::Debug for Devices<H> {
 }
 
 /// stdin on its way to COM1.
-#[derive(Debug)]
 pub(super) struct Input {
-    /// Paused while the guest has not read what it was given.
-    token: Token,
+    feed: Feed,
+    /// The guest has read what it was given.
     drained: Arc<AtomicBool>,
+}
+
+/// How to know that there is input.
+enum Feed {
+    /// The event loop says so. Paused while the guest has not read what it was given.
+    Waited(Token),
+    /// There always is, or the end: a file, which no system call waits for.
+    Ready(Box<dyn FnMut() + Send>),
+}
+
+impl std::fmt::Debug for Input {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Input").field("drained", &self.drained).finish_non_exhaustive()
+    }
 }
 
 impl<H: Hypervisor> Devices<H> {
@@ -153,10 +166,16 @@ fn doorbell<V: Vm>(
 impl Input {
     /// Reads on when the guest has taken what it was given.
     pub(super) fn serve(&mut self, event_loop: &mut EventLoop) {
-        if self.drained.swap(false, Ordering::AcqRel)
-            && let Err(error) = event_loop.resume(self.token)
-        {
-            crate::warning!("the guest gets no more input: {error}");
+        if !self.drained.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        match &mut self.feed {
+            Feed::Ready(feed) => feed(),
+            Feed::Waited(token) => {
+                if let Err(error) = event_loop.resume(*token) {
+                    crate::warning!("the guest gets no more input: {error}");
+                }
+            }
         }
     }
 }
@@ -171,21 +190,36 @@ fn interrupt<V: Vm>(vm: &V, line: u32) -> Result<Interrupt, Error> {
     }))
 }
 
-/// Feeds stdin to COM1, as fast as the guest reads. Without a stdin to wait for there is no input.
+/// Feeds stdin to COM1, as fast as the guest reads. Without a stdin there is no input.
 fn connect_stdin(
     com1: &Arc<Com1<Stdout>>,
     drained: Arc<AtomicBool>,
     event_loop: &mut EventLoop,
 ) -> Option<Input> {
-    let mut stdin = Stdin::new()?;
-    let handle = Arc::new(stdin.handle().ok()?);
-    let com1 = Arc::clone(com1);
-    let feed = move || {
-        let bytes = stdin.read(com1.room());
-        com1.receive(&bytes);
-        // Until the guest has read it all, or, at the end of input, for good.
-        Control::Pause
+    let feeder = || {
+        let (mut stdin, com1) = (Stdin::new()?, Arc::clone(com1));
+        Some(move || {
+            let bytes = stdin.read(com1.room());
+            com1.receive(&bytes);
+        })
     };
-    let token = event_loop.add(handle, feed).ok()?;
-    Some(Input { token, drained })
+    let handle = Arc::new(Stdin::new()?.handle().ok()?);
+    let (mut now, mut later) = (feeder()?, feeder()?);
+    // Until the guest has read it all, or, at the end of input, for good.
+    let added = event_loop.add(handle, move || {
+        later();
+        Control::Pause
+    });
+    let feed = match added {
+        Ok(token) => Feed::Waited(token),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            now();
+            Feed::Ready(Box::new(now))
+        }
+        Err(error) => {
+            crate::warning!("the guest gets no input: {error}");
+            return None;
+        }
+    };
+    Some(Input { feed, drained })
 }

@@ -11,6 +11,8 @@
 
 mod support;
 
+mod console;
 mod hello;
 mod images;
+mod protocols;
 mod statuses;

@@ -1,5 +1,7 @@
 //! What this machine has that a test may need.
 
+use std::time::Duration;
+
 /// An accelerator that boots guests of ours. Asked of the system and not of `runner`, whose
 /// mistakes must not turn into skips.
 pub(crate) fn accelerator() -> Result<(), String> {
@@ -10,4 +12,24 @@ pub(crate) fn accelerator() -> Result<(), String> {
         Ok(_) => Ok(()),
         Err(error) => Err(format!("/dev/kvm: {error}")),
     }
+}
+
+/// MiB of memory.
+pub(crate) fn memory() -> Result<u64, String> {
+    let path = "/proc/meminfo";
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap();
+    let kib: u64 = line.trim().strip_suffix(" kB").unwrap().parse().unwrap();
+    Ok(kib / 1024)
+}
+
+/// Time of the CPU that a process has used, in its own code and the system's.
+pub(crate) fn cpu_time(process: u32) -> Result<Duration, String> {
+    let path = format!("/proc/{process}/stat");
+    let text = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+    // proc(5): the name is in parentheses and may hold anything; utime and stime are the 12th and
+    // 13th field behind it, in hundredths of a second on every Linux there is.
+    let fields: Vec<&str> = text.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum();
+    Ok(Duration::from_millis(10 * ticks))
 }

@@ -40,6 +40,7 @@ impl Runner {
     fn of<A: AsRef<OsStr>>(mut command: Command, args: impl IntoIterator<Item = A>) -> Self {
         command.args(args).env("HOME", "/nonexistent");
         command.env_remove("OPS_HOME").env_remove("ops_render_config");
+        command.stdin(Stdio::null());
         Self { command, input: None, capture: true }
     }
 
@@ -66,12 +67,46 @@ impl Runner {
         self
     }
 
+    /// Gives it another stdin.
+    pub(crate) fn stdin(mut self, from: impl Into<Stdio>) -> Self {
+        self.command.stdin(from);
+        self
+    }
+
+    /// Sends its stdout elsewhere.
+    pub(crate) fn stdout(mut self, to: impl Into<Stdio>) -> Self {
+        self.command.stdout(to);
+        self.capture = false;
+        self
+    }
+
+    /// Has another program start it, whose last arguments are this command line.
+    pub(crate) fn by<A: AsRef<OsStr>>(mut self, starter: impl IntoIterator<Item = A>) -> Self {
+        let mut words = starter.into_iter();
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).arg(self.command.get_program()).args(self.command.get_args());
+        command.stdin(Stdio::null());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        if let Some(folder) = self.command.get_current_dir() {
+            command.current_dir(folder);
+        }
+        self.command = command;
+        self
+    }
+
     /// Starts it.
     pub(crate) fn start(mut self) -> Running {
         let line = command_line(&self.command);
         let until = Instant::now() + DEADLINE;
         let command = &mut self.command;
-        command.stdin(if self.input.is_some() { Stdio::piped() } else { Stdio::null() });
+        if self.input.is_some() {
+            command.stdin(Stdio::piped());
+        }
         if self.capture {
             command.stdout(Stdio::piped());
         }
@@ -87,6 +122,8 @@ impl Runner {
         }
         let stdout = child.stdout.take().map(Stream::of);
         let stderr = child.stderr.take().map(Stream::of);
+        // The command holds what was given as stdout, and a pipe ends when nobody does.
+        drop(self.command);
         Running { line, child, until, stdout, stderr }
     }
 
@@ -132,6 +169,11 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until its stdout ends with `text`.
     pub(crate) fn wait_for(&mut self, text: &str) {
         let stdout = self.stdout.as_mut().unwrap();

@@ -1,0 +1,91 @@
+//! What a kernel is told, by each protocol it can be entered by.
+
+use std::path::PathBuf;
+
+use super::support::files::{Folder, kernel, ops_image};
+use super::support::host::{accelerator, memory};
+use super::support::or_skip;
+use super::support::program::runner;
+
+/// Kernels that print what they were told, and what `-v` calls the way into them.
+fn kernels() -> [(PathBuf, &'static str); 2] {
+    [(kernel("linux_info"), "Linux 64-bit protocol"), (kernel("pvh_info"), "PVH protocol")]
+}
+
+fn told(command_line: &str, memory: u64, ram_disk: &str) -> String {
+    format!("command line: {command_line}\nmemory: {memory} MiB\nram disk: {ram_disk}\n")
+}
+
+#[test]
+fn the_protocol_is_the_one_that_the_kernel_is_marked_for() {
+    or_skip!(accelerator());
+    for (kernel, protocol) in kernels() {
+        let finished = runner(["-v"]).arg(kernel).ends_with(0);
+        assert!(finished.stderr.lines().any(|line| line.ends_with(protocol)), "{finished}");
+    }
+}
+
+#[test]
+fn a_kernel_is_told_its_command_line() {
+    or_skip!(accelerator());
+    let long = "x".repeat(60_000);
+    for (kernel, _) in kernels() {
+        for line in ["", "console=ttyS0  root=\"a b\"", &long[..3000]] {
+            let finished = runner(["--append", line, "-m", "32"]).arg(&kernel).ends_with(0);
+            assert_eq!(finished.quiet_text(), told(line, 32, ""));
+        }
+        let why = runner(["--append", &format!("{long}{long}")]).arg(&kernel).is_refused();
+        assert!(why.contains("--append"), "{why}");
+    }
+}
+
+#[test]
+fn a_kernel_finds_its_ram_disk_byte_for_byte() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    // Longer than a page, and no multiple of one.
+    let text: String = (0..1000).map(|number| format!("{number},")).collect();
+    let disk = folder.file("disk", &text);
+    for (kernel, _) in kernels() {
+        let finished = runner(["-m", "64", "--initrd"]).arg(&disk).arg(kernel).ends_with(0);
+        assert_eq!(finished.quiet_text(), told("", 64, &text));
+    }
+}
+
+#[test]
+fn a_ram_disk_that_does_not_fit_is_refused() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    let disk = folder.file("disk", vec![0; 8 << 20]);
+    for (kernel, _) in kernels() {
+        let why = runner(["-m", "8", "--initrd"]).arg(&disk).arg(kernel).is_refused();
+        assert!(why.contains("ram disk") && why.contains("-m"), "{why}");
+    }
+}
+
+#[test]
+fn memory_beyond_the_hole_below_four_gibibytes_is_there_to_its_end() {
+    or_skip!(accelerator());
+    // Little of it is touched, so a busy host has it too.
+    let size = or_skip!(memory()).min(5120);
+    if size <= 3200 {
+        println!("skipped: {size} MiB of memory, and the hole begins at 3 GiB");
+        return;
+    }
+    for (kernel, _) in kernels() {
+        let finished = runner(["-m", &size.to_string()]).arg(kernel).ends_with(0);
+        assert_eq!(finished.quiet_text(), told("", size, ""));
+    }
+}
+
+#[test]
+fn a_kernel_can_replace_an_images_own_or_boot_alone() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    let image = folder.file("web.img", ops_image("tfs-v5-go-bios"));
+    let linux = || runner(["-m", "64", "--append", "x=1", "-k"]).arg(kernel("linux_info"));
+    assert_eq!(linux().ends_with(0).quiet_text(), told("x=1", 64, ""));
+    let finished = linux().arg(image).ends_with(0);
+    let disk = "virtio_mmio.device=512@0xfeb00000:5";
+    assert_eq!(finished.quiet_text(), told(&format!("{disk} x=1"), 64, ""));
+}
