@@ -1,14 +1,16 @@
 //! The plan of a run: everything opened, parsed and decided, nothing started.
 
+mod disks;
 mod images;
 
 use std::path::Path;
 use std::time::Duration;
 
 use crate::boot::{BootPlan, CommandLine, nanos_overrides};
-use crate::config::{Disk, Settings};
+use crate::config::Settings;
 use crate::image::{self, Access, Arch, Image, Kernel, Source};
-use crate::machine::map::{self, VIRTIO_SLOTS, VIRTIO_WINDOW, VirtioSlot};
+use crate::machine::map::{self, VIRTIO_WINDOW, VirtioSlot};
+pub use disks::DiskPlan;
 use images::Opened;
 
 /// Why a run cannot be planned.
@@ -26,19 +28,6 @@ pub enum Error {
     /// Anything else that was asked for and cannot be.
     #[error("{0}")]
     Asked(String),
-}
-
-/// A disk of the guest.
-#[derive(Debug)]
-pub struct DiskPlan {
-    /// Stable name: `disk0` is the image, or the first of `--disk`.
-    pub id: String,
-    /// The open file.
-    pub source: Source,
-    /// The guest can only read it.
-    pub read_only: bool,
-    /// Where it stands in the machine.
-    pub slot: VirtioSlot,
 }
 
 /// Everything a run needs, open.
@@ -69,7 +58,7 @@ impl Plan {
         let Opened { image, writable } = open_image(settings)?;
         require_host_arch(image.source().name(), image.arch())?;
         check_memory(settings.memory)?;
-        let disks = open_disks(&image, writable, &settings.disks)?;
+        let disks = disks::open(&image, writable, &settings.disks)?;
         let command_line = command_line(settings, &image, &disks)?;
         let initrd = match &settings.initrd {
             Some(path) => Some(Source::open(path, Access::Read)?),
@@ -165,34 +154,6 @@ fn check_memory(memory: u64) -> Result<(), Error> {
 /// The host's RAM in bytes, as far as the system tells.
 fn host_memory() -> Option<u64> {
     crate::io::host_memory()
-}
-
-fn open_disks(image: &Image, writable: bool, others: &[Disk]) -> Result<Vec<DiskPlan>, Error> {
-    let mut sources = Vec::new();
-    if image.is_disk() {
-        if !writable {
-            let name = image.source().name();
-            return Err(Error::Asked(format!(
-                "{name}: the guest writes to its image, and this user may not: \
-                 chmod u+w it, or copy it and run the copy"
-            )));
-        }
-        sources.push((image.source().clone(), false));
-    }
-    for disk in others {
-        let access = if disk.read_only { Access::Read } else { Access::ReadWrite };
-        sources.push((Source::open(&disk.path, access)?, disk.read_only));
-    }
-    if sources.len() > VIRTIO_SLOTS {
-        let count = sources.len();
-        return Err(Error::Asked(format!(
-            "{count} disks, where the machine has room for {VIRTIO_SLOTS}: leave some out"
-        )));
-    }
-    let disks = sources.into_iter().zip(map::virtio_slots()).map(|((source, read_only), slot)| {
-        DiskPlan { id: format!("disk{}", slot.index), source, read_only, slot }
-    });
-    Ok(disks.collect())
 }
 
 /// Devices first, as the kernel needs them; then what the image's program is told; then what the

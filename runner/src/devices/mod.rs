@@ -12,6 +12,7 @@
 
 pub mod power;
 pub mod serial;
+pub mod virtio;
 
 use std::sync::Arc;
 

@@ -3,18 +3,24 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hv::{Address, EdgeLine, GuestMemory, Hypervisor, Vm};
+use hv::{Address, Doorbell, EdgeLine, GuestMemory, Hypervisor, Kind, Vm, Width};
 
 use super::Error;
 use super::bus::Bus;
-use super::stop::Stop;
+use super::map::VIRTIO_WINDOW;
+use super::stop::{Reason, Stop};
 use crate::boot::EXIT_PORT;
 use crate::devices::Interrupt;
 use crate::devices::power::{ExitPort, ResetPort};
 use crate::devices::serial::{self, Com1};
+use crate::devices::virtio::block::Disk;
+use crate::devices::virtio::mmio::{Mmio, QUEUE_NOTIFY};
+use crate::devices::virtio::transport::Transport;
+use crate::devices::virtio::worker::{Worker, WorkerThread};
 use crate::io::console::{Stdin, Stdout};
+use crate::io::event::Event;
 use crate::io::event_loop::{Control, EventLoop, Token};
-use crate::plan::Plan;
+use crate::plan::{DiskPlan, Plan};
 
 /// The first serial port of a PC, and its interrupt.
 const COM1: u16 = 0x3f8;
@@ -26,7 +32,7 @@ const RESET_PORT: u16 = 0x64;
 pub(super) struct Devices<H: Hypervisor> {
     pub(super) bus: Arc<Bus>,
     input: Option<Input>,
-    lines: std::marker::PhantomData<H>,
+    disks: Option<Disks<H::Vm>>,
 }
 
 impl<H: Hypervisor> std::fmt::Debug for Devices<H> {
@@ -46,7 +52,7 @@ pub(super) struct Input {
 impl<H: Hypervisor> Devices<H> {
     pub(super) fn new(
         vm: &H::Vm,
-        _memory: &GuestMemory,
+        memory: &GuestMemory,
         plan: &Plan,
         stop: &Stop,
         event_loop: &mut EventLoop,
@@ -67,7 +73,11 @@ impl<H: Hypervisor> Devices<H> {
         bus.add(Address::Port(EXIT_PORT), 4, Arc::new(exit));
         bus.add(Address::Port(RESET_PORT), 1, Arc::new(ResetPort::new(stop.clone())));
         let input = connect_stdin(&com1, drained, event_loop);
-        Ok(Self { bus: Arc::new(bus), input, lines: std::marker::PhantomData })
+        let disks = match plan.disks.is_empty() {
+            true => None,
+            false => Some(Disks::new(vm, memory, &plan.disks, stop, &mut bus)?),
+        };
+        Ok(Self { bus: Arc::new(bus), input, disks })
     }
 
     /// stdin, for the I/O loop to look after.
@@ -77,7 +87,66 @@ impl<H: Hypervisor> Devices<H> {
 
     /// The guest is gone: brings everything it wrote to where it belongs.
     pub(super) fn finish(&mut self) -> Result<(), String> {
-        Ok(())
+        self.disks.take().map_or(Ok(()), |mut disks| disks.worker.finish())
+    }
+}
+
+/// The disks, and the thread that serves them all.
+struct Disks<V: Vm> {
+    worker: WorkerThread,
+    #[expect(dead_code, reason = "doorbells ring for as long as these live")]
+    doorbells: Vec<V::Registration>,
+}
+
+impl<V: Vm> Disks<V> {
+    fn new(
+        vm: &V,
+        memory: &GuestMemory,
+        plans: &[DiskPlan],
+        stop: &Stop,
+        bus: &mut Bus,
+    ) -> Result<Self, Error> {
+        let system = || Error::system("serve the guest's disks");
+        let mut worker = Worker::new(memory.clone()).map_err(system())?;
+        let mut doorbells = Vec::new();
+        for plan in plans {
+            let slot = plan.slot;
+            let (path, len) = (plan.source.name(), plan.source.len());
+            let disk = Disk::new(&plan.id, path, plan.file.clone(), len, plan.read_only);
+            let identity = disk.identity();
+            let mut events = Vec::new();
+            for (queue, _) in (0..).zip(&identity.queues) {
+                let event = Arc::new(Event::new().map_err(system())?);
+                doorbells.extend(doorbell(vm, slot.base, queue, &event)?);
+                events.push(event);
+            }
+            let (line, commands) = (interrupt(vm, slot.line)?, worker.commands());
+            let transport = Transport::new(identity, memory.clone(), line, events, commands);
+            let transport = Arc::new(transport);
+            worker.add(Arc::clone(&transport), Box::new(disk)).map_err(system())?;
+            bus.add(Address::Mmio(slot.base), VIRTIO_WINDOW, Arc::new(Mmio(transport)));
+        }
+        let stop = stop.clone();
+        let failed = move |why| stop.request(Reason::Failed(why));
+        let worker = WorkerThread::start(worker, "disk", failed).map_err(system())?;
+        Ok(Self { worker, doorbells })
+    }
+}
+
+/// Lets notifications of `queue` signal `event` without an exit. Where the host has no doorbells
+/// the exit does it.
+fn doorbell<V: Vm>(
+    vm: &V,
+    base: u64,
+    queue: u64,
+    event: &Event,
+) -> Result<Option<V::Registration>, Error> {
+    let at = Address::Mmio(base + QUEUE_NOTIFY);
+    let bell = Doorbell { at, value: Some((Width::W4, queue)) };
+    match vm.doorbell(bell, event.signal_fd()) {
+        Ok(registration) => Ok(Some(registration)),
+        Err(error) if error.kind == Kind::Unsupported => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

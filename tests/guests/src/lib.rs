@@ -64,6 +64,7 @@ pub mod x86_64 {
     pub mod kernels {
         guests! {
             "x86_64/kernels" ".elf":
+            DISK = "disk",
             ECHO = "echo",
             EXIT = "exit",
             FLOOD = "flood",

@@ -1,0 +1,361 @@
+//! The half of a device that vCPUs reach, whatever bus it is on: status, features, queue registers
+//! (virtio 1.2 §2, §3.1), and the interrupt that goes back.
+//!
+//! The lock is held for a few instructions, never while anybody waits.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hv::GuestMemory;
+use virtio_bindings::virtio_config::{
+    VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_S_FEATURES_OK, VIRTIO_CONFIG_S_NEEDS_RESET,
+    VIRTIO_F_VERSION_1,
+};
+use virtio_bindings::virtio_mmio::{VIRTIO_MMIO_INT_CONFIG, VIRTIO_MMIO_INT_VRING};
+use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
+
+use super::Fault;
+use super::queue::Registers;
+use super::status::{Change, Status};
+use super::worker::{Activation, Command, Commands};
+use crate::devices::Interrupt;
+use crate::io::event::Event;
+
+/// What a device is, for its whole life.
+#[derive(Debug)]
+pub struct Identity {
+    /// What messages call it.
+    pub name: String,
+    /// Device type (§5).
+    pub device: u32,
+    /// Everything offered to the driver.
+    pub features: u64,
+    /// The most entries of each queue.
+    pub queues: Vec<u16>,
+    /// The device's configuration space.
+    pub config: Vec<u8>,
+}
+
+/// Registers, behind the lock.
+#[derive(Debug)]
+struct State {
+    status: Status,
+    device_features_select: u32,
+    driver_features_select: u32,
+    driver_features: u64,
+    /// The driver accepted a feature that has no place in 64 bits.
+    unknown_features: bool,
+    queue_select: u32,
+    queues: Vec<Registers>,
+    interrupt_status: u32,
+    /// Which activation this is; what a worker says about another is not heard.
+    generation: u64,
+    /// The worker has the device's queues.
+    active: bool,
+    /// The driver wrote 0, and the worker has not let go yet.
+    resetting: bool,
+}
+
+/// The transport half of a device.
+#[derive(Debug)]
+pub struct Transport {
+    identity: Identity,
+    state: Mutex<State>,
+    memory: GuestMemory,
+    interrupt: Line,
+    /// One for each queue: what its notifications signal.
+    doorbells: Vec<Arc<Event>>,
+    commands: Commands,
+}
+
+/// An interrupt that can be printed.
+struct Line(Interrupt);
+
+impl std::fmt::Debug for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Line")
+    }
+}
+
+impl State {
+    fn new(identity: &Identity) -> Self {
+        Self {
+            status: Status::default(),
+            device_features_select: 0,
+            driver_features_select: 0,
+            driver_features: 0,
+            unknown_features: false,
+            queue_select: 0,
+            queues: identity.queues.iter().map(|max| Registers::new(*max)).collect(),
+            interrupt_status: 0,
+            generation: 0,
+            active: false,
+            resetting: false,
+        }
+    }
+
+    fn selected(&self) -> Option<&Registers> {
+        self.queues.get(usize::try_from(self.queue_select).ok()?)
+    }
+}
+
+/// A 32-bit half of a 64-bit register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Half {
+    /// Bits 0 to 31.
+    Low,
+    /// Bits 32 to 63.
+    High,
+}
+
+impl Half {
+    /// Puts `value` in place of this half of `whole`.
+    pub fn set(self, whole: &mut u64, value: u32) {
+        let value = u64::from(value);
+        *whole = match self {
+            Half::Low => *whole & !0xffff_ffff | value,
+            Half::High => *whole & 0xffff_ffff | value << 32,
+        };
+    }
+
+    /// This half of `whole`.
+    pub fn of(self, whole: u64) -> u64 {
+        match self {
+            Half::Low => whole & 0xffff_ffff,
+            Half::High => whole >> 32,
+        }
+    }
+
+    /// The half that a feature selector chooses; there are two.
+    fn selected(select: u32) -> Option<Self> {
+        match select {
+            0 => Some(Half::Low),
+            1 => Some(Half::High),
+            _ => None,
+        }
+    }
+}
+
+impl Transport {
+    /// A device after power-on.
+    pub fn new(
+        identity: Identity,
+        memory: GuestMemory,
+        interrupt: Interrupt,
+        doorbells: Vec<Arc<Event>>,
+        commands: Commands,
+    ) -> Self {
+        let state = Mutex::new(State::new(&identity));
+        Self { identity, state, memory, interrupt: Line(interrupt), doorbells, commands }
+    }
+
+    /// What the device is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// One for each queue: what a doorbell of the queue's signals.
+    pub fn doorbells(&self) -> &[Arc<Event>] {
+        &self.doorbells
+    }
+
+    /// The offered features that the driver looks at.
+    pub fn device_features(&self) -> u64 {
+        let half = Half::selected(self.lock().device_features_select);
+        half.map_or(0, |half| half.of(self.identity.features))
+    }
+
+    /// The driver looks at another half of the offered features.
+    pub fn select_device_features(&self, select: u32) {
+        self.lock().device_features_select = select;
+    }
+
+    /// The driver is about to write another half of its features.
+    pub fn select_driver_features(&self, select: u32) {
+        self.lock().driver_features_select = select;
+    }
+
+    /// The driver writes half of the features it accepts.
+    pub fn set_driver_features(&self, value: u32) {
+        let mut state = self.lock();
+        if state.resetting || !state.status.can_choose_features() {
+            return;
+        }
+        match Half::selected(state.driver_features_select) {
+            Some(half) => half.set(&mut state.driver_features, value),
+            None => state.unknown_features |= value != 0,
+        }
+    }
+
+    /// The driver turns to another queue, which need not exist.
+    pub fn select_queue(&self, select: u32) {
+        self.lock().queue_select = select;
+    }
+
+    /// The selected queue's registers.
+    pub fn queue(&self) -> Option<Registers> {
+        self.lock().selected().copied()
+    }
+
+    /// Writes the selected queue's registers, in the one phase in which a driver may: features
+    /// accepted, device not started. The device has a copy of its own after that.
+    pub fn write_queue(&self, write: impl FnOnce(&mut Registers)) {
+        let mut state = self.lock();
+        let open = state.status.can_configure_queues() && !state.resetting;
+        let index = usize::try_from(state.queue_select).unwrap_or(usize::MAX);
+        if let Some(queue) = state.queues.get_mut(index).filter(|_| open) {
+            write(queue);
+        }
+    }
+
+    /// The driver has made chains of queue `index` available. Where doorbells work, this call never
+    /// comes.
+    pub fn notify(&self, index: u64) {
+        let doorbell = usize::try_from(index).ok().and_then(|index| self.doorbells.get(index));
+        if let Some(doorbell) = doorbell
+            && self.lock().active
+        {
+            doorbell.signal();
+        }
+    }
+
+    /// Why the device interrupted: the bits of virtio-mmio's InterruptStatus and PCI's ISR.
+    pub fn interrupt_status(&self) -> u32 {
+        self.lock().interrupt_status
+    }
+
+    /// The driver has seen these bits.
+    pub fn acknowledge(&self, bits: u32) {
+        self.lock().interrupt_status &= !bits;
+    }
+
+    /// The status field. Not 0 until a reset is over.
+    pub fn status(&self) -> u32 {
+        self.lock().status.bits()
+    }
+
+    /// The driver writes the status field.
+    pub fn set_status(&self, value: u32) {
+        let mut state = self.lock();
+        if state.resetting {
+            return;
+        }
+        match state.status.change(value) {
+            Change::Nothing => {}
+            Change::Reset => self.begin_reset(&mut state),
+            Change::Set(bits) => {
+                let later = VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK;
+                state.status = state.status.with(bits & !later);
+                if bits & VIRTIO_CONFIG_S_FEATURES_OK != 0 {
+                    self.accept_features(&mut state);
+                }
+                if bits & VIRTIO_CONFIG_S_DRIVER_OK != 0 && state.status.features_ok() {
+                    self.start(state);
+                }
+            }
+            Change::Forbidden => {
+                let (name, now) = (&self.identity.name, state.status.bits());
+                drop(state);
+                crate::warning!(
+                    "{name}: the driver wrote status {value:#x} over {now:#x}: ignored"
+                );
+            }
+        }
+    }
+
+    /// Features the device does not have leave FEATURES_OK clear, which tells the driver (§3.1.1).
+    fn accept_features(&self, state: &mut State) {
+        let known = state.driver_features & !self.identity.features == 0 && !state.unknown_features;
+        let modern = state.driver_features & (1 << VIRTIO_F_VERSION_1) != 0;
+        if known && modern {
+            state.status = state.status.with(VIRTIO_CONFIG_S_FEATURES_OK);
+        }
+    }
+
+    /// Hands the queues to the worker. A driver that got them wrong has a broken device, and the
+    /// process goes on.
+    fn start(&self, mut state: MutexGuard<'_, State>) {
+        state.status = state.status.with(VIRTIO_CONFIG_S_DRIVER_OK);
+        match self.freeze(&state) {
+            Ok(activation) => {
+                state.active = true;
+                self.commands.send(Command::Activate(activation));
+            }
+            Err(fault) => self.give_up(state, fault),
+        }
+    }
+
+    fn freeze(&self, state: &State) -> Result<Activation, Fault> {
+        let features = state.driver_features;
+        let event_idx = features & (1 << VIRTIO_RING_F_EVENT_IDX) != 0;
+        let mut queues = Vec::new();
+        for (index, registers) in state.queues.iter().enumerate() {
+            if registers.ready {
+                let queue = registers.freeze(&self.memory, event_idx);
+                queues.push((index, queue.map_err(|error| Fault::Queue { queue: index, error })?));
+            }
+        }
+        if queues.is_empty() {
+            return Err(Fault::NoQueue);
+        }
+        Ok(Activation { generation: state.generation, features, queues })
+    }
+
+    fn begin_reset(&self, state: &mut State) {
+        if state.active {
+            state.resetting = true;
+            self.commands.send(Command::Reset { generation: state.generation });
+        } else {
+            self.clear(state);
+        }
+    }
+
+    fn clear(&self, state: &mut State) {
+        let generation = state.generation.wrapping_add(1);
+        *state = State { generation, ..State::new(&self.identity) };
+    }
+
+    /// The worker has let go of the queues of `generation`.
+    pub(super) fn reset_done(&self, generation: u64) {
+        let mut state = self.lock();
+        if state.resetting && state.generation == generation {
+            self.clear(&mut state);
+        }
+    }
+
+    /// Whether what the worker does for `generation` is still wanted.
+    pub(super) fn wants(&self, generation: u64) -> bool {
+        let state = self.lock();
+        state.generation == generation && !state.resetting
+    }
+
+    /// The worker has used buffers, and the driver wants to hear of it.
+    pub(super) fn used(&self, generation: u64) {
+        let mut state = self.lock();
+        if state.generation == generation && !state.resetting {
+            state.interrupt_status |= VIRTIO_MMIO_INT_VRING;
+            drop(state);
+            (self.interrupt.0)();
+        }
+    }
+
+    /// The worker cannot go on with what the driver gave it.
+    pub(super) fn fault(&self, generation: u64, fault: Fault) {
+        let state = self.lock();
+        if state.generation == generation && !state.resetting {
+            self.give_up(state, fault);
+        }
+    }
+
+    /// The driver must reset the device (§2.1.2: the bit, and a configuration change).
+    fn give_up(&self, mut state: MutexGuard<'_, State>, fault: Fault) {
+        state.status = state.status.with(VIRTIO_CONFIG_S_NEEDS_RESET);
+        state.interrupt_status |= VIRTIO_MMIO_INT_CONFIG;
+        drop(state);
+        crate::warning!("{}: stopped until the driver resets it: {fault}", self.identity.name);
+        (self.interrupt.0)();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
