@@ -22,9 +22,9 @@ pub struct DiskPlan {
     pub read_only: bool,
     /// Where it stands in the machine.
     pub slot: VirtioSlot,
-    /// Keeps other programs away from the file. To be dropped only when another program of ours is
-    /// to serve the disk and takes a lock of its own.
-    pub lock: Option<DiskLock>,
+    /// Keeps other programs away from the file. A child process that inherits the file has the
+    /// lock, too.
+    pub lock: DiskLock,
 }
 
 /// Opens and locks every disk, and gives each a place: the image first, if it is one.
@@ -64,6 +64,6 @@ fn place(source: Source, read_only: bool, slot: VirtioSlot) -> Result<DiskPlan, 
         return Err(Error::Asked(format!("{name}: it is not a file, and a disk must be one")));
     };
     let mode = if read_only { Mode::Read } else { Mode::Write };
-    let lock = Some(DiskLock::take(&file, source.name(), mode)?);
+    let lock = DiskLock::take(&file, source.name(), mode)?;
     Ok(DiskPlan { id: format!("disk{}", slot.index), source, file, read_only, slot, lock })
 }

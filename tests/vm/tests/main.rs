@@ -11,6 +11,7 @@
 
 mod support;
 
+mod disks;
 mod hello;
 mod images;
 mod statuses;
