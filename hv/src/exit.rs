@@ -158,7 +158,7 @@ impl std::fmt::Display for Unhandled {
             Cause::EntryFailed => write!(f, "the host refused to enter the guest ({code:#x})"),
             Cause::Memory => write!(f, "the host could not provide guest memory at {code:#x}"),
             Cause::Internal => write!(f, "the hypervisor reports an internal error ({code})"),
-            Cause::UnknownExit => write!(f, "an exit of unknown reason {code}"),
+            Cause::UnknownExit => write!(f, "an exit of unknown reason {code:#x}"),
         }?;
         match self.instruction {
             Some(instruction) => write!(f, ": {instruction}"),

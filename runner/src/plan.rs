@@ -25,6 +25,9 @@ pub enum Error {
     /// The boot protocol.
     #[error(transparent)]
     Boot(#[from] crate::boot::Error),
+    /// A disk that another program uses.
+    #[error(transparent)]
+    Locked(#[from] crate::io::lock::Error),
     /// Anything else that was asked for and cannot be.
     #[error("{0}")]
     Asked(String),

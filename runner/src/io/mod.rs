@@ -5,6 +5,7 @@ pub mod console;
 pub mod event;
 pub mod event_loop;
 pub mod file;
+pub mod lock;
 pub mod signals;
 
 /// The host's RAM in bytes, as far as the system tells.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Error;
 use crate::config::Disk;
 use crate::image::{Access, Image, Source};
+use crate::io::lock::{DiskLock, Mode};
 use crate::machine::map::{self, VIRTIO_SLOTS, VirtioSlot};
 
 /// A disk of the guest.
@@ -21,9 +22,12 @@ pub struct DiskPlan {
     pub read_only: bool,
     /// Where it stands in the machine.
     pub slot: VirtioSlot,
+    /// Keeps other programs away from the file. A child process that inherits the file has the
+    /// lock, too.
+    pub lock: DiskLock,
 }
 
-/// Opens `others`, and gives each disk a place: the image first, if it is one.
+/// Opens and locks every disk, and gives each a place: the image first, if it is one.
 ///
 /// # Errors
 /// Names the file, what is wrong with it and what to do.
@@ -53,10 +57,13 @@ pub(super) fn open(image: &Image, writable: bool, others: &[Disk]) -> Result<Vec
     placed.map(|((source, read_only), slot)| place(source, read_only, slot)).collect()
 }
 
+/// Locks a disk for this run and puts it into `slot`.
 fn place(source: Source, read_only: bool, slot: VirtioSlot) -> Result<DiskPlan, Error> {
     let Some(file) = source.file().cloned() else {
         let name = source.name();
         return Err(Error::Asked(format!("{name}: it is not a file, and a disk must be one")));
     };
-    Ok(DiskPlan { id: format!("disk{}", slot.index), source, file, read_only, slot })
+    let mode = if read_only { Mode::Read } else { Mode::Write };
+    let lock = DiskLock::take(&file, source.name(), mode)?;
+    Ok(DiskPlan { id: format!("disk{}", slot.index), source, file, read_only, slot, lock })
 }

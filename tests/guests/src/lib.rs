@@ -73,6 +73,8 @@ pub mod x86_64 {
         guests! {
             "x86_64/kernels" ".elf":
             DISK = "disk",
+            DISK_LAST_WRITE = "disk_last_write",
+            DISK_LOOP = "disk_loop",
             ECHO = "echo",
             EXIT = "exit",
             FLOOD = "flood",

@@ -12,6 +12,7 @@
 mod support;
 
 mod console;
+mod disks;
 mod hello;
 mod images;
 mod protocols;

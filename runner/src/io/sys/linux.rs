@@ -1,7 +1,132 @@
-//! What only Linux tells this way.
+//! What only Linux does this way.
+
+// UNSAFETY: locks of open file descriptions have no safe interface in libc or rustix.
+#![allow(unsafe_code)]
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use crate::io::lock::{Holder, Mode};
 
 /// RAM in bytes (sysinfo(2)).
 pub(super) fn host_memory() -> Option<u64> {
     let info = rustix::system::sysinfo();
     info.totalram.checked_mul(info.mem_unit.into())
+}
+
+/// Bytes that QEMU locks to say what it does to an image and what others may not do meanwhile
+/// (block/file-posix.c, docs/system/qemu-block-drivers.rst.inc "Disk image file locking"): 100 and
+/// on for the one, 200 and on for the other. Bit 0 is reading, 1 writing, 3 changing the length.
+mod qemu {
+    pub(super) const READS: i64 = 100;
+    pub(super) const WRITES: i64 = 101;
+    pub(super) const RESIZES: i64 = 103;
+    pub(super) const NO_READING: i64 = 200;
+    pub(super) const NO_WRITING: i64 = 201;
+    pub(super) const NO_RESIZING: i64 = 203;
+}
+
+/// Locks `file` with locks of its open file description (fcntl(2), F_OFD_SETLK), so that closing
+/// another descriptor of ours for the same file does not drop them. A writer locks the whole file;
+/// a reader does as QEMU's readers do. Returns whether nobody was in the way.
+pub(super) fn lock(file: &File, mode: Mode) -> io::Result<bool> {
+    let done = match mode {
+        Mode::Write => set(file, libc::F_WRLCK, 0, 0)?,
+        Mode::Read => {
+            let ours = [qemu::READS, qemu::NO_WRITING, qemu::NO_RESIZING];
+            let others = [qemu::WRITES, qemu::RESIZES, qemu::NO_READING];
+            all(ours, |byte| set(file, libc::F_RDLCK, byte, 1))?
+                && all(others, |byte| is_free(file, byte))?
+        }
+    };
+    if !done {
+        unlock(file);
+    }
+    Ok(done)
+}
+
+/// Gives every lock of `file` back.
+pub(super) fn unlock(file: &File) {
+    // Cannot fail for a descriptor that is open, and what is not locked stays so.
+    let _ = set(file, libc::F_UNLCK, 0, 0);
+}
+
+fn all(bytes: [i64; 3], check: impl Fn(i64) -> io::Result<bool>) -> io::Result<bool> {
+    for byte in bytes {
+        if !check(byte)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Sets or drops a lock on `len` bytes from `start` on; 0 bytes are all. Returns whether it could.
+fn set(file: &File, kind: i32, start: i64, len: i64) -> io::Result<bool> {
+    match fcntl(file, libc::F_OFD_SETLK, &mut flock(kind, start, len)) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(error) if error.raw_os_error() == Some(libc::EACCES) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether nobody else has `byte` locked in any way.
+fn is_free(file: &File, byte: i64) -> io::Result<bool> {
+    let mut lock = flock(libc::F_WRLCK, byte, 1);
+    fcntl(file, libc::F_OFD_GETLK, &mut lock)?;
+    Ok(i32::from(lock.l_type) == libc::F_UNLCK)
+}
+
+fn flock(kind: i32, start: i64, len: i64) -> libc::flock {
+    let narrow = |value: i32| libc::c_short::try_from(value).unwrap_or_default();
+    libc::flock {
+        l_type: narrow(kind),
+        l_whence: narrow(libc::SEEK_SET),
+        l_start: start,
+        l_len: len,
+        l_pid: 0,
+    }
+}
+
+fn fcntl(file: &File, command: i32, lock: &mut libc::flock) -> io::Result<()> {
+    // SAFETY: both lock commands take a flock, which lives as long as the call.
+    match unsafe { libc::fcntl(file.as_raw_fd(), command, std::ptr::from_mut(lock)) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// The processes that have `file` open, as far as this user may see (proc(5)).
+pub(super) fn holders(file: &File) -> Vec<Holder> {
+    let Ok(wanted) = file.metadata() else { return Vec::new() };
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        Some((pid, entry.path()))
+    });
+    pids.filter_map(|(pid, process)| {
+        let locks = holds(&process, (wanted.dev(), wanted.ino()))?;
+        let mut name = fs::read(process.join("comm")).unwrap_or_default();
+        name.truncate(name.trim_ascii_end().len());
+        Some(Holder { pid, name, locks })
+    })
+    .collect()
+}
+
+/// Whether `process` has a lock on the file with that device and inode; nothing if it has not even
+/// opened it.
+fn holds(process: &Path, wanted: (u64, u64)) -> Option<bool> {
+    let descriptors = fs::read_dir(process.join("fd")).ok()?.flatten();
+    let same = descriptors.filter(|entry| {
+        let found = fs::metadata(entry.path());
+        found.is_ok_and(|found| (found.dev(), found.ino()) == wanted)
+    });
+    same.map(|entry| {
+        let info = fs::read_to_string(process.join("fdinfo").join(entry.file_name()));
+        info.unwrap_or_default().lines().any(|line| line.starts_with("lock:"))
+    })
+    .max()
 }

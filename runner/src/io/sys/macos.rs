@@ -1,7 +1,12 @@
-//! What only macOS tells this way.
+//! What macOS, and any system but Linux, does this way.
 
 // UNSAFETY: sysctlbyname has no safe interface.
 #![allow(unsafe_code)]
+
+use std::fs::{File, TryLockError};
+use std::io;
+
+use crate::io::lock::{Holder, Mode};
 
 /// RAM in bytes: sysctl `hw.memsize` (sysctl(3)).
 pub(super) fn host_memory() -> Option<u64> {
@@ -18,4 +23,28 @@ pub(super) fn host_memory() -> Option<u64> {
         )
     };
     (result == 0 && len == size_of::<u64>()).then_some(bytes)
+}
+
+/// Locks `file` with flock(2). Returns whether nobody was in the way.
+pub(super) fn lock(file: &File, mode: Mode) -> io::Result<bool> {
+    let result = match mode {
+        Mode::Read => file.try_lock_shared(),
+        Mode::Write => file.try_lock(),
+    };
+    match result {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Gives the lock of `file` back.
+pub(super) fn unlock(file: &File) {
+    // Cannot fail for a descriptor that is open.
+    let _ = file.unlock();
+}
+
+/// The system does not say who has a file open without a private interface.
+pub(super) fn holders(_file: &File) -> Vec<Holder> {
+    Vec::new()
 }

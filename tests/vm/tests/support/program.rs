@@ -169,11 +169,6 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Its process.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Waits until its stdout ends with `text`.
     pub(crate) fn wait_for(&mut self, text: &str) {
         let stdout = self.stdout.as_mut().unwrap();
@@ -183,6 +178,11 @@ impl Running {
                 panic!("{}: {text:?} did not come, only {printed:?}", self.line);
             }
         }
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends it a signal.

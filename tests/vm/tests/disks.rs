@@ -1,0 +1,148 @@
+//! Disks, as a guest's driver and the files on the host see them.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::support::files::{Folder, kernel, ops_image};
+use super::support::host::accelerator;
+use super::support::or_skip;
+use super::support::program::runner;
+
+const SECTOR: usize = 512;
+
+/// A disk whose every byte is `0x5a`.
+fn disk(folder: &Folder, name: &str) -> PathBuf {
+    folder.file(name, [0x5a; 8 * SECTOR])
+}
+
+/// A run of `guest` with `disks`, each a path with or without `,ro`.
+fn with_disks(guest: &str, disks: &[String]) -> Vec<String> {
+    let mut args: Vec<String> = disks.iter().map(|disk| format!("--disk={disk}")).collect();
+    args.push(kernel(guest).display().to_string());
+    args
+}
+
+/// What is on a disk whose sector 1 alone was written, with `word` over and over.
+fn written(word: &[u8; 8]) -> Vec<u8> {
+    let mut bytes = vec![0x5a; 8 * SECTOR];
+    bytes[SECTOR..2 * SECTOR].copy_from_slice(&word.repeat(SECTOR / 8));
+    bytes
+}
+
+#[test]
+fn what_a_guest_writes_and_flushes_is_in_the_file_and_nothing_else_is() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    let path = disk(&folder, "d.img");
+    let finished = runner(with_disks("disk", &[path.display().to_string()])).ends_with(0);
+    assert_eq!(finished.quiet_text(), "");
+    assert_eq!(fs::read(path).unwrap(), written(b"runner!\n"));
+}
+
+#[test]
+fn a_read_only_disk_refuses_to_be_written() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    let path = disk(&folder, "d.img");
+    let finished = runner(with_disks("disk", &[format!("{},ro", path.display())])).ends_with(32);
+    assert_eq!(finished.quiet_text(), "");
+    assert_eq!(fs::read(path).unwrap(), [0x5a; 8 * SECTOR]);
+}
+
+#[test]
+fn every_disk_stands_where_the_command_line_says() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    let disks: Vec<PathBuf> = (0..8).map(|n| disk(&folder, &format!("{n}.img"))).collect();
+    let names: Vec<String> = disks.iter().map(|path| path.display().to_string()).collect();
+    // The guest drives the first device that is named.
+    runner(with_disks("disk", &names)).ends_with(0);
+    assert_eq!(fs::read(&disks[0]).unwrap(), written(b"runner!\n"));
+    for path in &disks[1..] {
+        assert_eq!(fs::read(path).unwrap(), [0x5a; 8 * SECTOR]);
+    }
+    let mut nine = names.clone();
+    nine.push(disk(&folder, "8.img").display().to_string());
+    let why = runner(with_disks("disk", &nine)).is_refused();
+    assert!(why.contains("9 disks") && why.contains("room for 8"), "{why}");
+}
+
+#[test]
+fn a_write_that_the_guest_did_not_wait_for_is_on_the_disk_when_the_run_is_over() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    let path = disk(&folder, "d.img");
+    for _ in 0..10 {
+        fs::write(&path, [0x5a; 8 * SECTOR]).unwrap();
+        runner(with_disks("disk_last_write", &[path.display().to_string()])).ends_with(0);
+        assert_eq!(fs::read(&path).unwrap(), written(b"the last"));
+    }
+}
+
+#[test]
+fn a_chain_without_an_end_stops_the_device_until_it_is_reset_and_not_the_vm() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    let path = disk(&folder, "d.img");
+    let finished = runner(with_disks("disk_loop", &[path.display().to_string()])).ends_with(0);
+    let name = path.display();
+    assert_eq!(
+        finished.stderr,
+        format!(
+            "runner: disk0 ({name}): stopped until the driver resets it: \
+             the chain at descriptor 0: it has no end\n"
+        )
+    );
+}
+
+#[test]
+fn a_disk_in_use_is_refused_and_the_message_names_the_process() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    let path = disk(&folder, "d.img").display().to_string();
+    let read_only = format!("{path},ro");
+    let mut first = runner(with_disks("spin", &[path.clone()])).start();
+    first.wait_for("running\n");
+    for second in [&path, &read_only] {
+        let why = runner(with_disks("disk", std::slice::from_ref(second))).is_refused();
+        let holder = format!("{path}: in use by runner (pid {})", first.id());
+        assert!(why.starts_with(&holder) && why.contains("run a copy"), "{why}");
+    }
+    drop(first);
+    runner(with_disks("disk", &[path])).ends_with(0);
+}
+
+#[test]
+fn an_image_in_use_is_refused_too() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    let image = folder.file("web.img", ops_image("tfs-v5-go-bios")).display().to_string();
+    let mut first = runner(with_disks("spin", &[image.clone()])).start();
+    first.wait_for("running\n");
+    let why = runner([&image]).is_refused();
+    assert!(why.contains(&format!("runner (pid {})", first.id())), "{why}");
+    drop(first);
+    runner([&image]).ends_with(7);
+}
+
+#[test]
+fn guests_share_a_disk_that_none_of_them_writes() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    let path = disk(&folder, "d.img").display().to_string();
+    let read_only = format!("{path},ro");
+    let mut first = runner(with_disks("spin", &[read_only.clone(), read_only.clone()])).start();
+    first.wait_for("running\n");
+    runner(with_disks("disk", &[read_only])).ends_with(32);
+    let why = runner(with_disks("disk", &[path])).is_refused();
+    assert!(why.contains(&format!("runner (pid {})", first.id())), "{why}");
+}
+
+#[test]
+fn one_file_as_two_disks_is_refused_when_it_can_be_written() {
+    let folder = Folder::new();
+    let path = disk(&folder, "d.img").display().to_string();
+    or_skip!(accelerator());
+    let why = runner(with_disks("disk", &[path.clone(), path])).is_refused();
+    assert!(why.contains("two disks of this guest"), "{why}");
+}
