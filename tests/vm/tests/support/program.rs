@@ -141,7 +141,7 @@ impl Runner {
 
     /// Runs it to its end, which has to be a refusal: status 125 and one sentence on stderr, which
     /// is returned.
-    pub(crate) fn is_refused(self) -> String {
+    pub(crate) fn refusal(self) -> String {
         let finished = self.ends_with(125);
         assert!(finished.stdout.is_empty(), "{finished}");
         let sentence = finished.stderr.strip_prefix("runner: ").and_then(|s| s.strip_suffix('\n'));
@@ -194,7 +194,7 @@ impl Running {
     /// Waits for its end.
     pub(crate) fn finish(mut self) -> Finished {
         let streams = [&mut self.stdout, &mut self.stderr];
-        let mut over = streams.into_iter().flatten().all(|stream| stream.to_end(self.until));
+        let mut over = streams.into_iter().flatten().all(|stream| stream.drain(self.until));
         let mut status = None;
         while over && status.is_none() {
             status = self.child.try_wait().unwrap();
@@ -258,7 +258,7 @@ impl Stream {
     }
 
     /// Whether the end came in time.
-    fn to_end(&mut self, until: Instant) -> bool {
+    fn drain(&mut self, until: Instant) -> bool {
         loop {
             match self.more(until) {
                 Ok(true) => {}
