@@ -101,7 +101,7 @@ fn a_disk_in_use_is_refused_and_the_message_names_the_process() {
     let folder = Folder::new();
     let path = disk(&folder, "d.img").display().to_string();
     let read_only = format!("{path},ro");
-    let mut first = runner(with_disks("spin", &[path.clone()])).start();
+    let mut first = runner(with_disks("spin", std::slice::from_ref(&path))).start();
     first.wait_for("running\n");
     for second in [&path, &read_only] {
         let why = runner(with_disks("disk", std::slice::from_ref(second))).refusal();
@@ -117,7 +117,7 @@ fn an_image_in_use_is_refused_too() {
     or_skip!(accelerator());
     let folder = Folder::new();
     let image = folder.file("web.img", ops_image("tfs-v5-go-bios")).display().to_string();
-    let mut first = runner(with_disks("spin", &[image.clone()])).start();
+    let mut first = runner(with_disks("spin", std::slice::from_ref(&image))).start();
     first.wait_for("running\n");
     let why = runner([&image]).refusal();
     assert!(why.contains(&format!("runner (pid {})", first.id())), "{why}");
