@@ -99,6 +99,12 @@ impl<'m> Chain<'m> {
         Err(Broken::TooLong)
     }
 
+    /// Bytes in all.
+    #[expect(clippy::len_without_is_empty, reason = "nobody asks for nothing")]
+    pub fn len(&self) -> u64 {
+        self.readable.len.saturating_add(self.writable.len)
+    }
+
     fn push(&mut self, memory: &'m GuestMemory, descriptor: &Descriptor) -> Result<(), Broken> {
         let buffers = match descriptor.is_write_only() {
             true => &mut self.writable,
@@ -106,9 +112,9 @@ impl<'m> Chain<'m> {
             false => &mut self.readable,
         };
         buffers.push(memory, descriptor.addr(), descriptor.len())?;
-        match self.readable.len.checked_add(self.writable.len) {
-            Some(sum) if sum <= 1 << 32 => Ok(()),
-            _ => Err(Broken::TooLarge),
+        match self.len() <= 1 << 32 {
+            true => Ok(()),
+            false => Err(Broken::TooLarge),
         }
     }
 }

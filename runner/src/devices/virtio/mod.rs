@@ -13,7 +13,7 @@ pub mod queue;
 mod ring;
 pub mod status;
 #[cfg(test)]
-mod testing;
+mod tests;
 pub mod transport;
 pub mod worker;
 

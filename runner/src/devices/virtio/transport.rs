@@ -56,23 +56,19 @@ struct State {
 }
 
 /// The transport half of a device.
-#[derive(Debug)]
 pub struct Transport {
     identity: Identity,
     state: Mutex<State>,
     memory: GuestMemory,
-    interrupt: Line,
+    interrupt: Interrupt,
     /// One for each queue: what its notifications signal.
     doorbells: Vec<Arc<Event>>,
     commands: Commands,
 }
 
-/// An interrupt that can be printed.
-struct Line(Interrupt);
-
-impl std::fmt::Debug for Line {
+impl std::fmt::Debug for Transport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Line")
+        write!(f, "Transport({}: {})", self.identity.name, self.describe())
     }
 }
 
@@ -145,7 +141,13 @@ impl Transport {
         commands: Commands,
     ) -> Self {
         let state = Mutex::new(State::new(&identity));
-        Self { identity, state, memory, interrupt: Line(interrupt), doorbells, commands }
+        Self { identity, state, memory, interrupt, doorbells, commands }
+    }
+
+    /// Its state, for a person.
+    pub fn describe(&self) -> String {
+        let state = self.lock();
+        format!("status {:#x}, features {:#x}", state.status.bits(), state.driver_features)
     }
 
     /// What the device is.
@@ -334,7 +336,7 @@ impl Transport {
         if state.generation == generation && !state.resetting {
             state.interrupt_status |= VIRTIO_MMIO_INT_VRING;
             drop(state);
-            (self.interrupt.0)();
+            (self.interrupt)();
         }
     }
 
@@ -352,7 +354,7 @@ impl Transport {
         state.interrupt_status |= VIRTIO_MMIO_INT_CONFIG;
         drop(state);
         crate::warning!("{}: stopped until the driver resets it: {fault}", self.identity.name);
-        (self.interrupt.0)();
+        (self.interrupt)();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

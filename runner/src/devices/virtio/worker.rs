@@ -15,6 +15,10 @@ use super::ring::Ring;
 use super::transport::Transport;
 use crate::io::event_loop::{Control, EventLoop, Waker};
 
+/// Bytes of requests that are still served for a device when the run is over. A guest that ends
+/// without waiting for its last writes finds them on its disk, and none can keep a run from ending.
+const LAST_BYTES: u64 = 256 << 20;
+
 /// What a kind of device does with its requests.
 pub trait Backend: fmt::Debug + Send {
     /// The driver has finished, and these are its features.
@@ -102,6 +106,8 @@ pub struct Worker {
     devices: Vec<Device>,
     sender: mpsc::Sender<(usize, Command)>,
     commands: mpsc::Receiver<(usize, Command)>,
+    /// The run is over.
+    stop: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for Worker {
@@ -117,7 +123,8 @@ impl Worker {
     /// When the process has no file descriptors left.
     pub fn new(memory: GuestMemory) -> io::Result<Self> {
         let (sender, commands) = mpsc::channel();
-        Ok(Self { events: EventLoop::new()?, memory, devices: Vec::new(), sender, commands })
+        let (events, stop) = (EventLoop::new()?, Arc::new(AtomicBool::new(false)));
+        Ok(Self { events, memory, devices: Vec::new(), sender, commands, stop })
     }
 
     /// The way to this worker for the device that is added next.
@@ -158,22 +165,23 @@ impl Worker {
         }
         for device in &mut self.devices {
             if device.rung.swap(false, Ordering::Relaxed) {
-                device.serve(&self.memory);
+                device.serve(&self.memory, &self.stop);
             }
         }
         Ok(())
     }
 
-    /// The guest is gone: serves what it left, once, and finishes every backend.
+    /// The guest is gone: serves what it left, up to a limit, and finishes every backend.
     ///
     /// # Errors
     /// One sentence for each that failed.
     pub fn finish(&mut self) -> Result<(), String> {
+        self.stop.store(true, Ordering::Release);
         let mut failures = Vec::new();
         for device in &mut self.devices {
-            device.serve(&self.memory);
+            crate::info!("device: {}", device.describe());
+            device.serve(&self.memory, &self.stop);
             failures.extend(device.backend.finish().err());
-            crate::info!("{device:?}");
         }
         match failures.is_empty() {
             true => Ok(()),
@@ -202,17 +210,24 @@ impl Device {
     }
 
     /// One pass over the queues. What comes meanwhile waits for the next turn.
-    fn serve(&mut self, memory: &GuestMemory) {
+    fn serve(&mut self, memory: &GuestMemory, stop: &AtomicBool) {
+        let mut last = LAST_BYTES;
         let Some(Active { generation, rings }) = &mut self.active else { return };
         let generation = *generation;
         let (transport, backend) = (&self.transport, &mut self.backend);
         let mut result = Ok(());
         for (index, ring) in rings {
             let drained = ring.drain(memory, |chain| {
-                if !transport.wants(generation) {
-                    return Ok(None);
+                if stop.load(Ordering::Acquire) {
+                    match last.checked_sub(chain.len()) {
+                        Some(left) => last = left,
+                        None => return Ok(None),
+                    }
                 }
-                backend.serve(chain).map(Some)
+                match transport.wants(generation) {
+                    true => backend.serve(chain).map(Some),
+                    false => Ok(None),
+                }
             });
             match drained {
                 Ok(drained) => {
@@ -232,6 +247,15 @@ impl Device {
             self.active = None;
             transport.fault(generation, fault);
         }
+    }
+
+    /// Its state, for a person.
+    fn describe(&self) -> String {
+        let mut text = format!("{:?}: {}", self.backend, self.transport.describe());
+        for (index, ring) in self.active.iter().flat_map(|active| &active.rings) {
+            text.push_str(&format!(", queue {index}: {ring:?}"));
+        }
+        text
     }
 }
 
@@ -254,10 +278,9 @@ impl WorkerThread {
         name: &str,
         failed: impl FnOnce(String) + Send + 'static,
     ) -> io::Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (waker, stopping) = (worker.events.waker(), Arc::clone(&stop));
+        let (waker, stop) = (worker.events.waker(), Arc::clone(&worker.stop));
         let body = move || {
-            while !stopping.load(Ordering::Acquire) {
+            while !worker.stop.load(Ordering::Acquire) {
                 if let Err(error) = worker.turn(None) {
                     failed(format!("wait for the guest's disk requests: {error}"));
                     break;
