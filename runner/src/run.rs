@@ -2,15 +2,15 @@
 
 use std::time::Instant;
 
-use hv::Hypervisor;
+use hv::{Check, Hypervisor};
 
 use crate::config::{AccelChoice, Settings};
 use crate::emulate::{self, Qemu};
-use crate::info;
 use crate::io::signals::Signals;
-use crate::machine::Machine;
+use crate::machine::{self, Machine};
 use crate::outcome::{Outcome, Report};
 use crate::plan::Plan;
+use crate::{info, warning};
 
 /// Runs what `settings` ask for on `H`, or in software emulation, and returns the process's exit
 /// status. Everything there is to say has been said.
@@ -25,7 +25,7 @@ pub fn run<H: Hypervisor>(settings: &Settings) -> u8 {
     if let Some(report) = report {
         let (accelerator, plan) = (run.accelerator, run.plan.as_ref());
         if let Err(why) = report.write(&outcome, accelerator, plan, started.elapsed()) {
-            crate::warning!("{why}");
+            warning!("{why}");
         }
     }
     finish(&outcome)
@@ -33,7 +33,7 @@ pub fn run<H: Hypervisor>(settings: &Settings) -> u8 {
 
 fn finish(outcome: &Outcome) -> u8 {
     if let Some(message) = &outcome.message {
-        crate::warning!("{message}");
+        warning!("{message}");
     }
     outcome.status
 }
@@ -47,19 +47,10 @@ struct Run {
 impl Run {
     fn carry_out<H: Hypervisor>(&mut self, settings: &Settings) -> Result<Outcome, String> {
         for warning in &settings.warnings {
-            crate::warning!("{warning}");
+            warning!("{warning}");
         }
         let chosen = choose::<H>(settings)?;
-        match &chosen {
-            Chosen::Accelerator(hypervisor) => {
-                self.accelerator = Some(H::NAME);
-                info!("accelerator: {} ({})", H::NAME, hypervisor.describe());
-            }
-            Chosen::Emulation(qemu) => {
-                self.accelerator = Some("none");
-                info!("accelerator: none (software emulation, {qemu})");
-            }
-        }
+        self.accelerator = Some(chosen.describe());
         if !settings.accepted.is_empty() {
             info!("accepted, not used: {}", settings.accepted.join(", "));
         }
@@ -70,13 +61,25 @@ impl Run {
         let signals = Signals::install().map_err(|error| format!("signal handlers: {error}"))?;
         let hypervisor = match chosen {
             Chosen::Accelerator(hypervisor) => hypervisor,
-            Chosen::Emulation(_) => {
-                return emulate::run(plan, &signals).map_err(|error| error.to_string());
-            }
+            Chosen::Emulation(_) => return emulate(plan, &signals),
         };
-        let machine = Machine::new(&hypervisor, plan).map_err(|error| error.to_string())?;
-        let parked = machine.park(plan, signals).map_err(|error| error.to_string())?;
-        Ok(Outcome::of(&parked.run()))
+        match Machine::new(&hypervisor, plan) {
+            Ok(machine) => {
+                let parked = machine.park(plan, signals).map_err(|error| error.to_string())?;
+                Ok(Outcome::of(&parked.run()))
+            }
+            // What opens may still not run guests.
+            Err(machine::Error::Hypervisor(error)) if settings.accel == AccelChoice::Auto => {
+                match H::probe().failure() {
+                    Some(check) => {
+                        self.accelerator = Some(emulation::<H>(check)?.describe());
+                        emulate(plan, &signals)
+                    }
+                    None => Err(error.to_string()),
+                }
+            }
+            Err(error) => Err(error.to_string()),
+        }
     }
 }
 
@@ -86,29 +89,77 @@ enum Chosen<H> {
     Emulation(Qemu),
 }
 
-/// The accelerator that was asked for, opened; or, where that is allowed, what does without.
-fn choose<H: Hypervisor>(settings: &Settings) -> Result<Chosen<H>, String> {
-    let asked = settings.accel;
-    let other = |name: &str| Err(format!("--accel={asked}: this system has {name}"));
-    match asked {
-        AccelChoice::Kvm if H::NAME != "kvm" => other(H::NAME),
-        AccelChoice::Hvf if H::NAME != "hvf" => other(H::NAME),
-        AccelChoice::Kvm | AccelChoice::Hvf => {
-            H::open().map(Chosen::Accelerator).map_err(|error| error.to_string())
+impl<H: Hypervisor> Chosen<H> {
+    /// Begins what `-v` says, and gives its name for the record.
+    fn describe(&self) -> &'static str {
+        match self {
+            Chosen::Accelerator(hypervisor) => {
+                info!("accelerator: {} ({})", H::NAME, hypervisor.describe());
+                H::NAME
+            }
+            Chosen::Emulation(qemu) => {
+                info!("accelerator: none (software emulation, {qemu})");
+                "none"
+            }
         }
-        AccelChoice::Auto => H::open().map(Chosen::Accelerator).or_else(|error| {
-            let name = H::NAME.to_uppercase();
-            emulation(&format!("no {name} here ({error})"))
-        }),
-        AccelChoice::Off => emulation(settings.accel_asked_by.as_deref().unwrap_or("--accel=off")),
     }
 }
 
-/// Software emulation, announced.
-fn emulation<H>(why: &str) -> Result<Chosen<H>, String> {
-    let qemu = Qemu::find().map_err(|missing| format!("{why}, and {missing}"))?;
-    crate::warning!(
-        "{why}: running in software emulation ({qemu}), much slower; see `runner doctor`"
+/// The accelerator that was asked for, opened; or, where that is allowed, what does without.
+fn choose<H: Hypervisor>(settings: &Settings) -> Result<Chosen<H>, String> {
+    let asked = settings.accel;
+    let by = settings.accel_asked_by.clone().unwrap_or_else(|| format!("--accel={asked}"));
+    let other = |name: &str| Err(format!("{by}: this system has {name}"));
+    match asked {
+        AccelChoice::Kvm if H::NAME != "kvm" => other(H::NAME),
+        AccelChoice::Hvf if H::NAME != "hvf" => other(H::NAME),
+        AccelChoice::Off => {
+            let qemu = Qemu::find().map_err(|missing| format!("{by}: {missing}"))?;
+            warning!("{by}: running in software emulation ({qemu}), much slower");
+            Ok(Chosen::Emulation(qemu))
+        }
+        AccelChoice::Auto => {
+            H::open().map(Chosen::Accelerator).or_else(|error| emulation(&check::<H>(&error)))
+        }
+        AccelChoice::Kvm | AccelChoice::Hvf => {
+            H::open().map(Chosen::Accelerator).map_err(|error| {
+                let check = check::<H>(&error);
+                format!("{by}: {}; see `runner doctor`", sentence(&check))
+            })
+        }
+    }
+}
+
+/// The check that `doctor` would fail, for an accelerator that did not open.
+fn check<H: Hypervisor>(error: &hv::Error) -> Check {
+    match H::probe().failure() {
+        Some(check) => check.clone(),
+        // It may have opened meanwhile.
+        None => Check { remedy: None, ..Check::fail(H::NAME, error.to_string(), "") },
+    }
+}
+
+/// Finding and remedy.
+fn sentence(check: &Check) -> String {
+    match &check.remedy {
+        Some(remedy) => format!("{}; {remedy}", check.finding),
+        None => check.finding.clone(),
+    }
+}
+
+/// Software emulation because of `check`, announced.
+fn emulation<H: Hypervisor>(check: &Check) -> Result<Chosen<H>, String> {
+    let name = H::NAME.to_uppercase();
+    let qemu = Qemu::find().map_err(|missing| {
+        format!("no {name} here ({}; see `runner doctor`), and {missing}", sentence(check))
+    })?;
+    let finding = &check.finding;
+    warning!(
+        "no {name} here ({finding}): running in software emulation ({qemu}), much slower; see `runner doctor`"
     );
     Ok(Chosen::Emulation(qemu))
+}
+
+fn emulate(plan: &Plan, signals: &Signals) -> Result<Outcome, String> {
+    emulate::run(plan, signals).map_err(|error| error.to_string())
 }

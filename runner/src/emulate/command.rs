@@ -14,9 +14,9 @@ pub(super) struct Descriptors {
     pub(super) firmware: RawFd,
     /// A file: the guest's loaded memory.
     pub(super) memory: RawFd,
-    /// A socket: COM1.
+    /// A pipe: what the guest sends on COM1. What it receives there is QEMU's stdin.
     pub(super) console: RawFd,
-    /// A socket: the exit port.
+    /// A pipe: what the guest writes to the exit port.
     pub(super) exit: RawFd,
     /// A pipe: QEMU's log, which tells a triple fault from a reset.
     pub(super) log: RawFd,
@@ -46,10 +46,14 @@ pub(super) fn arguments(plan: &Plan, fds: &Descriptors) -> Vec<String> {
     words.add(&format!("-m {}M", plan.memory / MIB));
     words.add(&format!("-bios /dev/fd/{}", fds.firmware));
     words.add(&format!("-device loader,file=/dev/fd/{}", fds.memory));
-    words.add(&format!("-chardev socket,id=console,fd={} -serial chardev:console", fds.console));
+    // A character device drops what its backend does not take at once, if the guest does not wait
+    // for the UART as it should; the copy in its log file is written to the end. So the log file is
+    // the pipe, and a reader that is slow makes the guest wait.
+    words.add(&format!("-chardev stdio,id=console,signal=off,logfile=/dev/fd/{}", fds.console));
+    words.add("-serial chardev:console");
     // Not isa-debug-exit, which shifts the value and so loses its top bit; not isa-debugcon, which
-    // ignores what is wider than a byte. A UART sends the first byte of any access, as it comes.
-    words.add(&format!("-chardev socket,id=exit,fd={}", fds.exit));
+    // ignores what is wider than a byte. A UART sends the first byte of any access, as it is.
+    words.add(&format!("-chardev null,id=exit,logfile=/dev/fd/{}", fds.exit));
     words.add(&format!("-device isa-serial,chardev=exit,iobase={EXIT_PORT:#x},irq=3"));
     // Command 0xfe to port 0x64: reset.
     words.add("-device i8042");
@@ -64,7 +68,11 @@ pub(super) fn arguments(plan: &Plan, fds: &Descriptors) -> Vec<String> {
             "-blockdev driver=raw,node-name={id},read-only={read_only},file.driver={driver},\
              file.filename=/dev/fdset/{slot},file.locking=off"
         ));
-        words.add(&format!("-device virtio-blk-device,drive={id},bus=virtio-mmio-bus.{slot}"));
+        // An error of the file is the guest's to handle, and never a pause of the machine.
+        words.add(&format!(
+            "-device virtio-blk-device,drive={id},bus=virtio-mmio-bus.{slot},rerror=report,\
+             werror=report"
+        ));
     }
     words.0
 }

@@ -8,7 +8,6 @@ use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -19,13 +18,15 @@ use super::command::{self, Descriptors};
 use super::{Error, Guest, qemu, sys};
 use crate::plan::Plan;
 
-/// Our ends of what QEMU is connected to.
+/// Our ends of the pipes to and from QEMU.
 #[derive(Debug)]
 pub(super) struct Ends {
-    /// COM1.
-    pub(super) console: UnixStream,
-    /// The exit port: what the guest writes there.
-    pub(super) exit: UnixStream,
+    /// What the guest receives on COM1.
+    pub(super) input: PipeWriter,
+    /// What the guest sends on COM1.
+    pub(super) console: PipeReader,
+    /// What the guest writes to the exit port.
+    pub(super) exit: PipeReader,
     /// QEMU's log.
     pub(super) log: PipeReader,
     /// QEMU's stderr.
@@ -34,20 +35,27 @@ pub(super) struct Ends {
 
 /// QEMU's ends. Dropped once QEMU has them, so that ours see when it is gone.
 struct Theirs {
-    console: UnixStream,
-    exit: UnixStream,
+    input: PipeReader,
+    console: PipeWriter,
+    exit: PipeWriter,
     log: PipeWriter,
     words: PipeWriter,
 }
 
-fn connect() -> io::Result<(Ends, Theirs)> {
-    let (console, their_console) = UnixStream::pair()?;
-    let (exit, their_exit) = UnixStream::pair()?;
+fn pipes() -> io::Result<(Ends, Theirs)> {
+    let (their_input, input) = io::pipe()?;
+    let (console, their_console) = io::pipe()?;
+    let (exit, their_exit) = io::pipe()?;
     let (log, their_log) = io::pipe()?;
     let (words, their_words) = io::pipe()?;
-    let theirs =
-        Theirs { console: their_console, exit: their_exit, log: their_log, words: their_words };
-    Ok((Ends { console, exit, log, words }, theirs))
+    let theirs = Theirs {
+        input: their_input,
+        console: their_console,
+        exit: their_exit,
+        log: their_log,
+        words: their_words,
+    };
+    Ok((Ends { input, console, exit, log, words }, theirs))
 }
 
 /// A running QEMU. Dropped, it is killed.
@@ -57,8 +65,8 @@ pub(super) struct Process(Child);
 impl Process {
     /// Starts QEMU.
     pub(super) fn start(plan: &Plan, guest: &Guest) -> Result<(Self, Ends), Error> {
-        let (ends, theirs) = connect().map_err(Error::system("connect QEMU's devices"))?;
-        let disks = plan.disks.iter().filter_map(|disk| disk.source.file());
+        let (ends, theirs) = pipes().map_err(Error::system("make pipes to QEMU"))?;
+        let disks = plan.disks.iter().map(|disk| &*disk.file);
         let fds = Descriptors {
             firmware: guest.firmware.as_raw_fd(),
             memory: guest.memory.as_raw_fd(),
@@ -70,7 +78,7 @@ impl Process {
         let arguments = command::arguments(plan, &fds);
         crate::info!("qemu: {} {}", qemu::PROGRAM, arguments.join(" "));
         let mut command = Command::new(qemu::PROGRAM);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(theirs.words);
+        command.args(arguments).stdin(theirs.input).stdout(Stdio::null()).stderr(theirs.words);
         inherit(&mut command, fds.all());
         let child = command.spawn().map_err(Error::system("start QEMU"))?;
         Ok((Self(child), ends))

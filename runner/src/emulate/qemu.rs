@@ -29,7 +29,7 @@ impl Qemu {
         let install = install(&std::fs::read_to_string("/etc/os-release").unwrap_or_default());
         let output = command.output().map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => {
-                format!("there is no {PROGRAM} in PATH for software emulation: {install}")
+                format!("there is no {PROGRAM} in PATH for software emulation; {install}")
             }
             _ => format!("{PROGRAM} does not start: {error}; {install}"),
         })?;

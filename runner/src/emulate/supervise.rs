@@ -1,9 +1,7 @@
 //! A running QEMU from its start to its end: the console relayed, the exit port heard, signals and
 //! the timeout obeyed.
 
-use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -39,14 +37,11 @@ struct Heard {
     log: Vec<u8>,
     triple_fault: bool,
     words: Vec<u8>,
-    /// Connections QEMU has closed, of [`CONNECTIONS`].
-    closed: u32,
+    /// Pipes that QEMU has not closed.
+    open: u32,
     /// All the console had is on stdout.
     console_done: bool,
 }
-
-/// The exit port, the log and stderr: all closed, QEMU is gone and has told all.
-const CONNECTIONS: u32 = 3;
 
 impl Heard {
     fn on_exit_port(&mut self, bytes: &[u8]) {
@@ -66,8 +61,9 @@ impl Heard {
         self.words.extend(bytes.iter().take(room));
     }
 
-    fn gone(&self) -> bool {
-        self.closed == CONNECTIONS
+    /// Whether QEMU has ended and all it had to tell is here.
+    fn gone(&self) -> Option<()> {
+        (self.open == 0).then_some(())
     }
 
     /// What QEMU said, on one line.
@@ -87,7 +83,7 @@ pub(super) fn supervise(
     signals: &Signals,
 ) -> Result<Outcome, Error> {
     let mut watch = Watch::new(ends, signals)?;
-    let deadline = plan.timeout.map(|timeout| Instant::now() + timeout);
+    let deadline = plan.timeout.and_then(after);
     let over = |heard: &Heard| {
         let signal = || signals.first().map(Reason::Signal);
         let exit = heard.exit.map(|byte| Reason::Exit {
@@ -95,30 +91,22 @@ pub(super) fn supervise(
             status: (plan.boot.exit_code)(byte.into()),
         });
         let end = exit.or_else(signal).map(End::Ours);
-        end.or_else(|| heard.gone().then_some(End::Its))
+        end.or_else(|| heard.gone().map(|()| End::Its))
     };
     let end = watch.until(deadline, over)?.unwrap_or(End::Ours(Reason::TimedOut));
-    if let End::Ours(_) = end {
-        process.terminate().map_err(Error::system("end QEMU"))?;
-        let grace = Some(Instant::now() + GRACE);
-        if watch.until(grace, |heard| heard.gone().then_some(()))?.is_none() {
-            crate::warning!(
-                "QEMU has not ended {} s after it was told to: killed",
-                GRACE.as_secs()
-            );
-            process.kill().map_err(Error::system("kill QEMU"))?;
-        }
+    if let End::Ours(reason) = &end {
+        watch.end(&mut process, reason, plan)?;
     }
     let status = process.wait().map_err(Error::system("wait for QEMU"))?;
-    // A guest's last words may take as long as their reader does. When we ended the run they may not.
-    let (limit, heed) = match end {
-        End::Ours(Reason::Signal(_) | Reason::TimedOut) => {
-            (Some(Instant::now() + LAST_WORDS), false)
+    match &end {
+        End::Ours(reason) if given_up(reason) => {
+            watch.until(after(LAST_WORDS), |heard| heard.console_done.then_some(()))?
         }
-        _ => (deadline, true),
+        // A guest's last words take as long as their reader does.
+        _ => watch.until(deadline, |heard| {
+            (heard.console_done || signals.first().is_some()).then_some(())
+        })?,
     };
-    let done = |heard: &Heard| heard.console_done || heed && signals.first().is_some();
-    watch.until(limit, |heard| done(heard).then_some(()))?;
     let heard = watch.heard();
     for line in String::from_utf8_lossy(&heard.words).lines() {
         crate::info!("qemu: {line}");
@@ -127,6 +115,15 @@ pub(super) fn supervise(
         End::Ours(reason) => Outcome::of(&reason),
         End::Its => outcome(status, &heard),
     })
+}
+
+/// Whether the run ended before the guest did.
+fn given_up(reason: &Reason) -> bool {
+    matches!(reason, Reason::TimedOut | Reason::Signal(_))
+}
+
+fn after(time: Duration) -> Option<Instant> {
+    Instant::now().checked_add(time)
 }
 
 /// How a run ends.
@@ -157,23 +154,23 @@ fn outcome(status: ExitStatus, heard: &Heard) -> Outcome {
 struct Watch {
     main_loop: EventLoop,
     heard: Arc<Mutex<Heard>>,
-    stop: Stop,
+    console: PipeReader,
 }
 
 impl Watch {
     fn new(ends: Ends, signals: &Signals) -> Result<Self, Error> {
+        let Ends { input, console, exit, log, words } = ends;
         let main_loop = EventLoop::new().map_err(Error::system("make an event loop"))?;
-        let mut watch = Self { main_loop, heard: Arc::default(), stop: Stop::default() };
-        let Ends { console, exit, log, words } = ends;
-        watch.connect(console).map_err(Error::system("open the console"))?;
-        let add = |watch: &mut Self| -> io::Result<()> {
+        let mut watch = Self { main_loop, heard: Arc::default(), console };
+        watch.connect(input).map_err(Error::system("connect the console"))?;
+        let listen = |watch: &mut Self| -> io::Result<()> {
             watch.listen(exit, Heard::on_exit_port)?;
             watch.listen(log, Heard::on_log)?;
             watch.listen(words, Heard::on_stderr)?;
             watch.main_loop.add(signals.readable.clone(), || Control::Pause)?;
             Ok(())
         };
-        add(&mut watch).map_err(Error::system("wait for QEMU"))?;
+        listen(&mut watch).map_err(Error::system("wait for QEMU"))?;
         Ok(watch)
     }
 
@@ -182,11 +179,7 @@ impl Watch {
     }
 
     /// Hands what comes from `end` to `take`, until it is closed.
-    fn listen<E>(&mut self, end: E, take: fn(&mut Heard, &[u8])) -> io::Result<()>
-    where
-        E: AsFd + Send + Sync + 'static,
-        for<'a> &'a E: Read,
-    {
+    fn listen(&mut self, end: PipeReader, take: fn(&mut Heard, &[u8])) -> io::Result<()> {
         let end = Arc::new(end);
         let heard = Arc::clone(&self.heard);
         let from = Arc::clone(&end);
@@ -200,26 +193,55 @@ impl Watch {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => Control::Keep,
                 Ok(0) | Err(_) => {
-                    heard.closed += 1;
+                    heard.open -= 1;
                     Control::Pause
                 }
             }
         };
         self.main_loop.add(end, handler)?;
+        self.heard().open += 1;
         Ok(())
     }
 
     /// Relays COM1 in threads of their own: a reader of our stdout may be slow, and then the guest
     /// has to wait, but not we.
-    fn connect(&mut self, console: UnixStream) -> io::Result<()> {
-        let stdout = Stdout::new(self.stop.clone())?;
+    fn connect(&mut self, input: PipeWriter) -> io::Result<()> {
+        let stdout = Stdout::new(Stop::default())?;
+        let console = self.console.try_clone()?;
         let (heard, waker) = (Arc::clone(&self.heard), self.main_loop.waker());
         if let Some(stdin) = Stdin::new() {
-            let console = console.try_clone()?;
-            std::thread::Builder::new().spawn(move || relay_input(stdin, &console))?;
+            std::thread::Builder::new().spawn(move || relay_input(stdin, input))?;
         }
-        let output = move || relay_output(&console, stdout, &heard, &waker);
+        let output = move || relay_output(console, stdout, &heard, &waker);
         std::thread::Builder::new().spawn(output)?;
+        Ok(())
+    }
+
+    /// Has QEMU flush its disks and end, now that the run is over for `reason`.
+    fn end(&mut self, process: &mut Process, reason: &Reason, plan: &Plan) -> Result<(), Error> {
+        process.terminate().map_err(Error::system("end QEMU"))?;
+        if given_up(reason) {
+            if self.until(after(LAST_WORDS), Heard::gone)?.is_some() {
+                return Ok(());
+            }
+            // It may wait for a reader of our stdout that takes nothing more. From here on all is
+            // taken, and dropped.
+            let console = self.console.try_clone();
+            console
+                .and_then(|console| self.listen(console, |_, _| {}))
+                .map_err(Error::system("empty the console"))?;
+        }
+        if self.until(after(GRACE), Heard::gone)?.is_some() {
+            return Ok(());
+        }
+        crate::warning!("QEMU has not ended in {} s, and is killed", GRACE.as_secs());
+        process.kill().map_err(Error::system("kill QEMU"))?;
+        for disk in &plan.disks {
+            // What it had written is in the kernel's hands, and made durable there.
+            if let Err(error) = disk.file.sync_data() {
+                crate::warning!("{}: {error}", disk.source.name());
+            }
+        }
         Ok(())
     }
 
@@ -243,17 +265,17 @@ impl Watch {
 }
 
 /// Gives the guest what comes on stdin, as fast as it takes it.
-fn relay_input(mut stdin: Stdin, mut console: &UnixStream) {
+fn relay_input(mut stdin: Stdin, mut input: PipeWriter) {
     loop {
         let bytes = stdin.read(64);
-        if bytes.is_empty() || console.write_all(&bytes).is_err() {
+        if bytes.is_empty() || input.write_all(&bytes).is_err() {
             return;
         }
     }
 }
 
 /// Puts on stdout what the guest sends, until QEMU is gone.
-fn relay_output(mut console: &UnixStream, mut stdout: Stdout, heard: &Mutex<Heard>, waker: &Waker) {
+fn relay_output(mut console: PipeReader, mut stdout: Stdout, heard: &Mutex<Heard>, waker: &Waker) {
     let mut buffer = [0; 4096];
     loop {
         match console.read(&mut buffer) {
