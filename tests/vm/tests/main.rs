@@ -16,3 +16,5 @@ mod hello;
 mod images;
 mod protocols;
 mod statuses;
+mod wrong_images;
+mod wrong_requests;
