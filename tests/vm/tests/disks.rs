@@ -63,7 +63,7 @@ fn every_disk_stands_where_the_command_line_says() {
     }
     let mut nine = names.clone();
     nine.push(disk(&folder, "8.img").display().to_string());
-    let why = runner(with_disks("disk", &nine)).refusal();
+    let why = runner(with_disks("disk", &nine)).refused();
     assert!(why.contains("9 disks") && why.contains("room for 8"), "{why}");
 }
 
@@ -104,7 +104,7 @@ fn a_disk_in_use_is_refused_and_the_message_names_the_process() {
     let mut first = runner(with_disks("spin", std::slice::from_ref(&path))).start();
     first.wait_for("running\n");
     for second in [&path, &read_only] {
-        let why = runner(with_disks("disk", std::slice::from_ref(second))).refusal();
+        let why = runner(with_disks("disk", std::slice::from_ref(second))).refused();
         let holder = format!("{path}: in use by runner (pid {})", first.id());
         assert!(why.starts_with(&holder) && why.contains("run a copy"), "{why}");
     }
@@ -119,7 +119,7 @@ fn an_image_in_use_is_refused_too() {
     let image = folder.file("web.img", ops_image("tfs-v5-go-bios")).display().to_string();
     let mut first = runner(with_disks("spin", std::slice::from_ref(&image))).start();
     first.wait_for("running\n");
-    let why = runner([&image]).refusal();
+    let why = runner([&image]).refused();
     assert!(why.contains(&format!("runner (pid {})", first.id())), "{why}");
     drop(first);
     runner([&image]).ends_with(7);
@@ -134,7 +134,7 @@ fn guests_share_a_disk_that_none_of_them_writes() {
     let mut first = runner(with_disks("spin", &[read_only.clone(), read_only.clone()])).start();
     first.wait_for("running\n");
     runner(with_disks("disk", &[read_only])).ends_with(32);
-    let why = runner(with_disks("disk", &[path])).refusal();
+    let why = runner(with_disks("disk", &[path])).refused();
     assert!(why.contains(&format!("runner (pid {})", first.id())), "{why}");
 }
 
@@ -143,6 +143,6 @@ fn one_file_as_two_disks_is_refused_when_it_can_be_written() {
     let folder = Folder::new();
     let path = disk(&folder, "d.img").display().to_string();
     or_skip!(accelerator());
-    let why = runner(with_disks("disk", &[path.clone(), path])).refusal();
+    let why = runner(with_disks("disk", &[path.clone(), path])).refused();
     assert!(why.contains("two disks of this guest"), "{why}");
 }

@@ -86,7 +86,7 @@ fn verbose_begins_with_the_accelerator_and_describes_the_machine() {
 fn as_a_cargo_runner_the_first_word_is_the_image_and_the_rest_is_the_guests() {
     or_skip!(accelerator());
     assert_eq!(runner(["--", "hello"]).ends_with(0).quiet_text(), greeting("2048", "1"));
-    let why = runner(["--", "hello", "--cpus", "2"]).refusal();
+    let why = runner(["--", "hello", "--cpus", "2"]).refused();
     assert!(why.contains("--append"), "{why}");
 }
 

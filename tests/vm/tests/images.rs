@@ -121,7 +121,7 @@ fn an_image_of_ops_comes_before_the_builtin_guest() {
 fn a_name_that_is_no_image_is_answered_with_the_nearest_and_where_it_was_looked_for() {
     let home = Folder::new();
     home.file(".ops/images/server", ops_image("tfs-v5-go-bios"));
-    let why = runner(["sever"]).within(home.path()).env("HOME", home.path()).refusal();
+    let why = runner(["sever"]).within(home.path()).env("HOME", home.path()).refused();
     assert!(why.contains("no image \"sever\""), "{why}");
     assert!(why.contains(".ops/images/sever.img"), "{why}");
     assert!(why.contains("did you mean \"server\"?"), "{why}");
@@ -145,6 +145,6 @@ fn arguments_environment_and_append_reach_the_kernels_command_line() {
 fn a_value_with_white_space_is_refused_where_the_guest_would_split_it() {
     let folder = Folder::new();
     let image = folder.file("web.img", ops_image("tfs-v5-go-bios"));
-    let why = runner(["-a", "two words", "-a", "x"]).arg(image).refusal();
+    let why = runner(["-a", "two words", "-a", "x"]).arg(image).refused();
     assert!(why.contains("\"two words\"") && why.contains("build the image again"), "{why}");
 }

@@ -17,3 +17,5 @@ mod hello;
 mod images;
 mod protocols;
 mod statuses;
+mod wrong_images;
+mod wrong_requests;

@@ -34,7 +34,7 @@ fn a_kernel_is_told_its_command_line() {
             let finished = runner(["--append", line, "-m", "32"]).arg(&kernel).ends_with(0);
             assert_eq!(finished.quiet_text(), told(line, 32, ""));
         }
-        let why = runner(["--append", &format!("{long}{long}")]).arg(&kernel).refusal();
+        let why = runner(["--append", &format!("{long}{long}")]).arg(&kernel).refused();
         assert!(why.contains("--append"), "{why}");
     }
 }
@@ -58,7 +58,7 @@ fn a_ram_disk_that_does_not_fit_is_refused() {
     let folder = Folder::new();
     let disk = folder.file("disk", vec![0; 8 << 20]);
     for (kernel, _) in kernels() {
-        let why = runner(["-m", "8", "--initrd"]).arg(&disk).arg(kernel).refusal();
+        let why = runner(["-m", "8", "--initrd"]).arg(&disk).arg(kernel).refused();
         assert!(why.contains("ram disk") && why.contains("-m"), "{why}");
     }
 }

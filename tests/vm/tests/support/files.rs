@@ -1,7 +1,8 @@
 //! Files that tests boot and read.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -46,5 +47,10 @@ impl Folder {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, bytes).unwrap();
         path
+    }
+
+    /// Changes the permissions of a file, or of the folder, which has no name in itself.
+    pub(crate) fn mode(&self, name: &str, mode: u32) {
+        fs::set_permissions(self.path().join(name), Permissions::from_mode(mode)).unwrap();
     }
 }

@@ -4,12 +4,14 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::{Read, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::files::Folder;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Nothing here takes a tenth of it, on an idle machine that executes guests. The lab's is 120 s.
@@ -20,6 +22,13 @@ pub(crate) fn path() -> PathBuf {
     match env::var_os("RUNNER_BIN") {
         Some(path) => path.into(),
         None => env!("CARGO_BIN_EXE_runner").into(),
+    }
+}
+
+/// Fails unless `sentence` has all of `wanted` in it.
+pub(crate) fn says(sentence: &str, wanted: &[&str]) {
+    for wanted in wanted {
+        assert!(sentence.contains(wanted), "{wanted:?} is not in: {sentence}");
     }
 }
 
@@ -81,11 +90,16 @@ impl Runner {
     }
 
     /// Has another program start it, whose last arguments are this command line.
-    pub(crate) fn by<A: AsRef<OsStr>>(mut self, starter: impl IntoIterator<Item = A>) -> Self {
+    pub(crate) fn by<A: AsRef<OsStr>>(self, starter: impl IntoIterator<Item = A>) -> Self {
         let mut words = starter.into_iter();
         let mut command = Command::new(words.next().unwrap());
-        command.args(words).arg(self.command.get_program()).args(self.command.get_args());
-        command.stdin(Stdio::null());
+        command.args(words).arg(self.command.get_program());
+        self.replaced(command)
+    }
+
+    /// The same arguments, environment and folder with another beginning.
+    fn replaced(self, mut command: Command) -> Self {
+        command.args(self.command.get_args()).stdin(Stdio::null());
         for (name, value) in self.command.get_envs() {
             match value {
                 Some(value) => command.env(name, value),
@@ -95,8 +109,26 @@ impl Runner {
         if let Some(folder) = self.command.get_current_dir() {
             command.current_dir(folder);
         }
-        self.command = command;
-        self
+        Self { command, ..self }
+    }
+
+    /// Starts it as a user who owns nothing, where these tests run as root; otherwise as they run.
+    /// `folder` becomes theirs to read, and is where the program is copied to: the checkout may be
+    /// in a place that only root may enter.
+    pub(crate) fn by_ordinary_user(self, folder: &Folder) -> Self {
+        const NOBODY: u32 = 65534;
+        if !rustix::process::geteuid().is_root() {
+            return self;
+        }
+        folder.mode("", 0o755);
+        let program = folder.path().join("runner");
+        // By another process: a program that any process still has open to write cannot start.
+        let copied = Command::new("cp").arg(path()).arg(&program).status();
+        assert!(copied.is_ok_and(|status| status.success()), "cannot copy the program");
+        folder.mode("runner", 0o755);
+        let mut command = Command::new(program);
+        command.uid(NOBODY).gid(NOBODY);
+        self.replaced(command)
     }
 
     /// Starts it.
@@ -141,7 +173,7 @@ impl Runner {
 
     /// Runs it to its end, which has to be a refusal: status 125 and one sentence on stderr, which
     /// is returned.
-    pub(crate) fn refusal(self) -> String {
+    pub(crate) fn refused(self) -> String {
         let finished = self.ends_with(125);
         assert!(finished.stdout.is_empty(), "{finished}");
         let sentence = finished.stderr.strip_prefix("runner: ").and_then(|s| s.strip_suffix('\n'));
@@ -169,6 +201,11 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until its stdout ends with `text`.
     pub(crate) fn wait_for(&mut self, text: &str) {
         let stdout = self.stdout.as_mut().unwrap();
@@ -178,11 +215,6 @@ impl Running {
                 panic!("{}: {text:?} did not come, only {printed:?}", self.line);
             }
         }
-    }
-
-    /// Its process id.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
     }
 
     /// Sends it a signal.
