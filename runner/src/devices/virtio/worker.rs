@@ -158,11 +158,7 @@ impl Worker {
     /// What the operating system says.
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.events.turn(timeout)?;
-        while let Ok((device, command)) = self.commands.try_recv() {
-            if let Some(device) = self.devices.get_mut(device) {
-                device.obey(command);
-            }
-        }
+        self.obey();
         for device in &mut self.devices {
             if device.rung.swap(false, Ordering::Relaxed) {
                 device.serve(&self.memory, &self.stop);
@@ -171,12 +167,23 @@ impl Worker {
         Ok(())
     }
 
+    /// Carries out the commands that have come.
+    fn obey(&mut self) {
+        while let Ok((device, command)) = self.commands.try_recv() {
+            if let Some(device) = self.devices.get_mut(device) {
+                device.obey(command);
+            }
+        }
+    }
+
     /// The guest is gone: serves what it left, up to a limit, and finishes every backend.
     ///
     /// # Errors
     /// One sentence for each that failed.
     pub fn finish(&mut self) -> Result<(), String> {
         self.stop.store(true, Ordering::Release);
+        // A guest may activate a device, ask for a write and end before this thread has run at all.
+        self.obey();
         let mut failures = Vec::new();
         for device in &mut self.devices {
             crate::info!("device: {}", device.describe());
