@@ -1,7 +1,7 @@
 //! `cargo bench`: what starting a guest and leaving it 20,000 times costs, beside a floor and
 //! whatever peers are installed (QEMU, Firecracker, Cloud Hypervisor, uhyve).
 //!
-//! Measures the static program that `cargo static` builds; build that first.
+//! Builds runner and the floor as `cargo static` does, and measures those.
 
 fn main() -> std::process::ExitCode {
     imp::main()
@@ -18,27 +18,17 @@ mod imp {
 #[cfg(target_os = "linux")] // see above
 mod imp {
     use std::path::{Path, PathBuf};
-    use std::process::ExitCode;
+    use std::process::{Command, ExitCode};
 
     use bench::measure::Candidate;
-    use bench::{floor, table};
+    use bench::table;
     use guests::x86_64::kernels::{STORM, TINY};
 
     const ROUNDS: usize = 40;
     const HELLO: &str = "hello";
 
     pub(crate) fn main() -> ExitCode {
-        let args: Vec<String> = std::env::args().collect();
-        let result = match args.iter().position(|arg| arg == "--floor") {
-            Some(at) => match (args.get(at + 1), args.get(at + 2).map(|mib| mib.parse())) {
-                (Some(guest), Some(Ok(mib))) => {
-                    floor::boot(guest, mib).map_err(|error| error.to_string())
-                }
-                _ => Err("--floor GUEST MIB".into()),
-            },
-            None => compare(),
-        };
-        match result {
+        match compare() {
             Ok(()) => ExitCode::SUCCESS,
             Err(why) => {
                 eprintln!("{why}");
@@ -59,36 +49,40 @@ mod imp {
             Ok::<String, String>(path.display().to_string())
         };
         let (tiny, storm) = (guest("tiny.elf", TINY)?, guest("storm.elf", STORM)?);
-        let runner = runner()?;
-        let this = std::env::current_exe().map_err(|error| error.to_string())?;
-        let (runner, this) = (runner.display(), this.display());
+        let runner = build(&[], "runner")?;
+        let floor = build(&["--package=bench", "--example=floor"], "examples/floor")?;
+        let (runner, floor) = (runner.display(), floor.display());
         let new = |name: &str, line: String| Candidate::new(name, &line, HELLO);
         println!("start: exec to the first byte of a guest that says hello and ends");
         let mut start = vec![
-            new("floor 128M", format!("{this} --floor {tiny} 128")),
+            new("floor 128M", format!("{floor} {tiny} 128")),
             new("runner 128M", format!("{runner} -m 128M {tiny}")),
-            new("floor 2G", format!("{this} --floor {tiny} 2048")),
+            new("floor 2G", format!("{floor} {tiny} 2048")),
             new("runner 2G (default)", format!("{runner} {tiny}")),
         ];
         start.extend(peers(&tiny));
         table::print(&start, &table::run(&start, ROUNDS)?);
         println!("\nstorm: 20,000 reads of the UART's line status first");
         let exits = [
-            new("floor", format!("{this} --floor {storm} 128")),
+            new("floor", format!("{floor} {storm} 128")),
             new("runner", format!("{runner} -m 128M {storm}")),
         ];
         table::print(&exits, &table::run(&exits, ROUNDS / 4)?);
         Ok(())
     }
 
-    /// The program as it ships.
-    fn runner() -> Result<PathBuf, String> {
-        let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target");
-        let folder = format!("{}-unknown-linux-gnu/release/runner", std::env::consts::ARCH);
-        let path = target.join(folder);
-        match path.exists() {
-            true => Ok(path),
-            false => Err("no static runner: run `cargo static` first".into()),
+    /// Builds a program with `cargo static` and gives its path.
+    fn build(args: &[&str], program: &str) -> Result<PathBuf, String> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let built = Command::new(cargo).arg("static").args(args).current_dir(&root).status();
+        match built {
+            Ok(status) if status.success() => {
+                let folder = format!("target/{}-unknown-linux-gnu/release", std::env::consts::ARCH);
+                Ok(root.join(folder).join(program))
+            }
+            Ok(status) => Err(format!("cargo static: {status}")),
+            Err(error) => Err(format!("cargo static: {error}")),
         }
     }
 

@@ -1,0 +1,13 @@
+//! `floor GUEST MIB`: runs the floor. An example, so that it can be built as runner ships: static.
+
+#[cfg(target_os = "linux")]
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let args: Vec<String> = std::env::args().collect();
+    match args.as_slice() {
+        [_, guest, mib] => bench::floor::boot(guest, mib.parse()?),
+        _ => Err("floor GUEST MIB".into()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))] // the floor is KVM's
+fn main() {}
