@@ -172,7 +172,7 @@ mod tests {
     use hv::script::Script;
 
     fn settings(accel: &str) -> Settings {
-        match cli::parse(["runner", accel, "hello"].map(Into::into)) {
+        match cli::parse(["runner", accel, "hello"].map(std::ffi::OsString::from)) {
             Ok(Command::Run(options)) => config::settle(*options, &Default::default()).unwrap(),
             other => panic!("{other:?}"),
         }
