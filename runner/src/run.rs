@@ -163,3 +163,32 @@ fn emulation<H: Hypervisor>(check: &Check) -> Result<Chosen<H>, String> {
 fn emulate(plan: &Plan, signals: &Signals) -> Result<Outcome, String> {
     emulate::run(plan, signals).map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{self, Command};
+    use crate::config;
+    use hv::script::Script;
+
+    fn settings(accel: &str) -> Settings {
+        match cli::parse(["runner", accel, "hello"].map(std::ffi::OsString::from)) {
+            Ok(Command::Run(options)) => config::settle(*options, &Default::default()).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_automatic_choice_is_the_systems_accelerator_where_it_opens() {
+        let chosen = choose::<Script>(&settings("--accel=auto"));
+        assert!(matches!(chosen, Ok(Chosen::Accelerator(_))));
+    }
+
+    #[test]
+    fn another_systems_accelerator_is_refused_and_never_replaced() {
+        for accel in ["--accel=kvm", "--accel=hvf"] {
+            let refusal = choose::<Script>(&settings(accel)).err().unwrap();
+            assert_eq!(refusal, format!("{accel}: this system has script"));
+        }
+    }
+}

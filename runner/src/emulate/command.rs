@@ -86,3 +86,61 @@ impl Words {
         self.0.extend(words.split(' ').map(str::to_owned));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::emulate::testing::plan;
+
+    fn fds(disks: &[(RawFd, bool)]) -> Descriptors {
+        Descriptors {
+            firmware: 10,
+            memory: 11,
+            console: 12,
+            exit: 13,
+            log: 14,
+            disks: disks.to_vec(),
+        }
+    }
+
+    #[test]
+    fn the_machine_is_ours_in_memory_cpus_console_exit_port_and_reset() {
+        let plan = plan(&[]);
+        let expected = "-nodefaults -no-user-config -no-reboot -display none -monitor none \
+             -machine microvm,acpi=off,ioapic2=off,pic=on,pit=on,rtc=on,isa-serial=on,\
+             x-option-roms=off,auto-kernel-cmdline=off -accel tcg -cpu max \
+             -smp cpus=2,sockets=1,cores=2,threads=1 -m 64M -bios /dev/fd/10 \
+             -device loader,file=/dev/fd/11 \
+             -chardev stdio,id=console,signal=off,logfile=/dev/fd/12 -serial chardev:console \
+             -chardev null,id=exit,logfile=/dev/fd/13 \
+             -device isa-serial,chardev=exit,iobase=0x501,irq=3 -device i8042 \
+             -d cpu_reset -D /dev/fd/14 -global virtio-mmio.force-legacy=false";
+        assert_eq!(arguments(&plan, &fds(&[])).join(" "), expected);
+    }
+
+    #[test]
+    fn disks_are_raw_and_by_descriptor_and_stand_in_the_slots_of_the_plan() {
+        let plan = plan(&[false, true, false]);
+        let all = arguments(&plan, &fds(&[(20, false), (21, false), (22, true)]));
+        let start = all.iter().position(|word| word == "-add-fd").unwrap();
+        let expected = "-add-fd fd=20,set=0 \
+             -blockdev driver=raw,node-name=disk0,read-only=off,file.driver=file,\
+             file.filename=/dev/fdset/0,file.locking=off \
+             -device virtio-blk-device,drive=disk0,bus=virtio-mmio-bus.0,rerror=report,werror=report \
+             -add-fd fd=21,set=1 \
+             -blockdev driver=raw,node-name=disk1,read-only=on,file.driver=file,\
+             file.filename=/dev/fdset/1,file.locking=off \
+             -device virtio-blk-device,drive=disk1,bus=virtio-mmio-bus.1,rerror=report,werror=report \
+             -add-fd fd=22,set=2 \
+             -blockdev driver=raw,node-name=disk2,read-only=off,file.driver=host_device,\
+             file.filename=/dev/fdset/2,file.locking=off \
+             -device virtio-blk-device,drive=disk2,bus=virtio-mmio-bus.2,rerror=report,werror=report";
+        assert_eq!(all[start..].join(" "), expected);
+    }
+
+    #[test]
+    fn the_child_inherits_all_that_its_arguments_name() {
+        let all = fds(&[(20, false), (21, true)]).all();
+        assert_eq!(all, [10, 11, 12, 13, 14, 20, 21]);
+    }
+}

@@ -71,3 +71,7 @@ fn block(state: &x86_64::State) -> Result<Vec<u8>, String> {
 fn below_4_gib(register: &str, value: u64) -> Result<u32, String> {
     u32::try_from(value).map_err(|_| format!("{register} = {value:#x} is beyond 32 bits"))
 }
+
+#[cfg(test)]
+#[path = "firmware_tests.rs"]
+mod tests;

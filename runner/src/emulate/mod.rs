@@ -2,13 +2,14 @@
 //! same boot plan, kernel, boot data, command line and disks, and the run ends with the same
 //! statuses.
 //!
-//! QEMU is a child process. It gets everything as open descriptors, no path of the user's: the
-//! loaded memory, a ROM that sets the boot vCPU's registers, the disks as the plan opened (and
-//! locked) them, COM1 and the exit port as sockets. Its machine is `microvm`, whose map ours
-//! follows ([`crate::machine::map`]).
+//! QEMU is a child process. It gets everything as open descriptors and no path of the user's: the
+//! loaded memory, a ROM that sets the boot vCPU's registers, the disks as the plan opened and
+//! locked them, pipes for COM1, for the exit port and for what it has to say itself. Its machine is
+//! `microvm`, whose map ours follows ([`crate::machine::map`]).
 //!
 //! What differs from a run on an accelerator: of a value at the exit port only the low 8 bits
-//! arrive, and the guest goes on behind that write for the few milliseconds until QEMU has ended.
+//! arrive, and a guest that does not stop behind that write goes on for the few milliseconds until
+//! QEMU has ended.
 
 mod command;
 mod firmware;
@@ -16,6 +17,8 @@ mod memory;
 mod process;
 mod qemu;
 mod supervise;
+#[cfg(test)]
+mod testing;
 
 #[cfg_attr(target_os = "linux", path = "sys/linux.rs")]
 #[cfg_attr(not(target_os = "linux"), path = "sys/macos.rs")]

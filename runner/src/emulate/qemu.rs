@@ -75,3 +75,41 @@ fn install(os_release: &str) -> String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_the_word_behind_version() {
+        let debian = "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)\nCopyright …";
+        assert_eq!(version(debian).as_deref(), Some("7.2.22"));
+        assert_eq!(version("QEMU emulator version 10.1.0\n").as_deref(), Some("10.1.0"));
+        assert_eq!(version("something else"), None);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")] // there is one way on macOS
+    fn the_package_is_the_one_of_this_system() {
+        for (os_release, command) in [
+            ("NAME=x\nID=debian\n", "sudo apt install qemu-system-x86`"),
+            ("ID=linuxmint\nID_LIKE=\"ubuntu debian\"\n", "sudo apt install qemu-system-x86`"),
+            ("ID=fedora\n", "sudo dnf install qemu-system-x86-core`"),
+            ("ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n", "dnf install qemu-system-x86-core`"),
+            ("ID=arch\n", "sudo pacman -S qemu-system-x86`"),
+            ("ID=opensuse-leap\nID_LIKE='suse opensuse'\n", "sudo zypper install qemu-x86`"),
+        ] {
+            let advice = install(os_release);
+            assert!(advice.ends_with(command), "{os_release}: {advice}");
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")] // see above
+    fn a_system_that_is_not_known_is_told_all_of_them() {
+        for os_release in ["", "ID=\n", "ID=plan9\nID_LIKE=unix", "nonsense"] {
+            let advice = install(os_release);
+            assert!(PACKAGES.iter().all(|(_, command)| advice.contains(command)), "{advice}");
+        }
+    }
+}

@@ -292,3 +292,72 @@ fn relay_output(mut console: PipeReader, mut stdout: Stdout, heard: &Mutex<Heard
 fn lock(heard: &Mutex<Heard>) -> MutexGuard<'_, Heard> {
     heard.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+
+    fn exited(code: i32) -> ExitStatus {
+        ExitStatus::from_raw(code << 8)
+    }
+
+    fn heard(log: &str, words: &str) -> Heard {
+        let mut heard = Heard::default();
+        heard.on_log(log.as_bytes());
+        heard.on_stderr(words.as_bytes());
+        heard
+    }
+
+    #[test]
+    fn a_reset_ends_with_0_and_a_triple_fault_with_126() {
+        let reset = outcome(exited(0), &heard("CPU Reset (CPU 0)\nEAX=0\n", ""));
+        assert_eq!((reset.status, reset.reason, reset.message), (0, "reset", None));
+        let crash = outcome(exited(0), &heard("CPU Reset (CPU 0)\nTriple fault\n", ""));
+        assert_eq!((crash.status, crash.reason), (126, "crash"));
+        assert_eq!(crash.message.as_deref(), Some("the guest crashed: a triple fault"));
+    }
+
+    #[test]
+    fn a_qemu_that_fails_ends_with_125_and_its_words_on_one_line() {
+        let words = "qemu-system-x86_64: -m 1T: no\n\n  try less\n";
+        let failed = outcome(exited(1), &heard("", words));
+        assert_eq!((failed.status, failed.reason), (125, "failed"));
+        let message = failed.message.unwrap();
+        assert!(message.ends_with("qemu-system-x86_64: -m 1T: no; try less"), "{message}");
+    }
+
+    #[test]
+    fn a_qemu_that_somebody_ended_is_not_a_guest_that_did() {
+        let words = "qemu-system-x86_64: terminating on signal 15 from pid 1 (init)";
+        assert_eq!(outcome(exited(0), &heard("", words)).status, 125);
+        assert_eq!(outcome(ExitStatus::from_raw(9), &heard("Triple fault", "")).status, 125);
+    }
+
+    #[test]
+    fn a_triple_fault_is_found_across_two_reads_and_the_log_is_not_kept() {
+        let mut heard = heard(&"x".repeat(100_000), "");
+        heard.on_log(b"\nTriple");
+        assert!(!heard.triple_fault && heard.log.len() <= TRIPLE_FAULT.len());
+        heard.on_log(b" fault\n");
+        heard.on_log(b"more");
+        assert!(heard.triple_fault);
+    }
+
+    #[test]
+    fn only_the_first_byte_at_the_exit_port_counts() {
+        let mut heard = Heard::default();
+        heard.on_exit_port(&[0xff, 1]);
+        heard.on_exit_port(&[2]);
+        assert_eq!(heard.exit, Some(0xff));
+    }
+
+    #[test]
+    fn what_qemu_says_is_kept_up_to_a_bound() {
+        let mut heard = Heard::default();
+        for _ in 0..100 {
+            heard.on_stderr(&[b'a'; 1000]);
+        }
+        assert_eq!(heard.words.len(), MAX_WORDS);
+    }
+}

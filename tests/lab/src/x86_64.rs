@@ -23,7 +23,37 @@ const TEST_DEADLINE: Duration = Duration::from_secs(120);
 const LAB_DEADLINE: Duration = Duration::from_secs(12 * 60);
 
 /// Skips that are right inside the lab. An entry whose test runs, or is gone, is a failure.
-const ALLOWED_SKIPS: &[AllowedSkip] = &[];
+const ALLOWED_SKIPS: &[AllowedSkip] = &[
+    emulated("runner/vm::emulation::hello_greets_and_says_what_runs_it"),
+    emulated(
+        "runner/vm::emulation::every_image_of_the_two_real_writers_ends_with_its_programs_status_when_emulated",
+    ),
+    emulated("runner/vm::emulation::every_status_of_an_emulated_guest_is_the_processs"),
+    emulated("runner/vm::emulation::a_wide_exit_value_is_cut_to_8_bits_when_emulated"),
+    emulated("runner/vm::emulation::a_triple_fault_is_a_crash_and_a_reset_is_none"),
+    emulated("runner/vm::emulation::the_time_ends_an_emulated_guest_that_spins_or_halts"),
+    emulated("runner/vm::emulation::a_signal_ends_an_emulated_guest"),
+    emulated("runner/vm::emulation::qemu_does_not_outlive_a_runner_that_is_killed"),
+    emulated(
+        "runner/vm::emulation::an_emulated_guest_gets_its_input_and_loses_no_output_to_a_slow_reader",
+    ),
+    emulated("runner/vm::emulation::a_signal_ends_an_emulated_guest_whose_output_nobody_reads"),
+    emulated("runner/vm::emulation::an_emulated_guest_is_told_the_same_by_both_protocols"),
+    emulated("runner/vm::emulation::an_emulated_guest_writes_its_disk_unless_it_is_read_only"),
+    emulated(
+        "runner/vm::emulation::a_write_that_an_emulated_guest_did_not_wait_for_is_on_the_disk",
+    ),
+    emulated("runner/vm::emulation::a_disk_that_is_emulated_is_locked_as_any"),
+    emulated(
+        "runner/vm::emulation::verbose_begins_with_the_accelerator_and_has_qemus_command_line",
+    ),
+    emulated("runner/vm::emulation::a_config_that_wants_no_accelerator_is_named"),
+    emulated("runner/vm::emulation::where_there_is_no_kvm_the_same_command_still_runs_and_says_so"),
+];
+
+const fn emulated(test: &'static str) -> AllowedSkip {
+    AllowedSkip { test, because: "the lab is in QEMU, and has none inside" }
+}
 
 /// Debian's kernel for virtual machines, and a shell with the usual programs.
 const OUTER_LINUX: Wanted = Wanted {

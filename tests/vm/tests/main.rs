@@ -13,6 +13,7 @@ mod support;
 
 mod console;
 mod disks;
+mod emulation;
 mod hello;
 mod images;
 mod protocols;

@@ -14,7 +14,6 @@ pub(in crate::emulate) fn scratch_file() -> io::Result<File> {
 /// Nothing: macOS has no way to end a process with its parent. QEMU is ended on every way out of
 /// runner but one, runner being killed with SIGKILL or by a second signal; then it has to be ended
 /// by hand.
-#[expect(clippy::unnecessary_wraps, reason = "its twin can fail")]
 pub(in crate::emulate) fn end_with_parent(_parent: u32) -> io::Result<()> {
     Ok(())
 }

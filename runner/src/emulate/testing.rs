@@ -1,0 +1,35 @@
+//! A plan to test with.
+
+use std::sync::Arc;
+
+use crate::boot::{BootPlan, CommandLine};
+use crate::image::{Image, Source};
+use crate::io::lock::{DiskLock, Mode};
+use crate::machine::map::{MIB, virtio_slots};
+use crate::plan::{DiskPlan, Plan};
+
+/// The built-in guest with 64 MiB, two vCPUs and disks that are read-only or not.
+pub(super) fn plan(read_only: &[bool]) -> Plan {
+    let hello = Source::from_static("hello", guests::x86_64::kernels::HELLO);
+    let image = Image::recognise(hello).unwrap();
+    let command_line = CommandLine::new(["a=1".to_owned()]).unwrap();
+    let kernel = image.kernel().clone();
+    let disks = read_only.iter().zip(virtio_slots()).map(|(read_only, slot)| {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(512).unwrap();
+        let source = Source::from_file(file, "disk").unwrap();
+        let file = Arc::clone(source.file().unwrap());
+        let lock = DiskLock::take(&file, "disk", Mode::Write).unwrap();
+        let (id, read_only) = (format!("disk{}", slot.index), *read_only);
+        DiskPlan { id, source, file, read_only, slot, lock }
+    });
+    Plan {
+        format: image.format().to_string(),
+        image: "hello".into(),
+        boot: BootPlan::new(&image, kernel, None, command_line).unwrap(),
+        disks: disks.collect(),
+        memory: 64 * MIB,
+        cpus: 2,
+        timeout: None,
+    }
+}
