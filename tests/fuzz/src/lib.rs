@@ -6,6 +6,7 @@
 //! libFuzzer. A new target is a function, a line in [`TARGETS`], a file in `fuzz_targets/` with its
 //! `[[bin]]`, and a few seeds in `corpus/`.
 
+pub mod block;
 pub mod image;
 
 /// A target: the name of its corpus, and what it does.
@@ -13,6 +14,7 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
+    ("block", block::block),
     ("elf", image::elf),
     ("image", image::image),
     ("mbr", image::mbr),
