@@ -49,16 +49,18 @@ impl Workspace {
         Ok(Self { root: metadata.workspace_root, target: metadata.target_directory.join("lab") })
     }
 
-    /// Builds the tests of `packages`; returns them and the programs they may start.
-    pub(crate) fn tests(&self, packages: &[&str]) -> Result<(Vec<TestBinary>, Vec<PathBuf>)> {
-        let mut command = self.cargo_static("test");
-        command.arg("--no-run");
-        for package in packages {
-            command.args(["--package", package]);
+    /// Builds the tests that each of `selections` (arguments of `cargo test`) names; returns them
+    /// and the programs they may start.
+    pub(crate) fn tests(&self, selections: &[&[&str]]) -> Result<(Vec<TestBinary>, Vec<PathBuf>)> {
+        let mut artifacts = Vec::new();
+        for selection in selections {
+            let mut command = self.cargo_static("test");
+            command.arg("--no-run").args(*selection);
+            artifacts.extend(self.build(command)?);
         }
         let mut tests = Vec::new();
         let mut programs = Vec::new();
-        for artifact in self.build(command)? {
+        for artifact in artifacts {
             if artifact.test {
                 tests.push(TestBinary {
                     tests: list_tests(&artifact.executable)?,
