@@ -42,9 +42,8 @@ fn path_with_qemu(script: &str) -> Folder {
     let folder = Folder::new();
     let version = "[ \"$1\" = --version ] && { echo QEMU emulator version 1.2.3; exit; }";
     let text = format!("#!/bin/sh\n{version}\n{script}\n");
-    let program = folder.file(QEMU, text);
-    let executable = Command::new("chmod").arg("755").arg(program).status().unwrap();
-    assert!(executable.success());
+    folder.file(QEMU, text);
+    folder.mode(QEMU, 0o755);
     folder
 }
 
@@ -254,7 +253,7 @@ fn a_config_that_wants_no_accelerator_is_named() {
 #[test]
 fn without_qemu_the_package_is_named() {
     let folder = Folder::new();
-    let refusal = runner(["--accel=off", "hello"]).env("PATH", folder.path()).refusal();
+    let refusal = runner(["--accel=off", "hello"]).env("PATH", folder.path()).refused();
     let start = format!("--accel=off: there is no {QEMU} in PATH for software emulation; install");
     assert!(refusal.starts_with(&start), "{refusal}");
 }
@@ -304,7 +303,7 @@ fn where_there_is_no_kvm_the_same_command_still_runs_and_says_so() {
 #[cfg(target_os = "linux")]
 fn kvm_that_is_asked_for_is_not_replaced() {
     for asked in ["--accel=kvm", "-x=kvm"] {
-        let refusal = or_skip!(without_kvm(runner([asked, "hello"]))).refusal();
+        let refusal = or_skip!(without_kvm(runner([asked, "hello"]))).refused();
         assert!(refusal.starts_with("--accel=kvm: ") && !refusal.contains(NOTICE), "{refusal}");
         assert!(refusal.ends_with("see `runner doctor`"), "{refusal}");
     }
@@ -316,7 +315,7 @@ fn without_kvm_and_without_qemu_the_check_and_the_package_are_named() {
     let folder = Folder::new();
     let script = format!("PATH={} exec \"$@\"", folder.path().display());
     let refusal =
-        or_skip!(without_kvm(runner(["hello"]).by(["sh", "-c", &script, "sh"]))).refusal();
+        or_skip!(without_kvm(runner(["hello"]).by(["sh", "-c", &script, "sh"]))).refused();
     assert!(refusal.starts_with("no KVM here (") && refusal.contains("/dev/kvm"), "{refusal}");
     assert!(refusal.contains(&format!("there is no {QEMU} in PATH")), "{refusal}");
 }
