@@ -42,9 +42,8 @@ fn path_with_qemu(script: &str) -> Folder {
     let folder = Folder::new();
     let version = "[ \"$1\" = --version ] && { echo QEMU emulator version 1.2.3; exit; }";
     let text = format!("#!/bin/sh\n{version}\n{script}\n");
-    let program = folder.file(QEMU, text);
-    let executable = Command::new("chmod").arg("755").arg(program).status().unwrap();
-    assert!(executable.success());
+    folder.file(QEMU, text);
+    folder.mode(QEMU, 0o755);
     folder
 }
 
