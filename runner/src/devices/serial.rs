@@ -38,9 +38,48 @@ impl SerialEvents for Events {
     }
 }
 
+/// What the UART sends on its way to the console: at most a byte for each register of an access.
+#[derive(Default)]
+struct Outbox {
+    bytes: [u8; 8],
+    len: usize,
+}
+
+impl Outbox {
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
+impl Write for Outbox {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let free = self.bytes.iter_mut().skip(self.len);
+        let taken = free.zip(bytes).map(|(to, from)| *to = *from).count();
+        self.len = self.len.saturating_add(taken);
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Modem control register, and its bit that connects the UART to itself.
+const MCR: u8 = 4;
+const LOOPBACK: u8 = 1 << 4;
+
+struct Uart {
+    chip: Serial<Line, Events, Outbox>,
+    /// The guest talks to itself: it takes no input.
+    loopback: bool,
+}
+
 /// COM1.
+///
+/// Two locks: a console that blocks must not keep the guest, or its input, from the registers.
 pub struct Com1<W: Write + Send> {
-    uart: Mutex<Serial<Line, Events, W>>,
+    uart: Mutex<Uart>,
+    console: Mutex<W>,
 }
 
 impl<W: Write + Send> std::fmt::Debug for Com1<W> {
@@ -56,23 +95,40 @@ impl<W: Write + Send> Com1<W> {
     /// A UART that sends to `console`. `drained` is called, from a vCPU's thread, whenever the guest
     /// has read all input: time for more.
     pub fn new(interrupt: Interrupt, console: W, drained: Drained) -> Self {
-        let uart = Serial::with_events(Line(interrupt), Events(drained), console);
-        Self { uart: Mutex::new(uart) }
+        let chip = Serial::with_events(Line(interrupt), Events(drained), Outbox::default());
+        let uart = Mutex::new(Uart { chip, loopback: false });
+        Self { uart, console: Mutex::new(console) }
     }
 
-    /// Bytes of input it can take now, at most 64.
+    /// Bytes of input it can take now, at most 64; none while the guest has it in loopback.
     pub fn room(&self) -> usize {
-        self.lock().fifo_capacity()
+        let uart = self.lock();
+        if uart.loopback { 0 } else { uart.chip.fifo_capacity() }
     }
 
     /// Gives the guest input; what exceeds [`Com1::room`] is not taken.
     /// Returns how much was.
     pub fn receive(&self, input: &[u8]) -> usize {
-        self.lock().enqueue_raw_bytes(input).unwrap_or(0)
+        let mut uart = self.lock();
+        if uart.loopback { 0 } else { uart.chip.enqueue_raw_bytes(input).unwrap_or(0) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Serial<Line, Events, W>> {
+    fn lock(&self) -> MutexGuard<'_, Uart> {
         self.uart.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Uart {
+    fn write(&mut self, register: u8, byte: u8) {
+        // Its errors are the outbox's, which has none, and a full FIFO in loopback, which is the
+        // guest's affair.
+        let _ = self.chip.write(register, byte);
+        if register == MCR {
+            let before = std::mem::replace(&mut self.loopback, byte & LOOPBACK != 0);
+            if before && !self.loopback {
+                self.chip.events().in_buffer_empty();
+            }
+        }
     }
 }
 
@@ -88,16 +144,23 @@ impl<W: Write + Send> Device for Com1<W> {
         let mut uart = self.lock();
         let mut bytes = [0xff; 8];
         for (byte, register) in bytes.iter_mut().zip(registers(offset, width)) {
-            *byte = uart.read(register);
+            *byte = uart.chip.read(register);
         }
         u64::from_le_bytes(bytes)
     }
 
     fn write(&self, offset: u64, width: Width, value: u64) {
-        let mut uart = self.lock();
-        for (register, byte) in registers(offset, width).zip(value.to_le_bytes()) {
-            // The console reports its own failures; a byte lost in loopback is the guest's affair.
-            let _ = uart.write(register, byte);
+        let sent = {
+            let mut uart = self.lock();
+            for (register, byte) in registers(offset, width).zip(value.to_le_bytes()) {
+                uart.write(register, byte);
+            }
+            std::mem::take(uart.chip.writer_mut())
+        };
+        if !sent.bytes().is_empty() {
+            let mut console = self.console.lock().unwrap_or_else(PoisonError::into_inner);
+            // The console reports its own failures.
+            let _ = console.write_all(sent.bytes());
         }
     }
 }
@@ -169,6 +232,17 @@ mod tests {
         assert_eq!(com1.receive(&vec![b'x'; room + 100]), room);
         assert_eq!(com1.room(), 0);
         assert_eq!(com1.receive(b"y"), 0);
+    }
+
+    #[test]
+    fn input_waits_until_the_guest_has_left_loopback() {
+        let (com1, _, _, drained) = com1();
+        com1.write(4, Width::W1, 0x10);
+        assert_eq!((com1.room(), com1.receive(b"lost?")), (0, 0));
+        assert_eq!(drained.load(Ordering::SeqCst), 0);
+        com1.write(4, Width::W1, 0);
+        assert_eq!(drained.load(Ordering::SeqCst), 1, "time for more");
+        assert_eq!(com1.receive(b"here"), 4);
     }
 
     #[test]

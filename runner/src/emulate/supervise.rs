@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::Error;
 use super::process::{Ends, Process};
 use crate::io::console::{Stdin, Stdout};
+use crate::io::event::Event;
 use crate::io::event_loop::{Control, EventLoop, Waker};
 use crate::io::signals::Signals;
 use crate::machine::stop::{Reason, Stop};
@@ -206,7 +207,8 @@ impl Watch {
     /// Relays COM1 in threads of their own: a reader of our stdout may be slow, and then the guest
     /// has to wait, but not we.
     fn connect(&mut self, input: PipeWriter) -> io::Result<()> {
-        let stdout = Stdout::new(Stop::default())?;
+        // Nothing stops it: where nobody reads, it is left behind.
+        let stdout = Stdout::new(Stop::default(), Arc::new(Event::new()?))?;
         let console = self.console.try_clone()?;
         let (heard, waker) = (Arc::clone(&self.heard), self.main_loop.waker());
         if let Some(stdin) = Stdin::new() {
@@ -266,9 +268,9 @@ impl Watch {
 
 /// Gives the guest what comes on stdin, as fast as it takes it.
 fn relay_input(mut stdin: Stdin, mut input: PipeWriter) {
-    loop {
-        let bytes = stdin.read(64);
-        if bytes.is_empty() || input.write_all(&bytes).is_err() {
+    let mut buffer = [0; 4096];
+    while let Ok(read @ 1..) = stdin.read(&mut buffer) {
+        if input.write_all(buffer.get(..read).unwrap_or_default()).is_err() {
             return;
         }
     }

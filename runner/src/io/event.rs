@@ -4,6 +4,8 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::sys;
+
 /// A doorbell's other end. Signals before the first [`Event::clear`] merge.
 #[derive(Debug)]
 pub struct Event {
@@ -18,7 +20,8 @@ impl Event {
     /// # Errors
     /// When the process has no file descriptors left.
     pub fn new() -> io::Result<Self> {
-        sys::new()
+        let (read, write) = sys::event()?;
+        Ok(Self { read, write })
     }
 
     /// The descriptor that signals it when 8 bytes are written: what a doorbell is given.
@@ -43,33 +46,5 @@ impl AsFd for Event {
     /// The descriptor that becomes readable.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.read.as_fd()
-    }
-}
-
-#[cfg(target_os = "linux")] // the one system with eventfd, which KVM's doorbells need
-mod sys {
-    use super::{Event, io};
-    use rustix::event::{EventfdFlags, eventfd};
-
-    pub(super) fn new() -> io::Result<Event> {
-        let read = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Event { read, write: None })
-    }
-}
-
-#[cfg(not(target_os = "linux"))] // see above
-mod sys {
-    use super::{Event, io};
-    use rustix::fs::{OFlags, fcntl_setfl};
-    use rustix::io::{FdFlags, fcntl_setfd};
-    use rustix::pipe::pipe;
-
-    pub(super) fn new() -> io::Result<Event> {
-        let (read, write) = pipe()?;
-        for end in [&read, &write] {
-            fcntl_setfd(end, FdFlags::CLOEXEC)?;
-            fcntl_setfl(end, OFlags::NONBLOCK)?;
-        }
-        Ok(Event { read, write: Some(write) })
     }
 }

@@ -1,26 +1,22 @@
 //! The machine's devices: made from the plan, put on the bus, given their interrupts.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use hv::{Address, Doorbell, EdgeLine, GuestMemory, Hypervisor, Kind, Vm, Width};
+use hv::{Address, EdgeLine, GuestMemory, Hypervisor, Vm};
 
 use super::Error;
 use super::bus::Bus;
-use super::map::VIRTIO_WINDOW;
-use super::stop::{Reason, Stop};
+use super::disks::Disks;
+use super::input::Input;
+use super::stop::Stop;
 use crate::boot::EXIT_PORT;
 use crate::devices::Interrupt;
 use crate::devices::power::{ExitPort, ResetPort};
 use crate::devices::serial::{self, Com1};
-use crate::devices::virtio::block::Disk;
-use crate::devices::virtio::mmio::{Mmio, QUEUE_NOTIFY};
-use crate::devices::virtio::transport::Transport;
-use crate::devices::virtio::worker::{Worker, WorkerThread};
-use crate::io::console::{Stdin, Stdout};
+use crate::io::console::Stdout;
 use crate::io::event::Event;
-use crate::io::event_loop::{Control, EventLoop, Token};
-use crate::plan::{DiskPlan, Plan};
+use crate::io::event_loop::EventLoop;
+use crate::plan::Plan;
 
 /// The first serial port of a PC, and its interrupt.
 const COM1: u16 = 0x3f8;
@@ -41,51 +37,25 @@ impl<H: Hypervisor> std::fmt::Debug for Devices<H> {
     }
 }
 
-/// stdin on its way to COM1.
-pub(super) struct Input {
-    feed: Feed,
-    /// The guest has read what it was given.
-    drained: Arc<AtomicBool>,
-}
-
-/// How to know that there is input.
-enum Feed {
-    /// The event loop says so. Paused while the guest has not read what it was given.
-    Waited(Token),
-    /// There always is, or the end: a file, which no system call waits for.
-    Ready(Box<dyn FnMut() + Send>),
-}
-
-impl std::fmt::Debug for Input {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Input").field("drained", &self.drained).finish_non_exhaustive()
-    }
-}
-
 impl<H: Hypervisor> Devices<H> {
     pub(super) fn new(
         vm: &H::Vm,
         memory: &GuestMemory,
         plan: &Plan,
         stop: &Stop,
+        stopped: &Arc<Event>,
         event_loop: &mut EventLoop,
     ) -> Result<Self, Error> {
         let mut bus = Bus::default();
-        let drained = Arc::new(AtomicBool::new(false));
-        let com1 = {
-            let stdout = Stdout::new(stop.clone()).map_err(Error::system("open the console"))?;
-            let (drained, waker) = (Arc::clone(&drained), event_loop.waker());
-            let on_drained = move || {
-                drained.store(true, Ordering::Release);
-                waker.wake();
-            };
-            Arc::new(Com1::new(interrupt(vm, COM1_LINE)?, stdout, Box::new(on_drained)))
-        };
+        let stdout = Stdout::new(stop.clone(), Arc::clone(stopped));
+        let stdout = stdout.map_err(Error::system("open the console"))?;
+        let (drained, on_drained) = Input::drained(event_loop.waker());
+        let com1 = Arc::new(Com1::new(interrupt(vm, COM1_LINE)?, stdout, on_drained));
         bus.add(Address::Port(COM1), serial::PORTS, com1.clone());
         let exit = ExitPort::new(plan.boot.exit_code, stop.clone());
         bus.add(Address::Port(EXIT_PORT), 4, Arc::new(exit));
         bus.add(Address::Port(RESET_PORT), 1, Arc::new(ResetPort::new(stop.clone())));
-        let input = connect_stdin(&com1, drained, event_loop);
+        let input = Input::new(com1, drained, event_loop);
         let disks = match plan.disks.is_empty() {
             true => None,
             false => Some(Disks::new(vm, memory, &plan.disks, stop, &mut bus)?),
@@ -100,126 +70,16 @@ impl<H: Hypervisor> Devices<H> {
 
     /// The guest is gone: brings everything it wrote to where it belongs.
     pub(super) fn finish(&mut self) -> Result<(), String> {
-        self.disks.take().map_or(Ok(()), |mut disks| disks.worker.finish())
-    }
-}
-
-/// The disks, and the thread that serves them all.
-struct Disks<V: Vm> {
-    worker: WorkerThread,
-    #[expect(dead_code, reason = "doorbells ring for as long as these live")]
-    doorbells: Vec<V::Registration>,
-}
-
-impl<V: Vm> Disks<V> {
-    fn new(
-        vm: &V,
-        memory: &GuestMemory,
-        plans: &[DiskPlan],
-        stop: &Stop,
-        bus: &mut Bus,
-    ) -> Result<Self, Error> {
-        let system = || Error::system("serve the guest's disks");
-        let mut worker = Worker::new(memory.clone()).map_err(system())?;
-        let mut doorbells = Vec::new();
-        for plan in plans {
-            let slot = plan.slot;
-            let (path, len) = (plan.source.name(), plan.source.len());
-            let disk = Disk::new(&plan.id, path, plan.file.clone(), len, plan.read_only);
-            let identity = disk.identity();
-            let mut events = Vec::new();
-            for (queue, _) in (0..).zip(&identity.queues) {
-                let event = Arc::new(Event::new().map_err(system())?);
-                doorbells.extend(doorbell(vm, slot.base, queue, &event)?);
-                events.push(event);
-            }
-            let (line, commands) = (interrupt(vm, slot.line)?, worker.commands());
-            let transport = Transport::new(identity, memory.clone(), line, events, commands);
-            let transport = Arc::new(transport);
-            worker.add(Arc::clone(&transport), Box::new(disk)).map_err(system())?;
-            bus.add(Address::Mmio(slot.base), VIRTIO_WINDOW, Arc::new(Mmio(transport)));
-        }
-        let stop = stop.clone();
-        let failed = move |why| stop.request(Reason::Failed(why));
-        let worker = WorkerThread::start(worker, "disk", failed).map_err(system())?;
-        Ok(Self { worker, doorbells })
-    }
-}
-
-/// Lets notifications of `queue` signal `event` without an exit. Where the host has no doorbells
-/// the exit does it.
-fn doorbell<V: Vm>(
-    vm: &V,
-    base: u64,
-    queue: u64,
-    event: &Event,
-) -> Result<Option<V::Registration>, Error> {
-    let at = Address::Mmio(base + QUEUE_NOTIFY);
-    let bell = Doorbell { at, value: Some((Width::W4, queue)) };
-    match vm.doorbell(bell, event.signal_fd()) {
-        Ok(registration) => Ok(Some(registration)),
-        Err(error) if error.kind == Kind::Unsupported => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-impl Input {
-    /// Reads on when the guest has taken what it was given.
-    pub(super) fn serve(&mut self, event_loop: &mut EventLoop) {
-        if !self.drained.swap(false, Ordering::AcqRel) {
-            return;
-        }
-        match &mut self.feed {
-            Feed::Ready(feed) => feed(),
-            Feed::Waited(token) => {
-                if let Err(error) = event_loop.resume(*token) {
-                    crate::warning!("the guest gets no more input: {error}");
-                }
-            }
-        }
+        self.disks.take().map_or(Ok(()), Disks::finish)
     }
 }
 
 /// An edge line as devices know it.
-fn interrupt<V: Vm>(vm: &V, line: u32) -> Result<Interrupt, Error> {
+pub(super) fn interrupt<V: Vm>(vm: &V, line: u32) -> Result<Interrupt, Error> {
     let edge = vm.edge(line)?;
     Ok(Arc::new(move || {
         if let Err(error) = edge.pulse() {
             crate::warning!("interrupt line {line}: {error}");
         }
     }))
-}
-
-/// Feeds stdin to COM1, as fast as the guest reads. Without a stdin there is no input.
-fn connect_stdin(
-    com1: &Arc<Com1<Stdout>>,
-    drained: Arc<AtomicBool>,
-    event_loop: &mut EventLoop,
-) -> Option<Input> {
-    let feeder = || {
-        let (mut stdin, com1) = (Stdin::new()?, Arc::clone(com1));
-        Some(move || {
-            let bytes = stdin.read(com1.room());
-            com1.receive(&bytes);
-        })
-    };
-    let handle = Arc::new(Stdin::new()?.handle().ok()?);
-    let (mut now, mut later) = (feeder()?, feeder()?);
-    // Until the guest has read it all, or, at the end of input, for good.
-    let added = event_loop.add(handle, move || {
-        later();
-        Control::Pause
-    });
-    let feed = match added {
-        Ok(token) => Feed::Waited(token),
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            now();
-            Feed::Ready(Box::new(now))
-        }
-        Err(error) => {
-            crate::warning!("the guest gets no input: {error}");
-            return None;
-        }
-    };
-    Some(Input { feed, drained })
 }

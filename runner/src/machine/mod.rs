@@ -6,14 +6,19 @@
 
 pub mod bus;
 mod devices;
+mod disks;
+mod input;
 pub mod map;
 pub mod stop;
 mod threads;
 mod vcpu;
 
+use std::sync::Arc;
+
 use hv::{GuestMemory, GuestRam, Hypervisor, IrqChip, Kicker, State, Vcpu, VcpuSeed, Vm, VmConfig};
 
 use crate::boot;
+use crate::io::event::Event;
 use crate::io::event_loop::{Control, EventLoop};
 use crate::io::signals::Signals;
 use crate::plan::Plan;
@@ -84,7 +89,8 @@ impl<H: Hypervisor> Machine<H> {
             .add(signals.readable.clone(), || Control::Pause)
             .map_err(Error::system("wait for signals"))?;
         let io = IoThread::spawn()?;
-        let wakes = wakes(&self.seeds, &event_loop);
+        let stopped = Arc::new(Event::new().map_err(Error::system("make an event"))?);
+        let wakes = wakes(&self.seeds, &event_loop, &stopped);
         let mut seeds = self.seeds.drain(..);
         let first = seeds.next();
         let crew = Crew::spawn(seeds, &stop)?;
@@ -98,20 +104,27 @@ impl<H: Hypervisor> Machine<H> {
         for note in self.vm.notes() {
             crate::info!("note: {note}");
         }
-        let devices = Devices::new(&self.vm, &self.memory, plan, &stop, &mut event_loop)?;
+        let devices = Devices::new(&self.vm, &self.memory, plan, &stop, &stopped, &mut event_loop)?;
         stop.wake_on_stop(wakes);
         let duty = Duty { event_loop, signals, timeout: plan.timeout, stop: stop.clone() };
         Ok(Parked { vcpu, crew, io, duty, devices, stop, vm: self.vm })
     }
 }
 
-/// What wakes everybody who waits: a kick for each vCPU, and the I/O loop.
-fn wakes<S: VcpuSeed>(seeds: &[S], event_loop: &EventLoop) -> Vec<stop::Wake> {
+/// What wakes everybody who waits: a kick for each vCPU, `stopped` for those that wait in a device,
+/// and the I/O loop.
+fn wakes<S: VcpuSeed>(
+    seeds: &[S],
+    event_loop: &EventLoop,
+    stopped: &Arc<Event>,
+) -> Vec<stop::Wake> {
     let mut wakes: Vec<stop::Wake> = Vec::new();
     for seed in seeds {
         let kicker = seed.kicker();
         wakes.push(Box::new(move || kicker.kick()));
     }
+    let stopped = Arc::clone(stopped);
+    wakes.push(Box::new(move || stopped.signal()));
     let waker = event_loop.waker();
     wakes.push(Box::new(move || waker.wake()));
     wakes
@@ -162,12 +175,16 @@ impl<H: Hypervisor> Parked<H> {
         drop(self.vcpu);
         drop(self.crew);
         drop(self.io);
-        if let Err(why) = self.devices.finish() {
-            crate::warning!("{why}");
-        }
-        match self.stop.reason() {
-            Some(reason) => reason.clone(),
-            None => Reason::Failed("the run ended without a reason".into()),
+        let reason = self.stop.reason().cloned();
+        let reason = reason.unwrap_or(Reason::Failed("the run ended without a reason".into()));
+        match self.devices.finish() {
+            Ok(()) => reason,
+            // A guest that ended well must not be believed when its disk did not.
+            Err(why) if reason.is_success() => Reason::Failed(why),
+            Err(why) => {
+                crate::warning!("{why}");
+                reason
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Why a run ends, and telling everybody: the first reason wins.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 
 use hv::{Crash, Unhandled};
@@ -46,6 +46,13 @@ pub enum Reason {
     Failed(String),
 }
 
+impl Reason {
+    /// Whether the guest ended by its own will.
+    pub fn is_success(&self) -> bool {
+        matches!(self, Reason::Exit { .. } | Reason::Reset | Reason::Shutdown)
+    }
+}
+
 /// Wakes somebody who waits.
 pub type Wake = Box<dyn Fn() + Send + Sync>;
 
@@ -69,7 +76,9 @@ impl std::fmt::Debug for Stop {
 impl Stop {
     /// Names who is to be woken: every vCPU and the I/O loop. Called once, before the guest runs.
     pub fn wake_on_stop(&self, wakes: Vec<Wake>) {
-        if self.0.wakes.set(wakes).is_ok() && self.requested() {
+        let first = self.0.wakes.set(wakes).is_ok();
+        fence(Ordering::SeqCst);
+        if first && self.requested() {
             self.wake();
         }
     }
@@ -77,7 +86,9 @@ impl Stop {
     /// Ends the run for `reason`, unless it has ended for another.
     pub fn request(&self, reason: Reason) {
         if self.0.reason.set(reason).is_ok() {
-            self.0.set.store(true, Ordering::Release);
+            // Before the wakes are looked up, and seen by who sets them: one of the two wakes.
+            self.0.set.store(true, Ordering::SeqCst);
+            fence(Ordering::SeqCst);
             self.wake();
         }
     }

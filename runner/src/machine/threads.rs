@@ -10,7 +10,7 @@ use hv::{Hypervisor, VcpuSeed};
 
 use super::Error;
 use super::bus::Bus;
-use super::devices::Input;
+use super::input::Input;
 use super::stop::{Reason, Stop};
 use super::vcpu;
 use crate::io::event_loop::EventLoop;
@@ -126,6 +126,9 @@ impl Duty {
     fn serve(mut self, mut input: Option<Input>) {
         let started = Instant::now();
         while !self.stop.requested() {
+            if let Some(input) = &mut input {
+                input.serve(&mut self.event_loop);
+            }
             let left = self.timeout.map(|timeout| timeout.saturating_sub(started.elapsed()));
             if left == Some(Duration::ZERO) {
                 self.stop.request(Reason::TimedOut);
@@ -133,9 +136,6 @@ impl Duty {
                 self.stop.request(Reason::Signal(signal));
             } else if let Err(error) = self.event_loop.turn(left) {
                 self.stop.request(Reason::Failed(format!("wait for events: {error}")));
-            }
-            if let Some(input) = &mut input {
-                input.serve(&mut self.event_loop);
             }
         }
     }

@@ -5,11 +5,19 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use rustix::event::{EventfdFlags, eventfd};
+
 use crate::io::lock::{Holder, Mode};
+
+/// The descriptors of an event: to read, and to write where that is another. An eventfd, as KVM's
+/// doorbells need.
+pub(super) fn event() -> io::Result<(OwnedFd, Option<OwnedFd>)> {
+    Ok((eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?, None))
+}
 
 /// RAM in bytes (sysinfo(2)).
 pub(super) fn host_memory() -> Option<u64> {

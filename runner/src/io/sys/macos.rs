@@ -3,6 +3,22 @@
 // UNSAFETY: sysctlbyname has no safe interface.
 #![allow(unsafe_code)]
 
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::io::{FdFlags, fcntl_setfd};
+
+/// The descriptors of an event: to read, and to write where that is another. A pipe.
+pub(super) fn event() -> io::Result<(OwnedFd, Option<OwnedFd>)> {
+    let (read, write) = rustix::pipe::pipe()?;
+    for end in [&read, &write] {
+        fcntl_setfd(end, FdFlags::CLOEXEC)?;
+        fcntl_setfl(end, OFlags::NONBLOCK)?;
+    }
+    Ok((read, Some(write)))
+}
+
 use std::fs::{File, TryLockError};
 use std::io;
 

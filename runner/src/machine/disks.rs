@@ -1,0 +1,82 @@
+//! The machine's disks: virtio-mmio block devices, their doorbells, and the thread behind them.
+
+use std::sync::Arc;
+
+use hv::{Address, Doorbell, GuestMemory, Kind, Vm, Width};
+
+use super::Error;
+use super::bus::Bus;
+use super::devices::interrupt;
+use super::map::VIRTIO_WINDOW;
+use super::stop::{Reason, Stop};
+use crate::devices::virtio::block::Disk;
+use crate::devices::virtio::mmio::{Mmio, QUEUE_NOTIFY};
+use crate::devices::virtio::transport::Transport;
+use crate::devices::virtio::worker::{Worker, WorkerThread};
+use crate::io::event::Event;
+use crate::plan::DiskPlan;
+
+/// The disks, and the thread that serves them all.
+pub(super) struct Disks<V: Vm> {
+    worker: WorkerThread,
+    #[expect(dead_code, reason = "doorbells ring for as long as these live")]
+    doorbells: Vec<V::Registration>,
+}
+
+impl<V: Vm> Disks<V> {
+    /// One device for each plan, on the bus, and their thread.
+    pub(super) fn new(
+        vm: &V,
+        memory: &GuestMemory,
+        plans: &[DiskPlan],
+        stop: &Stop,
+        bus: &mut Bus,
+    ) -> Result<Self, Error> {
+        let system = || Error::system("serve the guest's disks");
+        let mut worker = Worker::new(memory.clone()).map_err(system())?;
+        let mut doorbells = Vec::new();
+        for plan in plans {
+            let slot = plan.slot;
+            let (path, len) = (plan.source.name(), plan.source.len());
+            let disk = Disk::new(&plan.id, path, plan.file.clone(), len, plan.read_only);
+            let identity = disk.identity();
+            let mut events = Vec::new();
+            for (queue, _) in (0..).zip(&identity.queues) {
+                let event = Arc::new(Event::new().map_err(system())?);
+                doorbells.extend(doorbell(vm, slot.base, queue, &event)?);
+                events.push(event);
+            }
+            let (line, commands) = (interrupt(vm, slot.line)?, worker.commands());
+            let transport = Transport::new(identity, memory.clone(), line, events, commands);
+            let transport = Arc::new(transport);
+            worker.add(Arc::clone(&transport), Box::new(disk)).map_err(system())?;
+            bus.add(Address::Mmio(slot.base), VIRTIO_WINDOW, Arc::new(Mmio(transport)));
+        }
+        let stop = stop.clone();
+        let failed = move |why| stop.request(Reason::Failed(why));
+        let worker = WorkerThread::start(worker, "disk", failed).map_err(system())?;
+        Ok(Self { worker, doorbells })
+    }
+
+    /// Serves what the guest left, and flushes.
+    pub(super) fn finish(mut self) -> Result<(), String> {
+        self.worker.finish()
+    }
+}
+
+/// Lets notifications of `queue` signal `event` without an exit. Where the host has no doorbells
+/// the exit does it.
+fn doorbell<V: Vm>(
+    vm: &V,
+    base: u64,
+    queue: u64,
+    event: &Event,
+) -> Result<Option<V::Registration>, Error> {
+    let at = Address::Mmio(base + QUEUE_NOTIFY);
+    let bell = Doorbell { at, value: Some((Width::W4, queue)) };
+    match vm.doorbell(bell, event.signal_fd()) {
+        Ok(registration) => Ok(Some(registration)),
+        Err(error) if error.kind == Kind::Unsupported => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
