@@ -147,7 +147,11 @@ fn outcome(status: ExitStatus, heard: &Heard) -> Outcome {
         }
         // With -no-reboot a reset ends it; so does a signal, and that it says.
         Some(0) if !words.contains("terminating on signal") => Outcome::of(&Reason::Reset),
-        _ => Outcome::failed(format!("QEMU ended ({status}): {words}")),
+        _ => {
+            let separator = if words.is_empty() { "" } else { ": " };
+            let why = format!("QEMU ended before the guest did ({status}){separator}{words}");
+            Outcome::failed(why)
+        }
     }
 }
 
@@ -333,7 +337,9 @@ mod tests {
     fn a_qemu_that_somebody_ended_is_not_a_guest_that_did() {
         let words = "qemu-system-x86_64: terminating on signal 15 from pid 1 (init)";
         assert_eq!(outcome(exited(0), &heard("", words)).status, 125);
-        assert_eq!(outcome(ExitStatus::from_raw(9), &heard("Triple fault", "")).status, 125);
+        let killed = outcome(ExitStatus::from_raw(9), &heard("Triple fault", ""));
+        assert_eq!(killed.status, 125);
+        assert!(killed.message.is_some_and(|message| message.ends_with("(SIGKILL))")));
     }
 
     #[test]
