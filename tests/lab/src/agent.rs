@@ -11,7 +11,7 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::os::unix::process::ExitStatusExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -20,6 +20,10 @@ use std::time::{Duration, Instant};
 
 /// Both streams of the running job. /init limits its size.
 const OUTPUT: &str = "/lab/output/job";
+
+/// Who the jobs run as: an ordinary user who may open /dev/kvm. On the host CI is root, so between
+/// the two a test that needs either runs somewhere.
+const USER: u32 = 1000;
 
 /// How much of a job's output is reported, from its end.
 const TAIL: usize = 32 * 1024;
@@ -76,6 +80,8 @@ fn spawn_and_wait(job: &Job) -> Result<End> {
         .args(&job.arguments)
         .envs(job.environment.iter().map(|(name, value)| (name, value)))
         .current_dir(&job.directory)
+        .uid(USER)
+        .gid(USER)
         .stdin(Stdio::null())
         .stdout(output)
         .stderr(errors)

@@ -40,8 +40,8 @@ pub(crate) struct Guest<'a> {
     pub(crate) agent: &'a Path,
     pub(crate) workspace: &'a Workspace,
     pub(crate) clock: Clock,
-    /// The whole boot, jobs included.
-    pub(crate) deadline: Duration,
+    /// When it is killed, whatever it does.
+    pub(crate) until: Instant,
 }
 
 impl Guest<'_> {
@@ -69,7 +69,7 @@ impl Guest<'_> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
         let child = command.spawn().map_err(|e| command::cannot_start(&command, &e))?;
         let mut machine = Machine { child };
-        let result = machine.reports(plan, self.deadline, &mut report);
+        let result = machine.reports(plan, self.until, &mut report);
         result.map_err(|e| {
             let last = |path: &Path| last_lines(&fs::read(path).unwrap_or_default());
             format!(
@@ -172,17 +172,16 @@ impl Machine {
     fn reports(
         &mut self,
         plan: &Plan,
-        deadline: Duration,
+        until: Instant,
         report: &mut impl FnMut(&Report),
     ) -> Result<()> {
         let stdout = self.child.stdout.take().ok_or("QEMU has no stdout")?;
         let lines = lines_of(stdout);
-        let end = Instant::now() + deadline;
         let mut running: Option<usize> = None;
         loop {
             let job = running.and_then(|job| plan.jobs.get(job));
             let silence = SILENCE + Duration::from_secs(job.map_or(0, |job| job.deadline));
-            let patience = silence.min(end.saturating_duration_since(Instant::now()));
+            let patience = silence.min(until.saturating_duration_since(Instant::now()));
             let during = job.map_or("between tests".to_owned(), |job| format!("in {}", job.name));
             let line = match lines.recv_timeout(patience) {
                 Ok(line) => line,

@@ -3,20 +3,22 @@
 # When the agent ends, the kernel panics, `panic=-1` reboots, `-no-reboot` ends QEMU.
 busybox=/bin/busybox
 $busybox --install -s /bin
-export PATH=/bin HOME=/root
-mkdir -p /proc /sys /dev /tmp /root /etc
+export PATH=/bin HOME=/home/user
+mkdir -p /proc /sys /dev /tmp /etc /home/user
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
-mount -t tmpfs shm /dev/shm
+mount -t tmpfs -o mode=1777 shm /dev/shm
 # /tmp stays on the root, itself a tmpfs: the checkout may be there.
 chmod 1777 /tmp
 mkdir /lab/output
 mount -t tmpfs -o size=16m output /lab/output
-echo 'root:x:0:0:root:/root:/bin/sh' >/etc/passwd
-echo 'root:x:0:' >/etc/group
+printf '%s\n' 'root:x:0:0:root:/:/bin/sh' 'user:x:1000:1000:user:/home/user:/bin/sh' >/etc/passwd
+printf '%s\n' 'root:x:0:' 'user:x:1000:' >/etc/group
+chown user:user /home/user
 ip link set lo up
 for module in irqbypass kvm kvm-amd; do insmod /lab/$module.ko; done
+chmod 666 /dev/kvm
 exec /lab/lab agent /lab/plan.json /dev/ttyS1
