@@ -17,6 +17,7 @@ mod emulation;
 mod hello;
 mod images;
 mod protocols;
+mod readme;
 mod statuses;
 mod wrong_images;
 mod wrong_requests;

@@ -45,6 +45,11 @@ pub(crate) fn runner<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Runn
     Runner::of(Command::new(path()), args)
 }
 
+/// A script for sh, with everything that [`Runner`] gives a command line.
+pub(crate) fn shell(script: &str) -> Runner {
+    Runner::of(Command::new("sh"), ["-c", script])
+}
+
 impl Runner {
     fn of<A: AsRef<OsStr>>(mut command: Command, args: impl IntoIterator<Item = A>) -> Self {
         command.args(args).env("HOME", "/nonexistent");
