@@ -197,9 +197,13 @@ fn dots_stand_for_any_text_in_a_line_and_any_lines() {
 
 #[test]
 fn a_session_runs_its_commands_in_order_and_shows_statuses() {
-    check(&session("$ echo one >file\n$ cat file\none\n$ (exit 7)\n$ echo $?\n7\n$ echo two >&2\ntwo"));
+    check(&session(
+        "$ echo one >file\n$ cat file\none\n$ (exit 7)\n$ echo $?\n7\n$ echo two >&2\ntwo",
+    ));
     check(&session("$ runner --version\nrunner …\n$ cargo run --release -- --version\nrunner …"));
-    check(&session("$ git clone https://example.org/runner\n$ ls config/hello.json\nconfig/hello.json"));
+    check(&session(
+        "$ git clone https://example.org/runner\n$ ls config/hello.json\nconfig/hello.json",
+    ));
 }
 
 #[test]
