@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 
 /// Signals that ask for an end.
@@ -20,12 +20,15 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes the ending signals over, for the rest of the process's life.
+    /// Takes the ending signals over, for the rest of the process's life. A write beyond the limit
+    /// on file sizes (ulimit -f) becomes an error of that write and no end.
     ///
     /// # Errors
     /// What the operating system says.
     pub fn install() -> io::Result<Self> {
         let (readable, writable) = std::io::pipe()?;
+        // A handler is all it takes; what it notes is for nobody.
+        flag::register(SIGXFSZ, Arc::default())?;
         let any = Arc::new(AtomicBool::new(false));
         let came: [Arc<AtomicBool>; ENDING.len()] = Default::default();
         for (signal, came) in ENDING.into_iter().zip(&came) {

@@ -1,12 +1,14 @@
 //! Disks, as a guest's driver and the files on the host see them.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 
 use super::support::files::{Folder, kernel, ops_image};
 use super::support::host::accelerator;
 use super::support::or_skip;
-use super::support::program::runner;
+use super::support::program::{runner, says};
 
 const SECTOR: usize = 512;
 
@@ -96,6 +98,22 @@ fn a_chain_without_an_end_stops_the_device_until_it_is_reset_and_not_the_vm() {
 }
 
 #[test]
+fn a_write_that_the_host_refuses_is_the_guests_io_error_and_the_vm_goes_on() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    let path = disk(&folder, "d.img");
+    // No file may be written at all: EFBIG for whom SIGXFSZ does not kill.
+    let limited = ["sh", "-c", "ulimit -f 0; exec \"$0\" \"$@\""];
+    let run = runner(with_disks("disk", &[path.display().to_string()])).by(limited);
+    // The step of the guest that looks at the status byte of its write.
+    let finished = run.ends_with(12);
+    let wanted = format!("runner: disk0 ({}): write at byte 512: File too large", path.display());
+    assert!(finished.stderr.starts_with(&wanted), "{finished}");
+    assert_eq!(finished.stderr.lines().count(), 1, "{finished}");
+    assert_eq!(fs::read(path).unwrap(), [0x5a; 8 * SECTOR]);
+}
+
+#[test]
 fn a_disk_in_use_is_refused_and_the_message_names_the_process() {
     or_skip!(accelerator());
     let folder = Folder::new();
@@ -145,4 +163,75 @@ fn one_file_as_two_disks_is_refused_when_it_can_be_written() {
     or_skip!(accelerator());
     let why = runner(with_disks("disk", &[path.clone(), path])).refused();
     assert!(why.contains("two disks of this guest"), "{why}");
+}
+
+/// A QEMU with a disk and a guest that never runs. It is killed when this value goes.
+struct Qemu(Child);
+
+impl Qemu {
+    /// Starts it. `options` go behind the disk's.
+    fn start(disk: &str, options: &str) -> Result<Self, String> {
+        const PROGRAM: &str = "qemu-system-x86_64";
+        let mut command = Command::new(PROGRAM);
+        command.args("-M microvm -accel tcg -m 16 -nodefaults -display none -S".split(' '));
+        command.args(["-monitor", "stdio", "-device", "virtio-blk-device,drive=d", "-drive"]);
+        command.arg(format!("file={disk},format=raw,if=none,id=d{options}"));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().map(Self).map_err(|error| format!("{PROGRAM}: {error}"))
+    }
+
+    /// Waits until it has its devices and answers on its monitor; or for its end, whose reason is
+    /// the error.
+    fn wait(&mut self) -> Result<(), String> {
+        // Fails for a QEMU that has ended, as does the rest then.
+        let _ = self.0.stdin.as_mut().unwrap().write_all(b"info status\n");
+        let stdout = BufReader::new(self.0.stdout.as_mut().unwrap());
+        if stdout.lines().any(|line| line.unwrap().starts_with("VM status:")) {
+            return Ok(());
+        }
+        let mut why = String::new();
+        self.0.stderr.as_mut().unwrap().read_to_string(&mut why).unwrap();
+        Err(why)
+    }
+}
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        // Both fail only for a process that has ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn runner_and_qemu_keep_each_other_from_a_disk_that_one_of_them_writes() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    let path = disk(&folder, "d.img").display().to_string();
+    let read_only = format!("{path},ro");
+    {
+        let mut writer = or_skip!(Qemu::start(&path, ""));
+        writer.wait().unwrap();
+        for ours in [&path, &read_only] {
+            let why = runner(with_disks("disk", std::slice::from_ref(ours))).refused();
+            says(&why, &["in use by qemu-system-x86 (pid ", &writer.0.id().to_string()]);
+        }
+    }
+    {
+        let mut reader = Qemu::start(&path, ",readonly=on").unwrap();
+        reader.wait().unwrap();
+        runner(with_disks("disk", std::slice::from_ref(&path))).refused();
+        runner(with_disks("disk", std::slice::from_ref(&read_only))).ends_with(32);
+    }
+    let mut ours = runner(with_disks("spin", &[read_only])).start();
+    ours.wait_for("running\n");
+    Qemu::start(&path, ",readonly=on").unwrap().wait().unwrap();
+    let why = Qemu::start(&path, "").unwrap().wait().unwrap_err();
+    says(&why, &["lock"]);
+    drop(ours);
+    let mut ours = runner(with_disks("spin", std::slice::from_ref(&path))).start();
+    ours.wait_for("running\n");
+    for options in ["", ",readonly=on"] {
+        says(&Qemu::start(&path, options).unwrap().wait().unwrap_err(), &["lock"]);
+    }
 }

@@ -186,9 +186,9 @@ impl Worker {
         self.obey();
         let mut failures = Vec::new();
         for device in &mut self.devices {
-            crate::info!("device: {}", device.describe());
             device.serve(&self.memory, &self.stop);
             failures.extend(device.backend.finish().err());
+            crate::info!("device: {}", device.describe());
         }
         match failures.is_empty() {
             true => Ok(()),
@@ -266,7 +266,7 @@ impl Device {
     }
 }
 
-/// A worker on its thread. Dropped, it ends without finishing.
+/// A worker on its thread. Dropped, it finishes all the same.
 #[derive(Debug)]
 pub struct WorkerThread {
     stop: Arc<AtomicBool>,

@@ -199,3 +199,19 @@ fn what_is_left_when_the_run_is_over_is_served_up_to_a_limit() {
     rig.worker.finish().unwrap();
     assert_eq!(served.load(Ordering::SeqCst), 3);
 }
+
+#[test]
+fn a_device_that_was_started_when_the_run_was_over_is_served_too() {
+    let served = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&served);
+    let mut rig = rig(move || {
+        count.fetch_add(1, Ordering::SeqCst);
+    });
+    rig.negotiate(1 << 32);
+    rig.configure();
+    rig.chain(&[(0x10000, 16, 0)]);
+    rig.offer(0);
+    rig.write(reg::STATUS, 0xf);
+    rig.worker.finish().unwrap();
+    assert_eq!((served.load(Ordering::SeqCst), rig.used_index()), (1, 1));
+}
