@@ -211,7 +211,7 @@ fn options(
         cpus: one(matches, "cpus", |v| values::cpus(&text(v)?))?,
         kernel: one(matches, "kernel", path)?,
         initrd: one(matches, "initrd", path)?,
-        append: one(matches, "append", text)?,
+        append: Some(all(matches, "append", text)?.join(" ")).filter(|text| !text.is_empty()),
         args,
         env: all(matches, "envs", |v| values::env(&text(v)?))?,
         disks: all(matches, "disk", values::disk)?,

@@ -5,8 +5,11 @@
 //! counts.
 
 use std::fmt;
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 static VERBOSE: AtomicBool = AtomicBool::new(false);
 
@@ -20,10 +23,16 @@ pub fn verbose() -> bool {
     VERBOSE.load(Ordering::Relaxed)
 }
 
-/// Writes one line to stderr. A stderr that is gone is no reason to stop.
+/// How long a line waits for a stderr that nobody reads before it is dropped.
+const PATIENCE: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
+
+/// Writes one line to stderr. A stderr that is gone, or that nobody reads, is no reason to stop.
 pub fn line(text: fmt::Arguments<'_>) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let mut stderr = std::io::stderr().lock();
+    let read = poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&PATIENCE));
+    if !matches!(read, Ok(0)) {
+        let _ = writeln!(stderr, "{text}");
+    }
 }
 
 const WINDOW: Duration = Duration::from_secs(5);

@@ -1,5 +1,6 @@
 //! The program: reads the command line, calls the library, turns its answer into an exit status.
 
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use runner::cli::{self, Command};
@@ -10,7 +11,7 @@ fn main() -> ExitCode {
     let status = match cli::parse(std::env::args_os()) {
         Err(failure) => {
             match failure.to_stdout {
-                true => print!("{}", failure.text),
+                true => return ExitCode::from(say(&failure.text)),
                 false => log::line(format_args!("runner: {}", failure.text)),
             }
             failure.status()
@@ -23,24 +24,32 @@ fn main() -> ExitCode {
 fn carry_out(command: Command) -> u8 {
     match command {
         Command::Run(options) => {
+            let configs = options.configs.clone();
             let settings =
                 config::load(&options.configs).and_then(|config| config::settle(*options, &config));
             match settings {
                 Ok(settings) => {
                     log::set_verbose(settings.verbose);
-                    run::run::<Accelerator>(&settings)
+                    run::run::<Accelerator>(&settings, &configs)
                 }
                 Err(error) => fail(&error),
             }
         }
         Command::Inspect { image, .. } => match plan::inspect(&image) {
-            Ok(lines) => {
-                lines.iter().for_each(|line| println!("{line}"));
-                0
-            }
+            Ok(lines) => say(&format!("{}\n", lines.join("\n"))),
             Err(error) => fail(&error),
         },
         Command::Doctor { json, .. } => doctor::run::<Accelerator>(json),
+    }
+}
+
+/// Says what was asked for on stdout; a reader that has seen enough is no failure.
+fn say(text: &str) -> u8 {
+    match std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            fail(&format!("stdout: {error}; name another place for the output"))
+        }
+        _ => 0,
     }
 }
 

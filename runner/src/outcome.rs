@@ -1,9 +1,10 @@
 //! How a run came out: the process's exit status, the sentence on stderr, the record for
 //! `--report`.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hv::Crash;
@@ -135,23 +136,59 @@ struct Guest<'a> {
     cpus: u32,
 }
 
-/// The file for the record, opened before anything starts so that a bad path is known early.
+/// The file for the record, opened before anything starts so that a bad path is known early, and
+/// left as it is until the record is written.
 #[derive(Debug)]
 pub struct Report {
     file: File,
     name: String,
 }
 
+/// Whether two open files are one.
+fn same_file(one: &File, other: &File) -> bool {
+    match (one.metadata(), other.metadata()) {
+        (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
+        _ => false,
+    }
+}
+
 impl Report {
-    /// Creates or truncates the file at `path`.
+    /// Opens or creates the file at `path`; a FIFO that nobody reads is an error, not a wait.
+    /// `read` are files that the run reads, and that a record must not replace.
     ///
     /// # Errors
     /// One sentence.
-    pub fn create(path: &Path) -> Result<Self, String> {
+    pub fn create(path: &Path, read: &[PathBuf]) -> Result<Self, String> {
         let name = path.display().to_string();
-        match File::create(path) {
-            Ok(file) => Ok(Self { file, name }),
-            Err(error) => Err(format!("--report {name}: {error}; name a file that can be written")),
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).custom_flags(libc::O_NONBLOCK);
+        let file = options.open(path).map_err(|error| {
+            format!("--report {name}: {error}; name a file that can be written")
+        })?;
+        let report = Self { file, name };
+        for path in read {
+            if let Ok(file) = File::open(path) {
+                report.refuse(&file, &path.display().to_string())?;
+            }
+        }
+        Ok(report)
+    }
+
+    /// Refuses a record that would replace a file of the guest's.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub fn spare(&self, plan: &Plan) -> Result<(), String> {
+        plan.files().try_for_each(|(file, name)| self.refuse(file, name))
+    }
+
+    fn refuse(&self, file: &File, name: &str) -> Result<(), String> {
+        match same_file(&self.file, file) {
+            false => Ok(()),
+            true => Err(format!(
+                "--report {}: the record would replace {name}; name another file",
+                self.name
+            )),
         }
     }
 
@@ -185,6 +222,10 @@ impl Report {
             version: env!("CARGO_PKG_VERSION"),
         };
         let write = |file: &mut File| -> io::Result<()> {
+            // A terminal or a pipe has no length to take back.
+            if file.metadata()?.is_file() {
+                file.set_len(0)?;
+            }
             serde_json::to_writer(&mut *file, &record)?;
             file.write_all(b"\n")
         };
@@ -223,7 +264,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("r.json");
         let outcome = Outcome::of(&Reason::Exit { raw: 7, status: 7 });
-        let report = Report::create(&path).unwrap();
+        std::fs::write(&path, "x".repeat(10_000)).unwrap();
+        let report = Report::create(&path, &[]).unwrap();
         report.write(&outcome, Some("kvm"), None, Duration::from_millis(12)).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -235,7 +277,19 @@ mod tests {
 
     #[test]
     fn a_report_that_cannot_be_written_is_known_before_anything_starts() {
-        let error = Report::create(Path::new("/no/such/folder/r.json")).unwrap_err();
+        let error = Report::create(Path::new("/no/such/folder/r.json"), &[]).unwrap_err();
         assert!(error.contains("/no/such/folder/r.json"), "{error}");
+    }
+
+    #[test]
+    fn a_record_replaces_no_file_that_the_run_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("c.json");
+        std::fs::write(&config, "{}").unwrap();
+        let link = folder.path().join("link.json");
+        std::fs::hard_link(&config, &link).unwrap();
+        let error = Report::create(&link, std::slice::from_ref(&config)).unwrap_err();
+        assert!(error.contains("would replace"), "{error}");
+        assert_eq!(std::fs::read_to_string(&config).unwrap(), "{}");
     }
 }

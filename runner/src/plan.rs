@@ -3,10 +3,11 @@
 mod disks;
 mod images;
 
+use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::boot::{BootPlan, CommandLine, nanos_overrides};
+use crate::boot::{BootPlan, CommandLine, nanos_overrides, plain_words};
 use crate::config::Settings;
 use crate::image::{self, Access, Arch, Image, Kernel, Source};
 use crate::machine::map::{self, VIRTIO_WINDOW, VirtioSlot};
@@ -87,13 +88,21 @@ impl Plan {
         })
     }
 
+    /// Every file the run reads or writes, with its name.
+    pub fn files(&self) -> impl Iterator<Item = (&File, &str)> {
+        let kernel = self.boot.kernel.view().source();
+        let sources = self.disks.iter().map(|disk| &disk.source);
+        let sources = sources.chain(&self.boot.initrd).chain([kernel]);
+        sources.filter_map(|source| Some((&**source.file()?, source.name())))
+    }
+
     /// The plan for a person: format, entry, devices, memory map; one line each.
     pub fn describe(&self) -> Vec<String> {
         let boot = &self.boot;
         let mut lines = vec![
-            format!("image: {} ({})", self.image, self.format),
+            format!("image: {} ({})", self.image.escape_debug(), self.format),
             format!("entry: {:#x}, {} protocol", boot.entry, boot.protocol),
-            format!("command line: {}", boot.command_line.as_str()),
+            format!("command line: {}", boot.command_line.as_str().escape_debug()),
             format!("cpus: {}", self.cpus),
         ];
         for range in map::ram(self.memory) {
@@ -112,7 +121,7 @@ impl Plan {
         for disk in &self.disks {
             let VirtioSlot { base, line, .. } = disk.slot;
             let mode = if disk.read_only { "read-only" } else { "read-write" };
-            let (id, name) = (&disk.id, disk.source.name());
+            let (id, name) = (&disk.id, disk.source.name().escape_debug());
             lines.push(format!("device: {id}, virtio-mmio {base:#x}, line {line}: {name}, {mode}"));
         }
         lines
@@ -172,18 +181,23 @@ fn command_line(
         words.push(format!("virtio_mmio.device={VIRTIO_WINDOW}@{base:#x}:{line}"));
     }
     let addresses = addresses(settings);
-    let overrides = !settings.args.is_empty() || !settings.env.is_empty() || !addresses.is_empty();
-    if overrides {
-        if !image.is_disk() {
-            return Err(Error::Asked(
-                "arguments, environment and addresses reach the program of an OPS image only; \
-                 for another kernel use --append"
-                    .into(),
-            ));
+    if image.is_disk() {
+        let overridden =
+            !settings.args.is_empty() || !settings.env.is_empty() || !addresses.is_empty();
+        if overridden {
+            let baked = image.manifest()?.map_or(0, |manifest| manifest.arguments.len());
+            let baked = baked.saturating_sub(1); // the first is the program's name
+            words.extend(nanos_overrides(&settings.args, baked, &settings.env, &addresses)?);
         }
-        let baked = image.manifest()?.map_or(0, |manifest| manifest.arguments.len());
-        let baked = baked.saturating_sub(1); // the first is the program's name
-        words.extend(nanos_overrides(&settings.args, baked, &settings.env, &addresses)?);
+    } else if !settings.env.is_empty() || !addresses.is_empty() {
+        return Err(Error::Asked(
+            "environment and addresses reach the program of an OPS image only; \
+             for another kernel use --append"
+                .into(),
+        ));
+    } else {
+        // What a cargo runner hands on: for a kernel they are words of its command line.
+        words.extend(plain_words(&settings.args)?);
     }
     words.extend(settings.append.clone());
     Ok(CommandLine::new(words)?)

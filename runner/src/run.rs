@@ -1,5 +1,6 @@
 //! A whole run: plan, choice of accelerator, machine, outcome.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use hv::{Check, Hypervisor};
@@ -14,14 +15,22 @@ use crate::{info, warning};
 
 /// Runs what `settings` ask for on `H`, or in software emulation, and returns the process's exit
 /// status. Everything there is to say has been said.
-pub fn run<H: Hypervisor>(settings: &Settings) -> u8 {
+///
+/// `configs` are the files that `settings` come from.
+pub fn run<H: Hypervisor>(settings: &Settings, configs: &[PathBuf]) -> u8 {
     let started = Instant::now();
-    let report = match settings.report.as_deref().map(Report::create).transpose() {
+    let report = settings.report.as_deref().map(|path| Report::create(path, configs));
+    let report = match report.transpose() {
         Ok(report) => report,
         Err(why) => return finish(&Outcome::failed(why)),
     };
     let mut run = Run { plan: None, accelerator: None };
-    let outcome = run.carry_out::<H>(settings).unwrap_or_else(Outcome::failed);
+    let outcome = run.carry_out::<H>(settings, report.as_ref());
+    let (outcome, report) = match outcome {
+        Ok(outcome) => (outcome, report),
+        Err(Failure::Ran(why)) => (Outcome::failed(why), report),
+        Err(Failure::Report(why)) => (Outcome::failed(why), None),
+    };
     if let Some(report) = report {
         let (accelerator, plan) = (run.accelerator, run.plan.as_ref());
         if let Err(why) = report.write(&outcome, accelerator, plan, started.elapsed()) {
@@ -38,6 +47,20 @@ fn finish(outcome: &Outcome) -> u8 {
     outcome.status
 }
 
+/// Why there was no run.
+enum Failure {
+    /// A sentence for the record, too.
+    Ran(String),
+    /// The record cannot be where it was wanted.
+    Report(String),
+}
+
+impl From<String> for Failure {
+    fn from(why: String) -> Self {
+        Failure::Ran(why)
+    }
+}
+
 /// What is known about a run while it goes on.
 struct Run {
     plan: Option<Plan>,
@@ -45,23 +68,32 @@ struct Run {
 }
 
 impl Run {
-    fn carry_out<H: Hypervisor>(&mut self, settings: &Settings) -> Result<Outcome, String> {
+    fn carry_out<H: Hypervisor>(
+        &mut self,
+        settings: &Settings,
+        report: Option<&Report>,
+    ) -> Result<Outcome, Failure> {
+        let signals = Signals::install()
+            .map_err(|error| format!("signal handlers: {error}; raise ulimit -n"))?;
         for warning in &settings.warnings {
             warning!("{warning}");
         }
+        let plan = Plan::new(settings).map_err(|error| error.to_string())?;
+        if let Some(report) = report {
+            report.spare(&plan).map_err(Failure::Report)?;
+        }
+        let plan = self.plan.insert(plan);
         let chosen = choose::<H>(settings)?;
         self.accelerator = Some(chosen.describe());
         if !settings.accepted.is_empty() {
             info!("accepted, not used: {}", settings.accepted.join(", "));
         }
-        let plan = self.plan.insert(Plan::new(settings).map_err(|error| error.to_string())?);
         for line in plan.describe() {
             info!("{line}");
         }
-        let signals = Signals::install().map_err(|error| format!("signal handlers: {error}"))?;
         let hypervisor = match chosen {
             Chosen::Accelerator(hypervisor) => hypervisor,
-            Chosen::Emulation(_) => return emulate(plan, &signals),
+            Chosen::Emulation(_) => return Ok(emulate(plan, &signals)?),
         };
         match Machine::new(&hypervisor, plan) {
             Ok(machine) => {
@@ -73,12 +105,12 @@ impl Run {
                 match H::probe().failure() {
                     Some(check) => {
                         self.accelerator = Some(emulation::<H>(check)?.describe());
-                        emulate(plan, &signals)
+                        Ok(emulate(plan, &signals)?)
                     }
-                    None => Err(error.to_string()),
+                    None => Err(error.to_string().into()),
                 }
             }
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(error.to_string().into()),
         }
     }
 }

@@ -92,7 +92,13 @@ pub fn nanos_overrides(
                 remedy: BAKE,
             });
         }
-        words.push(format!("environment.{name}={}", value("environment variable", text)?));
+        let text = value("environment variable", text).map_err(|error| match error {
+            Error::Unpassable { what, value, why, remedy } => {
+                Error::Unpassable { what, value: format!("{name}={value}"), why, remedy }
+            }
+            other => other,
+        })?;
+        words.push(format!("environment.{name}={text}"));
     }
     for (path, address) in addresses {
         words.push(format!("{path}={address}"));
@@ -100,11 +106,19 @@ pub fn nanos_overrides(
     Ok(words)
 }
 
+/// Arguments as words of a kernel's command line.
+///
+/// # Errors
+/// [`Error::Unpassable`] for an argument that is no single word.
+pub fn plain_words(args: &[String]) -> Result<Vec<String>, Error> {
+    args.iter().map(|arg| value("argument", arg).map(str::to_owned)).collect()
+}
+
 /// A value that survives being split at spaces.
 fn value<'a>(what: &'static str, value: &'a str) -> Result<&'a str, Error> {
     let why = if value.is_empty() {
         "it is empty, and the guest takes that for no value"
-    } else if value.contains(|c: char| c.is_whitespace() || c == '\0') {
+    } else if value.contains(|c: char| c.is_ascii_whitespace() || c == '\0') {
         "it contains white space, and the guest splits its command line there"
     } else {
         return Ok(value);

@@ -9,8 +9,10 @@ use super::layout::{BOOT_DATA, COMMAND_LINE, GDT, HIGH_START, LOW_END, PAGE_TABL
 use super::{BootPlan, Error, Gpas, Protocol, linux64, pvh};
 use crate::image::{Segment, Source};
 use crate::io::file;
+use crate::machine::map::LOW_RAM_END;
 
 const MORE_MEMORY: &str = "give the guest more memory (-m)";
+const SMALLER: &str = "use a smaller one: it has to lie below 3 GiB";
 const RELINK: &str = "link the kernel elsewhere";
 
 /// What loading left: the boot vCPU's registers, and what was written where.
@@ -83,7 +85,8 @@ impl BootPlan {
                 let range = kernel_end..kernel_end.saturating_add(source.len());
                 let what = format!("the ram disk {}", source.name());
                 let why = format!("low memory ends at {low_end:#x}");
-                Err(does_not_fit(what, &range, why, MORE_MEMORY))
+                let remedy = if low_end < LOW_RAM_END { MORE_MEMORY } else { SMALLER };
+                Err(does_not_fit(what, &range, why, remedy))
             }
         }
     }

@@ -13,7 +13,7 @@ mod pvh;
 use std::fmt;
 use std::ops::Range;
 
-pub use cmdline::{CommandLine, nanos_overrides};
+pub use cmdline::{CommandLine, nanos_overrides, plain_words};
 pub use load::Loaded;
 
 use crate::devices::power::ExitCode;

@@ -36,6 +36,9 @@ use crate::outcome::Outcome;
 use crate::plan::Plan;
 use process::Process;
 
+/// The most CPUs of QEMU's microvm (hw/i386/microvm.c, `max_cpus`).
+const MAX_CPUS: u32 = 288;
+
 /// Why a guest cannot be emulated.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -48,6 +51,9 @@ pub enum Error {
     /// The boot protocol asks for something the way into QEMU cannot do.
     #[error("software emulation: {0}; boot this image on an accelerator")]
     Registers(String),
+    /// QEMU's machine has no room for so many.
+    #[error("{0} CPUs, where QEMU's microvm allows {MAX_CPUS}: ask for fewer (--cpus)")]
+    Cpus(u32),
     /// The operating system refused something.
     #[error("software emulation: {what}: {error}")]
     System {
@@ -70,6 +76,9 @@ impl Error {
 /// When the guest cannot be loaded, or QEMU not be started at all; what it says about itself later
 /// is part of the outcome.
 pub fn run(plan: &Plan, signals: &Signals) -> Result<Outcome, Error> {
+    if plan.cpus > MAX_CPUS {
+        return Err(Error::Cpus(plan.cpus));
+    }
     let guest = Guest::load(plan)?;
     let (process, ends) = Process::start(plan, &guest)?;
     drop(guest);

@@ -112,6 +112,17 @@ fn is_block_device(file: &File) -> bool {
     file.metadata().is_ok_and(|metadata| metadata.file_type().is_block_device())
 }
 
+/// Whoever started us may have had signals blocked; the one that ends QEMU has to arrive.
+fn unblock_signals() -> io::Result<()> {
+    // SAFETY: makes an empty set and blocks exactly what is in it.
+    let result = unsafe {
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut())
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Leaves `fds` open in `command`'s child, under the same numbers, and in no other; and has the
 /// child end with this process.
 fn inherit(command: &mut Command, fds: Vec<RawFd>) {
@@ -122,6 +133,7 @@ fn inherit(command: &mut Command, fds: Vec<RawFd>) {
             let fd = unsafe { BorrowedFd::borrow_raw(*fd) };
             fcntl_setfd(fd, FdFlags::empty())?;
         }
+        unblock_signals()?;
         sys::end_with_parent(parent)
     };
     // SAFETY: the closure makes system calls and nothing else: it neither allocates nor takes a

@@ -5,6 +5,10 @@
 
 use super::tfs::{Filesystem, Key, Tuple, Value};
 
+/// Of each kind of entry this many are shown. No program needs as many; a hostile image has a
+/// million.
+const SHOWN: usize = 1000;
+
 /// What an image says about its program.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Manifest {
@@ -23,9 +27,9 @@ impl Manifest {
         let root = filesystem.root();
         let mut manifest = Self { arguments: arguments(&root), ..Self::default() };
         if let Some(Value::Tuple(environment)) = root.get("environment") {
-            manifest.environment = strings(&environment).collect();
+            manifest.environment = strings(&environment).take(SHOWN).collect();
         }
-        for (name, value) in strings(&root) {
+        for (name, value) in strings(&root).take(SHOWN) {
             if name == "program" {
                 manifest.program = Some(value);
             } else {

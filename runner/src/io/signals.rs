@@ -1,5 +1,8 @@
 //! The signals that end a run: an orderly stop for the first, the process at once for a second.
 
+// UNSAFETY: what a signal does now is not to be had from a safe interface.
+#![allow(unsafe_code)]
+
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -32,6 +35,9 @@ impl Signals {
         let any = Arc::new(AtomicBool::new(false));
         let came: [Arc<AtomicBool>; ENDING.len()] = Default::default();
         for (signal, came) in ENDING.into_iter().zip(&came) {
+            if ignored(signal) {
+                continue; // as nohup(1) wants it, and a shell for its background jobs
+            }
             // Handlers run in this order: a second signal finds `any` set and ends the process.
             flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&any))?;
             flag::register(signal, Arc::clone(&any))?;
@@ -45,5 +51,15 @@ impl Signals {
     pub fn first(&self) -> Option<i32> {
         let mut all = ENDING.into_iter().zip(&self.came);
         all.find(|(_, came)| came.load(Ordering::SeqCst)).map(|(signal, _)| signal)
+    }
+}
+
+/// Whether whoever started us had this signal ignored.
+fn ignored(signal: i32) -> bool {
+    // SAFETY: asks for the action of a signal, and sets none; a sigaction of zeros is one.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &raw mut action) == 0
+            && action.sa_sigaction == libc::SIG_IGN
     }
 }

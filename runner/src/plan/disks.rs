@@ -63,6 +63,13 @@ fn place(source: Source, read_only: bool, slot: VirtioSlot) -> Result<DiskPlan, 
         let name = source.name();
         return Err(Error::Asked(format!("{name}: it is not a file, and a disk must be one")));
     };
+    if !source.len().is_multiple_of(512) {
+        let (name, len) = (source.name(), source.len());
+        return Err(Error::Asked(format!(
+            "{name}: {len} bytes are no whole number of 512-byte sectors, as a disk has: \
+             extend it with truncate -s %512"
+        )));
+    }
     let mode = if read_only { Mode::Read } else { Mode::Write };
     let lock = DiskLock::take(&file, source.name(), mode)?;
     Ok(DiskPlan { id: format!("disk{}", slot.index), source, file, read_only, slot, lock })

@@ -23,6 +23,23 @@ pub enum NotFound {
     /// It was found and cannot be used.
     #[error(transparent)]
     Image(#[from] image::Error),
+    /// It was found and cannot be used, and there is another by that name.
+    #[error("{error}; {} has that name, too: give its path", other.display())]
+    Hidden {
+        /// What is wrong with the first.
+        error: image::Error,
+        /// The second.
+        other: PathBuf,
+    },
+}
+
+impl NotFound {
+    fn image(error: image::Error, other: Option<&Path>) -> Self {
+        match other {
+            Some(other) => NotFound::Hidden { error, other: other.to_owned() },
+            None => NotFound::Image(error),
+        }
+    }
 }
 
 /// An image and whether its file was opened for writing.
@@ -38,8 +55,14 @@ pub(super) struct Opened {
 /// [`NotFound`].
 pub(super) fn open(name: &Path) -> Result<Opened, NotFound> {
     let places = places(name, ops_folder().as_deref());
-    match places.iter().find(|place| place.symlink_metadata().is_ok()) {
-        Some(path) => Ok(open_path(path)?),
+    let mut there = places.iter().filter(|place| place.symlink_metadata().is_ok());
+    let file = there.clone().find(|place| !place.is_dir());
+    // A folder is no image, and hides none.
+    match file.or_else(|| there.next().filter(|_| builtin(name).is_none())) {
+        Some(path) => open_path(path).map_err(|error| {
+            let others = places.iter().filter(|place| *place != path && place.is_file());
+            NotFound::image(error, others.map(|place| place.as_path()).next())
+        }),
         None => {
             let image = builtin(name).ok_or_else(|| nowhere(name, &places))??;
             Ok(Opened { image, writable: false })
@@ -83,23 +106,34 @@ fn builtin(name: &Path) -> Option<Result<Image, image::Error>> {
 }
 
 fn nowhere(name: &Path, places: &[PathBuf]) -> NotFound {
-    let looked: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
-    let wanted = name.file_name().unwrap_or_default().to_string_lossy();
+    let shown = |path: &PathBuf| path.display().to_string().escape_debug().to_string();
+    let looked: Vec<String> = places.iter().map(shown).collect();
+    NotFound::Nowhere {
+        name: name.display().to_string(),
+        looked: looked.join(", "),
+        nearest: nearest(name, places)
+            .map_or_else(String::new, |near| format!("; did you mean {near:?}?")),
+    }
+}
+
+/// The file in one of the folders, or the built-in guest, whose name sounds most like `name`.
+fn nearest(name: &Path, places: &[PathBuf]) -> Option<String> {
+    let wanted = name.file_stem()?.to_string_lossy();
     let folders = places.iter().filter_map(|place| place.parent());
     let entries = folders.flat_map(|folder| {
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         std::fs::read_dir(folder).into_iter().flatten().flatten()
     });
-    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let nearest = names
-        .map(|name| (strsim::damerau_levenshtein(&wanted, &name), name))
-        .filter(|(distance, _)| *distance <= 2)
-        .min();
-    NotFound::Nowhere {
-        name: name.display().to_string(),
-        looked: looked.join(", "),
-        nearest: nearest.map_or_else(String::new, |(_, name)| format!("; did you mean {name:?}?")),
-    }
+    let files = entries.filter(|entry| entry.path().is_file());
+    let names = files.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let distance = |name: String| {
+        let stem = Path::new(&name).file_stem().unwrap_or_default().to_string_lossy();
+        (strsim::damerau_levenshtein(&wanted, &stem), name)
+    };
+    let near = names.chain(["hello".to_owned()]).map(distance);
+    // One slip in three letters, and no more than two.
+    let most = (wanted.chars().count() / 3).min(2);
+    near.filter(|(distance, _)| *distance <= most).min().map(|(_, name)| name)
 }
 
 #[cfg(test)]
