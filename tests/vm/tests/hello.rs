@@ -1,6 +1,6 @@
 //! The built-in guest, and the command lines that users of OPS know.
 
-use super::support::files::Folder;
+use super::support::files::{Folder, kernel};
 use super::support::host::accelerator;
 use super::support::or_skip;
 use super::support::program::runner;
@@ -86,8 +86,9 @@ fn verbose_begins_with_the_accelerator_and_describes_the_machine() {
 fn as_a_cargo_runner_the_first_word_is_the_image_and_the_rest_is_the_guests() {
     or_skip!(accelerator());
     assert_eq!(runner(["--", "hello"]).ends_with(0).quiet_text(), greeting("2048", "1"));
-    let why = runner(["--", "hello", "--cpus", "2"]).refused();
-    assert!(why.contains("--append"), "{why}");
+    let kernel = kernel("linux_info").display().to_string();
+    let finished = runner(["-m", "32", "--", &kernel, "--nocapture", "-x"]).ends_with(0);
+    assert!(finished.text().starts_with("command line: --nocapture -x\n"), "{finished}");
 }
 
 #[test]

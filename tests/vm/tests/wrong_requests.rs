@@ -114,9 +114,8 @@ fn a_report_that_cannot_be_written_is_known_before_the_guest_runs() {
 }
 
 #[test]
-fn arguments_for_a_kernel_that_is_no_ops_image_are_refused() {
+fn environment_for_a_kernel_that_is_no_ops_image_is_refused() {
     or_skip!(accelerator());
-    says(&refused("-a one hello"), &["--append"]);
     says(&refused("-e A=1 hello"), &["--append"]);
 }
 
