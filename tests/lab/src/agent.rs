@@ -44,7 +44,12 @@ pub(crate) fn run(plan: &Path, reports: &Path) -> Result<()> {
         port.write_all(protocol::line(report)?.as_bytes())
             .map_err(|e| format!("cannot report to the host: {e}"))
     };
-    send(&Report::Ready { kvm: Path::new("/dev/kvm").exists() })?;
+    // KVM is Linux's.
+    #[cfg(target_os = "linux")]
+    let _held = match plan.hold_kvm.then(crate::hold::hold).transpose() {
+        Ok(held) => held,
+        Err(why) => return send(&Report::Broken { why }),
+    };
     for (job, spec) in plan.jobs.iter().enumerate() {
         send(&Report::Started { job })?;
         let outcome = execute(spec);

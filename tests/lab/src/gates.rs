@@ -70,7 +70,8 @@ fn instructions(runner: &Path, counting: &Guest<'_>) -> Result<u64> {
         environment: Vec::new(),
         deadline: 60,
     };
-    let plan = Plan { jobs: (0..RUNS).map(job).collect() };
+    // Being the first user of KVM is part of a start.
+    let plan = Plan { jobs: (0..RUNS).map(job).collect(), hold_kvm: false };
     let mut outcomes = Vec::new();
     counting.run(&plan, &[runner.to_owned()], |report| {
         if let Report::Finished { outcome, .. } = report {

@@ -200,8 +200,7 @@ impl Machine {
             let message = message?;
             report(&message);
             match message {
-                Report::Ready { kvm: true } => {}
-                Report::Ready { kvm: false } => return Err("the lab has no /dev/kvm".to_owned()),
+                Report::Broken { why } => return Err(format!("the lab is of no use: {why}")),
                 Report::Started { job } => running = Some(job),
                 Report::Finished { .. } => running = None,
                 Report::Done => return self.power_off(),

@@ -14,6 +14,8 @@ mod cpio;
 mod foreign;
 mod gates;
 mod guest;
+#[cfg(target_os = "linux")]
+mod hold;
 mod packages;
 mod protocol;
 mod results;

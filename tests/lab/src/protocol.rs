@@ -12,6 +12,8 @@ pub(crate) const PREFIX: &str = "@lab ";
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Plan {
     pub(crate) jobs: Vec<Job>,
+    /// Keep KVM in use between jobs, so that the kernel does not patch itself while they run.
+    pub(crate) hold_kvm: bool,
 }
 
 /// One process to run to its end.
@@ -30,8 +32,8 @@ pub(crate) struct Job {
 /// One line from the agent.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Report {
-    /// The agent is up; `kvm` is whether /dev/kvm is there.
-    Ready { kvm: bool },
+    /// Nothing can run, for this reason.
+    Broken { why: String },
     /// The job with this index runs.
     Started { job: usize },
     /// The job with this index ended.

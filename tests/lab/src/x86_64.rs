@@ -88,7 +88,8 @@ pub(crate) fn run(filter: &str) -> Result<()> {
 
     let all = jobs(&binaries, &runner);
     let gates: Vec<_> = Gate::ALL.into_iter().filter(|gate| gate.name().contains(filter)).collect();
-    let plan = Plan { jobs: all.iter().filter(|job| job.name.contains(filter)).cloned().collect() };
+    let chosen = all.iter().filter(|job| job.name.contains(filter)).cloned().collect();
+    let plan = Plan { jobs: chosen, hold_kvm: true };
     if plan.jobs.is_empty() && gates.is_empty() {
         return Err(format!("no test and no gate has `{filter}` in its name"));
     }
@@ -182,7 +183,7 @@ fn run_tests(guest: &Guest<'_>, mut plan: Plan, files: &[PathBuf], tally: &mut T
                     tally.test(&spec.name, &judge(&spec.name, outcome, ALLOWED_SKIPS), outcome);
                 }
             }
-            Report::Ready { .. } | Report::Finished { .. } | Report::Done => {}
+            Report::Broken { .. } | Report::Finished { .. } | Report::Done => {}
         });
         let fatal = started.filter(|job| !reported.contains(job));
         let mut missing = Vec::new();
@@ -194,7 +195,7 @@ fn run_tests(guest: &Guest<'_>, mut plan: Plan, files: &[PathBuf], tally: &mut T
                 missing.push(job);
             }
         }
-        plan = Plan { jobs: missing };
+        plan = Plan { jobs: missing, hold_kvm: true };
         match result {
             Ok(()) => break,
             Err(error) => {
