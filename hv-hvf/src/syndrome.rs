@@ -109,7 +109,7 @@ impl Wait {
 }
 
 /// A system register, by the fields of the instruction that names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the names are the instruction's fields")]
 pub struct SystemRegister {
     pub op0: u8,

@@ -2,6 +2,7 @@
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,7 +18,7 @@ use crate::ffi;
 use crate::idregs;
 use crate::psci::{self, Outcome};
 use crate::signals;
-use crate::syndrome::{Access, Class, DataAbort, Reason, SystemAccess};
+use crate::syndrome::{Access, Class, DataAbort, Reason, SystemAccess, SystemRegister};
 use crate::sysreg;
 use crate::vm::HvfVm;
 
@@ -99,7 +100,7 @@ impl VcpuSeed for HvfSeed {
         identify(&mut cpu, &vm, index).map_err(name)?;
         *kicker.vcpu() = Some(cpu.id());
         place.take();
-        Ok(HvfVcpu { kicker, cpu, open: None, vm, _signals: signals })
+        Ok(HvfVcpu { kicker, cpu, open: None, unknown: HashSet::new(), vm, _signals: signals })
     }
 }
 
@@ -166,6 +167,8 @@ pub struct HvfVcpu {
     cpu: ffi::Vcpu,
     /// The access that the last exit left pending.
     open: Option<Access>,
+    /// System registers that nobody emulates and the guest has used.
+    unknown: HashSet<SystemRegister>,
     vm: HvfVm,
     _signals: signals::Blocked,
 }
@@ -260,7 +263,8 @@ impl HvfVcpu {
 
     fn system(&mut self, access: SystemAccess) -> Result<()> {
         let answer = sysreg::answer(access.register);
-        if !answer.known {
+        // Said once for each register: an exit may not cost an allocation.
+        if !answer.known && self.unknown.insert(access.register) {
             self.vm.note(format!(
                 "the guest uses system register {}, which nobody emulates: it reads 0 and ignores \
                  writes",

@@ -147,18 +147,18 @@ impl KvmVm {
             Err(Error::new(op, Kind::Invalid, format!("no line {line}")))
         }
     }
+}
 
-    fn slot_at(&self, op: &'static str, gpa: u64) -> Result<(usize, Slot)> {
-        let slots = lock(&self.0.slots);
-        let here = |(number, slot): (usize, &Option<Slot>)| {
-            slot.as_ref().filter(|slot| slot.region.gpa() == gpa).map(|slot| (number, slot.clone()))
-        };
-        slots
-            .iter()
-            .enumerate()
-            .find_map(here)
-            .ok_or_else(|| Error::new(op, Kind::Invalid, format!("no RAM begins at GPA {gpa:#x}")))
-    }
+/// The slot whose RAM begins at `gpa`, and its number.
+fn slot_at(slots: &[Option<Slot>], op: &'static str, gpa: u64) -> Result<(usize, Slot)> {
+    let here = |(number, slot): (usize, &Option<Slot>)| {
+        slot.as_ref().filter(|slot| slot.region.gpa() == gpa).map(|slot| (number, slot.clone()))
+    };
+    slots
+        .iter()
+        .enumerate()
+        .find_map(here)
+        .ok_or_else(|| Error::new(op, Kind::Invalid, format!("no RAM begins at GPA {gpa:#x}")))
 }
 
 impl Vm for KvmVm {
@@ -223,9 +223,10 @@ impl Vm for KvmVm {
     }
 
     fn unmap(&self, gpa: u64) -> Result<()> {
-        let (number, _slot) = self.slot_at("unmap", gpa)?;
+        let mut slots = lock(&self.0.slots);
+        let (number, _) = slot_at(&slots, "unmap", gpa)?;
         self.set_region(number, 0, gpa, 0, 0)?;
-        if let Some(slot) = lock(&self.0.slots).get_mut(number) {
+        if let Some(slot) = slots.get_mut(number) {
             *slot = None;
         }
         Ok(())
@@ -233,7 +234,7 @@ impl Vm for KvmVm {
 
     fn dirty(&self, gpa: u64) -> Result<Vec<u64>> {
         const OP: &str = "KVM_GET_DIRTY_LOG";
-        let (number, slot) = self.slot_at(OP, gpa)?;
+        let (number, slot) = slot_at(&lock(&self.0.slots), OP, gpa)?;
         if !slot.flags.log_dirty {
             let why = format!("writes to the RAM at GPA {gpa:#x} are not recorded");
             return Err(Error::new(OP, Kind::Invalid, why));

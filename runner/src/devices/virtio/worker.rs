@@ -16,7 +16,8 @@ use super::transport::Transport;
 use crate::io::event_loop::{Control, EventLoop, Waker};
 
 /// Bytes of requests that are still served for a device when the run is over. A guest that ends
-/// without waiting for its last writes finds them on its disk, and none can keep a run from ending.
+/// without waiting for its last writes finds that much of them on its disk, and none can keep a run
+/// from ending. What is left out is said.
 const LAST_BYTES: u64 = 256 << 20;
 
 /// What a kind of device does with its requests.
@@ -228,7 +229,14 @@ impl Device {
                 if stop.load(Ordering::Acquire) {
                     match last.checked_sub(chain.len()) {
                         Some(left) => last = left,
-                        None => return Ok(None),
+                        None => {
+                            crate::warning!(
+                                "{backend:?}: the guest left more than {} MiB of requests, and the \
+                                 rest is dropped",
+                                LAST_BYTES >> 20
+                            );
+                            return Ok(None);
+                        }
                     }
                 }
                 match transport.wants(generation) {
