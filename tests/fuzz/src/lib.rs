@@ -7,6 +7,7 @@
 //! `[[bin]]`, and a few seeds in `corpus/`.
 
 pub mod block;
+pub mod config;
 pub mod image;
 
 /// A target: the name of its corpus, and what it does.
@@ -15,6 +16,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// All targets.
 pub const TARGETS: &[Target] = &[
     ("block", block::block),
+    ("config", config::config),
     ("elf", image::elf),
     ("image", image::image),
     ("mbr", image::mbr),
