@@ -10,6 +10,7 @@ use std::time::Duration;
 use hv::Crash;
 use serde::Serialize;
 
+use crate::log::printable_path;
 use crate::machine::stop::Reason;
 use crate::plan::Plan;
 
@@ -159,7 +160,7 @@ impl Report {
     /// # Errors
     /// One sentence.
     pub fn create(path: &Path, read: &[PathBuf]) -> Result<Self, String> {
-        let name = path.display().to_string();
+        let name = printable_path(path);
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).custom_flags(libc::O_NONBLOCK);
         let file = options.open(path).map_err(|error| {
@@ -168,7 +169,7 @@ impl Report {
         let report = Self { file, name };
         for path in read {
             if let Ok(file) = File::open(path) {
-                report.refuse(&file, &path.display().to_string())?;
+                report.refuse(&file, &printable_path(path))?;
             }
         }
         Ok(report)

@@ -9,6 +9,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::Error;
+use crate::log::printable;
 
 /// A text and what errors call it.
 #[derive(Debug, Clone, Copy)]
@@ -117,18 +118,6 @@ pub(super) fn show(raw: &str) -> String {
         Some((end, _)) => printable(raw.get(..end).unwrap_or_default()) + "…",
         None => printable(raw),
     }
-}
-
-/// Text with whatever would upset a terminal escaped; quotes stay as they are.
-pub(super) fn printable(text: &str) -> String {
-    let mut printable = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '"' | '\'' | '\\' => printable.push(c),
-            _ => printable.extend(c.escape_debug()),
-        }
-    }
-    printable
 }
 
 struct Members<'a>(Vec<(&'a str, &'a str)>);

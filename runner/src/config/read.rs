@@ -5,8 +5,9 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::document::{Document, printable};
+use super::document::Document;
 use super::{Config, Error};
+use crate::log::printable_path;
 
 /// The largest config in bytes. Those of OPS's documentation have a few hundred.
 pub const MAX_SIZE: u64 = 1 << 20;
@@ -23,7 +24,7 @@ pub fn load(paths: &[PathBuf]) -> Result<Config, Error> {
     let expand = std::env::var_os("ops_render_config").is_some_and(|value| value == "true");
     let mut config = Config::default();
     for path in paths {
-        let name = printable(&path.to_string_lossy());
+        let name = printable_path(path);
         let text = text(path, &name)?;
         if expand && text.contains('$') {
             return Err(Error(format!(
@@ -85,5 +86,5 @@ fn nearest(path: &Path) -> Option<String> {
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| near(name) > 0.85)
         .max_by(|a, b| near(a).total_cmp(&near(b)))
-        .map(|name| printable(&directory.join(name).to_string_lossy()))
+        .map(|name| printable_path(&directory.join(name)))
 }

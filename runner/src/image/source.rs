@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Error, Problem};
+use crate::log::printable_path;
 
 /// How an image file is opened. A disk the guest may write needs the same descriptor for both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +77,7 @@ impl Source {
     /// # Errors
     /// [`Problem::Open`] when the file is missing, may not be read, or is of the wrong kind.
     pub fn open(path: &Path, access: Access) -> Result<Self, Error> {
-        let name = path.display().to_string();
+        let name = printable_path(path);
         let file = OpenOptions::new()
             .read(true)
             .write(access == Access::ReadWrite)

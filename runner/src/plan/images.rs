@@ -4,6 +4,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use crate::image::{self, Access, Image, Source};
+use crate::log::printable_path;
 
 /// Nothing by that name.
 #[derive(Debug, thiserror::Error)]
@@ -106,8 +107,7 @@ fn builtin(name: &Path) -> Option<Result<Image, image::Error>> {
 }
 
 fn nowhere(name: &Path, places: &[PathBuf]) -> NotFound {
-    let shown = |path: &PathBuf| path.display().to_string().escape_debug().to_string();
-    let looked: Vec<String> = places.iter().map(shown).collect();
+    let looked: Vec<String> = places.iter().map(|place| printable_path(place)).collect();
     NotFound::Nowhere {
         name: name.display().to_string(),
         looked: looked.join(", "),

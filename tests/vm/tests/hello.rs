@@ -98,3 +98,13 @@ fn help_and_version_go_to_stdout() {
     let version = runner(["--version"]).ends_with(0);
     assert_eq!(version.quiet_text(), format!("runner {}\n", env!("CARGO_PKG_VERSION")));
 }
+
+#[test]
+fn a_stdout_that_takes_no_text_is_an_error_and_no_panic() {
+    for command in [&["--help"][..], &["--version"], &["inspect", "hello"], &["doctor"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let why = runner(command).stdout(writer).refused();
+        assert!(why.starts_with("standard output cannot be written: "), "{why}");
+    }
+}

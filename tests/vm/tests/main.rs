@@ -15,6 +15,7 @@ mod console;
 mod disks;
 mod emulation;
 mod hello;
+mod hosts;
 mod images;
 mod protocols;
 mod readme;

@@ -41,6 +41,24 @@ fn what_is_no_file_is_named_for_what_it_is() {
 }
 
 #[test]
+fn a_file_that_may_not_be_read_says_whose_permission_is_missing() {
+    let folder = Folder::new();
+    let image = folder.file("image", ops_image("tfs-v5-go-bios"));
+    folder.mode("image", 0o000);
+    let why = runner([image]).by_ordinary_user(&folder).refused();
+    says(&why, &["permission denied", "readable"]);
+}
+
+#[test]
+fn a_disk_image_that_may_not_be_written_is_not_booted_read_only_behind_the_users_back() {
+    let folder = Folder::new();
+    let image = folder.file("image", ops_image("tfs-v5-go-bios"));
+    folder.mode("image", 0o444);
+    let why = runner([image]).by_ordinary_user(&folder).refused();
+    says(&why, &["chmod u+w"]);
+}
+
+#[test]
 fn known_formats_are_named_with_what_to_do() {
     or_skip!(accelerator());
     let with = |at: usize, magic: &[u8]| {
@@ -93,6 +111,15 @@ fn a_sparse_file_of_eight_tebibytes_is_refused_at_once() {
     let path = folder.file("image", "");
     File::options().write(true).open(&path).unwrap().set_len(8 << 40).unwrap();
     says(&refused(path), &["its format is unknown"]);
+}
+
+#[test]
+fn an_image_that_is_followed_by_eight_tebibytes_of_nothing_boots() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    let path = folder.file("image", ops_image("tfs-v5-go-bios"));
+    File::options().write(true).open(&path).unwrap().set_len(8 << 40).unwrap();
+    runner([path]).ends_with(7);
 }
 
 #[test]

@@ -61,6 +61,27 @@ fn values_that_mean_nothing_are_refused() {
 }
 
 #[test]
+fn names_that_would_upset_a_terminal_are_escaped() {
+    let name = "two\nlines \x1b[31mred";
+    for option in ["--config", "--report", "--disk", "--initrd", "--kernel", "--imagename"] {
+        let path = format!("/nonexistent/{name}");
+        let why = runner([option, &path, "hello"]).refused();
+        assert!(!why.contains('\x1b'), "{option}: {why:?}");
+    }
+    assert!(!runner([name]).refused().contains('\x1b'));
+    assert!(!runner(["-m", name, "hello"]).refused().contains('\x1b'));
+}
+
+#[test]
+fn text_that_is_no_utf8_is_refused_and_a_name_that_is_none_is_not_found() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let odd = std::ffi::OsStr::from_bytes(b"\xff\xfe");
+    says(&runner(["hello", "-a"]).arg(odd).refused(), &["--args", "UTF-8"]);
+    says(&runner(["hello", "-c"]).arg(odd).refused(), &["no such file"]);
+    says(&runner([odd]).refused(), &["no image"]);
+}
+
+#[test]
 fn letters_of_ops_that_mean_nothing_here_are_refused_with_what_to_do() {
     for (line, wanted) in [
         ("run -p 8080 hello", "no network device"),

@@ -38,6 +38,7 @@ pub(crate) struct Runner {
     command: Command,
     input: Option<Vec<u8>>,
     capture: bool,
+    user: Option<u32>,
 }
 
 /// `runner ARGS…`
@@ -55,7 +56,7 @@ impl Runner {
         command.args(args).env("HOME", "/nonexistent");
         command.env_remove("OPS_HOME").env_remove("ops_render_config");
         command.stdin(Stdio::null());
-        Self { command, input: None, capture: true }
+        Self { command, input: None, capture: true, user: None }
     }
 
     /// One more argument.
@@ -119,7 +120,7 @@ impl Runner {
 
     /// Starts it as a user who owns nothing, where these tests run as root; otherwise as they run.
     /// `folder` becomes theirs to read, and is where the program is copied to: the checkout may be
-    /// in a place that only root may enter.
+    /// in a place that only root may enter. To be called before [`Runner::by`].
     pub(crate) fn by_ordinary_user(self, folder: &Folder) -> Self {
         const NOBODY: u32 = 65534;
         if !rustix::process::geteuid().is_root() {
@@ -131,9 +132,7 @@ impl Runner {
         let copied = Command::new("cp").arg(path()).arg(&program).status();
         assert!(copied.is_ok_and(|status| status.success()), "cannot copy the program");
         folder.mode("runner", 0o755);
-        let mut command = Command::new(program);
-        command.uid(NOBODY).gid(NOBODY);
-        self.replaced(command)
+        Self { user: Some(NOBODY), ..self.replaced(Command::new(program)) }
     }
 
     /// Starts it.
@@ -146,6 +145,9 @@ impl Runner {
         }
         if self.capture {
             command.stdout(Stdio::piped());
+        }
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
         }
         let mut child = match command.stderr(Stdio::piped()).spawn() {
             Ok(child) => child,
