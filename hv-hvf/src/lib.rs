@@ -8,7 +8,7 @@
 //! a program that uses it has to bring its own, as the tests do (`tests/hvf-standin`). What we take
 //! for granted about the real framework without having seen it is listed in `ASSUMPTIONS.md`.
 //!
-//! Order (design: contract 1): [`Hvf::create`](hv::Hypervisor::create) makes the VM, maps RAM and
+//! Order (contract 1): [`Hvf::create`](hv::Hypervisor::create) makes the VM, maps RAM and
 //! creates the interrupt controller; `bind()` creates the vCPU on its thread, as the framework
 //! wants it. One vCPU per thread, one VM per process.
 

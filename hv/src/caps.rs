@@ -1,4 +1,4 @@
-//! What a hypervisor on this host can do, asked once when it is opened (design: contract 7).
+//! What a hypervisor on this host can do, asked once when it is opened (contract 7).
 
 use crate::arch::Arch;
 

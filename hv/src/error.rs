@@ -1,5 +1,5 @@
 //! The one error of the contract: which operation, of what kind, what the host said, where, and
-//! what to do about it (design: contract 9).
+//! what to do about it (contract 9).
 
 use std::borrow::Cow;
 use std::fmt;

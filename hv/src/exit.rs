@@ -1,5 +1,5 @@
 //! Why a vCPU came out of the guest, and what it is told when it goes back in
-//! (design: contract 3).
+//! (contract 3).
 //!
 //! Both are `Copy`, borrow nothing and allocate nothing: an exit costs a match.
 
@@ -120,7 +120,7 @@ pub enum Crash {
     Reported,
 }
 
-/// An exit that this host or this backend can do nothing with (design: contract 10).
+/// An exit that this host or this backend can do nothing with (contract 10).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unhandled {
     /// What sort of exit it was.

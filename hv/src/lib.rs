@@ -37,6 +37,8 @@
 //!
 //! # The contract
 //!
+//! Modules refer to these by number: "contract 3".
+//!
 //! 1. **Order.** A VM is described ([`VmConfig`]) and created in one call, in whatever order the
 //!    host wants. Each vCPU is then [bound](VcpuSeed::bind) to a thread, [`Vm::ready`] checks that
 //!    all are, and only then do vCPUs run and can lines and doorbells be had. If one vCPU cannot

@@ -1,4 +1,4 @@
-//! Guest RAM: the one module of `hv` that touches the operating system (design: contract 6).
+//! Guest RAM: the one module of `hv` that touches the operating system (contract 6).
 //!
 //! RAM is reserved, never touched: the kernel hands out zeroed pages as the guest reaches them, so
 //! a large guest starts as fast as a small one. It is read and written through `vm-memory`'s

@@ -1,5 +1,5 @@
 //! The access a vCPU waits on, and whether an answer fits it: the same rule for every backend
-//! (design: contract 3).
+//! (contract 3).
 
 use crate::error::{Error, Kind, Result};
 use crate::exit::{Exit, Resume, Width};

@@ -1,7 +1,7 @@
 //! Who has claimed a vCPU: the bookkeeping behind [`Vm::ready`](crate::Vm::ready), the same for
 //! every backend.
 //!
-//! Nobody runs before all are bound, and one that fails unwinds all (design: contract 1).
+//! Nobody runs before all are bound, and one that fails unwinds all (contract 1).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

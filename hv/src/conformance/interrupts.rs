@@ -1,4 +1,4 @@
-//! Interrupts through an in-kernel irqchip (design: contract 5). The guest asks how to wait for
+//! Interrupts through an in-kernel irqchip (contract 5). The guest asks how to wait for
 //! the next one, and its handler writes a register before it ends the interrupt.
 
 use guests::x86_64::conformance as x86_64;

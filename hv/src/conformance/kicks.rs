@@ -1,4 +1,4 @@
-//! Kicks (design: contract 4): sticky, merged, from anywhere, at any time.
+//! Kicks (contract 4): sticky, merged, from anywhere, at any time.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;

@@ -1,4 +1,4 @@
-//! One set of micro-guests and expectations that every backend must meet (design: contract 12).
+//! One set of micro-guests and expectations that every backend must meet (contract 12).
 //!
 //! A case is a guest of a few instructions (crate `guests`, folder `conformance`) and a function
 //! that plays the machine around it: it answers reads, checks writes, kicks, interrupts. A backend

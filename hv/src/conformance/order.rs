@@ -1,4 +1,4 @@
-//! The order of construction (design: contract 1), and descriptions that cannot be.
+//! The order of construction (contract 1), and descriptions that cannot be.
 
 use std::os::fd::AsFd;
 

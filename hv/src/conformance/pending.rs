@@ -1,4 +1,4 @@
-//! An access that waits for its answer (design: contract 3). The guest copies one device register
+//! An access that waits for its answer (contract 3). The guest copies one device register
 //! to the next, again and again.
 
 use guests::{aarch64::conformance as aarch64, x86_64::conformance as x86_64};
