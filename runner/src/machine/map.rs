@@ -25,7 +25,7 @@ pub fn ram(memory: u64) -> Vec<Range<u64>> {
     ranges
 }
 
-/// How many virtio-mmio devices there can be: one interrupt line each, from [`FIRST_LINE`] on.
+/// How many virtio-mmio devices there can be: one interrupt line each, from 5 on.
 pub const VIRTIO_SLOTS: usize = 8;
 
 /// Bytes of a virtio-mmio device's window.
