@@ -3,11 +3,14 @@
 // UNSAFETY: sysctlbyname has no safe interface.
 #![allow(unsafe_code)]
 
+use std::fs::{File, TryLockError};
 use std::io;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::{FdFlags, fcntl_setfd};
+
+use crate::io::lock::{Holder, Mode};
 
 /// The descriptors of an event: to read, and to write where that is another. A pipe.
 pub(super) fn event() -> io::Result<(OwnedFd, Option<OwnedFd>)> {
@@ -18,11 +21,6 @@ pub(super) fn event() -> io::Result<(OwnedFd, Option<OwnedFd>)> {
     }
     Ok((read, Some(write)))
 }
-
-use std::fs::{File, TryLockError};
-use std::io;
-
-use crate::io::lock::{Holder, Mode};
 
 /// RAM in bytes: sysctl `hw.memsize` (sysctl(3)).
 pub(super) fn host_memory() -> Option<u64> {
