@@ -111,6 +111,17 @@ fn two_signals_that_come_together_end_a_run() {
 }
 
 #[test]
+fn a_signal_that_whoever_started_us_ignores_ends_nothing() {
+    or_skip!(accelerator());
+    // As nohup does it.
+    let run = runner([kernel("spin")]).by(["sh", "-c", "trap '' HUP; exec \"$@\"", "sh"]);
+    let running = running(run);
+    running.signal(Signal::HUP);
+    running.signal(Signal::TERM);
+    assert_eq!(running.finish().status, Some(143));
+}
+
+#[test]
 fn a_guest_that_crashes_ends_with_126_and_says_how() {
     or_skip!(accelerator());
     let folder = Folder::new();

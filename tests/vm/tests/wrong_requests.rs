@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::support::files::{Folder, kernel};
+use super::support::files::{Folder, kernel, ops_image};
 use super::support::host::{accelerator, memory};
 use super::support::or_skip;
 use super::support::program::{runner, says};
@@ -132,6 +132,31 @@ fn a_report_that_cannot_be_written_is_known_before_the_guest_runs() {
     or_skip!(accelerator());
     says(&refused("--report /nonexistent/r.json hello"), &["--report /nonexistent/r.json"]);
     says(&refused("--report /dev hello"), &["--report /dev"]);
+}
+
+#[test]
+fn a_report_that_would_replace_a_file_of_the_run_is_refused_and_the_file_is_whole() {
+    let folder = Folder::new();
+    let image = ops_image("tfs-v5-go-bios");
+    for name in ["image", "disk", "config"] {
+        folder.file("image", &image);
+        folder.file("disk", [7; 512]);
+        folder.file("config", "{}");
+        let line = format!("-c config --disk disk --report ./{name} ./image");
+        let why = runner(line.split(' ')).within(folder.path()).refused();
+        says(&why, &["--report", "would replace"]);
+    }
+    assert!(std::fs::read(folder.path().join("image")).unwrap() == image);
+    assert_eq!(std::fs::read(folder.path().join("disk")).unwrap(), [7; 512]);
+    assert_eq!(std::fs::read(folder.path().join("config")).unwrap(), b"{}");
+}
+
+#[test]
+fn a_report_to_a_fifo_that_nobody_reads_does_not_wait() {
+    let folder = Folder::new();
+    let fifo = folder.path().join("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    says(&runner(["hello", "--report"]).arg(fifo).refused(), &["--report"]);
 }
 
 #[test]
