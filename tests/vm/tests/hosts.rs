@@ -44,7 +44,6 @@ fn without_qemu(run: Runner) -> Runner {
 const NO_DEV: &str = "mount -t tmpfs none /dev";
 
 #[test]
-#[cfg(target_os = "linux")]
 fn a_missing_dev_kvm_is_named_with_the_package_that_does_without() {
     let why = or_skip!(behind(NO_DEV, without_qemu(runner(["hello"])))).refused();
     says(&why, &["/dev/kvm", "qemu-system-x86", "runner doctor"]);
@@ -53,7 +52,6 @@ fn a_missing_dev_kvm_is_named_with_the_package_that_does_without() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 fn doctor_fails_where_dev_kvm_is_missing() {
     let finished = or_skip!(behind(NO_DEV, runner(["doctor"]))).run();
     assert!(finished.status != Some(0) && finished.quiet_text().contains("fail"), "{finished}");
@@ -61,7 +59,6 @@ fn doctor_fails_where_dev_kvm_is_missing() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 fn a_user_who_may_not_open_dev_kvm_is_told_the_command_that_helps() {
     let folder = Folder::new();
     let hello = runner(["hello"]).by_ordinary_user(&folder);
