@@ -7,7 +7,7 @@ fn main() -> std::process::ExitCode {
     imp::main()
 }
 
-#[cfg(not(target_os = "linux"))] // KVM is the floor
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))] // KVM is the floor
 mod imp {
     pub(crate) fn main() -> std::process::ExitCode {
         println!("skipped: the floor is KVM's, which this system does not have");
@@ -15,7 +15,7 @@ mod imp {
     }
 }
 
-#[cfg(target_os = "linux")] // see above
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))] // see above
 mod imp {
     use std::path::{Path, PathBuf};
     use std::process::{Command, ExitCode};

@@ -1,6 +1,6 @@
 //! `floor GUEST MIB`: runs the floor. An example, so that it can be built as runner ships: static.
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().collect();
     match args.as_slice() {
@@ -9,5 +9,5 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 }
 
-#[cfg(not(target_os = "linux"))] // the floor is KVM's
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))] // the floor is KVM's
 fn main() {}

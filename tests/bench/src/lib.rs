@@ -3,7 +3,7 @@
 //!
 //! Absolute times drift with the machine. What counts is the ratio of two programs in one run, so
 //! every round starts each of them once, in an order that rotates.
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
 pub mod floor;
 pub mod measure;
