@@ -45,7 +45,7 @@ pub(crate) fn run(plan: &Path, reports: &Path) -> Result<()> {
             .map_err(|e| format!("cannot report to the host: {e}"))
     };
     // KVM is Linux's.
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
     let _held = match plan.hold_kvm.then(crate::hold::hold).transpose() {
         Ok(held) => held,
         Err(why) => return send(&Report::Broken { why }),

@@ -14,7 +14,7 @@ mod cpio;
 mod foreign;
 mod gates;
 mod guest;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod hold;
 mod packages;
 mod protocol;
