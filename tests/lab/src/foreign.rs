@@ -13,6 +13,7 @@ use crate::packages::{self, Wanted};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 /// Debian's Rust, with the libraries that a small machine may not have.
 const TOOLCHAIN: Wanted = Wanted {
@@ -32,10 +33,13 @@ pub(crate) fn lint(target: &str) -> Result<()> {
     command::require_x86_64_linux()?;
     let toolchain = Toolchain::prepare(target)?;
     let workspace = Workspace::find()?;
+    // cargo does not see that a standard library was built anew; what was made for another is of no
+    // use then.
+    let built = format!("foreign-{}", toolchain.built(target)?);
     let mut clippy = toolchain.cargo();
     clippy
         .args(["clippy", "--workspace", "--all-targets", "--target", target, "--target-dir"])
-        .arg(workspace.target.join("foreign"))
+        .arg(workspace.target.join(built))
         .args(["--", "-D", "warnings"])
         .env("CARGO_PROFILE_DEV_DEBUG", "0")
         .current_dir(&workspace.root);
@@ -55,12 +59,26 @@ impl Toolchain {
     fn prepare(target: &str) -> Result<Self> {
         let cache = Cache::open()?;
         let toolchain = Self { root: packages::unpacked(&cache, &TOOLCHAIN)? };
-        let library = toolchain.root.join("usr/lib/rustlib").join(target).join("lib");
+        let library = toolchain.library(target);
         if !library.is_dir() {
             println!("lab: building the standard library for {target}, once");
             toolchain.build_standard_library(target, &library)?;
         }
         Ok(toolchain)
+    }
+
+    /// Where `target`'s standard library is.
+    fn library(&self, target: &str) -> PathBuf {
+        self.root.join("usr/lib/rustlib").join(target).join("lib")
+    }
+
+    /// When it came there, in seconds since 1970.
+    fn built(&self, target: &str) -> Result<u64> {
+        let library = self.library(target);
+        let context = |e| format!("cannot look at {}: {e}", library.display());
+        let time = fs::metadata(&library).and_then(|metadata| metadata.modified());
+        let time = time.map_err(context)?.duration_since(SystemTime::UNIX_EPOCH);
+        Ok(time.map_or(0, |since| since.as_secs()))
     }
 
     fn cargo(&self) -> Command {
