@@ -2,7 +2,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::super::{AccelChoice, Addresses, Disk, Settings};
+use super::super::{AccelChoice, Addresses, Disk, JailChoice, Settings};
 use super::{settled, try_settled};
 
 fn disk(path: &str, read_only: bool) -> Disk {
@@ -22,6 +22,7 @@ fn what_nobody_says_is_as_in_ops() {
         cpus: 1,
         accel: AccelChoice::Auto,
         accel_asked_by: None,
+        jail: JailChoice::On,
         disks: Vec::new(),
         network: Addresses::default(),
         verbose: false,

@@ -283,7 +283,8 @@ pub struct WorkerThread {
 }
 
 impl WorkerThread {
-    /// Gives `worker` a thread called `name`. `failed` is called when the thread cannot go on, with
+    /// Gives `worker` a thread called `name`, which does nothing but `finish` if `begin`, called there
+    /// first, is false. `failed` is called when the thread cannot go on, with
     /// one sentence.
     ///
     /// # Errors
@@ -291,11 +292,13 @@ impl WorkerThread {
     pub fn start(
         mut worker: Worker,
         name: &str,
+        begin: impl FnOnce() -> bool + Send + 'static,
         failed: impl FnOnce(String) + Send + 'static,
     ) -> io::Result<Self> {
         let (waker, stop) = (worker.events.waker(), Arc::clone(&worker.stop));
         let body = move || {
-            while !worker.stop.load(Ordering::Acquire) {
+            let begun = begin();
+            while begun && !worker.stop.load(Ordering::Acquire) {
                 if let Err(error) = worker.turn(None) {
                     failed(format!("wait for the guest's disk requests: {error}"));
                     break;
