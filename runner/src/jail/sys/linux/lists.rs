@@ -51,19 +51,13 @@ const KVM_STATE: [u32; 1] = [
     0x4010_aeab, // KVM_GET_ONE_REG
 ];
 
-/// Waiting for a descriptor.
-#[cfg(target_arch = "x86_64")]
-const POLL: Call = call!(SYS_poll, "poll", Any);
-#[cfg(target_arch = "aarch64")]
-const POLL: Call = call!(SYS_ppoll, "ppoll", Any);
-
 /// Lists one behind the other.
 const fn join<const A: usize, const B: usize, const N: usize>(
     first: [Call; A],
     second: [Call; B],
 ) -> [Call; N] {
     assert!(A + B == N);
-    let mut all = [POLL; N];
+    let mut all = [EVERYBODY[0]; N];
     let mut at = 0;
     while at < N {
         all[at] = if at < A { first[at] } else { second[at - A] };
@@ -75,7 +69,7 @@ const fn join<const A: usize, const B: usize, const N: usize>(
 /// What every thread does: write to a console, stderr or an event, wait, have memory, end.
 const EVERYBODY: [Call; 18] = [
     call!(SYS_write, "write", Any),
-    POLL,
+    call!(SYS_ppoll, "ppoll", Any),
     call!(SYS_futex, "futex", Any),
     // A queue between threads that others are at, too.
     call!(SYS_sched_yield, "sched_yield", Any),
