@@ -72,7 +72,7 @@ impl<H: Hypervisor> Devices<H> {
 
     /// The guest is gone: brings everything it wrote to where it belongs.
     pub(super) fn finish(&mut self) -> Result<(), String> {
-        self.disks.take().map_or(Ok(()), Disks::finish)
+        self.disks.as_mut().map_or(Ok(()), Disks::finish)
     }
 }
 

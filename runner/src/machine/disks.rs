@@ -64,7 +64,7 @@ impl<V: Vm> Disks<V> {
     }
 
     /// Serves what the guest left, and flushes.
-    pub(super) fn finish(mut self) -> Result<(), String> {
+    pub(super) fn finish(&mut self) -> Result<(), String> {
         self.worker.finish()
     }
 }
