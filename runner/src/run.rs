@@ -40,6 +40,8 @@ pub fn run<H: Hypervisor>(settings: &Settings, configs: &[PathBuf]) -> u8 {
             warning!("{why}");
         }
     }
+    // The process ends, and the files' locks with it; to take them back is a call less to allow.
+    std::mem::forget(run.plan);
     finish(&outcome)
 }
 
