@@ -40,7 +40,8 @@ pub(super) fn checks() -> Vec<Check> {
         }
     };
     if !seccomp::available() {
-        let remedy = "use a kernel with CONFIG_SECCOMP_FILTER, or a container that allows seccomp(2)";
+        let remedy =
+            "use a kernel with CONFIG_SECCOMP_FILTER, or a container that allows seccomp(2)";
         return vec![landlock, Check::warn("seccomp", seccomp::MISSING, remedy)];
     }
     let sizes = Role::ALL.map(|role| format!("{} {}", role.name(), lists::list(role).len()));
