@@ -17,6 +17,8 @@ mod emulation;
 mod hello;
 mod hosts;
 mod images;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod jail;
 mod protocols;
 mod readme;
 mod statuses;

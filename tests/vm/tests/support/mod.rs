@@ -3,6 +3,8 @@
 pub(crate) mod files;
 pub(crate) mod host;
 pub(crate) mod program;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub(crate) mod trace;
 
 /// Ends the test, which passes, with one line that says why it cannot run here.
 macro_rules! or_skip {

@@ -6,6 +6,7 @@
 //! that need no look at their arguments, and that is most of what a filter costs. A test holds them
 //! to what `seccompiler` makes of the same lists.
 
+use std::fmt;
 use std::mem::offset_of;
 
 use libc::{
@@ -47,6 +48,39 @@ pub(super) struct Call {
     pub(super) number: u32,
     /// What is allowed of it.
     pub(super) rule: Rule,
+}
+
+impl fmt::Display for Call {
+    /// `ioctl(16) if argument 1 is 0xae80 or 0x8090ae81`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}({})", self.name, self.number)?;
+        match self.rule {
+            Rule::Any => Ok(()),
+            Rule::Denied => f.write_str(" denied"),
+            Rule::If(tests) => {
+                for (number, (index, test)) in tests.iter().enumerate() {
+                    let word = if number == 0 { "if" } else { "and" };
+                    write!(f, " {word} argument {index} {test}")?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl fmt::Display for Test {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Test::Without(bits) => write!(f, "has none of {bits:#x}"),
+            Test::With(bit) => write!(f, "has {bit:#x}"),
+            Test::OwnProcess => f.write_str("is this process"),
+            Test::Among(values) => {
+                let values: Vec<String> =
+                    values.iter().map(|value| format!("{value:#x}")).collect();
+                write!(f, "is {}", values.join(" or "))
+            }
+        }
+    }
 }
 
 /// Jumps in a program reach 255 instructions, and no list of ours needs more.
