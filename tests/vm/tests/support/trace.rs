@@ -30,13 +30,20 @@ pub(crate) struct Trace {
     pub(crate) answer: Option<i64>,
 }
 
-/// A call to put into a thread, before one that it makes itself.
+/// What happens to the first thread of a kind that makes a call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Intrusion {
-    /// Into which kind of thread.
+    /// Of which kind.
     pub(crate) thread: &'static str,
-    pub(crate) number: c_long,
-    pub(crate) arguments: [i64; 4],
+    pub(crate) act: Act,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Act {
+    /// It makes another call first: number, arguments.
+    Call(c_long, [i64; 4]),
+    /// These signals come.
+    Signals(&'static [c_int]),
 }
 
 /// Has the process that `command` starts stop for us.
@@ -122,9 +129,14 @@ fn syscall_stop(
         state.restricting = i64::try_from(number) == Ok(libc::SYS_seccomp)
             && arguments[0] == u64::from(libc::SECCOMP_SET_MODE_FILTER);
         let Some(kind) = &state.kind else { return };
-        if let Some(call) = intrusion.take_if(|intrusion| intrusion.thread == kind) {
-            state.intruded = Some(replace(thread, call));
-            return;
+        match intrusion.take_if(|intrusion| intrusion.thread == kind).map(|intrusion| intrusion.act)
+        {
+            Some(Act::Call(number, arguments)) => {
+                state.intruded = Some(replace(thread, number, arguments));
+                return;
+            }
+            Some(Act::Signals(signals)) => signals.iter().for_each(|signal| send(thread, *signal)),
+            None => {}
         }
         let ioctl = i64::try_from(number) == Ok(libc::SYS_ioctl);
         let call = (number, ioctl.then_some(arguments[1] & u64::from(u32::MAX)));
@@ -165,14 +177,21 @@ fn again(thread: pid_t, mut registers: user_regs_struct) {
 }
 
 /// Makes the call that `thread` is about to make another one. Returns its registers.
-fn replace(thread: pid_t, call: Intrusion) -> user_regs_struct {
+fn replace(thread: pid_t, number: c_long, arguments: [i64; 4]) -> user_regs_struct {
     let before = registers(thread);
     let mut registers = before;
-    registers.orig_rax = call.number.cast_unsigned();
-    let [a, b, c, d] = call.arguments.map(i64::cast_unsigned);
+    registers.orig_rax = number.cast_unsigned();
+    let [a, b, c, d] = arguments.map(i64::cast_unsigned);
     (registers.rdi, registers.rsi, registers.rdx, registers.r10) = (a, b, c, d);
     set_registers(thread, &registers);
     before
+}
+
+/// Sends a signal to one thread.
+fn send(thread: pid_t, signal: c_int) {
+    // SAFETY: a signal to a tracee.
+    let sent = unsafe { libc::syscall(libc::SYS_tkill, thread, signal) };
+    assert_eq!(sent, 0, "{}", io::Error::last_os_error());
 }
 
 /// A request about a stopped thread, which fails only for one that was killed meanwhile.
