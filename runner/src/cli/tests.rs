@@ -59,7 +59,7 @@ fn options_may_follow_the_image_and_precede_the_command() {
 #[test]
 fn every_option_arrives() {
     let line = "runner img -c a -c b -x=kvm -m 1G --cpus 3 -k vmlinux --initrd i --append q=1 -a -v -a x \
-                -e A=1 -e B=x=y --disk d,ro --disk e,f -v --timeout 500ms --report r -- --y z";
+                -e A=1 -e B=x=y --jail=strict --disk d,ro --disk e,f -v --timeout 500ms --report r -- --y z";
     let wanted = Options {
         image: Some("img".into()),
         configs: vec!["a".into(), "b".into()],
@@ -71,6 +71,7 @@ fn every_option_arrives() {
         append: Some("q=1".into()),
         args: ["-v", "x", "--y", "z"].map(String::from).to_vec(),
         env: vec![("A".into(), "1".into()), ("B".into(), "x=y".into())],
+        jail: Some(JailChoice::Strict),
         disks: vec![
             Disk { path: "d".into(), read_only: true },
             Disk { path: "e,f".into(), read_only: false },

@@ -52,6 +52,7 @@ const ALL: &str = r#"{
         "Disks": [{"Path": "more.raw", "ReadOnly": true}],
         "Initrd": "initrd",
         "Report": "report.json",
+        "Jail": "strict",
         "Timeout": "90s"
     }
 }"#;
@@ -70,6 +71,7 @@ fn a_config_says_everything_the_command_line_can() {
         cpus: 2,
         accel: AccelChoice::Off,
         accel_asked_by: Some("a.json:5:9: RunConfig.Accel".into()),
+        jail: JailChoice::Strict,
         disks: vec![disk("volume.raw", false), disk("more.raw", true)],
         network: Addresses::default(),
         verbose: true,
@@ -84,7 +86,7 @@ fn a_config_says_everything_the_command_line_can() {
 #[test]
 fn the_command_line_wins_over_a_config() {
     let line = "typed -x=kvm -m 1G --cpus 3 -k k --initrd i --append y=2 -a x -e B=3 -e C=4 --disk d,ro \
-                --timeout 1 --report r";
+                --jail off --timeout 1 --report r";
     let env = [("A", "1"), ("B", "3"), ("C", "4")];
     let wanted = Settings {
         image: Some("typed".into()),
@@ -97,6 +99,7 @@ fn the_command_line_wins_over_a_config() {
         cpus: 3,
         accel: AccelChoice::Kvm,
         accel_asked_by: Some("--accel=kvm".into()),
+        jail: JailChoice::Off,
         disks: vec![disk("volume.raw", false), disk("more.raw", true), disk("d", true)],
         network: Addresses::default(),
         verbose: true,
