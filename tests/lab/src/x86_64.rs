@@ -253,7 +253,7 @@ fn repeat_tests(guest: &Guest<'_>, failed: &Plan, files: &[PathBuf], tally: &mut
             match judge(&spec.name, outcome, ALLOWED_SKIPS) {
                 Verdict::Passed => passed.push(spec.name.clone()),
                 Verdict::Skipped(_) => {}
-                Verdict::Failed(why) => println!("again {} ... FAILED: {why}", spec.name),
+                Verdict::Failed(why) => println!("lab: {} failed again: {why}", spec.name),
             }
         }
     });
@@ -272,7 +272,8 @@ fn repeat_tests(guest: &Guest<'_>, failed: &Plan, files: &[PathBuf], tally: &mut
 struct Tally {
     passed: usize,
     skipped: usize,
-    failed: Vec<String>,
+    /// Names, and why.
+    failed: Vec<(String, String)>,
     /// Failed, and then passed every time.
     doubtful: Vec<String>,
     /// The machine itself failed, whatever its tests say.
@@ -306,16 +307,17 @@ impl Tally {
                 self.skipped += 1;
                 println!("test {name} ... skipped: {why}");
             }
+            // It may be taken back: what counts is said at the end.
             Verdict::Failed(why) => {
-                self.failed.push(name.to_owned());
-                println!("test {name} ... FAILED: {why}{note}");
+                self.failed.push((name.to_owned(), why.clone()));
+                println!("lab: {name} failed: {why}{note}");
             }
         }
     }
 
     fn take_back(&mut self, name: &str) {
         println!("test {name} ... ok, after a failure that {REPEATS} repetitions did not show");
-        self.failed.retain(|failed| failed != name);
+        self.failed.retain(|(failed, _)| failed != name);
         self.passed += 1;
         self.doubtful.push(name.to_owned());
     }
@@ -324,8 +326,8 @@ impl Tally {
         for name in &self.doubtful {
             println!("doubtful: {name}");
         }
-        for name in &self.failed {
-            println!("failed: {name}");
+        for (name, why) in &self.failed {
+            println!("test {name} ... FAILED: {why}");
         }
         println!("lab: {} skipped as its list allows", self.skipped);
         println!("{} passed, {} failed", self.passed, self.failed.len());
@@ -366,7 +368,7 @@ mod tests {
             tally.add(name, &Verdict::Failed("hangs".to_owned()), "");
         }
         tally.take_back("a");
-        assert_eq!((tally.passed, tally.failed.as_slice()), (1, ["b".to_owned()].as_slice()));
+        assert_eq!((tally.passed, tally.failed.len(), tally.failed[0].0.as_str()), (1, 1, "b"));
         assert!(tally.finish().is_err());
         let mut tally = Tally::default();
         tally.add("a", &Verdict::Failed("hangs".to_owned()), "");
