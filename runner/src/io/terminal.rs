@@ -220,3 +220,92 @@ pub fn undisturbed<T>(act: impl FnOnce() -> T) -> T {
         result
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use rustix::fs::{Mode, OFlags, open};
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    use rustix::termios::LocalModes;
+
+    use super::*;
+
+    /// Runs the test `child` in a process of its own, whose stdin is a terminal. It has to take the
+    /// terminal, and to leave it as it was.
+    fn takes_and_leaves(child: &str) {
+        let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&person).unwrap();
+        unlockpt(&person).unwrap();
+        let path = ptsname(&person, Vec::new()).unwrap();
+        let line = open(path, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
+        let modes = || format!("{:?}", tcgetattr(&line).unwrap());
+        let found = modes();
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", &format!("io::terminal::tests::{child}")])
+            .args(["--ignored", "--nocapture"])
+            .stdin(Stdio::from(line.try_clone().unwrap()))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains("the terminal is raw"), "{output:?}");
+        assert!(!output.status.success(), "{output:?}");
+        assert_eq!(modes(), found);
+    }
+
+    /// Takes the terminal, which nobody drops.
+    fn take_for_good() {
+        std::mem::forget(Terminal::on_stdin().unwrap());
+        assert!(take());
+        let modes = tcgetattr(stdin()).unwrap().local_modes;
+        assert!(!modes.intersects(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG));
+        println!("the terminal is raw");
+    }
+
+    #[test]
+    fn a_panic_leaves_the_terminal_as_it_was() {
+        takes_and_leaves("panics");
+    }
+
+    #[test]
+    #[ignore = "its parent starts it"]
+    #[expect(clippy::panic, reason = "it is what is tested")]
+    fn panics() {
+        take_for_good();
+        panic!("as planned");
+    }
+
+    #[test]
+    fn a_handler_of_a_blocked_system_call_can_leave_the_terminal_as_it_was() {
+        takes_and_leaves("is_sent_sigsys");
+    }
+
+    #[test]
+    #[ignore = "its parent starts it"]
+    fn is_sent_sigsys() {
+        take_for_good();
+        let end = || {
+            restore();
+            signal_hook::low_level::exit(125);
+        };
+        // SAFETY: what the handler calls is async-signal-safe.
+        unsafe { signal_hook::low_level::register(libc::SIGSYS, end) }.unwrap();
+        signal_hook::low_level::raise(libc::SIGSYS).unwrap();
+    }
+
+    #[test]
+    fn what_is_left_for_good_is_not_taken_again() {
+        takes_and_leaves("restores_and_takes");
+    }
+
+    #[test]
+    #[ignore = "its parent starts it"]
+    fn restores_and_takes() {
+        take_for_good();
+        restore();
+        assert!(!take());
+        resume();
+        assert!(!is_taken());
+        signal_hook::low_level::exit(125);
+    }
+}
