@@ -133,8 +133,8 @@ Options:
   -h, --help            print this
   -V, --version         print the version
 
-stdout is the guest's console. The exit status is the guest's;
-124 time-out, 125 could not run, 126 the guest crashed.
+stdout is the guest's console; stdin is, too, a terminal only with --stdin.
+The exit status is the guest's; 124 time-out, 125 could not run, 126 the guest crashed.
 ";
 
 /// Reads a command line, the program's name first.

@@ -269,7 +269,6 @@ mod tests {
 
     #[test]
     #[ignore = "its parent starts it"]
-    #[expect(clippy::panic, reason = "it is what is tested")]
     fn panics() {
         take_for_good();
         panic!("as planned");

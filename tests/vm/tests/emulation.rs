@@ -197,7 +197,8 @@ fn an_emulated_guest_has_a_keyboard_that_is_left_as_it_was() {
 #[test]
 fn every_end_of_an_emulated_guest_leaves_the_terminal_as_it_was() {
     or_skip!(qemu());
-    let ends: [(_, _, fn(&Running, &Terminal), _); 4] = [
+    type End = fn(&Running, &Terminal);
+    let ends: [(_, _, End, _); 4] = [
         ("spin", "1h", |_, terminal| terminal.types(b"not read\x1d"), 130),
         ("halt", "1h", |running, _| running.signal(Signal::TERM), 143),
         ("halt", "2s", |_, _| {}, 124),

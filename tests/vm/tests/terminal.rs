@@ -270,6 +270,9 @@ fn a_run_in_the_background_leaves_the_terminal_alone_and_is_not_stopped() {
     let mut running = in_a_shell(&terminal, run, "\"$@\" & wait $!; echo status $?");
     running.wait_for("running\n");
     terminal.types(b"for the shell\n");
+    // Longer than it takes to look whether the terminal is ours.
+    thread::sleep(Duration::from_secs(1));
+    terminal.is_as_found();
     let finished = ended(&terminal, running, 0);
     assert!(finished.text().ends_with("status 124\n"), "{finished}");
 }
