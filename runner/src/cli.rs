@@ -78,6 +78,8 @@ pub struct Options {
     pub timeout: Option<Duration>,
     /// Where to write the JSON record of the run.
     pub report: Option<PathBuf>,
+    /// A terminal on stdin is the guest's keyboard.
+    pub stdin: bool,
 }
 
 /// Why there is no [`Command`]: the help that was asked for, or what is wrong with the command line.
@@ -126,12 +128,13 @@ Options:
       --append TEXT     add TEXT to the kernel's command line
       --timeout TIME    end the run after TIME: 5 or 5s, 500ms, 2m (status 124)
       --report FILE     write a JSON record of the run to FILE
+      --stdin           a terminal on stdin is the guest's keyboard; Ctrl-] ends the run
   -v, --verbose         say on stderr what is done
   -h, --help            print this
   -V, --version         print the version
 
-stdout is the guest's console. The exit status is the guest's;
-124 time-out, 125 could not run, 126 the guest crashed.
+stdout is the guest's console; stdin is, too, a terminal only with --stdin.
+The exit status is the guest's; 124 time-out, 125 could not run, 126 the guest crashed.
 ";
 
 /// Reads a command line, the program's name first.
@@ -218,6 +221,7 @@ fn options(
         verbose: matches.get_flag("verbose"),
         timeout: one(matches, "timeout", |v| values::duration(&text(v)?))?,
         report: one(matches, "report", path)?,
+        stdin: matches.get_flag("stdin"),
     })
 }
 
@@ -340,6 +344,7 @@ fn definition() -> clap::Command {
         .arg(option("imagename").short('i'))
         .arg(option("timeout"))
         .arg(option("report"))
+        .arg(flag("stdin"))
         .arg(flag("verbose").short('v'))
         .arg(flag("json").short('j'))
         // OPS's `-s`: do not build the image first. Nothing here ever does.

@@ -8,6 +8,7 @@ use hv::{Check, Hypervisor};
 use crate::config::{AccelChoice, Settings};
 use crate::emulate::{self, Qemu};
 use crate::io::signals::Signals;
+use crate::io::terminal::Terminal;
 use crate::machine::{self, Machine};
 use crate::outcome::{Outcome, Report};
 use crate::plan::Plan;
@@ -73,7 +74,8 @@ impl Run {
         settings: &Settings,
         report: Option<&Report>,
     ) -> Result<Outcome, Failure> {
-        let signals = Signals::install()
+        let terminal = if settings.stdin { Terminal::on_stdin() } else { None };
+        let signals = Signals::install(terminal.is_some())
             .map_err(|error| format!("signal handlers: {error}; raise ulimit -n"))?;
         for warning in &settings.warnings {
             warning!("{warning}");
@@ -90,6 +92,9 @@ impl Run {
         }
         for line in plan.describe() {
             info!("{line}");
+        }
+        if terminal.is_some() {
+            warning!("--stdin: what is typed goes to the guest; Ctrl-] ends the run");
         }
         let hypervisor = match chosen {
             Chosen::Accelerator(hypervisor) => hypervisor,

@@ -270,6 +270,7 @@ pub static FIELDS: &[Field] = &[
     field("Runner.Disks[].ReadOnly", Flag, Works, "the guest cannot write it"),
     field("Runner.Initrd", Path, Works, "initial ram disk, as --initrd"),
     field("Runner.Report", Path, Works, "where to write the JSON record, as --report"),
+    field("Runner.Stdin", Flag, Works, "a terminal on stdin is the guest's keyboard, as --stdin"),
     field("Runner.Timeout", Time, Works, "ends the run, as --timeout: `5`, `\"500ms\"`, `\"2m\"`"),
 ];
 

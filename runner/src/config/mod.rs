@@ -68,6 +68,8 @@ pub struct Settings {
     pub timeout: Option<Duration>,
     /// Where to write the JSON record of the run.
     pub report: Option<PathBuf>,
+    /// A terminal on stdin is the guest's keyboard.
+    pub stdin: bool,
     /// Lines for stderr whatever `verbose` says: things asked for that this version does not do.
     pub warnings: Vec<String>,
     /// Fields that were set but mean nothing to a run, for `-v`: `accepted, not used: …`.

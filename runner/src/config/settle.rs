@@ -45,6 +45,7 @@ pub fn settle(options: Options, config: &Config) -> Result<Settings, Error> {
             _ => None,
         }),
         report: options.report.or_else(|| config.path("Runner.Report")),
+        stdin: options.stdin || config.flag("Runner.Stdin"),
         warnings: config.warnings.clone(),
         accepted: Vec::new(),
     };

@@ -19,7 +19,7 @@ use hv::{GuestMemory, GuestRam, Hypervisor, IrqChip, Kicker, State, Vcpu, VcpuSe
 
 use crate::boot;
 use crate::io::event::Event;
-use crate::io::event_loop::{Control, EventLoop};
+use crate::io::event_loop::EventLoop;
 use crate::io::signals::Signals;
 use crate::plan::Plan;
 use devices::Devices;
@@ -84,10 +84,7 @@ impl<H: Hypervisor> Machine<H> {
     pub fn park(mut self, plan: &Plan, signals: Signals) -> Result<Parked<H>, Error> {
         let stop = Stop::default();
         let mut event_loop = EventLoop::new().map_err(Error::system("make an event loop"))?;
-        // A signal only has to end the wait: who waits then looks at what came.
-        event_loop
-            .add(signals.readable.clone(), || Control::Pause)
-            .map_err(Error::system("wait for signals"))?;
+        signals.wake(&mut event_loop).map_err(Error::system("wait for signals"))?;
         let io = IoThread::spawn()?;
         let stopped = Arc::new(Event::new().map_err(Error::system("make an event"))?);
         let wakes = wakes(&self.seeds, &event_loop, &stopped);

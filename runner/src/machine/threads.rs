@@ -15,6 +15,7 @@ use super::stop::{Reason, Stop};
 use super::vcpu;
 use crate::io::event_loop::EventLoop;
 use crate::io::signals::Signals;
+use crate::io::terminal;
 
 /// A thread that waits for its work.
 #[derive(Debug)]
@@ -126,17 +127,27 @@ impl Duty {
     fn serve(mut self, mut input: Option<Input>) {
         let started = Instant::now();
         while !self.stop.requested() {
+            self.signals.control_job();
             if let Some(input) = &mut input {
                 input.serve(&mut self.event_loop);
+                if input.escaped() {
+                    self.signals.end_at_next();
+                    self.stop.request(Reason::Escape);
+                    break;
+                }
             }
             let left = self.timeout.map(|timeout| timeout.saturating_sub(started.elapsed()));
+            let look = input.as_ref().and_then(Input::look_again);
+            let wait = left.into_iter().chain(look).min();
             if left == Some(Duration::ZERO) {
                 self.stop.request(Reason::TimedOut);
             } else if let Some(signal) = self.signals.first() {
                 self.stop.request(Reason::Signal(signal));
-            } else if let Err(error) = self.event_loop.turn(left) {
+            } else if let Err(error) = self.event_loop.turn(wait) {
                 self.stop.request(Reason::Failed(format!("wait for events: {error}")));
             }
         }
+        // Disks are flushed next, which takes its time.
+        terminal::restore();
     }
 }

@@ -53,6 +53,8 @@ const ALLOWED_SKIPS: &[AllowedSkip] = &[
     emulated(
         "runner/vm::emulation::an_emulated_guest_gets_its_input_and_loses_no_output_to_a_slow_reader",
     ),
+    emulated("runner/vm::emulation::an_emulated_guest_has_a_keyboard_that_is_left_as_it_was"),
+    emulated("runner/vm::emulation::every_end_of_an_emulated_guest_leaves_the_terminal_as_it_was"),
     emulated("runner/vm::emulation::a_signal_ends_an_emulated_guest_whose_output_nobody_reads"),
     emulated("runner/vm::emulation::an_emulated_guest_is_told_the_same_by_both_protocols"),
     emulated("runner/vm::emulation::an_emulated_guest_writes_its_disk_unless_it_is_read_only"),

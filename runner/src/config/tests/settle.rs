@@ -27,6 +27,7 @@ fn what_nobody_says_is_as_in_ops() {
         verbose: false,
         timeout: None,
         report: None,
+        stdin: false,
         warnings: Vec::new(),
         accepted: Vec::new(),
     };
@@ -51,6 +52,7 @@ const ALL: &str = r#"{
         "Disks": [{"Path": "more.raw", "ReadOnly": true}],
         "Initrd": "initrd",
         "Report": "report.json",
+        "Stdin": true,
         "Timeout": "90s"
     }
 }"#;
@@ -74,6 +76,7 @@ fn a_config_says_everything_the_command_line_can() {
         verbose: true,
         timeout: Some(Duration::from_secs(90)),
         report: Some("report.json".into()),
+        stdin: true,
         warnings: Vec::new(),
         accepted: Vec::new(),
     };
@@ -101,6 +104,7 @@ fn the_command_line_wins_over_a_config() {
         verbose: true,
         timeout: Some(Duration::from_secs(1)),
         report: Some("r".into()),
+        stdin: true,
         warnings: Vec::new(),
         accepted: Vec::new(),
     };
