@@ -6,9 +6,10 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use virtio_bindings::virtio_blk::{
-    VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX,
-    VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN,
-    VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_SCSI_CMD, VIRTIO_BLK_T_WRITE_ZEROES,
+    VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO,
+    VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_F_WRITE_ZEROES, VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_FLUSH,
+    VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_SCSI_CMD,
+    VIRTIO_BLK_T_WRITE_ZEROES,
 };
 use vm_memory::{Bytes, GuestAddress};
 
@@ -20,6 +21,8 @@ use hv::Width;
 use crate::machine::bus::Device;
 
 const FLUSH: u64 = 1 << VIRTIO_BLK_F_FLUSH;
+const DISCARD: u64 = 1 << VIRTIO_BLK_F_DISCARD;
+const WRITE_ZEROES: u64 = 1 << VIRTIO_BLK_F_WRITE_ZEROES;
 const SECTORS: u64 = 8;
 const LEN: u64 = SECTORS * 512;
 
@@ -98,9 +101,13 @@ fn a_driver_is_told_of_capacity_segments_and_block_size() {
     assert_eq!((config(8), config(12), config(16), config(20)), (0, 254, 0, 512));
     assert_eq!(rig.read(reg::DEVICE_ID), 2);
     let own = 1 << VIRTIO_BLK_F_SEG_MAX | 1 << VIRTIO_BLK_F_BLK_SIZE | FLUSH;
-    assert_eq!(rig.offered(), COMMON_FEATURES | own);
+    assert_eq!(rig.offered(), COMMON_FEATURES | own | DISCARD | WRITE_ZEROES);
+    // Discard: most sectors, most segments, alignment; zeros: the same and whether they may unmap.
+    assert_eq!((config(36), config(40), config(44)), (1 << 23, 32, 8));
+    assert_eq!((config(48), config(52), config(56)), (1 << 21, 1, 1));
     let read_only = rig_on(file(), LEN, true, 0);
     assert_eq!(read_only.offered(), COMMON_FEATURES | own | 1 << VIRTIO_BLK_F_RO);
+    assert_eq!([36, 40, 48, 52, 56].map(|at| read_only.read(reg::CONFIG + at)), [0; 5]);
 }
 
 #[test]
