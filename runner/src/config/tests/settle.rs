@@ -23,6 +23,7 @@ fn what_nobody_says_is_as_in_ops() {
         accel: AccelChoice::Auto,
         accel_asked_by: None,
         disks: Vec::new(),
+        ephemeral: false,
         network: Addresses::default(),
         verbose: false,
         timeout: None,
@@ -49,6 +50,7 @@ const ALL: &str = r#"{
     "Runner": {
         "Append": "x=1",
         "Disks": [{"Path": "more.raw", "ReadOnly": true}],
+        "Ephemeral": true,
         "Initrd": "initrd",
         "Report": "report.json",
         "Timeout": "90s"
@@ -70,6 +72,7 @@ fn a_config_says_everything_the_command_line_can() {
         accel: AccelChoice::Off,
         accel_asked_by: Some("a.json:5:9: RunConfig.Accel".into()),
         disks: vec![disk("volume.raw", false), disk("more.raw", true)],
+        ephemeral: true,
         network: Addresses::default(),
         verbose: true,
         timeout: Some(Duration::from_secs(90)),
@@ -97,6 +100,7 @@ fn the_command_line_wins_over_a_config() {
         accel: AccelChoice::Kvm,
         accel_asked_by: Some("--accel=kvm".into()),
         disks: vec![disk("volume.raw", false), disk("more.raw", true), disk("d", true)],
+        ephemeral: true,
         network: Addresses::default(),
         verbose: true,
         timeout: Some(Duration::from_secs(1)),

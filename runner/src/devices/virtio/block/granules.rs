@@ -68,3 +68,41 @@ fn word(granule: u64) -> Option<(usize, u64)> {
 fn leaf_word(leaf: &[u64; WORDS], word: usize) -> u64 {
     leaf.get(word).copied().unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_end_where_the_next_one_begins_or_the_range_does() {
+        let mut granules = Granules::default();
+        granules.insert(10..20);
+        granules.insert(4095..4098);
+        assert_eq!(granules.run(0..100), (false, 10));
+        assert_eq!(granules.run(10..100), (true, 20));
+        assert_eq!(granules.run(12..15), (true, 15));
+        assert_eq!(granules.run(20..30), (false, 30));
+        assert_eq!(granules.run(4090..5000), (false, 4095));
+        assert_eq!(granules.run(4095..5000), (true, 4098), "across leaves");
+        assert!(granules.has_all(10..20) && !granules.has_all(10..21) && granules.has_all(5..5));
+    }
+
+    #[test]
+    fn bytes_touch_the_granules_that_hold_them() {
+        assert_eq!(Granules::touched(0, 4096), 0..1);
+        assert_eq!(Granules::touched(4095, 2), 0..2);
+        assert_eq!(Granules::touched(8192, 0), 2..2);
+        assert_eq!(Granules::touched(u64::MAX - 511, u64::MAX).end, u64::MAX / GRANULE + 1);
+    }
+
+    #[test]
+    fn memory_is_taken_for_what_is_there_and_not_for_the_disk() {
+        let mut granules = Granules::default();
+        let last = u64::MAX / GRANULE;
+        granules.insert(last..last + 1);
+        granules.insert(0..1);
+        assert!(granules.has(last) && !granules.has(last - 1));
+        assert_eq!(granules.leaves.len(), 2);
+        assert_eq!(LEAF * GRANULE, 16 << 20);
+    }
+}

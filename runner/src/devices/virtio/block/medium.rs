@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use vm_memory::VolatileSlice;
 
-use super::Buffers;
 use super::overlay::Overlay;
 use crate::io::file::{self, Prompt};
 use crate::io::space;
@@ -26,19 +25,19 @@ impl Medium {
     pub(super) fn read(
         &self,
         offset: u64,
-        input: &Buffers<'_>,
+        input: &[VolatileSlice<'_>],
         slow: &mut dyn FnMut(),
     ) -> io::Result<()> {
         match self {
-            Medium::Raw(raw) => raw.read(offset, input.slices(), slow),
+            Medium::Raw(raw) => raw.read(offset, input, slow),
             Medium::Overlay(overlay) => overlay.read(offset, input, slow),
         }
     }
 
     /// Writes all of `output`.
-    pub(super) fn write(&self, offset: u64, output: &Buffers<'_>) -> io::Result<()> {
+    pub(super) fn write(&self, offset: u64, output: &[VolatileSlice<'_>]) -> io::Result<()> {
         match self {
-            Medium::Raw(raw) => raw.write(offset, output.slices()),
+            Medium::Raw(raw) => raw.write(offset, output),
             Medium::Overlay(overlay) => overlay.write(offset, output),
         }
     }

@@ -186,7 +186,7 @@ impl Disk {
 
     fn read(&self, sector: u64, input: &Buffers<'_>, slow: &mut dyn FnMut()) -> Answer {
         let Some(offset) = place(sector, input.len(), self.sectors) else { return Answer::Error };
-        match self.medium.read(offset, input, slow) {
+        match self.medium.read(offset, input.slices(), slow) {
             Ok(()) => Answer::Ok,
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 self.failed("read", offset, &"the file has become shorter")
@@ -201,7 +201,7 @@ impl Disk {
         }
         let Some(offset) = place(sector, output.len(), self.sectors) else { return Answer::Error };
         slow();
-        let result = self.medium.write(offset, output);
+        let result = self.medium.write(offset, output.slices());
         self.written(result, "write", offset, slow)
     }
 
