@@ -20,24 +20,24 @@ use hv::Width;
 
 use crate::machine::bus::Device;
 
-const FLUSH: u64 = 1 << VIRTIO_BLK_F_FLUSH;
-const DISCARD: u64 = 1 << VIRTIO_BLK_F_DISCARD;
-const WRITE_ZEROES: u64 = 1 << VIRTIO_BLK_F_WRITE_ZEROES;
-const SECTORS: u64 = 8;
-const LEN: u64 = SECTORS * 512;
+pub(super) const FLUSH: u64 = 1 << VIRTIO_BLK_F_FLUSH;
+pub(super) const DISCARD: u64 = 1 << VIRTIO_BLK_F_DISCARD;
+pub(super) const WRITE_ZEROES: u64 = 1 << VIRTIO_BLK_F_WRITE_ZEROES;
+pub(super) const SECTORS: u64 = 8;
+pub(super) const LEN: u64 = SECTORS * 512;
 
 /// Status bytes.
-const OK: u8 = 0;
-const IOERR: u8 = 1;
-const UNSUPP: u8 = 2;
+pub(super) const OK: u8 = 0;
+pub(super) const IOERR: u8 = 1;
+pub(super) const UNSUPP: u8 = 2;
 
 /// Where a request's parts are.
-const HEADER: u64 = 0x10000;
-const STATUS: u64 = 0x11000;
-const DATA: u64 = 0x20000;
+pub(super) const HEADER: u64 = 0x10000;
+pub(super) const STATUS: u64 = 0x11000;
+pub(super) const DATA: u64 = 0x20000;
 
 /// A file whose every sector holds its number.
-fn file() -> File {
+pub(super) fn file() -> File {
     let mut file = tempfile::tempfile().unwrap();
     for sector in 0..SECTORS {
         file.write_all(&[u8::try_from(sector).unwrap(); 512]).unwrap();
@@ -45,7 +45,7 @@ fn file() -> File {
     file
 }
 
-fn rig_on(file: File, len: u64, read_only: bool, features: u64) -> Rig {
+pub(super) fn rig_on(file: File, len: u64, read_only: bool, features: u64) -> Rig {
     let disk = Disk::new("disk0", "d.img", Arc::new(file), len, read_only);
     let mut rig = Rig::new(disk.identity(), Box::new(disk));
     rig.start(features);
@@ -58,7 +58,7 @@ fn rig() -> (Rig, File) {
     (rig_on(file.try_clone().unwrap(), LEN, false, FLUSH), file)
 }
 
-fn header(rig: &Rig, kind: u32, sector: u64) {
+pub(super) fn header(rig: &Rig, kind: u32, sector: u64) {
     rig.memory.write_obj(kind.to_le(), GuestAddress(HEADER)).unwrap();
     rig.memory.write_obj(0u32, GuestAddress(HEADER + 4)).unwrap();
     rig.memory.write_obj(sector.to_le(), GuestAddress(HEADER + 8)).unwrap();
@@ -68,7 +68,12 @@ fn header(rig: &Rig, kind: u32, sector: u64) {
 /// Carries out one request with `data` between header and status. Returns the status byte and the
 /// length in the used ring.
 #[track_caller]
-fn request(rig: &mut Rig, kind: u32, sector: u64, data: &[(u64, u32, u16)]) -> (u8, u32) {
+pub(super) fn request(
+    rig: &mut Rig,
+    kind: u32,
+    sector: u64,
+    data: &[(u64, u32, u16)],
+) -> (u8, u32) {
     header(rig, kind, sector);
     let mut buffers = vec![(HEADER, 16, 0)];
     buffers.extend(data);
@@ -79,7 +84,7 @@ fn request(rig: &mut Rig, kind: u32, sector: u64, data: &[(u64, u32, u16)]) -> (
 
 /// Offers the chain at 0. Returns the status byte and the length in the used ring.
 #[track_caller]
-fn served(rig: &mut Rig) -> (u8, u32) {
+pub(super) fn served(rig: &mut Rig) -> (u8, u32) {
     let before = rig.used_index();
     rig.offer(0);
     rig.kick();
@@ -87,7 +92,7 @@ fn served(rig: &mut Rig) -> (u8, u32) {
     (rig.bytes(STATUS, 1)[0], rig.used(before).1)
 }
 
-fn sector_of(file: &File, sector: u64) -> Vec<u8> {
+pub(super) fn sector_of(file: &File, sector: u64) -> Vec<u8> {
     let mut bytes = vec![0; 512];
     file.read_exact_at(&mut bytes, sector * 512).unwrap();
     bytes
