@@ -72,6 +72,8 @@ pub struct Options {
     pub env: Vec<(String, String)>,
     /// Disks beside the image.
     pub disks: Vec<Disk>,
+    /// Throw away what the guest writes to its disks.
+    pub ephemeral: bool,
     /// Say on stderr what is done.
     pub verbose: bool,
     /// End the run after this long; not 0.
@@ -122,6 +124,8 @@ Options:
   -a, --args ARG        an argument for the guest's program; repeatable
   -e, --envs KEY=VALUE  a variable for the guest's environment; repeatable
       --disk FILE[,ro]  attach a disk, read-only with ,ro; repeatable
+      --ephemeral       throw away what the guest writes to its disks, the image too;
+                        many runs may share them
   -i, --imagename NAME  the same as IMAGE
   -k, --kernel FILE     boot this kernel in place of the image's own
       --initrd FILE     initial ram disk for the kernel
@@ -218,6 +222,7 @@ fn options(
         args,
         env: all(matches, "envs", |v| values::env(&text(v)?))?,
         disks: all(matches, "disk", values::disk)?,
+        ephemeral: matches.get_flag("ephemeral"),
         verbose: matches.get_flag("verbose"),
         timeout: one(matches, "timeout", |v| values::duration(&text(v)?))?,
         report: one(matches, "report", path)?,
@@ -341,6 +346,7 @@ fn definition() -> clap::Command {
         .arg(repeated("args").short('a').allow_hyphen_values(true))
         .arg(repeated("envs").short('e'))
         .arg(repeated("disk"))
+        .arg(flag("ephemeral"))
         .arg(option("imagename").short('i'))
         .arg(option("timeout"))
         .arg(option("report"))

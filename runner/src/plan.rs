@@ -62,7 +62,7 @@ impl Plan {
         let Opened { image, writable } = open_image(settings)?;
         require_host_arch(image.source().name(), image.arch())?;
         check_memory(settings.memory)?;
-        let disks = disks::open(&image, writable, &settings.disks)?;
+        let disks = disks::open(&image, writable, settings)?;
         let command_line = command_line(settings, &image, &disks)?;
         let initrd = match &settings.initrd {
             Some(path) => Some(Source::open(path, Access::Read)?),
@@ -120,7 +120,11 @@ impl Plan {
         lines.push("device: exit, port 0x501; reset, port 0x64".into());
         for disk in &self.disks {
             let VirtioSlot { base, line, .. } = disk.slot;
-            let mode = if disk.read_only { "read-only" } else { "read-write" };
+            let mode = match &disk.scratch {
+                Some(scratch) => &format!("ephemeral, written to {}", scratch.folder),
+                None if disk.read_only => "read-only",
+                None => "read-write",
+            };
             let (id, name) = (&disk.id, disk.source.name().escape_debug());
             lines.push(format!("device: {id}, virtio-mmio {base:#x}, line {line}: {name}, {mode}"));
         }
@@ -130,7 +134,10 @@ impl Plan {
 
 fn open_image(settings: &Settings) -> Result<Opened, Error> {
     match (&settings.image, &settings.kernel) {
-        (Some(name), _) => Ok(images::open(name)?),
+        (Some(name), _) => {
+            let access = if settings.ephemeral { Access::Read } else { Access::ReadWrite };
+            Ok(images::open(name, access)?)
+        }
         (None, Some(kernel)) => Ok(Opened { image: Image::open(kernel)?, writable: false }),
         (None, None) => Err(Error::Asked("no image to boot".into())),
     }
@@ -223,7 +230,7 @@ fn addresses(settings: &Settings) -> Vec<(&'static str, String)> {
 /// # Errors
 /// As [`Plan::new`].
 pub fn inspect(name: &Path) -> Result<Vec<String>, Error> {
-    let Opened { image, .. } = images::open(name)?;
+    let Opened { image, .. } = images::open(name, Access::Read)?;
     let kernel = image.kernel();
     let mut lines = vec![
         format!("image: {}", image.source().name()),

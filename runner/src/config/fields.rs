@@ -268,6 +268,12 @@ pub static FIELDS: &[Field] = &[
     ),
     field("Runner.Disks[].Path", Path, Works, "the disk's file"),
     field("Runner.Disks[].ReadOnly", Flag, Works, "the guest cannot write it"),
+    field(
+        "Runner.Ephemeral",
+        Flag,
+        Works,
+        "throws away what the guest writes to its disks, as --ephemeral",
+    ),
     field("Runner.Initrd", Path, Works, "initial ram disk, as --initrd"),
     field("Runner.Report", Path, Works, "where to write the JSON record, as --report"),
     field("Runner.Stdin", Flag, Works, "a terminal on stdin is the guest's keyboard, as --stdin"),

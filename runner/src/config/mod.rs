@@ -60,6 +60,8 @@ pub struct Settings {
     pub accel_asked_by: Option<String>,
     /// Disks beside the image, in the order the guest sees them.
     pub disks: Vec<Disk>,
+    /// What the guest writes to its disks, the image among them, is thrown away.
+    pub ephemeral: bool,
     /// Addresses for the guest's first network interface.
     pub network: Addresses,
     /// Say on stderr what is done.

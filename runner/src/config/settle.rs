@@ -38,6 +38,7 @@ pub fn settle(options: Options, config: &Config) -> Result<Settings, Error> {
         accel: AccelChoice::Auto,
         accel_asked_by: None,
         disks: disks(config, options.disks),
+        ephemeral: options.ephemeral || config.flag("Runner.Ephemeral"),
         network: network(config),
         verbose: options.verbose || config.flag("RunConfig.Verbose"),
         timeout: options.timeout.or_else(|| match config.value("Runner.Timeout") {

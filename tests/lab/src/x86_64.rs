@@ -61,6 +61,9 @@ const ALLOWED_SKIPS: &[AllowedSkip] = &[
     emulated(
         "runner/vm::emulation::a_write_that_an_emulated_guest_did_not_wait_for_is_on_the_disk",
     ),
+    emulated(
+        "runner/vm::emulation::what_an_emulated_guest_writes_to_an_ephemeral_disk_is_gone_after_the_run",
+    ),
     emulated("runner/vm::emulation::a_disk_that_is_emulated_is_locked_as_any"),
     emulated(
         "runner/vm::emulation::verbose_begins_with_the_accelerator_and_has_qemus_command_line",

@@ -286,6 +286,19 @@ fn a_write_that_an_emulated_guest_did_not_wait_for_is_on_the_disk() {
 }
 
 #[test]
+fn what_an_emulated_guest_writes_to_an_ephemeral_disk_is_gone_after_the_run() {
+    or_skip!(qemu());
+    let folder = Folder::new();
+    let path = disk(&folder, "d.img");
+    let option = format!("--disk={}", path.display());
+    let with = |guest| emulated(guest).arg(&option).arg("--ephemeral");
+    let mut running = with("spin").start();
+    running.wait_for("running\n");
+    assert_eq!(said(&with("disk").ends_with(0)), "");
+    assert_eq!(fs::read(&path).unwrap(), [0x5a; 4096]);
+}
+
+#[test]
 fn a_disk_that_is_emulated_is_locked_as_any() {
     or_skip!(qemu());
     let folder = Folder::new();

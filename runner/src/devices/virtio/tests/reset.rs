@@ -14,7 +14,7 @@ use super::{Rig, SIZE, reg};
 use crate::machine::bus::Device;
 
 /// Calls a test back for every request.
-struct Calls(Box<dyn FnMut() + Send>);
+struct Calls(Mutex<Box<dyn FnMut() + Send>>);
 
 impl std::fmt::Debug for Calls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -23,12 +23,12 @@ impl std::fmt::Debug for Calls {
 }
 
 impl Backend for Calls {
-    fn activate(&mut self, _features: u64) {}
-    fn serve(&mut self, _chain: Chain<'_>) -> Result<u32, Broken> {
-        (self.0)();
+    fn activate(&self, _features: u64) {}
+    fn serve(&self, _chain: Chain<'_>, _slow: &mut dyn FnMut()) -> Result<u32, Broken> {
+        (self.0.lock().unwrap())();
         Ok(0)
     }
-    fn finish(&mut self) -> Result<(), String> {
+    fn finish(&self) -> Result<(), String> {
         Ok(())
     }
 }
@@ -41,7 +41,7 @@ fn rig(call: impl FnMut() + Send + 'static) -> Rig {
         queues: vec![256],
         config: Vec::new(),
     };
-    Rig::new(identity, Box::new(Calls(Box::new(call))))
+    Rig::new(identity, Box::new(Calls(Mutex::new(Box::new(call)))))
 }
 
 /// A place for the registers that a backend wants to write while it serves.
