@@ -80,7 +80,7 @@ impl Plan {
         Ok(Self {
             format: image.format().to_string(),
             image: image.source().name().to_owned(),
-            boot: BootPlan::new(&image, kernel, initrd, command_line)?,
+            boot: BootPlan::new(&image, kernel, initrd, command_line, None)?,
             disks,
             memory: settings.memory,
             cpus: settings.cpus,
@@ -237,8 +237,17 @@ pub fn inspect(name: &Path) -> Result<Vec<String>, Error> {
         format!("format: {}", image.format()),
         format!("architecture: {}", image.arch()),
     ];
+    if let Some(setup) = kernel.setup() {
+        lines.extend(setup.version.as_ref().map(|version| format!("version: {version}")));
+        lines.push(setup.to_string());
+        lines.push(format!("command line: at most {} bytes", setup.cmdline_size));
+        lines.push(format!("ram disk: up to {:#x}", setup.initrd_addr_max));
+    }
     if let Some(entry) = kernel.entry() {
         lines.push(format!("entry: {entry:#x}"));
+    }
+    if let Some(entry) = kernel.entry32() {
+        lines.push(format!("32-bit entry: {entry:#x}"));
     }
     if let Some(entry) = kernel.pvh_entry() {
         lines.push(format!("PVH entry: {entry:#x}"));

@@ -26,7 +26,7 @@ pub(super) fn plan(read_only: &[bool]) -> Plan {
     Plan {
         format: image.format().to_string(),
         image: "hello".into(),
-        boot: BootPlan::new(&image, kernel, None, command_line).unwrap(),
+        boot: BootPlan::new(&image, kernel, None, command_line, None).unwrap(),
         disks: disks.collect(),
         memory: 64 * MIB,
         cpus: 2,
