@@ -83,6 +83,7 @@ pub mod x86_64 {
             LINUX_INFO = "linux_info",
             PVH_INFO = "pvh_info",
             RESET = "reset",
+            SCRIPT = "script",
             SPIN = "spin",
             SSE = "sse",
             STORM = "storm",

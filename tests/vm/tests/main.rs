@@ -15,6 +15,8 @@ mod console;
 mod disks;
 mod emulation;
 mod hello;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod hostile;
 mod hosts;
 mod images;
 mod protocols;
