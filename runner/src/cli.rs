@@ -20,7 +20,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 
-use crate::config::{AccelChoice, Disk, values};
+use crate::config::{AccelChoice, Disk, JailChoice, values};
 
 mod ops;
 #[cfg(test)]
@@ -70,6 +70,8 @@ pub struct Options {
     pub args: Vec<String>,
     /// Environment variables; a later one wins.
     pub env: Vec<(String, String)>,
+    /// What the process gives up before the guest runs.
+    pub jail: Option<JailChoice>,
     /// Disks beside the image.
     pub disks: Vec<Disk>,
     /// Throw away what the guest writes to its disks.
@@ -130,6 +132,7 @@ Options:
   -k, --kernel FILE     boot this kernel in place of the image's own
       --initrd FILE     initial ram disk for the kernel
       --append TEXT     add TEXT to the kernel's command line
+      --jail WHICH      on, strict (all of it or no run), off [on]
       --timeout TIME    end the run after TIME: 5 or 5s, 500ms, 2m (status 124)
       --report FILE     write a JSON record of the run to FILE
       --stdin           a terminal on stdin is the guest's keyboard; Ctrl-] ends the run
@@ -221,6 +224,7 @@ fn options(
         append: Some(all(matches, "append", text)?.join(" ")).filter(|text| !text.is_empty()),
         args,
         env: all(matches, "envs", |v| values::env(&text(v)?))?,
+        jail: one(matches, "jail", |v| values::jail(&text(v)?))?,
         disks: all(matches, "disk", values::disk)?,
         ephemeral: matches.get_flag("ephemeral"),
         verbose: matches.get_flag("verbose"),
@@ -348,6 +352,7 @@ fn definition() -> clap::Command {
         .arg(repeated("disk"))
         .arg(flag("ephemeral"))
         .arg(option("imagename").short('i'))
+        .arg(option("jail"))
         .arg(option("timeout"))
         .arg(option("report"))
         .arg(flag("stdin"))

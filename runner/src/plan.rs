@@ -96,6 +96,11 @@ impl Plan {
         sources.filter_map(|source| Some((&**source.file()?, source.name())))
     }
 
+    /// Bytes of the largest disk.
+    pub fn largest_file(&self) -> u64 {
+        self.disks.iter().map(|disk| disk.source.len()).max().unwrap_or_default()
+    }
+
     /// The plan for a person: format, entry, devices, memory map; one line each.
     pub fn describe(&self) -> Vec<String> {
         let boot = &self.boot;

@@ -7,6 +7,7 @@ use hv::{Address, Doorbell, GuestMemory, Kind, Vm, Width};
 use super::Error;
 use super::bus::Bus;
 use super::devices::interrupt;
+use super::lockdown::Lockdown;
 use super::map::VIRTIO_WINDOW;
 use super::stop::{Reason, Stop};
 use crate::devices::virtio::block::Disk;
@@ -14,6 +15,7 @@ use crate::devices::virtio::mmio::{Mmio, QUEUE_NOTIFY};
 use crate::devices::virtio::transport::Transport;
 use crate::devices::virtio::worker::{Worker, WorkerThread};
 use crate::io::event::Event;
+use crate::jail::Role;
 use crate::plan::DiskPlan;
 
 /// The disks, and the threads that serve them all.
@@ -31,6 +33,7 @@ impl<V: Vm> Disks<V> {
         plans: &[DiskPlan],
         stop: &Stop,
         bus: &mut Bus,
+        lockdown: &mut Lockdown,
     ) -> Result<Self, Error> {
         let system = || Error::system("serve the guest's disks");
         let mut worker = Worker::new(memory.clone()).map_err(system())?;
@@ -57,13 +60,17 @@ impl<V: Vm> Disks<V> {
             bus.add(Address::Mmio(slot.base), VIRTIO_WINDOW, Arc::new(Mmio(transport)));
         }
         let stop = stop.clone();
+        let begin = || {
+            let place = lockdown.place(Role::Disk);
+            move || place.take()
+        };
         let failed = move |why| stop.request(Reason::Failed(why));
-        let worker = WorkerThread::start(worker, "disk", failed).map_err(system())?;
+        let worker = WorkerThread::start(worker, "disk", begin, failed).map_err(system())?;
         Ok(Self { worker, doorbells })
     }
 
     /// Serves what the guest left, and flushes.
-    pub(super) fn finish(mut self) -> Result<(), String> {
+    pub(super) fn finish(&mut self) -> Result<(), String> {
         self.worker.finish()
     }
 }

@@ -11,11 +11,13 @@ use hv::{Hypervisor, VcpuSeed};
 use super::Error;
 use super::bus::Bus;
 use super::input::Input;
+use super::lockdown::{Lockdown, Place};
 use super::stop::{Reason, Stop};
 use super::vcpu;
 use crate::io::event_loop::EventLoop;
 use crate::io::signals::Signals;
 use crate::io::terminal;
+use crate::jail::Role;
 
 /// A thread that waits for its work.
 #[derive(Debug)]
@@ -62,16 +64,22 @@ pub(super) struct Crew<H: Hypervisor> {
 
 impl<H: Hypervisor> Crew<H> {
     /// One thread for each seed; they bind while the caller goes on.
-    pub(super) fn spawn(seeds: impl Iterator<Item = H::Seed>, stop: &Stop) -> Result<Self, Error> {
+    pub(super) fn spawn(
+        seeds: impl Iterator<Item = H::Seed>,
+        stop: &Stop,
+        lockdown: &mut Lockdown,
+    ) -> Result<Self, Error> {
         let (done, bound) = mpsc::channel();
         let mut threads = Vec::new();
         for (id, seed) in (1..).zip(seeds) {
-            let (done, stop) = (done.clone(), stop.clone());
+            let (done, stop, place) = (done.clone(), stop.clone(), lockdown.place(Role::Vcpu));
             let body = move |work: mpsc::Receiver<Arc<Bus>>| match seed.bind() {
                 Ok(mut vcpu) => {
                     let _ = done.send(Ok(()));
                     drop(done);
-                    if let Ok(bus) = work.recv() {
+                    if place.take()
+                        && let Ok(bus) = work.recv()
+                    {
                         vcpu::run(id, &mut vcpu, &bus, &stop);
                     }
                 }
@@ -108,9 +116,11 @@ pub(super) struct Duty {
 pub(super) struct IoThread(Waiting<(Duty, Option<Input>)>);
 
 impl IoThread {
-    pub(super) fn spawn() -> Result<Self, Error> {
+    pub(super) fn spawn(place: Place) -> Result<Self, Error> {
         let body = |work: mpsc::Receiver<(Duty, Option<Input>)>| {
-            if let Ok((duty, input)) = work.recv() {
+            if place.take()
+                && let Ok((duty, input)) = work.recv()
+            {
                 duty.serve(input);
             }
         };

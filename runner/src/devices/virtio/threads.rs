@@ -25,22 +25,25 @@ impl std::fmt::Debug for WorkerThread {
 }
 
 impl WorkerThread {
-    /// Gives `worker` its threads, called `name` and a number. `failed` is called when one cannot go
-    /// on, with one sentence.
+    /// Gives `worker` its threads, called `name` and a number. Each calls what `begin` gives it first,
+    /// and serves nothing if that is false. `failed` is called when one cannot go on, with one
+    /// sentence.
     ///
     /// # Errors
     /// When the process can have no more threads.
-    pub fn start(
+    pub fn start<B: FnOnce() -> bool + Send + 'static>(
         worker: Worker,
         name: &str,
+        mut begin: impl FnMut() -> B,
         failed: impl FnOnce(String) + Send + 'static,
     ) -> io::Result<Self> {
         let shared = Arc::clone(&worker.shared);
         let failed = Arc::new(Mutex::new(Some(failed)));
-        let body = || {
-            let (shared, failed) = (Arc::clone(&shared), Arc::clone(&failed));
+        let mut body = || {
+            let (shared, failed, begin) = (Arc::clone(&shared), Arc::clone(&failed), begin());
             move || {
-                if let Err(error) = shared.work()
+                if begin()
+                    && let Err(error) = shared.work()
                     && let Some(failed) =
                         failed.lock().unwrap_or_else(PoisonError::into_inner).take()
                 {

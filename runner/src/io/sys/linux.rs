@@ -40,11 +40,11 @@ mod qemu {
 }
 
 /// Locks `file` with locks of its open file description (fcntl(2), F_OFD_SETLK), so that closing
-/// another descriptor of ours for the same file does not drop them. A writer locks the whole file;
-/// a reader does as QEMU's readers do. Returns whether nobody was in the way.
+/// another descriptor of ours for the same file does not drop them. A writer locks the whole file
+/// but for [`SIGNATURE`]; a reader does as QEMU's readers do. Returns whether nobody was in the way.
 pub(super) fn lock(file: &File, mode: Mode) -> io::Result<bool> {
     let done = match mode {
-        Mode::Write => set(file, libc::F_WRLCK, 0, 0)?,
+        Mode::Write => set(file, libc::F_WRLCK, 0, SIGNATURE)?,
         Mode::Read => {
             let ours = [qemu::READS, qemu::NO_WRITING, qemu::NO_RESIZING];
             let others = [qemu::WRITES, qemu::RESIZES, qemu::NO_READING];
@@ -52,10 +52,29 @@ pub(super) fn lock(file: &File, mode: Mode) -> io::Result<bool> {
                 && all(others, |byte| is_free(file, byte))?
         }
     };
-    if !done {
-        unlock(file);
+    match done {
+        true => sign(file),
+        false => unlock(file),
     }
     Ok(done)
+}
+
+/// The last byte a file could have. Whoever locks a disk locks this one as well, by the process's own
+/// kind of lock (fcntl(2), F_SETLK): it stops nobody, and the kernel tells whose it is. In the jail a
+/// process's descriptors are not to be seen in /proc.
+const SIGNATURE: i64 = i64::MAX;
+
+fn sign(file: &File) {
+    // A disk without it is locked all the same, and whoever finds it so is told less.
+    let _ = fcntl(file, libc::F_SETLK, &mut flock(libc::F_RDLCK, SIGNATURE, 1));
+}
+
+/// A process that has signed `file`.
+fn signer(file: &File) -> Option<u32> {
+    let mut lock = flock(libc::F_WRLCK, SIGNATURE, 1);
+    fcntl(file, libc::F_GETLK, &mut lock).ok()?;
+    let signed = i32::from(lock.l_type) != libc::F_UNLCK;
+    u32::try_from(lock.l_pid).ok().filter(|pid| signed && *pid > 0)
 }
 
 /// Gives every lock of `file` back.
@@ -109,8 +128,28 @@ fn fcntl(file: &File, command: i32, lock: &mut libc::flock) -> io::Result<()> {
     }
 }
 
-/// The processes that have `file` open, as far as this user may see (proc(5)).
+/// The processes that have `file` open, as far as this user may see (proc(5)), and one that has
+/// signed it.
 pub(super) fn holders(file: &File) -> Vec<Holder> {
+    let mut holders = openers(file);
+    if let Some(pid) = signer(file).filter(|pid| holders.iter().all(|holder| holder.pid != *pid)) {
+        holders.push(Holder {
+            pid,
+            name: name(&Path::new("/proc").join(pid.to_string())),
+            locks: true,
+        });
+    }
+    holders
+}
+
+/// A process's name.
+fn name(process: &Path) -> Vec<u8> {
+    let mut name = fs::read(process.join("comm")).unwrap_or_default();
+    name.truncate(name.trim_ascii_end().len());
+    name
+}
+
+fn openers(file: &File) -> Vec<Holder> {
     let Ok(wanted) = file.metadata() else { return Vec::new() };
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = processes.filter_map(|entry| {
@@ -119,9 +158,7 @@ pub(super) fn holders(file: &File) -> Vec<Holder> {
     });
     pids.filter_map(|(pid, process)| {
         let locks = holds(&process, (wanted.dev(), wanted.ino()))?;
-        let mut name = fs::read(process.join("comm")).unwrap_or_default();
-        name.truncate(name.trim_ascii_end().len());
-        Some(Holder { pid, name, locks })
+        Some(Holder { pid, name: name(&process), locks })
     })
     .collect()
 }

@@ -77,7 +77,8 @@ impl Pool {
         // What the rig does with its worker from now on it does with another, which has nothing.
         let other = Worker::new(rig.memory.clone()).unwrap();
         let worker = std::mem::replace(&mut rig.worker, other);
-        let threads = WorkerThread::start(worker, "test", |why| panic!("{why}")).unwrap();
+        let threads =
+            WorkerThread::start(worker, "test", || || true, |why| panic!("{why}")).unwrap();
         rig.start(0);
         Self { rig, threads, begun: has_begun, go, most }
     }

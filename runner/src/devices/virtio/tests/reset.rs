@@ -139,7 +139,7 @@ fn starts_and_resets_from_two_vcpus_at_once_end_in_a_working_device() {
     let failed = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&failed);
     let fail = move |_| flag.store(true, Ordering::SeqCst);
-    let mut thread = WorkerThread::start(worker, "disk", fail).unwrap();
+    let mut thread = WorkerThread::start(worker, "disk", || || true, fail).unwrap();
     let start = |mmio: &Mmio| {
         let write = |register, value| mmio.write(register, Width::W4, value);
         for (register, value) in [
