@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use hv::{Check, HostReport, Hypervisor};
 use serde::Serialize;
 
+use crate::jail;
 use crate::log;
 use crate::outcome::status;
 
@@ -60,7 +61,9 @@ struct CheckRecord<'a> {
 impl Findings {
     /// Those of `accelerator`'s backend, and runner's own for this host.
     pub fn new(accelerator: &'static str, report: HostReport) -> Self {
-        Self::with(accelerator, report, own::checks())
+        let mut own = own::checks();
+        own.extend(jail::checks());
+        Self::with(accelerator, report, own)
     }
 
     fn with(accelerator: &'static str, report: HostReport, own: Vec<Check>) -> Self {

@@ -88,6 +88,9 @@ impl Outcome {
                 let status = u8::try_from(*number).map_or(u8::MAX, |n| status::SIGNAL | n);
                 Self { message: None, ..ours(status, "signal", String::new()) }
             }
+            Reason::Escape => {
+                Self { message: None, ..ours(status::SIGNAL | 2, "escape", String::new()) }
+            }
             Reason::Failed(why) => Self::failed(why.clone()),
         }
     }

@@ -62,7 +62,7 @@ impl Plan {
         let Opened { image, writable } = open_image(settings)?;
         require_host_arch(image.source().name(), image.arch())?;
         check_memory(settings.memory)?;
-        let disks = disks::open(&image, writable, &settings.disks)?;
+        let disks = disks::open(&image, writable, settings)?;
         let command_line = command_line(settings, &image, &disks)?;
         let initrd = match &settings.initrd {
             Some(path) => Some(Source::open(path, Access::Read)?),
@@ -80,7 +80,7 @@ impl Plan {
         Ok(Self {
             format: image.format().to_string(),
             image: image.source().name().to_owned(),
-            boot: BootPlan::new(&image, kernel, initrd, command_line)?,
+            boot: BootPlan::new(&image, kernel, initrd, command_line, None)?,
             disks,
             memory: settings.memory,
             cpus: settings.cpus,
@@ -94,6 +94,11 @@ impl Plan {
         let sources = self.disks.iter().map(|disk| &disk.source);
         let sources = sources.chain(&self.boot.initrd).chain([kernel]);
         sources.filter_map(|source| Some((&**source.file()?, source.name())))
+    }
+
+    /// Bytes of the largest disk.
+    pub fn largest_file(&self) -> u64 {
+        self.disks.iter().map(|disk| disk.source.len()).max().unwrap_or_default()
     }
 
     /// The plan for a person: format, entry, devices, memory map; one line each.
@@ -120,7 +125,11 @@ impl Plan {
         lines.push("device: exit, port 0x501; reset, port 0x64".into());
         for disk in &self.disks {
             let VirtioSlot { base, line, .. } = disk.slot;
-            let mode = if disk.read_only { "read-only" } else { "read-write" };
+            let mode = match &disk.scratch {
+                Some(scratch) => &format!("ephemeral, written to {}", scratch.folder),
+                None if disk.read_only => "read-only",
+                None => "read-write",
+            };
             let (id, name) = (&disk.id, disk.source.name().escape_debug());
             lines.push(format!("device: {id}, virtio-mmio {base:#x}, line {line}: {name}, {mode}"));
         }
@@ -130,7 +139,10 @@ impl Plan {
 
 fn open_image(settings: &Settings) -> Result<Opened, Error> {
     match (&settings.image, &settings.kernel) {
-        (Some(name), _) => Ok(images::open(name)?),
+        (Some(name), _) => {
+            let access = if settings.ephemeral { Access::Read } else { Access::ReadWrite };
+            Ok(images::open(name, access)?)
+        }
         (None, Some(kernel)) => Ok(Opened { image: Image::open(kernel)?, writable: false }),
         (None, None) => Err(Error::Asked("no image to boot".into())),
     }
@@ -223,15 +235,24 @@ fn addresses(settings: &Settings) -> Vec<(&'static str, String)> {
 /// # Errors
 /// As [`Plan::new`].
 pub fn inspect(name: &Path) -> Result<Vec<String>, Error> {
-    let Opened { image, .. } = images::open(name)?;
+    let Opened { image, .. } = images::open(name, Access::Read)?;
     let kernel = image.kernel();
     let mut lines = vec![
         format!("image: {}", image.source().name()),
         format!("format: {}", image.format()),
         format!("architecture: {}", image.arch()),
     ];
+    if let Some(setup) = kernel.setup() {
+        lines.extend(setup.version.as_ref().map(|version| format!("version: {version}")));
+        lines.push(setup.to_string());
+        lines.push(format!("command line: at most {} bytes", setup.cmdline_size));
+        lines.push(format!("ram disk: up to {:#x}", setup.initrd_addr_max));
+    }
     if let Some(entry) = kernel.entry() {
         lines.push(format!("entry: {entry:#x}"));
+    }
+    if let Some(entry) = kernel.entry32() {
+        lines.push(format!("32-bit entry: {entry:#x}"));
     }
     if let Some(entry) = kernel.pvh_entry() {
         lines.push(format!("PVH entry: {entry:#x}"));

@@ -6,7 +6,7 @@
 
 mod cmdline;
 mod layout;
-mod linux64;
+mod linux;
 mod load;
 mod pvh;
 
@@ -22,16 +22,44 @@ use crate::image::{Image, Kernel, Source};
 /// A way into a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// Linux's 64-bit entry (`Documentation/arch/x86/boot.rst`), at an ELF file's entry point.
+    /// Linux's 64-bit entry (`Documentation/arch/x86/boot.rst`), of a bzImage or at an ELF file's
+    /// entry point.
     Linux64,
+    /// Linux's 32-bit entry, of a bzImage.
+    Linux32,
     /// Xen's PVH entry (`docs/misc/pvh.pandoc`, `xen/include/public/arch-x86/hvm/start_info.h`).
     Pvh,
+}
+
+impl Protocol {
+    /// All of them, the one to be preferred first.
+    pub const ALL: [Protocol; 3] = [Protocol::Linux64, Protocol::Pvh, Protocol::Linux32];
+
+    /// As `--entry` has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Linux64 => "linux64",
+            Protocol::Linux32 => "linux32",
+            Protocol::Pvh => "pvh",
+        }
+    }
+
+    /// Where it enters `kernel`, if it can.
+    fn entry(self, kernel: &Kernel) -> Option<u64> {
+        match self {
+            Protocol::Linux64 => kernel.entry(),
+            Protocol::Linux32 => kernel.entry32().map(u64::from),
+            Protocol::Pvh => kernel.pvh_entry().map(u64::from),
+        }
+    }
 }
 
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Protocol::Linux64 => "Linux 64-bit",
+            Protocol::Linux32 => "Linux 32-bit",
             Protocol::Pvh => "PVH",
         })
     }
@@ -73,6 +101,16 @@ pub enum Error {
     NoEntry {
         /// The image.
         name: String,
+    },
+    /// It cannot be entered as `--entry` wants it.
+    #[error("--entry={}: {name} cannot be entered that way, only by {can}", asked.name())]
+    OtherEntry {
+        /// The kernel.
+        name: String,
+        /// What was asked for.
+        asked: Protocol,
+        /// What it can, comma separated.
+        can: String,
     },
     /// The command line is too long.
     #[error(
@@ -127,29 +165,40 @@ pub enum Error {
 }
 
 impl BootPlan {
-    /// The plan for booting `kernel`, which is `image`'s own or replaces it.
+    /// The plan for booting `kernel`, which is `image`'s own or replaces it, by the protocol `asked`
+    /// for or else by the one that suits it best.
     ///
     /// # Errors
-    /// [`Error::NoEntry`].
+    /// [`Error::NoEntry`], [`Error::OtherEntry`], [`Error::CommandLineTooLong`].
     pub fn new(
         image: &Image,
         kernel: Kernel,
         initrd: Option<Source>,
         command_line: CommandLine,
+        asked: Option<Protocol>,
     ) -> Result<Self, Error> {
+        let name = || kernel.view().source().name().to_owned();
+        let can = || Protocol::ALL.into_iter().filter(|each| each.entry(&kernel).is_some());
         // Nanos reads a command line by the Linux entry alone, and what OPS builds is Nanos. For
         // any other kernel the PVH note says where it wants to be entered.
-        let pvh = match image.is_disk() {
+        let preferred = match image.is_disk() {
             true => None,
-            false => kernel.pvh_entry(),
+            false => can().find(|each| *each == Protocol::Pvh),
         };
-        let (protocol, entry) = match (pvh, kernel.entry(), kernel.pvh_entry()) {
-            (Some(entry), ..) | (None, None, Some(entry)) => (Protocol::Pvh, u64::from(entry)),
-            (None, Some(entry), _) => (Protocol::Linux64, entry),
-            (None, None, None) => {
-                return Err(Error::NoEntry { name: kernel.view().source().name().to_owned() });
+        let protocol = match asked.or(preferred).or_else(|| can().next()) {
+            Some(protocol) => protocol,
+            None => return Err(Error::NoEntry { name: name() }),
+        };
+        let Some(entry) = protocol.entry(&kernel) else {
+            let can: Vec<_> = can().map(Protocol::name).collect();
+            return Err(Error::OtherEntry { name: name(), asked: protocol, can: can.join(", ") });
+        };
+        if let Some(setup) = kernel.setup() {
+            let max = usize::try_from(setup.cmdline_size).unwrap_or(usize::MAX);
+            if command_line.len() > max {
+                return Err(Error::CommandLineTooLong { len: command_line.len(), max });
             }
-        };
+        }
         Ok(Self { protocol, entry, kernel, initrd, command_line, exit_code: status_is_value })
     }
 }

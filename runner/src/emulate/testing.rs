@@ -21,12 +21,12 @@ pub(super) fn plan(read_only: &[bool]) -> Plan {
         let file = Arc::clone(source.file().unwrap());
         let lock = DiskLock::take(&file, "disk", Mode::Write).unwrap();
         let (id, read_only) = (format!("disk{}", slot.index), *read_only);
-        DiskPlan { id, source, file, read_only, slot, lock }
+        DiskPlan { id, source, file, read_only, scratch: None, slot, lock }
     });
     Plan {
         format: image.format().to_string(),
         image: "hello".into(),
-        boot: BootPlan::new(&image, kernel, None, command_line).unwrap(),
+        boot: BootPlan::new(&image, kernel, None, command_line, None).unwrap(),
         disks: disks.collect(),
         memory: 64 * MIB,
         cpus: 2,

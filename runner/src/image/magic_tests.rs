@@ -1,4 +1,5 @@
 use super::*;
+use crate::image::bzimage::is_bzimage;
 
 fn at(offset: usize, bytes: &[u8]) -> Vec<u8> {
     let mut head = vec![0; offset];

@@ -42,6 +42,8 @@ pub enum Reason {
     TimedOut,
     /// This signal came.
     Signal(i32),
+    /// The key that ends a run was pressed on the guest's keyboard.
+    Escape,
     /// Something of ours failed while the guest ran.
     Failed(String),
 }

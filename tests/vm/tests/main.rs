@@ -22,5 +22,6 @@ mod images;
 mod protocols;
 mod readme;
 mod statuses;
+mod terminal;
 mod wrong_images;
 mod wrong_requests;

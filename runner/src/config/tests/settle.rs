@@ -2,7 +2,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::super::{AccelChoice, Addresses, Disk, Settings};
+use super::super::{AccelChoice, Addresses, Disk, JailChoice, Settings};
 use super::{settled, try_settled};
 
 fn disk(path: &str, read_only: bool) -> Disk {
@@ -22,11 +22,14 @@ fn what_nobody_says_is_as_in_ops() {
         cpus: 1,
         accel: AccelChoice::Auto,
         accel_asked_by: None,
+        jail: JailChoice::On,
         disks: Vec::new(),
+        ephemeral: false,
         network: Addresses::default(),
         verbose: false,
         timeout: None,
         report: None,
+        stdin: false,
         warnings: Vec::new(),
         accepted: Vec::new(),
     };
@@ -49,8 +52,11 @@ const ALL: &str = r#"{
     "Runner": {
         "Append": "x=1",
         "Disks": [{"Path": "more.raw", "ReadOnly": true}],
+        "Ephemeral": true,
         "Initrd": "initrd",
+        "Jail": "strict",
         "Report": "report.json",
+        "Stdin": true,
         "Timeout": "90s"
     }
 }"#;
@@ -69,11 +75,14 @@ fn a_config_says_everything_the_command_line_can() {
         cpus: 2,
         accel: AccelChoice::Off,
         accel_asked_by: Some("a.json:5:9: RunConfig.Accel".into()),
+        jail: JailChoice::Strict,
         disks: vec![disk("volume.raw", false), disk("more.raw", true)],
+        ephemeral: true,
         network: Addresses::default(),
         verbose: true,
         timeout: Some(Duration::from_secs(90)),
         report: Some("report.json".into()),
+        stdin: true,
         warnings: Vec::new(),
         accepted: Vec::new(),
     };
@@ -83,7 +92,7 @@ fn a_config_says_everything_the_command_line_can() {
 #[test]
 fn the_command_line_wins_over_a_config() {
     let line = "typed -x=kvm -m 1G --cpus 3 -k k --initrd i --append y=2 -a x -e B=3 -e C=4 --disk d,ro \
-                --timeout 1 --report r";
+                --timeout 1 --report r --jail=off";
     let env = [("A", "1"), ("B", "3"), ("C", "4")];
     let wanted = Settings {
         image: Some("typed".into()),
@@ -96,11 +105,14 @@ fn the_command_line_wins_over_a_config() {
         cpus: 3,
         accel: AccelChoice::Kvm,
         accel_asked_by: Some("--accel=kvm".into()),
+        jail: JailChoice::Off,
         disks: vec![disk("volume.raw", false), disk("more.raw", true), disk("d", true)],
+        ephemeral: true,
         network: Addresses::default(),
         verbose: true,
         timeout: Some(Duration::from_secs(1)),
         report: Some("r".into()),
+        stdin: true,
         warnings: Vec::new(),
         accepted: Vec::new(),
     };

@@ -1,11 +1,11 @@
 //! What macOS, and any system but Linux, does this way.
 
-// UNSAFETY: sysctlbyname has no safe interface.
+// UNSAFETY: sysctlbyname and F_PUNCHHOLE have no safe interface.
 #![allow(unsafe_code)]
 
 use std::fs::{File, TryLockError};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -61,4 +61,41 @@ pub(super) fn unlock(file: &File) {
 /// The system does not say who has a file open without a private interface.
 pub(super) fn holders(_file: &File) -> Vec<Holder> {
     Vec::new()
+}
+
+/// There is no such read here.
+pub(super) fn read_cached(_: &File, _: &[libc::iovec], _: i64) -> io::Result<usize> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// fcntl(2), F_PUNCHHOLE: a hole, which reads as zeros. Both ends must be the file system's blocks'.
+#[cfg(target_os = "macos")] // no other system but Linux has holes to punch in libc
+pub(super) fn punch_hole(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    let narrow = |value| libc::off_t::try_from(value).map_err(|_| io::ErrorKind::InvalidInput);
+    let hole = libc::fpunchhole_t {
+        fp_flags: 0,
+        reserved: 0,
+        fp_offset: narrow(offset)?,
+        fp_length: narrow(len)?,
+    };
+    // SAFETY: F_PUNCHHOLE reads an fpunchhole_t, which lives as long as the call.
+    match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_PUNCHHOLE, &raw const hole) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(not(target_os = "macos"))] // see above
+pub(super) fn punch_hole(_: &File, _: u64, _: u64) -> io::Result<()> {
+    Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP))
+}
+
+/// The system has no such call.
+pub(super) fn zero_range(_: &File, _: u64, _: u64) -> io::Result<()> {
+    Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP))
+}
+
+/// The system has DKIOCUNMAP for this, whose structures are not in libc.
+pub(super) fn discard_on_device(_: &File, _: u64, _: u64) -> io::Result<()> {
+    Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP))
 }

@@ -43,11 +43,9 @@ fn b42_a_request_without_room_for_its_answer_stops_the_device() {
     or_skip!(accelerator());
     let head = (HEADER, 16, NEXT, 1);
     let fault = "the chain at descriptor 0: no room for an answer";
-    for chain in [
-        vec![(HEADER, 16, 0, 0)],
-        vec![head, (ANSWER, 1, 0, 0)],
-        vec![head, (ANSWER, 0, WRITE, 0)],
-    ] {
+    for chain in
+        [vec![(HEADER, 16, 0, 0)], vec![head, (ANSWER, 1, 0, 0)], vec![head, (ANSWER, 0, WRITE, 0)]]
+    {
         stops(0, |s| s.header(FLUSH_IT, 0).chain(&chain).offer(&[0]), fault);
     }
 }
@@ -95,9 +93,11 @@ fn b46_requests_of_no_known_type_are_unsupported() {
 fn b47_the_disks_name_is_cut_to_what_there_is_room_for() {
     or_skip!(accelerator());
     served(0, |s| {
-        s.request(GET_ID, 0, &[(DATA, 1, WRITE)])
-            .expect(1, ANSWER, OK)
-            .expect(4, DATA, u64::from(b'd'))
+        s.request(GET_ID, 0, &[(DATA, 1, WRITE)]).expect(1, ANSWER, OK).expect(
+            4,
+            DATA,
+            u64::from(b'd'),
+        )
     });
     served(0, |s| {
         s.request(GET_ID, 0, &[(DATA, 4096, WRITE)])

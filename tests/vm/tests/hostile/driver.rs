@@ -175,8 +175,12 @@ impl Script {
     /// Waits until the device has given up, and says so as it must: the status bit, an interrupt for
     /// a change of configuration, nothing used.
     pub(super) fn broken(self) -> Self {
-        self.wait(4, DEVICE + STATUS, NEEDS_RESET, NEEDS_RESET)
-            .expect_bits(4, DEVICE + INTERRUPT_STATUS, 2, 2)
+        self.wait(4, DEVICE + STATUS, NEEDS_RESET, NEEDS_RESET).expect_bits(
+            4,
+            DEVICE + INTERRUPT_STATUS,
+            2,
+            2,
+        )
     }
 
     /// Resets the device and reads a sector as if nothing had been.

@@ -120,4 +120,3 @@ fn c64_a_driver_that_breaks_its_device_over_and_over_fills_no_log() {
     let finished = Guest::new(script.recovers().end(0)).ends_with(0);
     assert!((1..=super::LINES).contains(&finished.stderr.lines().count()), "{finished}");
 }
-

@@ -93,7 +93,8 @@ fn r27_a_status_that_is_out_of_order_is_ignored() {
     // After FAILED there is only a reset.
     script = script.set(STATUS, 0x8f).get(STATUS, 0x8f).set(STATUS, 0xf).get(STATUS, 0x8f);
     let finished = Guest::new(script.recovers().end(0)).ends_with(0);
-    let said = |line: &str| line.contains(": the driver wrote status 0x") && line.ends_with("ignored");
+    let said =
+        |line: &str| line.contains(": the driver wrote status 0x") && line.ends_with("ignored");
     assert!(finished.stderr.lines().all(said), "{finished}");
 }
 

@@ -34,7 +34,8 @@ fn r3_a_descriptor_that_leads_out_of_the_table_stops_the_device() {
 fn r4_a_head_that_the_table_does_not_have_stops_the_device() {
     or_skip!(accelerator());
     for head in [8, 256, u16::MAX] {
-        let fault = format!("the chain at descriptor {head}: descriptor {head} is beyond the table");
+        let fault =
+            format!("the chain at descriptor {head}: descriptor {head} is beyond the table");
         stops(0, |s| s.offer(&[head]), &fault);
     }
 }
@@ -279,9 +280,11 @@ fn r24_a_device_that_overwrites_its_own_rings_goes_on_or_stops() {
     // The used ring and the descriptors as buffers: what is read of them has been read.
     for buffer in [USED, DESCRIPTORS] {
         served(0, |s| {
-            s.request(IN, 1, &[(buffer, 512, WRITE)])
-                .expect(1, ANSWER, OK)
-                .expect(1, buffer + 511, 0x5a)
+            s.request(IN, 1, &[(buffer, 512, WRITE)]).expect(1, ANSWER, OK).expect(
+                1,
+                buffer + 511,
+                0x5a,
+            )
         });
     }
     // The available ring: its index is 0x5a5a now.

@@ -40,9 +40,8 @@ fn r7_a_ring_that_another_processor_rewrites_meanwhile_harms_nobody() {
     let guest = beside(tear, |s| {
         let chain = [(HEADER, 16, NEXT, 1), (DATA, 512, NEXT | WRITE, 2), (ANSWER, 1, WRITE, 0)];
         let s = s.header(IN, 1).chain(&chain);
-        let start = |s: Script| {
-            s.negotiate(VERSION_1 | INDIRECT).queue(QUEUE).set(STATUS, DRIVER_OK)
-        };
+        let start =
+            |s: Script| s.negotiate(VERSION_1 | INDIRECT).queue(QUEUE).set(STATUS, DRIVER_OK);
         s.times(200, |s| start(s).times(20, Script::notify).reset()).end(0)
     });
     let finished = guest.ends_with(0);

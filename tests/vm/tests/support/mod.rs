@@ -3,6 +3,7 @@
 pub(crate) mod files;
 pub(crate) mod host;
 pub(crate) mod program;
+pub(crate) mod terminal;
 mod usage;
 
 /// Ends the test, which passes, with one line that says why it cannot run here.

@@ -223,11 +223,16 @@ impl Running {
 
     /// Waits until its stdout ends with `text`.
     pub(crate) fn wait_for(&mut self, text: &str) {
+        self.wait_for_bytes(text.as_bytes());
+    }
+
+    /// Waits until its stdout ends with `bytes`.
+    pub(crate) fn wait_for_bytes(&mut self, bytes: &[u8]) {
         let stdout = self.stdout.as_mut().unwrap();
-        while !stdout.bytes.ends_with(text.as_bytes()) {
+        while !stdout.bytes.ends_with(bytes) {
             if !matches!(stdout.more(self.until), Ok(true)) {
-                let printed = String::from_utf8_lossy(&stdout.bytes);
-                panic!("{}: {text:?} did not come, only {printed:?}", self.line);
+                let (wanted, printed) = (bytes.escape_ascii(), stdout.bytes.escape_ascii());
+                panic!("{}: {wanted} did not come, only {printed}", self.line);
             }
         }
     }

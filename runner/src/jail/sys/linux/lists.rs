@@ -1,0 +1,214 @@
+//! Which system calls each kind of thread may make once the guest runs.
+//!
+//! `tests/vm/tests/jail.rs` traces runs and holds the lists to what it sees: a call that nobody makes
+//! has to go. A list grows by a line in its function here, with the number checked where the call
+//! does many things; the names are the kernel's, and those that an architecture does not have stand
+//! behind `cfg(target_arch)`.
+
+use super::filter::Rule::{Any, Denied, If};
+use super::filter::Test::{Among, OwnProcess, With, Without};
+use super::filter::{Call, Program, Rule, program};
+use crate::jail::Role;
+
+/// A line: the call by its name in `libc`.
+macro_rules! call {
+    ($number:ident, $name:literal, $rule:expr) => {
+        Call { name: $name, number: number(libc::$number), rule: $rule }
+    };
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "all are below 600")]
+const fn number(call: libc::c_long) -> u32 {
+    call.unsigned_abs() as u32
+}
+
+const fn bits(value: i32) -> u32 {
+    value.unsigned_abs()
+}
+
+/// Memory that can be executed is nobody's to make.
+const NOT_EXECUTABLE: (u8, super::filter::Test) = (2, Without(bits(libc::PROT_EXEC)));
+
+/// Memory of our own, never a file's.
+const MMAP: Rule = If(&[NOT_EXECUTABLE, (3, With(bits(libc::MAP_ANONYMOUS)))]);
+
+/// What glibc asks for when it gives memory back: a heap's, a thread's stack.
+const MADVISE: Rule = If(&[(2, Among(&[bits(libc::MADV_DONTNEED)]))]);
+
+/// A kick, to a thread of ours (`hv_kvm::kick`), and abort(3).
+const TGKILL: Rule = If(&[(0, OwnProcess)]);
+
+/// `ioctl`s, by number. They are equal on all architectures that KVM has.
+const KVM_RUN: u32 = 0xae80;
+/// Where a guest is, when it is stopped for an instruction that cannot be executed.
+#[cfg(target_arch = "x86_64")]
+const KVM_STATE: [u32; 2] = [
+    0x8090_ae81, // KVM_GET_REGS
+    0xc018_ae85, // KVM_TRANSLATE
+];
+#[cfg(target_arch = "aarch64")]
+const KVM_STATE: [u32; 1] = [
+    0x4010_aeab, // KVM_GET_ONE_REG
+];
+
+/// Lists one behind the other.
+const fn join<const A: usize, const B: usize, const N: usize>(
+    first: [Call; A],
+    second: [Call; B],
+) -> [Call; N] {
+    assert!(A + B == N);
+    let mut all = [EVERYBODY[0]; N];
+    let mut at = 0;
+    while at < N {
+        all[at] = if at < A { first[at] } else { second[at - A] };
+        at += 1;
+    }
+    all
+}
+
+/// What every thread does: write to a console, stderr or an event, wait, have memory, end.
+const EVERYBODY: [Call; 18] = [
+    call!(SYS_write, "write", Any),
+    call!(SYS_ppoll, "ppoll", Any),
+    call!(SYS_futex, "futex", Any),
+    // A queue between threads that others are at, too.
+    call!(SYS_sched_yield, "sched_yield", Any),
+    call!(SYS_tgkill, "tgkill", TGKILL),
+    call!(SYS_brk, "brk", Any),
+    call!(SYS_mmap, "mmap", MMAP),
+    call!(SYS_mprotect, "mprotect", If(&[NOT_EXECUTABLE])),
+    call!(SYS_munmap, "munmap", Any),
+    call!(SYS_madvise, "madvise", MADVISE),
+    // glibc reads /proc/sys/vm/overcommit_memory when the heap of a thread shrinks, and does without.
+    call!(SYS_openat, "openat", Denied),
+    // Behind a signal; behind SIGSTOP and SIGCONT; where a clock cannot be read without the kernel.
+    call!(SYS_rt_sigreturn, "rt_sigreturn", Any),
+    call!(SYS_restart_syscall, "restart_syscall", Any),
+    call!(SYS_clock_gettime, "clock_gettime", Any),
+    // The end of a thread.
+    call!(SYS_sigaltstack, "sigaltstack", Any),
+    call!(SYS_rt_sigprocmask, "rt_sigprocmask", Any),
+    call!(SYS_close, "close", Any),
+    call!(SYS_exit_group, "exit_group", Any),
+];
+
+/// The library of a debug build looks whether a descriptor is open before it closes it.
+#[cfg(debug_assertions)]
+const DEBUG: [Call; 1] = [call!(SYS_fcntl, "fcntl", If(&[(1, Among(&[bits(libc::F_GETFD)]))]))];
+#[cfg(not(debug_assertions))]
+const DEBUG: [Call; 0] = [];
+
+/// The terminal on stdin, which is put back on every way out (`io::terminal`).
+const TERMINAL: [u32; 3] = [
+    0x802c_542a, // TCGETS2
+    0x402c_542b, // TCSETS2
+    0x540f,      // TIOCGPGRP
+];
+
+const VCPU_IOCTLS: Rule = {
+    #[cfg(target_arch = "x86_64")]
+    const ALL: &[u32] = &[KVM_RUN, KVM_STATE[0], KVM_STATE[1]];
+    #[cfg(target_arch = "aarch64")]
+    const ALL: &[u32] = &[KVM_RUN, KVM_STATE[0]];
+    If(&[(1, Among(ALL))])
+};
+
+const MAIN_IOCTLS: Rule = {
+    #[cfg(target_arch = "x86_64")]
+    const ALL: &[u32] =
+        &[KVM_RUN, KVM_STATE[0], KVM_STATE[1], TERMINAL[0], TERMINAL[1], TERMINAL[2]];
+    #[cfg(target_arch = "aarch64")]
+    const ALL: &[u32] = &[KVM_RUN, KVM_STATE[0], TERMINAL[0], TERMINAL[1], TERMINAL[2]];
+    If(&[(1, Among(ALL))])
+};
+
+/// The thread of a vCPU.
+const VCPU: [Call; 20 + DEBUG.len()] = join(
+    join::<18, 2, 20>(
+        EVERYBODY,
+        [call!(SYS_ioctl, "ioctl", VCPU_IOCTLS), call!(SYS_exit, "exit", Any)],
+    ),
+    DEBUG,
+);
+
+/// The main thread: the first vCPU, then the end of the run and its record.
+const MAIN: [Call; 22 + DEBUG.len()] = join(
+    join::<18, 4, 22>(
+        EVERYBODY,
+        [
+            call!(SYS_ioctl, "ioctl", MAIN_IOCTLS),
+            call!(SYS_getpgid, "getpgid", Any),
+            call!(SYS_statx, "statx", Any),
+            call!(SYS_ftruncate, "ftruncate", Any),
+        ],
+    ),
+    DEBUG,
+);
+
+/// An event loop's waiting.
+const EVENT_LOOP: [Call; 5] = [
+    call!(SYS_epoll_pwait, "epoll_pwait", Any),
+    call!(SYS_epoll_ctl, "epoll_ctl", Any),
+    call!(SYS_timerfd_settime, "timerfd_settime", Any),
+    call!(SYS_read, "read", Any),
+    call!(SYS_exit, "exit", Any),
+];
+
+/// The I/O loop: signals, the timeout, stdin, and a terminal there.
+const IO: [Call; 27 + DEBUG.len()] = join(
+    join::<23, 4, 27>(
+        join::<18, 5, 23>(EVERYBODY, EVENT_LOOP),
+        [
+            call!(SYS_ioctl, "ioctl", If(&[(1, Among(&TERMINAL))])),
+            call!(SYS_getpgid, "getpgid", Any),
+            // raise(3), to stop as SIGTSTP asks for.
+            call!(SYS_getpid, "getpid", Any),
+            call!(SYS_gettid, "gettid", Any),
+        ],
+    ),
+    DEBUG,
+);
+
+/// Tells a block device what does not matter.
+const BLKDISCARD: u32 = 0x1277;
+
+/// A thread that serves disks.
+const DISK: [Call; 30 + DEBUG.len()] = join(
+    join::<23, 7, 30>(
+        join::<18, 5, 23>(EVERYBODY, EVENT_LOOP),
+        [
+            call!(SYS_preadv, "preadv", Any),
+            call!(SYS_preadv2, "preadv2", Any),
+            call!(SYS_pwritev, "pwritev", Any),
+            // Zeros, where a file system cannot make them; and how it does, or gives room back.
+            call!(SYS_pwrite64, "pwrite64", Any),
+            call!(SYS_fallocate, "fallocate", Any),
+            call!(SYS_ioctl, "ioctl", If(&[(1, Among(&[BLKDISCARD]))])),
+            call!(SYS_fdatasync, "fdatasync", Any),
+        ],
+    ),
+    DEBUG,
+);
+
+static PROGRAMS: [Program; 4] = [program(MAIN), program(VCPU), program(IO), program(DISK)];
+
+/// What a thread may call.
+pub(super) fn list(role: Role) -> &'static [Call] {
+    match role {
+        Role::Main => &MAIN,
+        Role::Vcpu => &VCPU,
+        Role::Io => &IO,
+        Role::Disk => &DISK,
+    }
+}
+
+/// The same as a program.
+pub(super) fn filter(role: Role) -> Program {
+    let [main, vcpu, io, disk] = &PROGRAMS;
+    *match role {
+        Role::Main => main,
+        Role::Vcpu => vcpu,
+        Role::Io => io,
+        Role::Disk => disk,
+    }
+}
