@@ -2,6 +2,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::boot::Protocol;
+
 use super::super::{AccelChoice, Addresses, Disk, Settings};
 use super::{settled, try_settled};
 
@@ -15,6 +17,7 @@ fn what_nobody_says_is_as_in_ops() {
         image: Some("hello".into()),
         kernel: None,
         initrd: None,
+        entry: None,
         append: None,
         args: Vec::new(),
         env: Vec::new(),
@@ -49,6 +52,7 @@ const ALL: &str = r#"{
     "Runner": {
         "Append": "x=1",
         "Disks": [{"Path": "more.raw", "ReadOnly": true}],
+        "Entry": "pvh",
         "Initrd": "initrd",
         "Report": "report.json",
         "Timeout": "90s"
@@ -62,6 +66,7 @@ fn a_config_says_everything_the_command_line_can() {
         image: Some("configured".into()),
         kernel: Some("kernel".into()),
         initrd: Some("initrd".into()),
+        entry: Some(Protocol::Pvh),
         append: Some("x=1".into()),
         args: vec!["a".into(), "b c".into()],
         env: env.map(|(k, v)| (k.into(), v.into())).to_vec(),
@@ -82,13 +87,14 @@ fn a_config_says_everything_the_command_line_can() {
 
 #[test]
 fn the_command_line_wins_over_a_config() {
-    let line = "typed -x=kvm -m 1G --cpus 3 -k k --initrd i --append y=2 -a x -e B=3 -e C=4 --disk d,ro \
-                --timeout 1 --report r";
+    let line = "typed -x=kvm -m 1G --cpus 3 -k k --initrd i --entry linux32 --append y=2 -a x -e B=3 \
+                -e C=4 --disk d,ro --timeout 1 --report r";
     let env = [("A", "1"), ("B", "3"), ("C", "4")];
     let wanted = Settings {
         image: Some("typed".into()),
         kernel: Some("k".into()),
         initrd: Some("i".into()),
+        entry: Some(Protocol::Linux32),
         append: Some("y=2".into()),
         args: vec!["x".into()],
         env: env.map(|(k, v)| (k.into(), v.into())).to_vec(),
