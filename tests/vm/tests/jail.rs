@@ -105,9 +105,16 @@ fn entries(line: &str) -> Vec<(String, Call)> {
 /// Entries that no run of ours can be made to need, and why they stay.
 const UNSEEN: [(&str, &str); 3] = [
     ("clock_gettime", "where the vDSO cannot read the clock, as on some virtual machines"),
-    ("restart_syscall", "a wait with a time limit that SIGSTOP and SIGCONT interrupt"),
+    (
+        "restart_syscall",
+        "a wait with a time limit that SIGSTOP and SIGCONT interrupt; ppoll is none",
+    ),
     ("sched_yield", "a queue that another thread is at in the same moment"),
 ];
+
+/// Those that report an instruction that KVM cannot execute, where it executes them all, and of a
+/// further CPU, which takes a guest that breaks there.
+const UNSEEN_IOCTLS: [u64; 2] = [0x8090_ae81, 0xc018_ae85];
 
 #[test]
 fn every_call_on_a_list_is_made_by_some_run() {
@@ -127,6 +134,7 @@ fn every_call_on_a_list_is_made_by_some_run() {
     add(watched(spin().arg("--timeout=500ms").arg("--report").arg(&report)), &[124]);
     add(watched(runner(["-m", "32"]).arg(kernel("echo")).input("abc\u{4}")), &[0]);
     add(watched(runner(["-m", "32"]).arg(kernel("sse"))), &[42, 125]);
+    add(watched(runner(["--cpus=2", "-m", "32"]).arg(kernel("second_cpu"))), &[7]);
     let kill = Act::Call(libc::SYS_kill, [1, 0, 0, 0]);
     for thread in THREADS {
         add(intruded(everybody(&folder), thread, kill), &[125]);
@@ -138,7 +146,8 @@ fn every_call_on_a_list_is_made_by_some_run() {
     for (kind, list) in lists() {
         let seen = seen.entry(kind.clone()).or_default();
         for (name, call) in list.iter().filter(|(_, call)| !seen.contains(call)) {
-            if !UNSEEN.iter().any(|(unseen, _)| unseen == name) {
+            let state = call.1.is_some_and(|request| UNSEEN_IOCTLS.contains(&request));
+            if !state && !UNSEEN.iter().any(|(unseen, _)| unseen == name) {
                 unseen.push(format!("{kind}: {name} {:x?}", call.1));
             }
         }
