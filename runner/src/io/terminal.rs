@@ -2,7 +2,7 @@
 //! as it was found (POSIX.1-2024, Base Definitions, chapter 11, "General Terminal Interface").
 //!
 //! A process has one such terminal, so its state is static: whatever ends the process can put it
-//! back, a signal handler or the panic hook, too. Only SIGKILL, and a fault of our own, cannot.
+//! back, a signal handler or a panic, too. Only SIGKILL, and a fault of our own, cannot.
 //!
 //! A process group in the background neither reads the terminal nor changes it (section 11.1.4):
 //! it is raw only while our group is in the foreground.
@@ -14,6 +14,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use rustix::io::Errno;
+use rustix::process::{Pid, getpgrp};
 use rustix::stdio::stdin;
 use rustix::termios::{
     OptionalActions, SpecialCodeIndex, Termios, isatty, tcgetattr, tcgetpgrp, tcsetattr,
@@ -23,8 +24,10 @@ use rustix::termios::{
 /// virsh(1) and telnet(1) have it, and unlike Ctrl-A no shell or editor does.
 pub const ESCAPE: u8 = 0x1d;
 
-/// The terminal's modes.
+/// The terminal's modes, and whose it is.
 struct Modes {
+    /// Our process group, which nobody but we could change.
+    group: Pid,
     /// As it was found.
     before: Termios,
     /// While the guest has it.
@@ -61,12 +64,7 @@ impl Terminal {
         }
         let before = tcgetattr(stdin()).ok()?;
         let raw = raw(&before);
-        MODES.set(Modes { before, raw }).ok()?;
-        let say = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            restore();
-            say(panic);
-        }));
+        MODES.set(Modes { group: getpgrp(), before, raw }).ok()?;
         Some(Self(()))
     }
 }
@@ -134,7 +132,8 @@ pub fn resume() {
 }
 
 /// Puts the terminal back, for good. Async-signal-safe, and nothing without a [`Terminal`]; the
-/// system calls are ioctl (TCGETS2, TCSETS2, TIOCGPGRP), `getpgid` and `rt_sigprocmask`.
+/// system calls are ioctl (TCGETS2, TCSETS2, TIOCGPGRP) and `rt_sigprocmask`, which every thread in
+/// the jail may make.
 pub fn restore() {
     let Some(modes) = MODES.get() else { return };
     undisturbed(|| {
@@ -172,7 +171,7 @@ fn put_back(modes: &Modes) -> bool {
             now.local_modes == modes.raw.local_modes && now.input_modes == modes.raw.input_modes
         })
     };
-    if foreground() || raw() {
+    if raw() || foreground() {
         return tcsetattr(stdin(), OptionalActions::Now, &modes.before).is_ok();
     }
     true
@@ -182,7 +181,7 @@ fn put_back(modes: &Modes) -> bool {
 /// not the one that controls it.
 pub fn foreground() -> bool {
     match tcgetpgrp(stdin()) {
-        Ok(group) => group == rustix::process::getpgrp(),
+        Ok(group) => MODES.get().is_some_and(|modes| modes.group == group),
         Err(_) => true,
     }
 }
@@ -230,6 +229,7 @@ mod tests {
     use rustix::termios::LocalModes;
 
     use super::*;
+    use crate::jail::fatal;
 
     /// Runs the test `child` in a process of its own, whose stdin is a terminal. It has to take the
     /// terminal, and to leave it as it was.
@@ -270,6 +270,8 @@ mod tests {
     #[test]
     #[ignore = "its parent starts it"]
     fn panics() {
+        fatal::restore_with(restore);
+        fatal::end_on_panic();
         take_for_good();
         panic!("as planned");
     }

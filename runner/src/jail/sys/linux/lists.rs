@@ -98,7 +98,7 @@ const DEBUG: [Call; 1] = [call!(SYS_fcntl, "fcntl", If(&[(1, Among(&[bits(libc::
 #[cfg(not(debug_assertions))]
 const DEBUG: [Call; 0] = [];
 
-/// The terminal on stdin, which is put back on every way out (`io::terminal`).
+/// The terminal on stdin, which any thread puts back on its way out (`io::terminal`).
 const TERMINAL: [u32; 3] = [
     0x802c_542a, // TCGETS2
     0x402c_542b, // TCSETS2
@@ -106,14 +106,6 @@ const TERMINAL: [u32; 3] = [
 ];
 
 const VCPU_IOCTLS: Rule = {
-    #[cfg(target_arch = "x86_64")]
-    const ALL: &[u32] = &[KVM_RUN, KVM_STATE[0], KVM_STATE[1]];
-    #[cfg(target_arch = "aarch64")]
-    const ALL: &[u32] = &[KVM_RUN, KVM_STATE[0]];
-    If(&[(1, Among(ALL))])
-};
-
-const MAIN_IOCTLS: Rule = {
     #[cfg(target_arch = "x86_64")]
     const ALL: &[u32] =
         &[KVM_RUN, KVM_STATE[0], KVM_STATE[1], TERMINAL[0], TERMINAL[1], TERMINAL[2]];
@@ -132,12 +124,11 @@ const VCPU: [Call; 20 + DEBUG.len()] = join(
 );
 
 /// The main thread: the first vCPU, then the end of the run and its record.
-const MAIN: [Call; 22 + DEBUG.len()] = join(
-    join::<18, 4, 22>(
+const MAIN: [Call; 21 + DEBUG.len()] = join(
+    join::<18, 3, 21>(
         EVERYBODY,
         [
-            call!(SYS_ioctl, "ioctl", MAIN_IOCTLS),
-            call!(SYS_getpgid, "getpgid", Any),
+            call!(SYS_ioctl, "ioctl", VCPU_IOCTLS),
             call!(SYS_statx, "statx", Any),
             call!(SYS_ftruncate, "ftruncate", Any),
         ],
@@ -155,12 +146,11 @@ const EVENT_LOOP: [Call; 5] = [
 ];
 
 /// The I/O loop: signals, the timeout, stdin, and a terminal there.
-const IO: [Call; 27 + DEBUG.len()] = join(
-    join::<23, 4, 27>(
+const IO: [Call; 26 + DEBUG.len()] = join(
+    join::<23, 3, 26>(
         join::<18, 5, 23>(EVERYBODY, EVENT_LOOP),
         [
             call!(SYS_ioctl, "ioctl", If(&[(1, Among(&TERMINAL))])),
-            call!(SYS_getpgid, "getpgid", Any),
             // raise(3), to stop as SIGTSTP asks for.
             call!(SYS_getpid, "getpid", Any),
             call!(SYS_gettid, "gettid", Any),
@@ -171,6 +161,8 @@ const IO: [Call; 27 + DEBUG.len()] = join(
 
 /// Tells a block device what does not matter.
 const BLKDISCARD: u32 = 0x1277;
+
+const DISK_IOCTLS: Rule = If(&[(1, Among(&[BLKDISCARD, TERMINAL[0], TERMINAL[1], TERMINAL[2]]))]);
 
 /// A thread that serves disks.
 const DISK: [Call; 30 + DEBUG.len()] = join(
@@ -183,7 +175,7 @@ const DISK: [Call; 30 + DEBUG.len()] = join(
             // Zeros, where a file system cannot make them; and how it does, or gives room back.
             call!(SYS_pwrite64, "pwrite64", Any),
             call!(SYS_fallocate, "fallocate", Any),
-            call!(SYS_ioctl, "ioctl", If(&[(1, Among(&[BLKDISCARD]))])),
+            call!(SYS_ioctl, "ioctl", DISK_IOCTLS),
             call!(SYS_fdatasync, "fdatasync", Any),
         ],
     ),
