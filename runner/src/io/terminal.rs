@@ -222,18 +222,19 @@ pub fn undisturbed<T>(act: impl FnOnce() -> T) -> T {
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Command, Stdio};
+    use std::process::{Command, Output, Stdio};
 
     use rustix::fs::{Mode, OFlags, open};
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     use rustix::termios::LocalModes;
 
     use super::*;
-    use crate::jail::fatal;
+    use crate::config::JailChoice;
+    use crate::jail::{Jail, Needs, Role, fatal};
 
     /// Runs the test `child` in a process of its own, whose stdin is a terminal. It has to take the
     /// terminal, and to leave it as it was.
-    fn takes_and_leaves(child: &str) {
+    fn takes_and_leaves(child: &str, environment: &[(&str, &str)]) -> Output {
         let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&person).unwrap();
         unlockpt(&person).unwrap();
@@ -244,6 +245,7 @@ mod tests {
         let output = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", &format!("io::terminal::tests::{child}")])
             .args(["--ignored", "--nocapture"])
+            .envs(environment.iter().copied())
             .stdin(Stdio::from(line.try_clone().unwrap()))
             .output()
             .unwrap();
@@ -251,6 +253,7 @@ mod tests {
         assert!(said.contains("the terminal is raw"), "{output:?}");
         assert!(!output.status.success(), "{output:?}");
         assert_eq!(modes(), found);
+        output
     }
 
     /// Takes the terminal, which nobody drops.
@@ -264,7 +267,7 @@ mod tests {
 
     #[test]
     fn a_panic_leaves_the_terminal_as_it_was() {
-        takes_and_leaves("panics");
+        takes_and_leaves("panics", &[]);
     }
 
     #[test]
@@ -276,27 +279,34 @@ mod tests {
         panic!("as planned");
     }
 
+    /// The role that [`breaks_out`] plays.
+    const ROLE: &str = "RUNNER_TEST_ROLE";
+
     #[test]
-    fn a_handler_of_a_blocked_system_call_can_leave_the_terminal_as_it_was() {
-        takes_and_leaves("is_sent_sigsys");
+    #[cfg(target_os = "linux")]
+    fn a_call_that_the_jail_stops_on_any_thread_leaves_the_terminal_as_it_was() {
+        for role in Role::ALL {
+            let output = takes_and_leaves("breaks_out", &[(ROLE, role.name())]);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(125), "{output:?}");
+            assert!(said.contains(&format!("thread {} at system call", role.name())), "{said}");
+        }
     }
 
     #[test]
     #[ignore = "its parent starts it"]
-    fn is_sent_sigsys() {
+    fn breaks_out() {
+        let name = std::env::var(ROLE).unwrap();
+        let role = Role::ALL.into_iter().find(|role| role.name() == name).unwrap();
+        fatal::restore_with(restore);
         take_for_good();
-        let end = || {
-            restore();
-            signal_hook::low_level::exit(125);
-        };
-        // SAFETY: what the handler calls is async-signal-safe.
-        unsafe { signal_hook::low_level::register(libc::SIGSYS, end) }.unwrap();
-        signal_hook::low_level::raise(libc::SIGSYS).unwrap();
+        Jail::enter(JailChoice::On, Needs::default()).unwrap().lock(role).unwrap();
+        let _ = std::net::TcpListener::bind("127.0.0.1:0");
     }
 
     #[test]
     fn what_is_left_for_good_is_not_taken_again() {
-        takes_and_leaves("restores_and_takes");
+        takes_and_leaves("restores_and_takes", &[]);
     }
 
     #[test]
