@@ -107,6 +107,74 @@ fn b47_the_disks_name_is_cut_to_what_there_is_room_for() {
     });
 }
 
+const DISCARD: u32 = 11;
+const WRITE_ZEROES: u32 = 13;
+const UNMAP: u64 = 1;
+/// What offers them (§5.2.3), and a flush, without which each would be made durable.
+const BOTH: u64 = FLUSH | 1 << 13 | 1 << 14;
+
+/// A request of `len` bytes, the first of which are a segment, and its answer.
+fn segment(
+    script: Script,
+    kind: u32,
+    (sector, count, flags): (u64, u64, u64),
+    len: u32,
+    answer: u64,
+) -> Script {
+    let script = script.store(8, DATA, sector).store(8, DATA + 8, flags << 32 | count);
+    script.request(kind, 0, &[(DATA, len, 0)]).expect(1, ANSWER, answer)
+}
+
+#[test]
+fn b48_segments_that_no_disk_has_are_refused_and_nothing_is_done() {
+    or_skip!(accelerator());
+    for kind in [DISCARD, WRITE_ZEROES] {
+        let mut cases = vec![
+            (BOTH, (0, 0xffff_ffff, 0), 16, IO_ERROR),
+            (BOTH, (7, 2, 0), 16, IO_ERROR),
+            (BOTH, (1 << 63, 1, 0), 16, IO_ERROR),
+            (BOTH, (u64::MAX, 1, 0), 16, IO_ERROR),
+            (BOTH, (0, 1, 0), 0, IO_ERROR),
+            (BOTH, (0, 1, 0), 15, IO_ERROR),
+            (BOTH, (0, 1, 0), 24, IO_ERROR),
+            (BOTH, (0, 1, 0), 1 << 20, IO_ERROR),
+            (BOTH, (0, 1, 2), 16, UNSUPPORTED),
+            (BOTH, (0, 1, 0xffff_ffff), 16, UNSUPPORTED),
+            (FLUSH, (0, 1, 0), 16, UNSUPPORTED),
+        ];
+        if kind == DISCARD {
+            cases.push((BOTH, (0, 1, UNMAP), 16, UNSUPPORTED));
+        }
+        for (features, what, len, answer) in cases {
+            let script = segment(Script::default().start(features), kind, what, len, answer);
+            let guest = Guest::new(script.recovers().end(0));
+            guest.passes();
+            assert_eq!(fs::read(guest.disk()).unwrap(), [0x5a; SECTORS * 512], "{what:x?}");
+        }
+    }
+}
+
+#[test]
+fn b48_zeros_and_what_is_discarded_keep_to_their_segments() {
+    or_skip!(accelerator());
+    for (kind, flags) in [(DISCARD, 0), (WRITE_ZEROES, 0), (WRITE_ZEROES, UNMAP)] {
+        for options in [&[][..], &["--ephemeral"]] {
+            let script =
+                segment(Script::default().start(BOTH), kind, (2, 3, flags), 16, OK).recovers();
+            let guest = Guest::new(script.end(0));
+            let guest = options.iter().fold(guest, |guest, option| guest.option(option));
+            guest.passes();
+            let disk = fs::read(guest.disk()).unwrap();
+            let (before, rest) = disk.split_at(2 * 512);
+            let (segment, behind) = rest.split_at(3 * 512);
+            assert!(before.iter().chain(behind).all(|byte| *byte == 0x5a));
+            let zeros = kind == WRITE_ZEROES && options.is_empty();
+            let same = segment.iter().all(|byte| *byte == segment[0]);
+            assert!(same && (segment[0] == 0 || segment[0] == 0x5a && !zeros), "{}", segment[0]);
+        }
+    }
+}
+
 #[test]
 fn b49_a_request_of_four_gibibytes_costs_no_memory() {
     or_skip!(accelerator());
