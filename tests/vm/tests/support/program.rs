@@ -173,6 +173,17 @@ impl Runner {
         Running { line, child, until, stdout, stderr, ended: None }
     }
 
+    /// Runs it to its end under `watch`, which is called with its process on this thread and waits
+    /// for it. What it printed has no status.
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    pub(crate) fn watched<T>(mut self, watch: impl FnOnce(&Running) -> T) -> (T, Finished) {
+        super::trace::traced(&mut self.command);
+        let mut running = self.start();
+        let watched = watch(&running);
+        let finished = running.read_to_the_end();
+        (watched, finished)
+    }
+
     /// Runs it to its end.
     pub(crate) fn run(self) -> Finished {
         self.start().finish()
@@ -241,6 +252,21 @@ impl Running {
     pub(crate) fn signal(&self, signal: Signal) {
         let process = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).unwrap();
         kill_process(process, signal).unwrap();
+    }
+
+    /// What it has printed when it has ended and somebody else has its status.
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    fn read_to_the_end(&mut self) -> Finished {
+        let streams = [&mut self.stdout, &mut self.stderr];
+        let over = streams.into_iter().flatten().all(|stream| stream.drain(self.until));
+        let bytes = |stream: &mut Option<Stream>| {
+            stream.as_mut().map(|stream| std::mem::take(&mut stream.bytes)).unwrap_or_default()
+        };
+        let stdout = bytes(&mut self.stdout);
+        let stderr = String::from_utf8_lossy(&bytes(&mut self.stderr)).into_owned();
+        let finished = Finished { line: self.line.clone(), status: None, stdout, stderr };
+        assert!(over, "hangs: {finished}");
+        finished
     }
 
     /// Waits for its end.
