@@ -257,38 +257,42 @@ impl Running {
     /// What it has printed when it has ended and somebody else has its status.
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
     fn read_to_the_end(&mut self) -> Finished {
-        let streams = [&mut self.stdout, &mut self.stderr];
-        let over = streams.into_iter().flatten().all(|stream| stream.drain(self.until));
-        let bytes = |stream: &mut Option<Stream>| {
-            stream.as_mut().map(|stream| std::mem::take(&mut stream.bytes)).unwrap_or_default()
-        };
-        let stdout = bytes(&mut self.stdout);
-        let stderr = String::from_utf8_lossy(&bytes(&mut self.stderr)).into_owned();
-        let finished = Finished { line: self.line.clone(), status: None, stdout, stderr };
+        let over = self.drain();
+        let finished = self.told();
         assert!(over, "hangs: {finished}");
         finished
     }
 
-    /// Waits for its end.
-    pub(crate) fn finish(mut self) -> Finished {
+    /// Reads what it prints, to the end. Whether that came in time.
+    fn drain(&mut self) -> bool {
         let streams = [&mut self.stdout, &mut self.stderr];
-        let mut over = streams.into_iter().flatten().all(|stream| stream.drain(self.until));
-        while over && self.ended.is_none() {
-            self.ended = usage::ended(self.child.id()).unwrap();
-            over = Instant::now() < self.until;
-            thread::sleep(Duration::from_millis(1));
-        }
+        streams.into_iter().flatten().all(|stream| stream.drain(self.until))
+    }
+
+    /// What is known about it up to now.
+    fn told(&mut self) -> Finished {
         let bytes = |stream: &mut Option<Stream>| {
             stream.as_mut().map(|stream| std::mem::take(&mut stream.bytes)).unwrap_or_default()
         };
-        let finished = Finished {
+        Finished {
             line: self.line.clone(),
             status: self.ended.and_then(|ended| ended.status.code()),
             stdout: bytes(&mut self.stdout),
             stderr: String::from_utf8_lossy(&bytes(&mut self.stderr)).into_owned(),
             peak_memory: self.ended.map_or(0, |ended| ended.peak_memory),
             cpu_time: self.ended.map_or(Duration::ZERO, |ended| ended.cpu_time),
-        };
+        }
+    }
+
+    /// Waits for its end.
+    pub(crate) fn finish(mut self) -> Finished {
+        let mut over = self.drain();
+        while over && self.ended.is_none() {
+            self.ended = usage::ended(self.child.id()).unwrap();
+            over = Instant::now() < self.until;
+            thread::sleep(Duration::from_millis(1));
+        }
+        let finished = self.told();
         assert!(self.ended.is_some(), "hangs: {finished}");
         assert!(!finished.stderr.contains("panicked"), "{finished}");
         finished
