@@ -20,6 +20,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 
+use crate::boot::Protocol;
 use crate::config::{AccelChoice, Disk, JailChoice, values};
 
 mod ops;
@@ -64,6 +65,8 @@ pub struct Options {
     pub kernel: Option<PathBuf>,
     /// Initial ram disk.
     pub initrd: Option<PathBuf>,
+    /// How the kernel is entered.
+    pub entry: Option<Protocol>,
     /// Text for the end of the kernel's command line.
     pub append: Option<String>,
     /// The guest program's arguments: those of `-a`, then those after `--`.
@@ -74,12 +77,16 @@ pub struct Options {
     pub jail: Option<JailChoice>,
     /// Disks beside the image.
     pub disks: Vec<Disk>,
+    /// Throw away what the guest writes to its disks.
+    pub ephemeral: bool,
     /// Say on stderr what is done.
     pub verbose: bool,
     /// End the run after this long; not 0.
     pub timeout: Option<Duration>,
     /// Where to write the JSON record of the run.
     pub report: Option<PathBuf>,
+    /// A terminal on stdin is the guest's keyboard.
+    pub stdin: bool,
 }
 
 /// Why there is no [`Command`]: the help that was asked for, or what is wrong with the command line.
@@ -122,19 +129,23 @@ Options:
   -a, --args ARG        an argument for the guest's program; repeatable
   -e, --envs KEY=VALUE  a variable for the guest's environment; repeatable
       --disk FILE[,ro]  attach a disk, read-only with ,ro; repeatable
+      --ephemeral       throw away what the guest writes to its disks, the image too;
+                        many runs may share them
   -i, --imagename NAME  the same as IMAGE
   -k, --kernel FILE     boot this kernel in place of the image's own
       --initrd FILE     initial ram disk for the kernel
+      --entry WAY       enter the kernel by linux64, linux32 or pvh [what suits it]
       --append TEXT     add TEXT to the kernel's command line
       --jail WHICH      on, strict (all of it or no run), off [on]
       --timeout TIME    end the run after TIME: 5 or 5s, 500ms, 2m (status 124)
       --report FILE     write a JSON record of the run to FILE
+      --stdin           a terminal on stdin is the guest's keyboard; Ctrl-] ends the run
   -v, --verbose         say on stderr what is done
   -h, --help            print this
   -V, --version         print the version
 
-stdout is the guest's console. The exit status is the guest's;
-124 time-out, 125 could not run, 126 the guest crashed.
+stdout is the guest's console; stdin is, too, a terminal only with --stdin.
+The exit status is the guest's; 124 time-out, 125 could not run, 126 the guest crashed.
 ";
 
 /// Reads a command line, the program's name first.
@@ -214,14 +225,17 @@ fn options(
         cpus: one(matches, "cpus", |v| values::cpus(&text(v)?))?,
         kernel: one(matches, "kernel", path)?,
         initrd: one(matches, "initrd", path)?,
+        entry: one(matches, "entry", |v| values::entry(&text(v)?))?,
         append: Some(all(matches, "append", text)?.join(" ")).filter(|text| !text.is_empty()),
         args,
         env: all(matches, "envs", |v| values::env(&text(v)?))?,
         jail: one(matches, "jail", |v| values::jail(&text(v)?))?,
         disks: all(matches, "disk", values::disk)?,
+        ephemeral: matches.get_flag("ephemeral"),
         verbose: matches.get_flag("verbose"),
         timeout: one(matches, "timeout", |v| values::duration(&text(v)?))?,
         report: one(matches, "report", path)?,
+        stdin: matches.get_flag("stdin"),
     })
 }
 
@@ -337,14 +351,17 @@ fn definition() -> clap::Command {
         .arg(option("cpus").alias("smp"))
         .arg(option("kernel").short('k'))
         .arg(option("initrd"))
+        .arg(option("entry"))
         .arg(option("append").allow_hyphen_values(true))
         .arg(repeated("args").short('a').allow_hyphen_values(true))
         .arg(repeated("envs").short('e'))
         .arg(repeated("disk"))
+        .arg(flag("ephemeral"))
         .arg(option("imagename").short('i'))
         .arg(option("jail"))
         .arg(option("timeout"))
         .arg(option("report"))
+        .arg(flag("stdin"))
         .arg(flag("verbose").short('v'))
         .arg(flag("json").short('j'))
         // OPS's `-s`: do not build the image first. Nothing here ever does.

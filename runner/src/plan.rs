@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::boot::{BootPlan, CommandLine, nanos_overrides, plain_words};
 use crate::config::Settings;
 use crate::image::{self, Access, Arch, Image, Kernel, Source};
-use crate::machine::map::{self, VIRTIO_WINDOW, VirtioSlot};
+use crate::machine::map::{self, VirtioSlot};
 pub use disks::DiskPlan;
 use images::Opened;
 
@@ -62,12 +62,7 @@ impl Plan {
         let Opened { image, writable } = open_image(settings)?;
         require_host_arch(image.source().name(), image.arch())?;
         check_memory(settings.memory)?;
-        let disks = disks::open(&image, writable, &settings.disks)?;
-        let command_line = command_line(settings, &image, &disks)?;
-        let initrd = match &settings.initrd {
-            Some(path) => Some(Source::open(path, Access::Read)?),
-            None => None,
-        };
+        let disks = disks::open(&image, writable, settings)?;
         let kernel = match &settings.kernel {
             Some(path) => {
                 let source = Source::open(path, Access::Read)?;
@@ -77,10 +72,16 @@ impl Plan {
             }
             None => image.kernel().clone(),
         };
+        let mut boot = BootPlan::new(&image, kernel, settings.entry)?;
+        if let Some(path) = &settings.initrd {
+            boot.initrd = Some(Source::open(path, Access::Read)?);
+        }
+        let devices = boot.announce(settings.cpus, disks.iter().map(|disk| disk.slot));
+        boot.tell(command_line(settings, &image, devices)?)?;
         Ok(Self {
             format: image.format().to_string(),
             image: image.source().name().to_owned(),
-            boot: BootPlan::new(&image, kernel, initrd, command_line)?,
+            boot,
             disks,
             memory: settings.memory,
             cpus: settings.cpus,
@@ -122,10 +123,20 @@ impl Plan {
             ));
         }
         lines.push("device: com1, ports 0x3f8-0x3ff, line 4: the console".into());
-        lines.push("device: exit, port 0x501; reset, port 0x64".into());
+        lines.push("device: exit, port 0x501; reset, port 0x64; clock, port 0x70".into());
+        if !self.disks.is_empty() {
+            lines.push(format!("devices announced by {}", boot.announcement));
+        }
+        if boot.acpi.is_some() {
+            lines.push("acpi: tables from 0xe0000 on".into());
+        }
         for disk in &self.disks {
             let VirtioSlot { base, line, .. } = disk.slot;
-            let mode = if disk.read_only { "read-only" } else { "read-write" };
+            let mode = match &disk.scratch {
+                Some(scratch) => &format!("ephemeral, written to {}", scratch.folder),
+                None if disk.read_only => "read-only",
+                None => "read-write",
+            };
             let (id, name) = (&disk.id, disk.source.name().escape_debug());
             lines.push(format!("device: {id}, virtio-mmio {base:#x}, line {line}: {name}, {mode}"));
         }
@@ -135,7 +146,10 @@ impl Plan {
 
 fn open_image(settings: &Settings) -> Result<Opened, Error> {
     match (&settings.image, &settings.kernel) {
-        (Some(name), _) => Ok(images::open(name)?),
+        (Some(name), _) => {
+            let access = if settings.ephemeral { Access::Read } else { Access::ReadWrite };
+            Ok(images::open(name, access)?)
+        }
         (None, Some(kernel)) => Ok(Opened { image: Image::open(kernel)?, writable: false }),
         (None, None) => Err(Error::Asked("no image to boot".into())),
     }
@@ -178,13 +192,9 @@ fn host_memory() -> Option<u64> {
 fn command_line(
     settings: &Settings,
     image: &Image,
-    disks: &[DiskPlan],
+    devices: Vec<String>,
 ) -> Result<CommandLine, Error> {
-    let mut words = Vec::new();
-    for disk in disks {
-        let VirtioSlot { base, line, .. } = disk.slot;
-        words.push(format!("virtio_mmio.device={VIRTIO_WINDOW}@{base:#x}:{line}"));
-    }
+    let mut words = devices;
     let addresses = addresses(settings);
     if image.is_disk() {
         let overridden =
@@ -228,15 +238,24 @@ fn addresses(settings: &Settings) -> Vec<(&'static str, String)> {
 /// # Errors
 /// As [`Plan::new`].
 pub fn inspect(name: &Path) -> Result<Vec<String>, Error> {
-    let Opened { image, .. } = images::open(name)?;
+    let Opened { image, .. } = images::open(name, Access::Read)?;
     let kernel = image.kernel();
     let mut lines = vec![
         format!("image: {}", image.source().name()),
         format!("format: {}", image.format()),
         format!("architecture: {}", image.arch()),
     ];
+    if let Some(setup) = kernel.setup() {
+        lines.extend(setup.version.as_ref().map(|version| format!("version: {version}")));
+        lines.push(setup.to_string());
+        lines.push(format!("command line: at most {} bytes", setup.cmdline_size));
+        lines.push(format!("ram disk: up to {:#x}", setup.initrd_addr_max));
+    }
     if let Some(entry) = kernel.entry() {
         lines.push(format!("entry: {entry:#x}"));
+    }
+    if let Some(entry) = kernel.entry32() {
+        lines.push(format!("32-bit entry: {entry:#x}"));
     }
     if let Some(entry) = kernel.pvh_entry() {
         lines.push(format!("PVH entry: {entry:#x}"));

@@ -8,6 +8,7 @@ use hv::{Check, Hypervisor};
 use crate::config::{AccelChoice, JailChoice, Settings};
 use crate::emulate::{self, Qemu};
 use crate::io::signals::Signals;
+use crate::io::terminal::{self, Terminal};
 use crate::jail::{self, Jail, Needs, fatal};
 use crate::machine::stop::Reason;
 use crate::machine::{self, Machine};
@@ -21,6 +22,7 @@ use crate::{info, warning};
 /// `configs` are the files that `settings` come from.
 pub fn run<H: Hypervisor>(settings: &Settings, configs: &[PathBuf]) -> u8 {
     let started = Instant::now();
+    fatal::restore_with(terminal::restore);
     fatal::end_on_panic();
     let report = settings.report.as_deref().map(|path| Report::create(path, configs));
     let report = match report.transpose() {
@@ -78,7 +80,8 @@ impl Run {
         settings: &Settings,
         report: Option<&Report>,
     ) -> Result<Outcome, Failure> {
-        let signals = Signals::install()
+        let terminal = if settings.stdin { Terminal::on_stdin() } else { None };
+        let signals = Signals::install(terminal.is_some())
             .map_err(|error| format!("signal handlers: {error}; raise ulimit -n"))?;
         for warning in &settings.warnings {
             warning!("{warning}");
@@ -95,6 +98,9 @@ impl Run {
         }
         for line in plan.describe() {
             info!("{line}");
+        }
+        if terminal.is_some() {
+            warning!("--stdin: what is typed goes to the guest; Ctrl-] ends the run");
         }
         let hypervisor = match chosen {
             Chosen::Accelerator(hypervisor) => hypervisor,

@@ -5,15 +5,19 @@ use hv::arch::x86_64::{GDT_SIZE, IDENTITY_MAP_SIZE, write_gdt, write_identity_ma
 use hv::{GuestMemory, State};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
-use super::layout::{BOOT_DATA, COMMAND_LINE, GDT, HIGH_START, LOW_END, PAGE_TABLES, ZERO_PAGE};
-use super::{BootPlan, Error, Gpas, Protocol, linux64, pvh};
+use super::layout::{
+    BOOT_DATA, COMMAND_LINE, GDT, HIGH_START, LOW_END, PAGE_TABLES, RSDP, ZERO_PAGE,
+};
+use super::{BootPlan, Error, Gpas, Protocol, linux, pvh};
 use crate::image::{Segment, Source};
 use crate::io::file;
 use crate::machine::map::LOW_RAM_END;
 
 const MORE_MEMORY: &str = "give the guest more memory (-m)";
-const SMALLER: &str = "use a smaller one: it has to lie below 3 GiB";
+const SMALLER: &str = "use a smaller one: the kernel reaches no further, or RAM has its hole there";
 const RELINK: &str = "link the kernel elsewhere";
+/// Linux's 64-bit protocol wants the kernel mapped to itself; our tables map the first GiB.
+const MAPPED: u64 = 1 << 30;
 
 /// What loading left: the boot vCPU's registers, and what was written where.
 #[derive(Debug)]
@@ -46,6 +50,13 @@ impl BootPlan {
             let range = segment.paddr..segment.end();
             let what = || format!("the kernel's segment {}", segment.index);
             fits(&range, ram, what)?;
+            if self.protocol == Protocol::Linux64
+                && range.contains(&self.entry)
+                && range.end > MAPPED
+            {
+                let why = format!("only memory below {MAPPED:#x} is mapped at its 64-bit entry");
+                return Err(does_not_fit(what(), &range, why, RELINK));
+            }
             let in_the_way = [(BOOT_DATA, "boot data"), (LOW_END..HIGH_START, "the BIOS area")];
             for (taken, name) in in_the_way {
                 if range.start < taken.end && taken.start < range.end {
@@ -70,10 +81,15 @@ impl BootPlan {
         Ok(())
     }
 
-    /// Puts the ram disk at the end of low memory, on a page of its own.
+    /// Puts the ram disk on pages of its own, at the end of low memory or of what the kernel can
+    /// reach.
     fn load_initrd(&self, ram: &[Gpas], loading: &mut Loading<'_>) -> Result<Option<Gpas>, Error> {
         let Some(source) = &self.initrd else { return Ok(None) };
-        let low_end = ram.first().map_or(0, |low| low.end);
+        let limit = self
+            .kernel
+            .setup()
+            .map_or(u64::MAX, |setup| u64::from(setup.initrd_addr_max).saturating_add(1));
+        let low_end = ram.first().map_or(0, |low| low.end).min(limit);
         let kernel_end = self.kernel.segments().iter().map(Segment::end).max().unwrap_or(0);
         let start = low_end.checked_sub(source.len()).map(|start| start & !0xfff);
         match start.filter(|start| *start >= kernel_end.max(HIGH_START)) {
@@ -84,8 +100,8 @@ impl BootPlan {
             None => {
                 let range = kernel_end..kernel_end.saturating_add(source.len());
                 let what = format!("the ram disk {}", source.name());
-                let why = format!("low memory ends at {low_end:#x}");
-                let remedy = if low_end < LOW_RAM_END { MORE_MEMORY } else { SMALLER };
+                let why = format!("memory for it ends at {low_end:#x}");
+                let remedy = if low_end < LOW_RAM_END.min(limit) { MORE_MEMORY } else { SMALLER };
                 Err(does_not_fit(what, &range, why, remedy))
             }
         }
@@ -101,21 +117,48 @@ impl BootPlan {
         write_gdt(loading.memory, GDT)?;
         loading.ranges.push(GDT..GDT + u64::from(GDT_SIZE));
         loading.write(COMMAND_LINE, &self.command_line.terminated())?;
+        let rsdp = self.load_acpi(ram, loading)?;
         match self.protocol {
             Protocol::Linux64 => {
                 write_identity_map(loading.memory, PAGE_TABLES)?;
                 loading.ranges.push(PAGE_TABLES..PAGE_TABLES + IDENTITY_MAP_SIZE);
-                let page = linux64::zero_page(ram, &self.command_line, initrd);
-                loading.write(ZERO_PAGE, &page)?;
-                Ok(linux64::state(self.entry))
+                loading.write(ZERO_PAGE, &self.zero_page(ram, initrd, rsdp))?;
+                Ok(linux::state64(self.entry))
+            }
+            Protocol::Linux32 => {
+                let (gpa, descriptor) = linux::boot_cs32();
+                loading.write(gpa, &descriptor)?;
+                loading.write(ZERO_PAGE, &self.zero_page(ram, initrd, rsdp))?;
+                Ok(linux::state32(self.entry))
             }
             Protocol::Pvh => {
-                for (gpa, bytes) in pvh::start_info(ram, initrd) {
+                for (gpa, bytes) in pvh::start_info(ram, initrd, rsdp) {
                     loading.write(gpa, &bytes)?;
                 }
                 Ok(pvh::state(self.entry))
             }
         }
+    }
+}
+
+impl BootPlan {
+    fn zero_page(&self, ram: &[Gpas], initrd: Option<&Gpas>, rsdp: u64) -> Vec<u8> {
+        linux::zero_page(ram, self.kernel.setup(), &self.command_line, initrd, rsdp)
+    }
+
+    /// Writes the ACPI tables, if the guest gets some, and tells where they begin; 0 without.
+    fn load_acpi(&self, ram: &[Gpas], loading: &mut Loading<'_>) -> Result<u64, Error> {
+        let Some(acpi) = &self.acpi else { return Ok(0) };
+        let tables = acpi.bytes();
+        let range = RSDP..RSDP.saturating_add(tables.len() as u64);
+        let what = || format!("the ACPI tables for {} CPUs", acpi.cpus);
+        fits(&range, ram, what)?;
+        if range.end > HIGH_START {
+            let why = format!("their place ends at {HIGH_START:#x}");
+            return Err(does_not_fit(what(), &range, why, "ask for fewer CPUs"));
+        }
+        loading.write(RSDP, &tables)?;
+        Ok(RSDP)
     }
 }
 

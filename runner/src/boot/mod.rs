@@ -4,35 +4,94 @@
 //! A [`BootPlan`] is made from an image and the machine's map before anything of the host is
 //! touched; [`BootPlan::load`] carries it out, for our machine and for the software emulation alike.
 
+mod acpi;
 mod cmdline;
 mod layout;
-mod linux64;
+mod linux;
 mod load;
 mod pvh;
 
 use std::fmt;
 use std::ops::Range;
 
+pub use acpi::Tables as AcpiTables;
 pub use cmdline::{CommandLine, nanos_overrides, plain_words};
 pub use load::Loaded;
 
 use crate::devices::power::ExitCode;
 use crate::image::{Image, Kernel, Source};
+use crate::machine::map::{VIRTIO_WINDOW, VirtioSlot};
 
 /// A way into a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// Linux's 64-bit entry (`Documentation/arch/x86/boot.rst`), at an ELF file's entry point.
+    /// Linux's 64-bit entry (`Documentation/arch/x86/boot.rst`), of a bzImage or at an ELF file's
+    /// entry point.
     Linux64,
+    /// Linux's 32-bit entry, of a bzImage.
+    Linux32,
     /// Xen's PVH entry (`docs/misc/pvh.pandoc`, `xen/include/public/arch-x86/hvm/start_info.h`).
     Pvh,
+}
+
+impl Protocol {
+    /// All of them, the one to be preferred first.
+    pub const ALL: [Protocol; 3] = [Protocol::Linux64, Protocol::Pvh, Protocol::Linux32];
+
+    /// As `--entry` has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Linux64 => "linux64",
+            Protocol::Linux32 => "linux32",
+            Protocol::Pvh => "pvh",
+        }
+    }
+
+    /// Where it enters `kernel`, if it can.
+    fn entry(self, kernel: &Kernel) -> Option<u64> {
+        match self {
+            Protocol::Linux64 => kernel.entry(),
+            Protocol::Linux32 => kernel.entry32().map(u64::from),
+            Protocol::Pvh => kernel.pvh_entry().map(u64::from),
+        }
+    }
 }
 
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Protocol::Linux64 => "Linux 64-bit",
+            Protocol::Linux32 => "Linux 32-bit",
             Protocol::Pvh => "PVH",
+        })
+    }
+}
+
+/// How a guest is told of its virtio-mmio devices: in one way only, or it takes a device for two.
+///
+/// Linux knows both, and so does Nanos, which adds up what it finds (`virtio_mmio_enum_devs`). Debian's
+/// Linux has no `virtio_mmio.device=` (`CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES`), so Linux gets ACPI; what
+/// OPS builds gets the command line, which costs no tables and works in every Nanos. By PVH nobody has
+/// to read a command line, and Nanos does not; the RSDP is where it scans.
+///
+/// Nanos does find devices by ACPI (`LNRO0005`), but takes their interrupt for a pin of the MADT's
+/// first IOAPIC (`apic_madt_handler`, `ioapic_set_int`). QEMU's microvm with ACPI has a second one
+/// (`ioapic2`) and puts them there, at 24 and up: no interrupt ever comes, the disk's first read never
+/// ends, and the guest idles as if it had no disk. With `ioapic2=off` it boots. Ours has one IOAPIC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Announcement {
+    /// Words of its command line.
+    CommandLine,
+    /// Devices in the DSDT.
+    Acpi,
+}
+
+impl fmt::Display for Announcement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Announcement::CommandLine => "the command line",
+            Announcement::Acpi => "ACPI",
         })
     }
 }
@@ -48,6 +107,10 @@ pub struct BootPlan {
     pub kernel: Kernel,
     /// A ram disk for the kernel.
     pub initrd: Option<Source>,
+    /// How it finds its devices.
+    pub announcement: Announcement,
+    /// ACPI tables, if the guest gets some.
+    pub acpi: Option<AcpiTables>,
     /// What the kernel is told.
     pub command_line: CommandLine,
     /// What a value at the exit port means.
@@ -73,6 +136,16 @@ pub enum Error {
     NoEntry {
         /// The image.
         name: String,
+    },
+    /// It cannot be entered as `--entry` wants it.
+    #[error("--entry={}: {name} cannot be entered that way, only by {can}", asked.name())]
+    OtherEntry {
+        /// The kernel.
+        name: String,
+        /// What was asked for.
+        asked: Protocol,
+        /// What it can, comma separated.
+        can: String,
     },
     /// The command line is too long.
     #[error(
@@ -127,30 +200,85 @@ pub enum Error {
 }
 
 impl BootPlan {
-    /// The plan for booting `kernel`, which is `image`'s own or replaces it.
+    /// The plan for booting `kernel`, which is `image`'s own or replaces it, by the protocol `asked`
+    /// for or else by the one that suits it best. It has no ram disk, no devices and nothing to tell
+    /// the kernel yet.
     ///
     /// # Errors
-    /// [`Error::NoEntry`].
-    pub fn new(
-        image: &Image,
-        kernel: Kernel,
-        initrd: Option<Source>,
-        command_line: CommandLine,
-    ) -> Result<Self, Error> {
+    /// [`Error::NoEntry`], [`Error::OtherEntry`].
+    pub fn new(image: &Image, kernel: Kernel, asked: Option<Protocol>) -> Result<Self, Error> {
+        let name = || kernel.view().source().name().to_owned();
+        let can = || Protocol::ALL.into_iter().filter(|each| each.entry(&kernel).is_some());
         // Nanos reads a command line by the Linux entry alone, and what OPS builds is Nanos. For
         // any other kernel the PVH note says where it wants to be entered.
-        let pvh = match image.is_disk() {
+        let preferred = match image.is_disk() {
             true => None,
-            false => kernel.pvh_entry(),
+            false => can().find(|each| *each == Protocol::Pvh),
         };
-        let (protocol, entry) = match (pvh, kernel.entry(), kernel.pvh_entry()) {
-            (Some(entry), ..) | (None, None, Some(entry)) => (Protocol::Pvh, u64::from(entry)),
-            (None, Some(entry), _) => (Protocol::Linux64, entry),
-            (None, None, None) => {
-                return Err(Error::NoEntry { name: kernel.view().source().name().to_owned() });
+        let protocol = match asked.or(preferred).or_else(|| can().next()) {
+            Some(protocol) => protocol,
+            None => return Err(Error::NoEntry { name: name() }),
+        };
+        let Some(entry) = protocol.entry(&kernel) else {
+            let can: Vec<_> = can().map(Protocol::name).collect();
+            return Err(Error::OtherEntry { name: name(), asked: protocol, can: can.join(", ") });
+        };
+        let announcement = match (protocol, kernel.setup()) {
+            (Protocol::Linux64, None) => Announcement::CommandLine,
+            _ => Announcement::Acpi,
+        };
+        Ok(Self {
+            protocol,
+            entry,
+            kernel,
+            initrd: None,
+            announcement,
+            acpi: None,
+            command_line: CommandLine::default(),
+            exit_code: status_is_value,
+        })
+    }
+
+    /// Plans for `cpus` processors and for virtio-mmio devices, and returns the words about these that
+    /// belong on the command line.
+    ///
+    /// A guest of one CPU that takes its devices from the command line has no use for ACPI tables, and
+    /// gets none.
+    pub fn announce(
+        &mut self,
+        cpus: u32,
+        virtio: impl IntoIterator<Item = VirtioSlot>,
+    ) -> Vec<String> {
+        let virtio = virtio.into_iter();
+        let word = |VirtioSlot { base, line, .. }| {
+            format!("virtio_mmio.device={VIRTIO_WINDOW}@{base:#x}:{line}")
+        };
+        match self.announcement {
+            Announcement::Acpi => {
+                self.acpi = Some(AcpiTables { cpus, virtio: virtio.collect() });
+                Vec::new()
             }
-        };
-        Ok(Self { protocol, entry, kernel, initrd, command_line, exit_code: status_is_value })
+            Announcement::CommandLine => {
+                let processors = AcpiTables { cpus, virtio: Vec::new() };
+                self.acpi = (cpus > 1).then_some(processors);
+                virtio.map(word).collect()
+            }
+        }
+    }
+
+    /// Sets the command line.
+    ///
+    /// # Errors
+    /// [`Error::CommandLineTooLong`] for this kernel.
+    pub fn tell(&mut self, command_line: CommandLine) -> Result<(), Error> {
+        if let Some(setup) = self.kernel.setup() {
+            let max = usize::try_from(setup.cmdline_size).unwrap_or(usize::MAX);
+            if command_line.len() > max {
+                return Err(Error::CommandLineTooLong { len: command_line.len(), max });
+            }
+        }
+        self.command_line = command_line;
+        Ok(())
     }
 }
 

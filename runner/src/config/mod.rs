@@ -15,6 +15,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::boot::Protocol;
+
 mod document;
 pub mod fields;
 mod parse;
@@ -44,6 +46,8 @@ pub struct Settings {
     pub kernel: Option<PathBuf>,
     /// Initial ram disk for kernels that take one.
     pub initrd: Option<PathBuf>,
+    /// How the kernel is entered, over what suits it best.
+    pub entry: Option<Protocol>,
     /// Text added to the end of the kernel's command line.
     pub append: Option<String>,
     /// The guest program's arguments after its own name (`argv[1]` on); empty keeps those in the image.
@@ -62,6 +66,8 @@ pub struct Settings {
     pub jail: JailChoice,
     /// Disks beside the image, in the order the guest sees them.
     pub disks: Vec<Disk>,
+    /// What the guest writes to its disks, the image among them, is thrown away.
+    pub ephemeral: bool,
     /// Addresses for the guest's first network interface.
     pub network: Addresses,
     /// Say on stderr what is done.
@@ -70,6 +76,8 @@ pub struct Settings {
     pub timeout: Option<Duration>,
     /// Where to write the JSON record of the run.
     pub report: Option<PathBuf>,
+    /// A terminal on stdin is the guest's keyboard.
+    pub stdin: bool,
     /// Lines for stderr whatever `verbose` says: things asked for that this version does not do.
     pub warnings: Vec<String>,
     /// Fields that were set but mean nothing to a run, for `-v`: `accepted, not used: …`.

@@ -21,6 +21,10 @@ pub fn settle(options: Options, config: &Config) -> Result<Settings, Error> {
             .or_else(|| config.path("RunConfig.Kernel"))
             .or_else(|| config.path("Kernel")),
         initrd: options.initrd.or_else(|| config.path("Runner.Initrd")),
+        entry: options.entry.or_else(|| match config.value("Runner.Entry") {
+            Some(Value::Entry(entry)) => Some(*entry),
+            _ => None,
+        }),
         append: options.append.or_else(|| config.text("Runner.Append")),
         args: match options.args.is_empty() {
             true => config.texts("Args"),
@@ -39,6 +43,7 @@ pub fn settle(options: Options, config: &Config) -> Result<Settings, Error> {
         accel_asked_by: None,
         jail: options.jail.or_else(|| config.jail("Runner.Jail")).unwrap_or_default(),
         disks: disks(config, options.disks),
+        ephemeral: options.ephemeral || config.flag("Runner.Ephemeral"),
         network: network(config),
         verbose: options.verbose || config.flag("RunConfig.Verbose"),
         timeout: options.timeout.or_else(|| match config.value("Runner.Timeout") {
@@ -46,6 +51,7 @@ pub fn settle(options: Options, config: &Config) -> Result<Settings, Error> {
             _ => None,
         }),
         report: options.report.or_else(|| config.path("Runner.Report")),
+        stdin: options.stdin || config.flag("Runner.Stdin"),
         warnings: config.warnings.clone(),
         accepted: Vec::new(),
     };

@@ -13,7 +13,8 @@ pub(super) fn plan(read_only: &[bool]) -> Plan {
     let hello = Source::from_static("hello", guests::x86_64::kernels::HELLO);
     let image = Image::recognise(hello).unwrap();
     let command_line = CommandLine::new(["a=1".to_owned()]).unwrap();
-    let kernel = image.kernel().clone();
+    let mut boot = BootPlan::new(&image, image.kernel().clone(), None).unwrap();
+    boot.tell(command_line).unwrap();
     let disks = read_only.iter().zip(virtio_slots()).map(|(read_only, slot)| {
         let file = tempfile::tempfile().unwrap();
         file.set_len(512).unwrap();
@@ -21,12 +22,12 @@ pub(super) fn plan(read_only: &[bool]) -> Plan {
         let file = Arc::clone(source.file().unwrap());
         let lock = DiskLock::take(&file, "disk", Mode::Write).unwrap();
         let (id, read_only) = (format!("disk{}", slot.index), *read_only);
-        DiskPlan { id, source, file, read_only, slot, lock }
+        DiskPlan { id, source, file, read_only, scratch: None, slot, lock }
     });
     Plan {
         format: image.format().to_string(),
         image: "hello".into(),
-        boot: BootPlan::new(&image, kernel, None, command_line).unwrap(),
+        boot,
         disks: disks.collect(),
         memory: 64 * MIB,
         cpus: 2,

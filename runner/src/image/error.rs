@@ -1,5 +1,6 @@
 //! Why an image cannot be booted: what is wrong, where, and what to do about it.
 
+use super::bzimage::BzImageError;
 use super::elf::ElfError;
 use super::mbr::MbrError;
 use super::source::{OpenError, ReadError};
@@ -52,6 +53,19 @@ pub enum Problem {
         /// What is wrong, and where.
         error: ElfError,
     },
+    /// The bzImage is broken, or of a kind that is not booted.
+    #[error("the bzImage: {0}")]
+    BzImage(#[from] BzImageError),
+    /// A kernel inside an EFI program that unpacks it.
+    #[error(
+        "this is a Linux kernel packed with {packed} for EFI (zboot), and runner has no EFI: take the \
+         kernel it was made from (`arch/*/boot/Image` in its build), or configure it without \
+         CONFIG_EFI_ZBOOT"
+    )]
+    Zboot {
+        /// What it is packed with.
+        packed: String,
+    },
     /// A program for Linux.
     #[error(
         "it is a Linux program ({why}), and not a kernel: build an image with `ops`, then run that"
@@ -77,7 +91,7 @@ pub enum Problem {
     /// Nothing this library knows.
     #[error(
         "its format is unknown (it begins with {first}): runner boots disk images built by `ops`, \
-         and 64-bit ELF kernels with a PVH note or for the Linux 64-bit entry"
+         Linux bzImages, and 64-bit ELF kernels with a PVH note or for the Linux 64-bit entry"
     )]
     Unknown {
         /// The first bytes, as text where they are text.

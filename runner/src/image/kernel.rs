@@ -1,10 +1,11 @@
-//! A kernel that can be loaded: ELF segments, where their bytes are, and the addresses it can be
+//! A kernel that can be loaded: segments, where their bytes are, and the addresses it can be
 //! entered at.
 
 use std::ops::Range;
 
 use hv::Arch;
 
+use super::bzimage::{BzImage, Setup};
 use super::elf::{Elf, ElfError, Segment};
 use super::source::{ReadError, Source};
 use super::view::{Piece, View};
@@ -25,9 +26,12 @@ fn kernel_bases(arch: Arch) -> Range<u64> {
 #[derive(Debug, Clone)]
 pub struct Kernel {
     view: View,
-    elf: Elf,
+    arch: Arch,
+    segments: Vec<Segment>,
     entry: Option<u64>,
+    entry32: Option<u32>,
     pvh_entry: Option<u32>,
+    setup: Option<Setup>,
 }
 
 impl Kernel {
@@ -57,27 +61,54 @@ impl Kernel {
         if entry.is_none() && pvh_entry.is_none() {
             return Err(wrong(ElfError::EntryVirtual(elf.entry)));
         }
-        Ok(Self { view, elf, entry, pvh_entry })
+        let Elf { arch, segments, .. } = elf;
+        Ok(Self { view, arch, segments, entry, entry32: None, pvh_entry, setup: None })
+    }
+
+    /// The kernel in a bzImage.
+    pub(super) fn of_bzimage(view: View, image: BzImage) -> Self {
+        let BzImage { segment, entry64, entry32, setup } = image;
+        Self {
+            view,
+            arch: Arch::X86_64,
+            segments: vec![segment],
+            entry: entry64,
+            entry32: Some(entry32),
+            pvh_entry: None,
+            setup: Some(setup),
+        }
     }
 
     /// The machine it is for.
     #[must_use]
     pub fn arch(&self) -> Arch {
-        self.elf.arch
+        self.arch
     }
 
     /// What to load. No two segments overlap in physical memory.
     #[must_use]
     pub fn segments(&self) -> &[Segment] {
-        &self.elf.segments
+        &self.segments
     }
 
-    /// Physical address of the ELF entry, in an executable segment: the Linux 64-bit entry on
-    /// x86_64. `None` when the ELF entry is a virtual address, which no protocol can enter; there
-    /// is a PVH entry then.
+    /// Physical address of the Linux 64-bit entry, in an executable segment; for an ELF kernel, its
+    /// ELF entry. `None` when that is a virtual address, which no protocol can enter, and when a
+    /// bzImage has none; there is another entry then.
     #[must_use]
     pub fn entry(&self) -> Option<u64> {
         self.entry
+    }
+
+    /// Physical address of a bzImage's 32-bit entry.
+    #[must_use]
+    pub fn entry32(&self) -> Option<u32> {
+        self.entry32
+    }
+
+    /// What a bzImage says beside its entries.
+    #[must_use]
+    pub fn setup(&self) -> Option<&Setup> {
+        self.setup.as_ref()
     }
 
     /// Physical address of the PVH entry, in an executable segment.

@@ -42,17 +42,23 @@ pub(super) fn foreign(head: &[u8]) -> Option<Foreign> {
     known.map(|&(_, _, what, remedy)| Foreign { what, remedy })
 }
 
-/// Linux's bzImage (`Documentation/arch/x86/boot.rst`): the boot sector's signature and `HdrS`.
-pub(super) fn is_bzimage(head: &[u8]) -> bool {
-    array(head, 0x1fe) == Some([0x55, 0xaa]) && array(head, 0x202) == Some(*b"HdrS")
-}
-
 /// arm64's Image (`Documentation/arch/arm64/booting.rst`).
 pub(super) fn is_arm64_image(head: &[u8]) -> bool {
     array(head, 0x38) == Some(*b"ARM\x64")
 }
 
-/// PE: what remains of EFI programs when the two above are not found in them.
+/// A kernel packed for EFI (Linux, `drivers/firmware/efi/libstub/zboot-header.S`): what it is packed
+/// with, printable.
+pub(super) fn efi_zboot(head: &[u8]) -> Option<String> {
+    if !head.starts_with(b"MZ") || array(head, 4) != Some(*b"zimg") {
+        return None;
+    }
+    let name: [u8; 32] = array(head, 24)?;
+    let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+    Some(name.escape_ascii().to_string())
+}
+
+/// PE: what remains of EFI programs when nothing else is found in them.
 pub(super) fn is_pe(head: &[u8]) -> bool {
     let at = u32_at(head, 0x3c).and_then(|at| usize::try_from(at).ok());
     head.starts_with(b"MZ") && at.is_some_and(|at| array(head, at) == Some(*b"PE\0\0"))

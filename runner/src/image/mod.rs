@@ -9,7 +9,7 @@
 //! 6. an ELF64 kernel with a PVH note; 7. a kernel with a Multiboot header;
 //! 8. any other ELF64 kernel: the Linux 64-bit entry.
 //!
-//! 1, 6 and 8 are booted, the others named. Containers and compressed files are named with the
+//! 1, 4, 6 and 8 are booted, the others named. Containers and compressed files are named with the
 //! command that converts them and never opened: were a disk's format guessed, a guest could write
 //! itself another one.
 //!
@@ -25,6 +25,7 @@
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
 mod bytes;
+pub mod bzimage;
 pub mod elf;
 mod error;
 mod kernel;
@@ -60,6 +61,8 @@ pub enum Format {
         /// TFS version of the boot file system.
         tfs: u64,
     },
+    /// A Linux bzImage.
+    BzImage,
     /// An ELF64 kernel with a PVH note.
     Pvh,
     /// An ELF64 kernel without a note. On x86_64, enter by the Linux 64-bit protocol.
@@ -72,6 +75,7 @@ impl std::fmt::Display for Format {
             Self::Ops { uefi, tfs } => {
                 write!(f, "OPS disk image ({}, TFS v{tfs})", if *uefi { "UEFI" } else { "BIOS" })
             }
+            Self::BzImage => f.write_str("Linux bzImage"),
             Self::Pvh => f.write_str("ELF64 kernel with a PVH entry"),
             Self::Elf => f.write_str("ELF64 kernel"),
         }

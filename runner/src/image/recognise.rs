@@ -1,5 +1,6 @@
 //! What an image is: the order of recognition, and a name for what is not booted.
 
+use super::bzimage::{self, BzImage};
 use super::elf::{self, Elf};
 use super::mbr::{self, Layout, MbrError, SECTOR};
 use super::tfs::{Filesystem, Region, TfsError};
@@ -18,7 +19,7 @@ pub(super) fn image(source: Source) -> Result<Image, Problem> {
         None => None,
     };
     let head = head(&source, HEAD)?;
-    match elf_kernel(&source, &head, Marks::Needed)? {
+    match any_kernel(&source, &head, Marks::Needed)? {
         Some((format, kernel)) => Ok(Image { source, format, kernel, root: None }),
         None => Err(not_bootable(&source, &head, no_disk)?),
     }
@@ -27,7 +28,7 @@ pub(super) fn image(source: Source) -> Result<Image, Problem> {
 /// The kernel in `source`, which need not be marked as one.
 pub(super) fn kernel(source: &Source) -> Result<Kernel, Problem> {
     let head = head(source, HEAD)?;
-    match elf_kernel(source, &head, Marks::NotNeeded)? {
+    match any_kernel(source, &head, Marks::NotNeeded)? {
         Some((_, kernel)) => Ok(kernel),
         None => Err(not_bootable(source, &head, None)?),
     }
@@ -110,16 +111,6 @@ fn named_by_note(elf: &Elf) -> Option<String> {
     elf.notes.hermit.map(|version| format!("a Hermit unikernel (entry version {version})"))
 }
 
-fn named(head: &[u8]) -> Option<String> {
-    if magic::is_bzimage(head) {
-        Some("a Linux bzImage".into())
-    } else if magic::is_arm64_image(head) {
-        Some("an arm64 Image".into())
-    } else {
-        None
-    }
-}
-
 /// Whether a kernel has to be told from a program, or the user has said that it is one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Marks {
@@ -127,9 +118,9 @@ enum Marks {
     NotNeeded,
 }
 
-/// The kernel, if the file is an ELF64 one; an error also if it is something that comes before one
-/// in order.
-fn elf_kernel(
+/// The kernel, if the file is a bzImage or an ELF64 one; an error also if it is something that comes
+/// before in order.
+fn any_kernel(
     source: &Source,
     head: &[u8],
     marks: Marks,
@@ -140,8 +131,15 @@ fn elf_kernel(
     } else {
         None
     };
-    if let Some(what) = elf.as_ref().and_then(named_by_note).or_else(|| named(head)) {
+    if let Some(what) = elf.as_ref().and_then(named_by_note) {
         return Err(Problem::NotYet { what });
+    }
+    if bzimage::is_bzimage(head) {
+        let image = BzImage::parse(&view)?;
+        return Ok(Some((Format::BzImage, Kernel::of_bzimage(view, image))));
+    }
+    if magic::is_arm64_image(head) {
+        return Err(Problem::NotYet { what: "an arm64 Image".into() });
     }
     let Some(elf) = elf else { return Ok(None) };
     let format = if elf.notes.pvh_entry.is_some() { Format::Pvh } else { Format::Elf };
@@ -176,6 +174,9 @@ fn not_bootable(
             what: "a TFS volume, without partitions and kernel",
             remedy: "run an image, and attach this with `--disk`",
         });
+    }
+    if let Some(packed) = magic::efi_zboot(head) {
+        return Ok(Problem::Zboot { packed });
     }
     if magic::is_pe(head) {
         return Ok(Problem::NotYet { what: "a program for EFI or Windows".into() });

@@ -1,4 +1,4 @@
-//! The machine's disks: virtio-mmio block devices, their doorbells, and the thread behind them.
+//! The machine's disks: virtio-mmio block devices, their doorbells, and the threads behind them.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::io::event::Event;
 use crate::jail::Role;
 use crate::plan::DiskPlan;
 
-/// The disks, and the thread that serves them all.
+/// The disks, and the threads that serve them all.
 pub(super) struct Disks<V: Vm> {
     worker: WorkerThread,
     #[expect(dead_code, reason = "doorbells ring for as long as these live")]
@@ -26,7 +26,7 @@ pub(super) struct Disks<V: Vm> {
 }
 
 impl<V: Vm> Disks<V> {
-    /// One device for each plan, on the bus, and their thread.
+    /// One device for each plan, on the bus, and their threads.
     pub(super) fn new(
         vm: &V,
         memory: &GuestMemory,
@@ -41,7 +41,11 @@ impl<V: Vm> Disks<V> {
         for plan in plans {
             let slot = plan.slot;
             let (path, len) = (plan.source.name(), plan.source.len());
-            let disk = Disk::new(&plan.id, path, plan.file.clone(), len, plan.read_only);
+            let (id, file) = (&plan.id, plan.file.clone());
+            let disk = match &plan.scratch {
+                Some(scratch) => Disk::ephemeral(id, path, file, len, scratch.clone()),
+                None => Disk::new(id, path, file, len, plan.read_only),
+            };
             let identity = disk.identity();
             let mut events = Vec::new();
             for (queue, _) in (0..).zip(&identity.queues) {
@@ -56,8 +60,10 @@ impl<V: Vm> Disks<V> {
             bus.add(Address::Mmio(slot.base), VIRTIO_WINDOW, Arc::new(Mmio(transport)));
         }
         let stop = stop.clone();
-        let place = lockdown.place(Role::Disk);
-        let begin = move || place.take();
+        let begin = || {
+            let place = lockdown.place(Role::Disk);
+            move || place.take()
+        };
         let failed = move |why| stop.request(Reason::Failed(why));
         let worker = WorkerThread::start(worker, "disk", begin, failed).map_err(system())?;
         Ok(Self { worker, doorbells })

@@ -40,11 +40,13 @@ const TGKILL: Rule = If(&[(0, OwnProcess)]);
 
 /// `ioctl`s, by number. They are equal on all architectures that KVM has.
 const KVM_RUN: u32 = 0xae80;
-/// Where a guest is, when it is stopped for an instruction that cannot be executed.
+/// Where a guest is, when it is stopped for an instruction that cannot be executed; and whether it
+/// sleeps.
 #[cfg(target_arch = "x86_64")]
-const KVM_STATE: [u32; 2] = [
+const KVM_STATE: [u32; 3] = [
     0x8090_ae81, // KVM_GET_REGS
     0xc018_ae85, // KVM_TRANSLATE
+    0x8004_ae98, // KVM_GET_MP_STATE
 ];
 #[cfg(target_arch = "aarch64")]
 const KVM_STATE: [u32; 1] = [
@@ -67,7 +69,7 @@ const fn join<const A: usize, const B: usize, const N: usize>(
 }
 
 /// What every thread does: write to a console, stderr or an event, wait, have memory, end.
-const EVERYBODY: [Call; 14] = [
+const EVERYBODY: [Call; 16] = [
     call!(SYS_write, "write", Any),
     call!(SYS_ppoll, "ppoll", Any),
     call!(SYS_futex, "futex", Any),
@@ -85,18 +87,14 @@ const EVERYBODY: [Call; 14] = [
     call!(SYS_rt_sigreturn, "rt_sigreturn", Any),
     call!(SYS_restart_syscall, "restart_syscall", Any),
     call!(SYS_clock_gettime, "clock_gettime", Any),
+    // The end: of a thread, or of all, with the terminal put back undisturbed by signals.
+    call!(SYS_sigaltstack, "sigaltstack", Any),
+    call!(SYS_rt_sigprocmask, "rt_sigprocmask", Any),
     call!(SYS_exit_group, "exit_group", Any),
 ];
 
 /// What every thread does but the main one: end alone.
-const THREAD: [Call; 17] = join(
-    EVERYBODY,
-    [
-        call!(SYS_sigaltstack, "sigaltstack", Any),
-        call!(SYS_rt_sigprocmask, "rt_sigprocmask", Any),
-        call!(SYS_exit, "exit", Any),
-    ],
-);
+const THREAD: [Call; 17] = join(EVERYBODY, [call!(SYS_exit, "exit", Any)]);
 
 /// Descriptors that a thread is the last one to have. The library of a debug build looks whether one
 /// is open before it closes it.
@@ -108,11 +106,19 @@ const CLOSE: [Call; 2] = [
 #[cfg(not(debug_assertions))]
 const CLOSE: [Call; 1] = [call!(SYS_close, "close", Any)];
 
+/// The terminal on stdin, which any thread puts back on its way out (`io::terminal`).
+const TERMINAL: [u32; 3] = [
+    0x802c_542a, // TCGETS2
+    0x402c_542b, // TCSETS2
+    0x540f,      // TIOCGPGRP
+];
+
 const VCPU_IOCTLS: Rule = {
     #[cfg(target_arch = "x86_64")]
-    const ALL: &[u32] = &[KVM_RUN, KVM_STATE[0], KVM_STATE[1]];
+    const ALL: &[u32] =
+        &[KVM_RUN, KVM_STATE[0], KVM_STATE[1], KVM_STATE[2], TERMINAL[0], TERMINAL[1], TERMINAL[2]];
     #[cfg(target_arch = "aarch64")]
-    const ALL: &[u32] = &[KVM_RUN, KVM_STATE[0]];
+    const ALL: &[u32] = &[KVM_RUN, KVM_STATE[0], TERMINAL[0], TERMINAL[1], TERMINAL[2]];
     If(&[(1, Among(ALL))])
 };
 
@@ -126,11 +132,10 @@ const VCPU: [Call; 19 + CLOSE.len()] = join(
 );
 
 /// The main thread: the first vCPU, then the end of the run and its record.
-const MAIN: [Call; 19 + CLOSE.len()] = join(
-    join::<14, 5, 19>(
+const MAIN: [Call; 20 + CLOSE.len()] = join(
+    join::<16, 4, 20>(
         EVERYBODY,
         [
-            call!(SYS_sigaltstack, "sigaltstack", Any),
             call!(SYS_ioctl, "ioctl", VCPU_IOCTLS),
             call!(SYS_tgkill, "tgkill", TGKILL),
             call!(SYS_statx, "statx", Any),
@@ -151,16 +156,37 @@ const EVENT_LOOP: [Call; 21] = join(
     ],
 );
 
-/// The I/O loop: signals, the timeout, stdin.
-const IO: [Call; 22 + CLOSE.len()] =
-    join(join::<21, 1, 22>(EVENT_LOOP, [call!(SYS_tgkill, "tgkill", TGKILL)]), CLOSE);
+/// The I/O loop: signals, the timeout, stdin, and a terminal there.
+const IO: [Call; 25 + CLOSE.len()] = join(
+    join::<21, 4, 25>(
+        EVENT_LOOP,
+        [
+            call!(SYS_tgkill, "tgkill", TGKILL),
+            call!(SYS_ioctl, "ioctl", If(&[(1, Among(&TERMINAL))])),
+            // raise(3), to stop as SIGTSTP asks for.
+            call!(SYS_getpid, "getpid", Any),
+            call!(SYS_gettid, "gettid", Any),
+        ],
+    ),
+    CLOSE,
+);
+
+/// Tells a block device what does not matter.
+const BLKDISCARD: u32 = 0x1277;
+
+const DISK_IOCTLS: Rule = If(&[(1, Among(&[BLKDISCARD, TERMINAL[0], TERMINAL[1], TERMINAL[2]]))]);
 
 /// A thread that serves disks.
-const DISK: [Call; 24] = join(
+const DISK: [Call; 28] = join(
     EVENT_LOOP,
     [
         call!(SYS_preadv, "preadv", Any),
+        call!(SYS_preadv2, "preadv2", Any),
         call!(SYS_pwritev, "pwritev", Any),
+        // Zeros, where a file system cannot make them; and how it does, or gives room back.
+        call!(SYS_pwrite64, "pwrite64", Any),
+        call!(SYS_fallocate, "fallocate", Any),
+        call!(SYS_ioctl, "ioctl", DISK_IOCTLS),
         call!(SYS_fdatasync, "fdatasync", Any),
     ],
 );
