@@ -156,7 +156,7 @@ mod tests {
         let mut plan = plan(&[false]);
         let file = Arc::clone(&plan.disks[0].file);
         plan.disks[0].scratch = Some(Scratch { file, folder: "/tmp".into() });
-        let all = arguments(&plan, &fds(&[(20, false)]));
+        let all = arguments(&plan, &fds(&[(20, false)]), false);
         let start = all.iter().position(|word| word == "-drive").unwrap();
         let expected = "-drive if=none,id=disk0,format=raw,snapshot=on,file.driver=file,\
              file.filename=/dev/fdset/0,file.locking=off \
