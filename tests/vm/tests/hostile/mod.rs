@@ -4,7 +4,7 @@
 //! Numbers are the cases' in the list that all of them come from: R rings and transport, B the block
 //! device, C console, serial line and exit ports, V virtual processors.
 
-mod block;
+pub(crate) mod block;
 mod driver;
 mod ports;
 mod processors;
