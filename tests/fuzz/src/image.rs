@@ -1,5 +1,6 @@
 //! The parsers of images.
 
+use runner::image::bzimage::{BzImage, Setup};
 use runner::image::elf::Elf;
 use runner::image::mbr;
 use runner::image::notes::Notes;
@@ -19,6 +20,26 @@ pub fn elf(data: &[u8]) {
             if let Ok(Some(entry)) = pvh {
                 check_entry(&elf.segments, entry.into());
             }
+        }
+        Err(error) => check_text(&error.to_string()),
+    }
+}
+
+/// A bzImage: whatever is accepted can be loaded, and its header fits into the zero page.
+pub fn bzimage(data: &[u8]) {
+    let view = View::whole(Source::from_bytes("fuzz", data));
+    match BzImage::parse(&view) {
+        Ok(image) => {
+            let segments = [image.segment];
+            check_segments(&segments, &view);
+            check_entry(&segments, image.entry32.into());
+            if let Some(entry) = image.entry64 {
+                check_entry(&segments, entry);
+            }
+            // The e820 table is behind.
+            assert!(Setup::HEADER_AT + image.setup.header.len() <= 0x2d0);
+            check_text(&image.setup.to_string());
+            check_text(&image.setup.version.unwrap_or_default());
         }
         Err(error) => check_text(&error.to_string()),
     }
@@ -93,9 +114,10 @@ pub fn image(data: &[u8]) {
 
 fn check_kernel(kernel: &Kernel) {
     check_segments(kernel.segments(), kernel.view());
-    let pvh = kernel.pvh_entry().map(u64::from);
-    assert!(kernel.entry().is_some() || pvh.is_some(), "a kernel has an entry");
-    for entry in [kernel.entry(), pvh].into_iter().flatten() {
+    let (pvh, linux32) = (kernel.pvh_entry().map(u64::from), kernel.entry32().map(u64::from));
+    let entries = [kernel.entry(), pvh, linux32];
+    assert!(entries.iter().any(Option::is_some), "a kernel has an entry");
+    for entry in entries.into_iter().flatten() {
         check_entry(kernel.segments(), entry);
     }
 }

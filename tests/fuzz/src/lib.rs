@@ -16,6 +16,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// All targets.
 pub const TARGETS: &[Target] = &[
     ("block", block::block),
+    ("bzimage", image::bzimage),
     ("config", config::config),
     ("elf", image::elf),
     ("image", image::image),
