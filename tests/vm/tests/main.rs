@@ -11,6 +11,7 @@
 
 mod support;
 
+mod bzimage;
 mod console;
 mod disks;
 mod emulation;
