@@ -132,13 +132,12 @@ const VCPU: [Call; 19 + CLOSE.len()] = join(
 );
 
 /// The main thread: the first vCPU, then the end of the run and its record.
-const MAIN: [Call; 20 + CLOSE.len()] = join(
-    join::<16, 4, 20>(
+const MAIN: [Call; 19 + CLOSE.len()] = join(
+    join::<16, 3, 19>(
         EVERYBODY,
         [
             call!(SYS_ioctl, "ioctl", VCPU_IOCTLS),
             call!(SYS_tgkill, "tgkill", TGKILL),
-            call!(SYS_statx, "statx", Any),
             call!(SYS_ftruncate, "ftruncate", Any),
         ],
     ),
