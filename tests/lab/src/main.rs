@@ -9,6 +9,7 @@
 
 mod agent;
 mod binaries;
+mod bzimage;
 mod cache;
 mod command;
 mod coverage;
@@ -19,6 +20,7 @@ mod gates;
 mod guest;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod hold;
+mod linux;
 mod packages;
 mod protocol;
 mod results;

@@ -5,6 +5,7 @@ use crate::cache::Cache;
 use crate::command::{self, Result};
 use crate::gates::{self, Gate};
 use crate::guest::{Clock, Guest, QEMU};
+use crate::linux::{self, Guests};
 use crate::packages::{self, Wanted};
 use crate::protocol::{Job, Outcome, Plan, Report};
 use crate::results::{AllowedSkip, Verdict, judge};
@@ -87,8 +88,11 @@ const OUTER_LINUX: Wanted = Wanted {
 pub(crate) fn run(filter: &str) -> Result<()> {
     command::require_x86_64_linux()?;
     packages::ensure_installed(QEMU, "qemu-system-x86")?;
-    let packages = packages::unpacked(&Cache::open()?, &OUTER_LINUX)?;
     let workspace = Workspace::find()?;
+    let cache = Cache::open()?;
+    let packages = packages::unpacked(&cache, &OUTER_LINUX)?;
+    let guests = linux::prepare(&cache, &packages, &workspace)?;
+    drop(cache);
     let agent = workspace.agent()?;
     let runner = workspace.shipped_runner()?;
     let (binaries, mut files) = workspace.tests(&TESTS)?;
@@ -100,7 +104,7 @@ pub(crate) fn run(filter: &str) -> Result<()> {
         until: Instant::now() + LAB_DEADLINE,
     };
 
-    let all = jobs(&binaries, &runner);
+    let all = jobs(&binaries, &runner, &guests);
     let gates: Vec<_> = Gate::ALL.into_iter().filter(|gate| gate.name().contains(filter)).collect();
     let chosen = all.iter().filter(|job| job.name.contains(filter)).cloned().collect();
     let plan = Plan { jobs: chosen, hold_kvm: true };
@@ -122,6 +126,9 @@ pub(crate) fn run(filter: &str) -> Result<()> {
         let used: BTreeSet<_> = plan.jobs.iter().map(|job| &job.program).collect();
         files.extend(used.into_iter().cloned());
         files.push(runner.clone());
+        if plan.jobs.iter().any(|job| job.name.starts_with(linux::TESTS)) {
+            files.extend(guests.files.iter().cloned());
+        }
         files.extend(checkout(&workspace)?);
         println!("lab: {} tests on KVM in QEMU", plan.jobs.len());
         let repeat = run_tests(&guest(Clock::Host), plan, &files, &mut tally);
@@ -137,7 +144,7 @@ pub(crate) fn run(filter: &str) -> Result<()> {
 }
 
 /// One job per test, so that a crash, a hang or a skip is that test's alone.
-fn jobs(binaries: &[TestBinary], runner: &Path) -> Vec<Job> {
+fn jobs(binaries: &[TestBinary], runner: &Path, guests: &Guests) -> Vec<Job> {
     let job = |binary: &TestBinary, test: &String| Job {
         name: format!("{}::{test}", binary.label),
         program: binary.executable.clone(),
@@ -147,6 +154,7 @@ fn jobs(binaries: &[TestBinary], runner: &Path) -> Vec<Job> {
         environment: vec![
             ("CARGO_MANIFEST_DIR".to_owned(), binary.directory.display().to_string()),
             ("RUNNER_BIN".to_owned(), runner.display().to_string()),
+            (linux::VARIABLE.to_owned(), guests.folder.display().to_string()),
             ("RUST_BACKTRACE".to_owned(), "0".to_owned()),
         ],
         deadline: TEST_DEADLINE.as_secs(),
@@ -357,9 +365,13 @@ mod tests {
         }
     }
 
+    fn guests() -> Guests {
+        Guests { folder: "/t/guests".into(), files: Vec::new() }
+    }
+
     #[test]
     fn each_test_is_a_process_of_its_own_and_knows_the_runner() {
-        let jobs = jobs(&[binary()], Path::new("/t/runner"));
+        let jobs = jobs(&[binary()], Path::new("/t/runner"), &guests());
         assert_eq!(jobs.len(), 2);
         assert_eq!(jobs[0].name, "hv-kvm/conformance::kick::sticks");
         assert_eq!(jobs[0].arguments[..2], ["--exact", "kick::sticks"]);
@@ -383,7 +395,7 @@ mod tests {
 
     #[test]
     fn a_skip_allowed_for_a_test_that_is_gone_is_found() {
-        let jobs = jobs(&[binary()], Path::new("/t/runner"));
+        let jobs = jobs(&[binary()], Path::new("/t/runner"), &guests());
         let allow = |test| AllowedSkip { test, because: "" };
         let list = [allow("hv-kvm/conformance::sums"), allow("hv-kvm/conformance::gone")];
         assert_eq!(stale_entries(&list, &jobs), ["hv-kvm/conformance::gone"]);
