@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 pub(crate) const VARIABLE: &str = "RUNNER_LAB_GUESTS";
 
 /// How the names of the tests begin that need it.
-pub(crate) const TESTS: &str = "runner/vm::linux::";
+pub(crate) const TESTS: &str = "linux::";
 
 /// In the order in which they can be loaded. ext4 is built in.
 const MODULES: [&str; 4] = [

@@ -84,35 +84,80 @@ const OUTER_LINUX: Wanted = Wanted {
     except: &["initramfs-tools", "kmod", "linux-base"],
 };
 
+/// Everything that a boot of the lab takes.
+#[derive(Debug)]
+pub(crate) struct Lab {
+    workspace: Workspace,
+    packages: PathBuf,
+    agent: PathBuf,
+    runner: PathBuf,
+    guests: Guests,
+    /// One for each test.
+    jobs: Vec<Job>,
+    /// Programs that tests may start.
+    programs: Vec<PathBuf>,
+}
+
+impl Lab {
+    /// Downloads and builds it.
+    pub(crate) fn prepare() -> Result<Self> {
+        command::require_x86_64_linux()?;
+        packages::ensure_installed(QEMU, "qemu-system-x86")?;
+        let workspace = Workspace::find()?;
+        let cache = Cache::open()?;
+        let packages = packages::unpacked(&cache, &OUTER_LINUX)?;
+        let guests = linux::prepare(&cache, &packages, &workspace)?;
+        drop(cache);
+        let agent = workspace.agent()?;
+        let runner = workspace.shipped_runner()?;
+        let (binaries, programs) = workspace.tests(&TESTS)?;
+        let jobs = jobs(&binaries, &runner, &guests);
+        Ok(Self { workspace, packages, agent, runner, guests, jobs, programs })
+    }
+
+    /// A machine that is killed after `time`.
+    pub(crate) fn guest(&self, clock: Clock, time: Duration) -> Guest<'_> {
+        Guest {
+            packages: &self.packages,
+            agent: &self.agent,
+            workspace: &self.workspace,
+            clock,
+            until: Instant::now() + time,
+        }
+    }
+
+    /// The one test whose name is `name`.
+    pub(crate) fn job(&self, name: &str) -> Result<&Job> {
+        self.jobs.iter().find(|job| job.name == name).ok_or_else(|| format!("no test {name}"))
+    }
+
+    /// What the jobs of a plan read.
+    pub(crate) fn files(&self, plan: &Plan) -> Result<Vec<PathBuf>> {
+        let used: BTreeSet<_> = plan.jobs.iter().map(|job| &job.program).collect();
+        let mut files = self.programs.clone();
+        files.extend(used.into_iter().cloned());
+        files.push(self.runner.clone());
+        let needs_linux =
+            |job: &Job| job.arguments.iter().any(|word| word.starts_with(linux::TESTS));
+        if plan.jobs.iter().any(needs_linux) {
+            files.extend(self.guests.files.iter().cloned());
+        }
+        files.extend(checkout(&self.workspace)?);
+        Ok(files)
+    }
+}
+
 /// Runs the tests and gates that have `filter` in their names.
 pub(crate) fn run(filter: &str) -> Result<()> {
-    command::require_x86_64_linux()?;
-    packages::ensure_installed(QEMU, "qemu-system-x86")?;
-    let workspace = Workspace::find()?;
-    let cache = Cache::open()?;
-    let packages = packages::unpacked(&cache, &OUTER_LINUX)?;
-    let guests = linux::prepare(&cache, &packages, &workspace)?;
-    drop(cache);
-    let agent = workspace.agent()?;
-    let runner = workspace.shipped_runner()?;
-    let (binaries, mut files) = workspace.tests(&TESTS)?;
-    let guest = |clock| Guest {
-        packages: &packages,
-        agent: &agent,
-        workspace: &workspace,
-        clock,
-        until: Instant::now() + LAB_DEADLINE,
-    };
-
-    let all = jobs(&binaries, &runner, &guests);
+    let lab = Lab::prepare()?;
     let gates: Vec<_> = Gate::ALL.into_iter().filter(|gate| gate.name().contains(filter)).collect();
-    let chosen = all.iter().filter(|job| job.name.contains(filter)).cloned().collect();
+    let chosen = lab.jobs.iter().filter(|job| job.name.contains(filter)).cloned().collect();
     let plan = Plan { jobs: chosen, hold_kvm: true };
     if plan.jobs.is_empty() && gates.is_empty() {
         return Err(format!("no test and no gate has `{filter}` in its name"));
     }
     let mut tally = Tally::default();
-    let stale: Vec<_> = stale_entries(ALLOWED_SKIPS, &all);
+    let stale: Vec<_> = stale_entries(ALLOWED_SKIPS, &lab.jobs);
     for entry in &stale {
         tally.add(
             entry,
@@ -123,22 +168,17 @@ pub(crate) fn run(filter: &str) -> Result<()> {
         );
     }
     if !plan.jobs.is_empty() {
-        let used: BTreeSet<_> = plan.jobs.iter().map(|job| &job.program).collect();
-        files.extend(used.into_iter().cloned());
-        files.push(runner.clone());
-        if plan.jobs.iter().any(|job| job.name.starts_with(linux::TESTS)) {
-            files.extend(guests.files.iter().cloned());
-        }
-        files.extend(checkout(&workspace)?);
+        let files = lab.files(&plan)?;
         println!("lab: {} tests on KVM in QEMU", plan.jobs.len());
-        let repeat = run_tests(&guest(Clock::Host), plan, &files, &mut tally);
+        let guest = || lab.guest(Clock::Host, LAB_DEADLINE);
+        let repeat = run_tests(&guest(), plan, &files, &mut tally);
         if !repeat.jobs.is_empty() {
-            repeat_tests(&guest(Clock::Host), &repeat, &files, &mut tally);
+            repeat_tests(&guest(), &repeat, &files, &mut tally);
         }
     }
     for gate in gates {
-        let verdict = gate.check(&runner, &guest(Clock::Instructions));
-        tally.gate(gate.name(), verdict);
+        let counting = lab.guest(Clock::Instructions, LAB_DEADLINE);
+        tally.gate(gate.name(), gate.check(&lab.runner, &lab.guests, &counting));
     }
     tally.finish()
 }
