@@ -104,6 +104,14 @@ pub mod x86_64 {
             TRIPLE_FAULT = "triple_fault",
         }
     }
+
+    /// Programs for a Linux that is a guest.
+    pub mod programs {
+        guests! {
+            "x86_64/programs" ".elf":
+            OUTB = "outb",
+        }
+    }
 }
 
 /// Guests for aarch64.
@@ -147,6 +155,7 @@ mod tests {
             crate::x86_64::firmware::LIST,
             crate::x86_64::kernels::LIST,
             crate::x86_64::kvm::LIST,
+            crate::x86_64::programs::LIST,
             crate::aarch64::conformance::LIST,
         ];
         let listed = lists.concat().into_iter().map(str::to_owned).collect();
