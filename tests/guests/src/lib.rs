@@ -52,6 +52,15 @@ pub mod x86_64 {
         }
     }
 
+    /// Linux bzImages.
+    pub mod bzimage {
+        guests! {
+            "x86_64/bzimage" ".bin":
+            LINUX32 = "linux32",
+            LINUX64 = "linux64",
+        }
+    }
+
     /// What a processor runs before there is a guest.
     pub mod firmware {
         guests! {
@@ -95,6 +104,14 @@ pub mod x86_64 {
             TRIPLE_FAULT = "triple_fault",
         }
     }
+
+    /// Programs for a Linux that is a guest.
+    pub mod programs {
+        guests! {
+            "x86_64/programs" ".elf":
+            OUTB = "outb",
+        }
+    }
 }
 
 /// Guests for aarch64.
@@ -133,10 +150,12 @@ mod tests {
         let mut found = BTreeSet::new();
         sources(Path::new(env!("CARGO_MANIFEST_DIR")), &mut found);
         let lists = [
+            crate::x86_64::bzimage::LIST,
             crate::x86_64::conformance::LIST,
             crate::x86_64::firmware::LIST,
             crate::x86_64::kernels::LIST,
             crate::x86_64::kvm::LIST,
+            crate::x86_64::programs::LIST,
             crate::aarch64::conformance::LIST,
         ];
         let listed = lists.concat().into_iter().map(str::to_owned).collect();
