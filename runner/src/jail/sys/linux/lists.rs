@@ -173,10 +173,11 @@ const IO: [Call; 27 + DEBUG.len()] = join(
 const BLKDISCARD: u32 = 0x1277;
 
 /// A thread that serves disks.
-const DISK: [Call; 30 + DEBUG.len()] = join(
-    join::<23, 7, 30>(
-        join::<18, 5, 23>(EVERYBODY, EVENT_LOOP),
+const DISK: [Call; 27 + DEBUG.len()] = join(
+    join::<18, 9, 27>(
+        EVERYBODY,
         [
+            call!(SYS_epoll_pwait, "epoll_pwait", Any),
             call!(SYS_preadv, "preadv", Any),
             call!(SYS_preadv2, "preadv2", Any),
             call!(SYS_pwritev, "pwritev", Any),
@@ -185,6 +186,7 @@ const DISK: [Call; 30 + DEBUG.len()] = join(
             call!(SYS_fallocate, "fallocate", Any),
             call!(SYS_ioctl, "ioctl", If(&[(1, Among(&[BLKDISCARD]))])),
             call!(SYS_fdatasync, "fdatasync", Any),
+            call!(SYS_exit, "exit", Any),
         ],
     ),
     DEBUG,
