@@ -8,7 +8,7 @@ use hv::{Check, Hypervisor};
 use crate::config::{AccelChoice, Settings};
 use crate::emulate::{self, Qemu};
 use crate::io::signals::Signals;
-use crate::io::terminal::Terminal;
+use crate::io::terminal::{self, Terminal};
 use crate::jail::{self, Jail, Needs, fatal};
 use crate::machine::stop::Reason;
 use crate::machine::{self, Machine};
@@ -22,6 +22,7 @@ use crate::{info, warning};
 /// `configs` are the files that `settings` come from.
 pub fn run<H: Hypervisor>(settings: &Settings, configs: &[PathBuf]) -> u8 {
     let started = Instant::now();
+    fatal::restore_with(terminal::restore);
     fatal::end_on_panic();
     let report = settings.report.as_deref().map(|path| Report::create(path, configs));
     let report = match report.transpose() {

@@ -48,7 +48,7 @@ impl Signals {
     /// on file sizes (ulimit -f) becomes an error of that write and no end.
     ///
     /// With a `terminal` to put back, also those that stop and continue a job, and those that would
-    /// end the process without a word.
+    /// end the process where it stands; they still do, with the status that a shell has for them.
     ///
     /// # Errors
     /// What the operating system says.
@@ -130,7 +130,8 @@ impl Job {
         for signal in FATAL.into_iter().filter(|signal| !ignored(*signal)) {
             let end = move || {
                 terminal::restore();
-                let _ = low_level::emulate_default_handler(signal);
+                // As a shell would call its death, which the jail has no room for.
+                low_level::exit(128 + signal);
             };
             // SAFETY: what it calls is async-signal-safe.
             unsafe { low_level::register(signal, end)? };

@@ -2,7 +2,7 @@
 //! as it was found (POSIX.1-2024, Base Definitions, chapter 11, "General Terminal Interface").
 //!
 //! A process has one such terminal, so its state is static: whatever ends the process can put it
-//! back, a signal handler or the panic hook, too. Only SIGKILL, and a fault of our own, cannot.
+//! back, a signal handler or a panic, too. Only SIGKILL, and a fault of our own, cannot.
 //!
 //! A process group in the background neither reads the terminal nor changes it (section 11.1.4):
 //! it is raw only while our group is in the foreground.
@@ -14,6 +14,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use rustix::io::Errno;
+use rustix::process::{Pid, getpgrp};
 use rustix::stdio::stdin;
 use rustix::termios::{
     OptionalActions, SpecialCodeIndex, Termios, isatty, tcgetattr, tcgetpgrp, tcsetattr,
@@ -23,8 +24,10 @@ use rustix::termios::{
 /// virsh(1) and telnet(1) have it, and unlike Ctrl-A no shell or editor does.
 pub const ESCAPE: u8 = 0x1d;
 
-/// The terminal's modes.
+/// The terminal's modes, and whose it is.
 struct Modes {
+    /// Our process group, which nobody but we could change.
+    group: Pid,
     /// As it was found.
     before: Termios,
     /// While the guest has it.
@@ -61,12 +64,7 @@ impl Terminal {
         }
         let before = tcgetattr(stdin()).ok()?;
         let raw = raw(&before);
-        MODES.set(Modes { before, raw }).ok()?;
-        let say = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            restore();
-            say(panic);
-        }));
+        MODES.set(Modes { group: getpgrp(), before, raw }).ok()?;
         Some(Self(()))
     }
 }
@@ -134,7 +132,8 @@ pub fn resume() {
 }
 
 /// Puts the terminal back, for good. Async-signal-safe, and nothing without a [`Terminal`]; the
-/// system calls are ioctl (TCGETS2, TCSETS2, TIOCGPGRP), `getpgid` and `rt_sigprocmask`.
+/// system calls are ioctl (TCGETS2, TCSETS2, TIOCGPGRP) and `rt_sigprocmask`, which every thread in
+/// the jail may make.
 pub fn restore() {
     let Some(modes) = MODES.get() else { return };
     undisturbed(|| {
@@ -172,7 +171,7 @@ fn put_back(modes: &Modes) -> bool {
             now.local_modes == modes.raw.local_modes && now.input_modes == modes.raw.input_modes
         })
     };
-    if foreground() || raw() {
+    if raw() || foreground() {
         return tcsetattr(stdin(), OptionalActions::Now, &modes.before).is_ok();
     }
     true
@@ -182,7 +181,7 @@ fn put_back(modes: &Modes) -> bool {
 /// not the one that controls it.
 pub fn foreground() -> bool {
     match tcgetpgrp(stdin()) {
-        Ok(group) => group == rustix::process::getpgrp(),
+        Ok(group) => MODES.get().is_some_and(|modes| modes.group == group),
         Err(_) => true,
     }
 }
@@ -223,17 +222,19 @@ pub fn undisturbed<T>(act: impl FnOnce() -> T) -> T {
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Command, Stdio};
+    use std::process::{Command, Output, Stdio};
 
     use rustix::fs::{Mode, OFlags, open};
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     use rustix::termios::LocalModes;
 
     use super::*;
+    use crate::config::JailChoice;
+    use crate::jail::{Jail, Needs, Role, fatal};
 
     /// Runs the test `child` in a process of its own, whose stdin is a terminal. It has to take the
     /// terminal, and to leave it as it was.
-    fn takes_and_leaves(child: &str) {
+    fn takes_and_leaves(child: &str, environment: &[(&str, &str)]) -> Output {
         let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&person).unwrap();
         unlockpt(&person).unwrap();
@@ -244,6 +245,7 @@ mod tests {
         let output = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", &format!("io::terminal::tests::{child}")])
             .args(["--ignored", "--nocapture"])
+            .envs(environment.iter().copied())
             .stdin(Stdio::from(line.try_clone().unwrap()))
             .output()
             .unwrap();
@@ -251,6 +253,7 @@ mod tests {
         assert!(said.contains("the terminal is raw"), "{output:?}");
         assert!(!output.status.success(), "{output:?}");
         assert_eq!(modes(), found);
+        output
     }
 
     /// Takes the terminal, which nobody drops.
@@ -264,37 +267,46 @@ mod tests {
 
     #[test]
     fn a_panic_leaves_the_terminal_as_it_was() {
-        takes_and_leaves("panics");
+        takes_and_leaves("panics", &[]);
     }
 
     #[test]
     #[ignore = "its parent starts it"]
     fn panics() {
+        fatal::restore_with(restore);
+        fatal::end_on_panic();
         take_for_good();
         panic!("as planned");
     }
 
+    /// The role that [`breaks_out`] plays.
+    const ROLE: &str = "RUNNER_TEST_ROLE";
+
     #[test]
-    fn a_handler_of_a_blocked_system_call_can_leave_the_terminal_as_it_was() {
-        takes_and_leaves("is_sent_sigsys");
+    #[cfg(target_os = "linux")]
+    fn a_call_that_the_jail_stops_on_any_thread_leaves_the_terminal_as_it_was() {
+        for role in Role::ALL {
+            let output = takes_and_leaves("breaks_out", &[(ROLE, role.name())]);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(125), "{output:?}");
+            assert!(said.contains(&format!("thread {} at system call", role.name())), "{said}");
+        }
     }
 
     #[test]
     #[ignore = "its parent starts it"]
-    fn is_sent_sigsys() {
+    fn breaks_out() {
+        let name = std::env::var(ROLE).unwrap();
+        let role = Role::ALL.into_iter().find(|role| role.name() == name).unwrap();
+        fatal::restore_with(restore);
         take_for_good();
-        let end = || {
-            restore();
-            signal_hook::low_level::exit(125);
-        };
-        // SAFETY: what the handler calls is async-signal-safe.
-        unsafe { signal_hook::low_level::register(libc::SIGSYS, end) }.unwrap();
-        signal_hook::low_level::raise(libc::SIGSYS).unwrap();
+        Jail::enter(JailChoice::On, Needs::default()).unwrap().lock(role).unwrap();
+        let _ = std::net::TcpListener::bind("127.0.0.1:0");
     }
 
     #[test]
     fn what_is_left_for_good_is_not_taken_again() {
-        takes_and_leaves("restores_and_takes");
+        takes_and_leaves("restores_and_takes", &[]);
     }
 
     #[test]

@@ -52,6 +52,15 @@ pub mod x86_64 {
         }
     }
 
+    /// Linux bzImages.
+    pub mod bzimage {
+        guests! {
+            "x86_64/bzimage" ".bin":
+            LINUX32 = "linux32",
+            LINUX64 = "linux64",
+        }
+    }
+
     /// What a processor runs before there is a guest.
     pub mod firmware {
         guests! {
@@ -87,6 +96,7 @@ pub mod x86_64 {
             PVH_INFO = "pvh_info",
             RESET = "reset",
             SCRIPT = "script",
+            SECOND_CPU = "second_cpu",
             SPIN = "spin",
             SSE = "sse",
             STORM = "storm",
@@ -132,6 +142,7 @@ mod tests {
         let mut found = BTreeSet::new();
         sources(Path::new(env!("CARGO_MANIFEST_DIR")), &mut found);
         let lists = [
+            crate::x86_64::bzimage::LIST,
             crate::x86_64::conformance::LIST,
             crate::x86_64::firmware::LIST,
             crate::x86_64::kernels::LIST,

@@ -11,6 +11,7 @@
 
 mod support;
 
+mod bzimage;
 mod console;
 mod disks;
 mod emulation;
@@ -19,6 +20,8 @@ mod hello;
 mod hostile;
 mod hosts;
 mod images;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod jail;
 mod protocols;
 mod readme;
 mod statuses;

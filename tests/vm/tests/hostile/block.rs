@@ -107,71 +107,68 @@ fn b47_the_disks_name_is_cut_to_what_there_is_room_for() {
     });
 }
 
-const DISCARD: u32 = 11;
-const WRITE_ZEROES: u32 = 13;
-const UNMAP: u64 = 1;
-/// What offers them (§5.2.3), and a flush, without which each would be made durable.
-const BOTH: u64 = FLUSH | 1 << 13 | 1 << 14;
-
-/// A request of `len` bytes, the first of which are a segment, and its answer.
-fn segment(
-    script: Script,
-    kind: u32,
-    (sector, count, flags): (u64, u64, u64),
-    len: u32,
-    answer: u64,
-) -> Script {
-    let script = script.store(8, DATA, sector).store(8, DATA + 8, flags << 32 | count);
-    script.request(kind, 0, &[(DATA, len, 0)]).expect(1, ANSWER, answer)
+/// A segment of a discard or of zeros (§5.2.6).
+fn segment(sector: u64, sectors: u32, flags: u32) -> Vec<u8> {
+    let mut bytes = sector.to_le_bytes().to_vec();
+    bytes.extend(sectors.to_le_bytes());
+    bytes.extend(flags.to_le_bytes());
+    bytes
 }
 
 #[test]
-fn b48_segments_that_no_disk_has_are_refused_and_nothing_is_done() {
+fn b48_segments_to_discard_or_zero_that_cannot_be_are_refused() {
     or_skip!(accelerator());
-    for kind in [DISCARD, WRITE_ZEROES] {
-        let mut cases = vec![
-            (BOTH, (0, 0xffff_ffff, 0), 16, IO_ERROR),
-            (BOTH, (7, 2, 0), 16, IO_ERROR),
-            (BOTH, (1 << 63, 1, 0), 16, IO_ERROR),
-            (BOTH, (u64::MAX, 1, 0), 16, IO_ERROR),
-            (BOTH, (0, 1, 0), 0, IO_ERROR),
-            (BOTH, (0, 1, 0), 15, IO_ERROR),
-            (BOTH, (0, 1, 0), 24, IO_ERROR),
-            (BOTH, (0, 1, 0), 1 << 20, IO_ERROR),
-            (BOTH, (0, 1, 2), 16, UNSUPPORTED),
-            (BOTH, (0, 1, 0xffff_ffff), 16, UNSUPPORTED),
-            (FLUSH, (0, 1, 0), 16, UNSUPPORTED),
-        ];
-        if kind == DISCARD {
-            cases.push((BOTH, (0, 1, UNMAP), 16, UNSUPPORTED));
-        }
-        for (features, what, len, answer) in cases {
-            let script = segment(Script::default().start(features), kind, what, len, answer);
+    let good = segment(0, 1, 0);
+    for (kind, feature) in [(DISCARD, DISCARD_FEATURE), (WRITE_ZEROES, WRITE_ZEROES_FEATURE)] {
+        for (segments, answer) in [
+            (segment(0, u32::MAX, 0), IO_ERROR),
+            (segment(SECTORS as u64, 1, 0), IO_ERROR),
+            (segment(1, SECTORS as u32, 0), IO_ERROR),
+            (segment(u64::MAX, 1, 0), IO_ERROR),
+            (segment(1 << 55, 1, 0), IO_ERROR),
+            (good[..15].to_vec(), IO_ERROR),
+            ([&good[..], &[0]].concat(), IO_ERROR),
+            (good.repeat(33), IO_ERROR),
+            (good.repeat(65_536), IO_ERROR),
+            (segment(0, 1, 2), UNSUPPORTED),
+            (segment(0, 1, u32::MAX), UNSUPPORTED),
+        ] {
+            let len = u32::try_from(segments.len()).unwrap();
+            let script = Script::default().copy(BIG, &segments).start(feature);
+            let script = script.request(kind, 0, &[(BIG, len, 0)]).expect(1, ANSWER, answer);
             let guest = Guest::new(script.recovers().end(0));
             guest.passes();
-            assert_eq!(fs::read(guest.disk()).unwrap(), [0x5a; SECTORS * 512], "{what:x?}");
+            assert_eq!(fs::read(guest.disk()).unwrap(), [0x5a; SECTORS * 512], "{kind} {len}");
         }
+        // No segment at all; what is not for the device to read; what was not negotiated.
+        for data in [&[][..], &[(DATA, 16, WRITE)]] {
+            served(feature, |s| s.request(kind, 0, data).expect(1, ANSWER, IO_ERROR));
+        }
+        answers(kind, 0, &[(DATA, 16, 0)], UNSUPPORTED);
     }
 }
 
 #[test]
 fn b48_zeros_and_what_is_discarded_keep_to_their_segments() {
     or_skip!(accelerator());
-    for (kind, flags) in [(DISCARD, 0), (WRITE_ZEROES, 0), (WRITE_ZEROES, UNMAP)] {
-        for options in [&[][..], &["--ephemeral"]] {
-            let script =
-                segment(Script::default().start(BOTH), kind, (2, 3, flags), 16, OK).recovers();
-            let guest = Guest::new(script.end(0));
-            let guest = options.iter().fold(guest, |guest, option| guest.option(option));
-            guest.passes();
-            let disk = fs::read(guest.disk()).unwrap();
-            let (before, rest) = disk.split_at(2 * 512);
-            let (segment, behind) = rest.split_at(3 * 512);
-            assert!(before.iter().chain(behind).all(|byte| *byte == 0x5a));
-            let zeros = kind == WRITE_ZEROES && options.is_empty();
-            let same = segment.iter().all(|byte| *byte == segment[0]);
-            assert!(same && (segment[0] == 0 || segment[0] == 0x5a && !zeros), "{}", segment[0]);
-        }
+    for (kind, feature, flags) in [
+        (DISCARD, DISCARD_FEATURE, 0),
+        (WRITE_ZEROES, WRITE_ZEROES_FEATURE, 0),
+        (WRITE_ZEROES, WRITE_ZEROES_FEATURE, 1),
+    ] {
+        let script = Script::default().copy(BIG, &segment(2, 3, flags)).start(feature | FLUSH);
+        let script = script.request(kind, 0, &[(BIG, 16, 0)]).expect(1, ANSWER, OK).recovers();
+        let guest = Guest::new(script.end(0));
+        guest.passes();
+        let disk = fs::read(guest.disk()).unwrap();
+        assert!(disk.iter().enumerate().all(|(at, byte)| match at / 512 {
+            2..5 if kind == DISCARD => [0, 0x5a].contains(byte),
+            2..5 => *byte == 0,
+            _ => *byte == 0x5a,
+        }));
+        let guest = guest.option("--ephemeral");
+        guest.passes();
+        assert_eq!(fs::read(guest.disk()).unwrap(), [0x5a; SECTORS * 512]);
     }
 }
 
