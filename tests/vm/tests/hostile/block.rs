@@ -161,6 +161,30 @@ fn b48_segments_to_discard_or_zero_that_cannot_be_are_refused() {
 }
 
 #[test]
+fn b48_zeros_and_what_is_discarded_keep_to_their_segments() {
+    or_skip!(accelerator());
+    for (kind, feature, flags) in [
+        (DISCARD, DISCARD_FEATURE, 0),
+        (WRITE_ZEROES, WRITE_ZEROES_FEATURE, 0),
+        (WRITE_ZEROES, WRITE_ZEROES_FEATURE, 1),
+    ] {
+        let script = Script::default().copy(BIG, &segment(2, 3, flags)).start(feature | FLUSH);
+        let script = script.request(kind, 0, &[(BIG, 16, 0)]).expect(1, ANSWER, OK).recovers();
+        let guest = Guest::new(script.end(0));
+        guest.passes();
+        let disk = fs::read(guest.disk()).unwrap();
+        assert!(disk.iter().enumerate().all(|(at, byte)| match at / 512 {
+            2..5 if kind == DISCARD => [0, 0x5a].contains(byte),
+            2..5 => *byte == 0,
+            _ => *byte == 0x5a,
+        }));
+        let guest = guest.option("--ephemeral");
+        guest.passes();
+        assert_eq!(fs::read(guest.disk()).unwrap(), [0x5a; SECTORS * 512]);
+    }
+}
+
+#[test]
 fn b49_a_request_of_four_gibibytes_costs_no_memory() {
     or_skip!(accelerator());
     // Just no more than a chain may have, and more than the disk has.
