@@ -65,6 +65,13 @@ impl Drop for ImmediateExit {
     }
 }
 
+/// A thread of this process. The process's id is kept, too: asking for it takes a system call.
+#[derive(Clone, Copy, Debug)]
+struct Thread {
+    process: libc::pid_t,
+    id: libc::pid_t,
+}
+
 /// A vCPU's sticky bit and the way to its thread.
 #[derive(Debug)]
 struct Shared {
@@ -72,7 +79,7 @@ struct Shared {
     page: Mutex<Option<ImmediateExit>>,
     /// The vCPU's thread while it is bound. Signalled under the lock only, so that the thread
     /// cannot end, nor its id go to another, in between.
-    thread: Mutex<Option<libc::pid_t>>,
+    thread: Mutex<Option<Thread>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -93,9 +100,9 @@ impl Kicker for KvmKicker {
         if let Some(page) = &*lock(&self.0.page) {
             page.set(true);
         }
-        if let Some(thread) = *lock(&self.0.thread) {
+        if let Some(Thread { process, id }) = *lock(&self.0.thread) {
             // SAFETY: signals a thread of this process, which is alive while the lock is held.
-            unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, libc::SIGRTMIN()) };
+            unsafe { libc::syscall(libc::SYS_tgkill, process, id, libc::SIGRTMIN()) };
         }
     }
 }
@@ -125,7 +132,7 @@ impl Kicked {
             libc::sigemptyset(&raw mut set);
             libc::sigaddset(&raw mut set, libc::SIGRTMIN());
             libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
-            libc::gettid()
+            Thread { process: libc::getpid(), id: libc::gettid() }
         };
         *lock(&self.0.thread) = Some(thread);
     }

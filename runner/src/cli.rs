@@ -21,7 +21,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 
 use crate::boot::Protocol;
-use crate::config::{AccelChoice, Disk, values};
+use crate::config::{AccelChoice, Disk, JailChoice, values};
 
 mod ops;
 #[cfg(test)]
@@ -73,14 +73,20 @@ pub struct Options {
     pub args: Vec<String>,
     /// Environment variables; a later one wins.
     pub env: Vec<(String, String)>,
+    /// What the process gives up before the guest runs.
+    pub jail: Option<JailChoice>,
     /// Disks beside the image.
     pub disks: Vec<Disk>,
+    /// Throw away what the guest writes to its disks.
+    pub ephemeral: bool,
     /// Say on stderr what is done.
     pub verbose: bool,
     /// End the run after this long; not 0.
     pub timeout: Option<Duration>,
     /// Where to write the JSON record of the run.
     pub report: Option<PathBuf>,
+    /// A terminal on stdin is the guest's keyboard.
+    pub stdin: bool,
 }
 
 /// Why there is no [`Command`]: the help that was asked for, or what is wrong with the command line.
@@ -123,19 +129,23 @@ Options:
   -a, --args ARG        an argument for the guest's program; repeatable
   -e, --envs KEY=VALUE  a variable for the guest's environment; repeatable
       --disk FILE[,ro]  attach a disk, read-only with ,ro; repeatable
+      --ephemeral       throw away what the guest writes to its disks, the image too;
+                        many runs may share them
   -i, --imagename NAME  the same as IMAGE
   -k, --kernel FILE     boot this kernel in place of the image's own
       --initrd FILE     initial ram disk for the kernel
       --entry WAY       enter the kernel by linux64, linux32 or pvh [what suits it]
       --append TEXT     add TEXT to the kernel's command line
+      --jail WHICH      on, strict (all of it or no run), off [on]
       --timeout TIME    end the run after TIME: 5 or 5s, 500ms, 2m (status 124)
       --report FILE     write a JSON record of the run to FILE
+      --stdin           a terminal on stdin is the guest's keyboard; Ctrl-] ends the run
   -v, --verbose         say on stderr what is done
   -h, --help            print this
   -V, --version         print the version
 
-stdout is the guest's console. The exit status is the guest's;
-124 time-out, 125 could not run, 126 the guest crashed.
+stdout is the guest's console; stdin is, too, a terminal only with --stdin.
+The exit status is the guest's; 124 time-out, 125 could not run, 126 the guest crashed.
 ";
 
 /// Reads a command line, the program's name first.
@@ -219,10 +229,13 @@ fn options(
         append: Some(all(matches, "append", text)?.join(" ")).filter(|text| !text.is_empty()),
         args,
         env: all(matches, "envs", |v| values::env(&text(v)?))?,
+        jail: one(matches, "jail", |v| values::jail(&text(v)?))?,
         disks: all(matches, "disk", values::disk)?,
+        ephemeral: matches.get_flag("ephemeral"),
         verbose: matches.get_flag("verbose"),
         timeout: one(matches, "timeout", |v| values::duration(&text(v)?))?,
         report: one(matches, "report", path)?,
+        stdin: matches.get_flag("stdin"),
     })
 }
 
@@ -343,9 +356,12 @@ fn definition() -> clap::Command {
         .arg(repeated("args").short('a').allow_hyphen_values(true))
         .arg(repeated("envs").short('e'))
         .arg(repeated("disk"))
+        .arg(flag("ephemeral"))
         .arg(option("imagename").short('i'))
+        .arg(option("jail"))
         .arg(option("timeout"))
         .arg(option("report"))
+        .arg(flag("stdin"))
         .arg(flag("verbose").short('v'))
         .arg(flag("json").short('j'))
         // OPS's `-s`: do not build the image first. Nothing here ever does.

@@ -14,6 +14,7 @@ pub mod emulate;
 pub mod host;
 pub mod image;
 pub mod io;
+pub mod jail;
 pub mod log;
 pub mod machine;
 pub mod outcome;

@@ -81,12 +81,20 @@ impl Outcome {
                 let message = format!("vCPU {vcpu} halted, and nothing can wake it");
                 ours(status::CRASHED, "halted", message)
             }
+            Reason::Asleep => {
+                let message =
+                    "every vCPU has halted with interrupts off, and nothing can wake the guest";
+                ours(status::CRASHED, "halted", message.to_owned())
+            }
             Reason::TimedOut => {
                 ours(status::TIMED_OUT, "timeout", "the time given with --timeout is over".into())
             }
             Reason::Signal(number) => {
                 let status = u8::try_from(*number).map_or(u8::MAX, |n| status::SIGNAL | n);
                 Self { message: None, ..ours(status, "signal", String::new()) }
+            }
+            Reason::Escape => {
+                Self { message: None, ..ours(status::SIGNAL | 2, "escape", String::new()) }
             }
             Reason::Failed(why) => Self::failed(why.clone()),
         }

@@ -62,7 +62,7 @@ impl Plan {
         let Opened { image, writable } = open_image(settings)?;
         require_host_arch(image.source().name(), image.arch())?;
         check_memory(settings.memory)?;
-        let disks = disks::open(&image, writable, &settings.disks)?;
+        let disks = disks::open(&image, writable, settings)?;
         let kernel = match &settings.kernel {
             Some(path) => {
                 let source = Source::open(path, Access::Read)?;
@@ -97,6 +97,11 @@ impl Plan {
         sources.filter_map(|source| Some((&**source.file()?, source.name())))
     }
 
+    /// Bytes of the largest disk.
+    pub fn largest_file(&self) -> u64 {
+        self.disks.iter().map(|disk| disk.source.len()).max().unwrap_or_default()
+    }
+
     /// The plan for a person: format, entry, devices, memory map; one line each.
     pub fn describe(&self) -> Vec<String> {
         let boot = &self.boot;
@@ -127,7 +132,11 @@ impl Plan {
         }
         for disk in &self.disks {
             let VirtioSlot { base, line, .. } = disk.slot;
-            let mode = if disk.read_only { "read-only" } else { "read-write" };
+            let mode = match &disk.scratch {
+                Some(scratch) => &format!("ephemeral, written to {}", scratch.folder),
+                None if disk.read_only => "read-only",
+                None => "read-write",
+            };
             let (id, name) = (&disk.id, disk.source.name().escape_debug());
             lines.push(format!("device: {id}, virtio-mmio {base:#x}, line {line}: {name}, {mode}"));
         }
@@ -137,7 +146,10 @@ impl Plan {
 
 fn open_image(settings: &Settings) -> Result<Opened, Error> {
     match (&settings.image, &settings.kernel) {
-        (Some(name), _) => Ok(images::open(name)?),
+        (Some(name), _) => {
+            let access = if settings.ephemeral { Access::Read } else { Access::ReadWrite };
+            Ok(images::open(name, access)?)
+        }
         (None, Some(kernel)) => Ok(Opened { image: Image::open(kernel)?, writable: false }),
         (None, None) => Err(Error::Asked("no image to boot".into())),
     }
@@ -226,7 +238,7 @@ fn addresses(settings: &Settings) -> Vec<(&'static str, String)> {
 /// # Errors
 /// As [`Plan::new`].
 pub fn inspect(name: &Path) -> Result<Vec<String>, Error> {
-    let Opened { image, .. } = images::open(name)?;
+    let Opened { image, .. } = images::open(name, Access::Read)?;
     let kernel = image.kernel();
     let mut lines = vec![
         format!("image: {}", image.source().name()),

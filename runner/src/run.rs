@@ -8,6 +8,9 @@ use hv::{Check, Hypervisor};
 use crate::config::{AccelChoice, Settings};
 use crate::emulate::{self, Qemu};
 use crate::io::signals::Signals;
+use crate::io::terminal::{self, Terminal};
+use crate::jail::{self, Jail, Needs, fatal};
+use crate::machine::stop::Reason;
 use crate::machine::{self, Machine};
 use crate::outcome::{Outcome, Report};
 use crate::plan::Plan;
@@ -19,6 +22,8 @@ use crate::{info, warning};
 /// `configs` are the files that `settings` come from.
 pub fn run<H: Hypervisor>(settings: &Settings, configs: &[PathBuf]) -> u8 {
     let started = Instant::now();
+    fatal::restore_with(terminal::restore);
+    fatal::end_on_panic();
     let report = settings.report.as_deref().map(|path| Report::create(path, configs));
     let report = match report.transpose() {
         Ok(report) => report,
@@ -37,6 +42,8 @@ pub fn run<H: Hypervisor>(settings: &Settings, configs: &[PathBuf]) -> u8 {
             warning!("{why}");
         }
     }
+    // The process ends, and the files' locks with it; to take them back is a call less to allow.
+    std::mem::forget(run.plan);
     finish(&outcome)
 }
 
@@ -73,7 +80,8 @@ impl Run {
         settings: &Settings,
         report: Option<&Report>,
     ) -> Result<Outcome, Failure> {
-        let signals = Signals::install()
+        let terminal = if settings.stdin { Terminal::on_stdin() } else { None };
+        let signals = Signals::install(terminal.is_some())
             .map_err(|error| format!("signal handlers: {error}; raise ulimit -n"))?;
         for warning in &settings.warnings {
             warning!("{warning}");
@@ -91,21 +99,25 @@ impl Run {
         for line in plan.describe() {
             info!("{line}");
         }
+        if terminal.is_some() {
+            warning!("--stdin: what is typed goes to the guest; Ctrl-] ends the run");
+        }
         let hypervisor = match chosen {
             Chosen::Accelerator(hypervisor) => hypervisor,
-            Chosen::Emulation(_) => return Ok(emulate(plan, &signals)?),
+            Chosen::Emulation(_) => return Ok(emulate(plan, &signals, settings)?),
         };
         match Machine::new(&hypervisor, plan) {
             Ok(machine) => {
-                let parked = machine.park(plan, signals).map_err(|error| error.to_string())?;
-                Ok(Outcome::of(&parked.run()))
+                // It makes VMs, and there is one.
+                drop(hypervisor);
+                Ok(confined(machine, plan, signals, settings).map(|end| Outcome::of(&end))?)
             }
             // What opens may still not run guests.
             Err(machine::Error::Hypervisor(error)) if settings.accel == AccelChoice::Auto => {
                 match H::probe().failure() {
                     Some(check) => {
                         self.accelerator = Some(emulation::<H>(check)?.describe());
-                        Ok(emulate(plan, &signals)?)
+                        Ok(emulate(plan, &signals, settings)?)
                     }
                     None => Err(error.to_string().into()),
                 }
@@ -192,7 +204,22 @@ fn emulation<H: Hypervisor>(check: &Check) -> Result<Chosen<H>, String> {
     Ok(Chosen::Emulation(qemu))
 }
 
-fn emulate(plan: &Plan, signals: &Signals) -> Result<Outcome, String> {
+/// The run itself, in the jail.
+fn confined<H: Hypervisor>(
+    machine: Machine<H>,
+    plan: &Plan,
+    signals: Signals,
+    settings: &Settings,
+) -> Result<Reason, String> {
+    let text = |error: jail::Error| error.to_string();
+    let jail = Jail::enter(settings.jail, Needs { largest_file: plan.largest_file() });
+    let parked = machine.park(plan, signals, jail.map_err(text)?);
+    let parked = parked.map_err(|error| error.to_string())?;
+    Ok(parked.lock().map_err(|error| error.to_string())?.run())
+}
+
+fn emulate(plan: &Plan, signals: &Signals, settings: &Settings) -> Result<Outcome, String> {
+    jail::prepare_child(settings.jail).map_err(|error| error.to_string())?;
     emulate::run(plan, signals).map_err(|error| error.to_string())
 }
 

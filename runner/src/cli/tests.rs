@@ -60,7 +60,8 @@ fn options_may_follow_the_image_and_precede_the_command() {
 #[test]
 fn every_option_arrives() {
     let line = "runner img -c a -c b -x=kvm -m 1G --cpus 3 -k vmlinux --initrd i --entry pvh --append q=1 -a -v \
-                -a x -e A=1 -e B=x=y --disk d,ro --disk e,f -v --timeout 500ms --report r -- --y z";
+                -a x -e A=1 -e B=x=y --disk d,ro --disk e,f --ephemeral -v --timeout 500ms --report r --stdin \
+                --jail=strict -- --y z";
     let wanted = Options {
         image: Some("img".into()),
         configs: vec!["a".into(), "b".into()],
@@ -77,9 +78,12 @@ fn every_option_arrives() {
             Disk { path: "d".into(), read_only: true },
             Disk { path: "e,f".into(), read_only: false },
         ],
+        ephemeral: true,
         verbose: true,
         timeout: Some(Duration::from_millis(500)),
         report: Some("r".into()),
+        stdin: true,
+        jail: Some(JailChoice::Strict),
     };
     assert_eq!(run(line), wanted);
 }

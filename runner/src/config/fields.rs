@@ -49,6 +49,8 @@ pub enum Kind {
     Cpus,
     /// An accelerator's name.
     Which,
+    /// How much of a jail.
+    Jail,
     /// A boot protocol's name.
     Entry,
     /// A time, as seconds or as a string.
@@ -79,6 +81,7 @@ impl Kind {
             Kind::Size => r#"a string such as "512M" or "2G""#,
             Kind::Cpus => "a whole number from 1, without quotes: 2",
             Kind::Which => r#"a string: "auto", "kvm", "hvf" or "off""#,
+            Kind::Jail => r#"a string: "on", "strict" or "off""#,
             Kind::Entry => r#"a string: "linux64", "linux32" or "pvh""#,
             Kind::Time => r#"seconds, or a string such as "500ms" or "2m""#,
             Kind::Ip4 => r#"an IPv4 address as a string: "10.0.2.15""#,
@@ -277,8 +280,16 @@ pub static FIELDS: &[Field] = &[
         Works,
         "how the kernel is entered, as --entry: `linux64`, `linux32`, `pvh`",
     ),
+    field(
+        "Runner.Ephemeral",
+        Flag,
+        Works,
+        "throws away what the guest writes to its disks, as --ephemeral",
+    ),
     field("Runner.Initrd", Path, Works, "initial ram disk, as --initrd"),
+    field("Runner.Jail", Kind::Jail, Works, "as --jail: `on`, `strict`, `off`"),
     field("Runner.Report", Path, Works, "where to write the JSON record, as --report"),
+    field("Runner.Stdin", Flag, Works, "a terminal on stdin is the guest's keyboard, as --stdin"),
     field("Runner.Timeout", Time, Works, "ends the run, as --timeout: `5`, `\"500ms\"`, `\"2m\"`"),
 ];
 

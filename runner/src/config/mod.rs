@@ -62,8 +62,12 @@ pub struct Settings {
     pub accel: AccelChoice,
     /// What asked for `accel` when somebody did, as a user knows it: `--accel=off`, `config.json:4:14: RunConfig.Accel`.
     pub accel_asked_by: Option<String>,
+    /// What the process gives up before the guest runs.
+    pub jail: JailChoice,
     /// Disks beside the image, in the order the guest sees them.
     pub disks: Vec<Disk>,
+    /// What the guest writes to its disks, the image among them, is thrown away.
+    pub ephemeral: bool,
     /// Addresses for the guest's first network interface.
     pub network: Addresses,
     /// Say on stderr what is done.
@@ -72,6 +76,8 @@ pub struct Settings {
     pub timeout: Option<Duration>,
     /// Where to write the JSON record of the run.
     pub report: Option<PathBuf>,
+    /// A terminal on stdin is the guest's keyboard.
+    pub stdin: bool,
     /// Lines for stderr whatever `verbose` says: things asked for that this version does not do.
     pub warnings: Vec<String>,
     /// Fields that were set but mean nothing to a run, for `-v`: `accepted, not used: …`.
@@ -101,6 +107,18 @@ impl fmt::Display for AccelChoice {
             AccelChoice::Off => "off",
         })
     }
+}
+
+/// What the process gives up before the guest runs (module [`jail`](crate::jail)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum JailChoice {
+    /// All that the system has.
+    #[default]
+    On,
+    /// Nothing.
+    Off,
+    /// All, or there is no run.
+    Strict,
 }
 
 /// A disk to attach beside the image: a raw file, or a block device.

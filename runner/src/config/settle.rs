@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::fields::Class;
 use super::parse::{Set, Value};
-use super::{AccelChoice, Addresses, Config, DEFAULT_MEMORY, Disk, Error, Settings};
+use super::{AccelChoice, Addresses, Config, DEFAULT_MEMORY, Disk, Error, JailChoice, Settings};
 use crate::cli::Options;
 
 /// Decides what a run does. What the command line says stands; `-e` is added to `Env`, a variable of the same name
@@ -41,7 +41,9 @@ pub fn settle(options: Options, config: &Config) -> Result<Settings, Error> {
             .unwrap_or(1),
         accel: AccelChoice::Auto,
         accel_asked_by: None,
+        jail: options.jail.or_else(|| config.jail("Runner.Jail")).unwrap_or_default(),
         disks: disks(config, options.disks),
+        ephemeral: options.ephemeral || config.flag("Runner.Ephemeral"),
         network: network(config),
         verbose: options.verbose || config.flag("RunConfig.Verbose"),
         timeout: options.timeout.or_else(|| match config.value("Runner.Timeout") {
@@ -49,6 +51,7 @@ pub fn settle(options: Options, config: &Config) -> Result<Settings, Error> {
             _ => None,
         }),
         report: options.report.or_else(|| config.path("Runner.Report")),
+        stdin: options.stdin || config.flag("Runner.Stdin"),
         warnings: config.warnings.clone(),
         accepted: Vec::new(),
     };
@@ -77,6 +80,13 @@ impl Config {
 
     fn path(&self, path: &str) -> Option<PathBuf> {
         self.text(path).map(PathBuf::from)
+    }
+
+    fn jail(&self, path: &str) -> Option<JailChoice> {
+        match self.value(path) {
+            Some(Value::Jail(jail)) => Some(*jail),
+            _ => None,
+        }
     }
 
     fn flag(&self, path: &str) -> bool {

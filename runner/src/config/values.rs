@@ -9,7 +9,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{AccelChoice, Disk, MIB};
+use super::{AccelChoice, Disk, JailChoice, MIB};
 use crate::boot::Protocol;
 
 /// The most vCPUs that can be asked for at all; backends allow fewer.
@@ -99,6 +99,19 @@ pub fn accel(text: &str) -> Result<AccelChoice, String> {
         "hvf" => Ok(AccelChoice::Hvf),
         "off" | "false" => Ok(AccelChoice::Off),
         _ => Err("is not an accelerator; choose auto, true, kvm, hvf, off or false".into()),
+    }
+}
+
+/// How much of a jail: `on` and `true`, `strict`, `off` and `false`.
+///
+/// # Errors
+/// Anything else.
+pub fn jail(text: &str) -> Result<JailChoice, String> {
+    match text {
+        "on" | "true" => Ok(JailChoice::On),
+        "strict" => Ok(JailChoice::Strict),
+        "off" | "false" => Ok(JailChoice::Off),
+        _ => Err("is not a jail; choose on, true, strict, off or false".into()),
     }
 }
 

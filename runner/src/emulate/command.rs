@@ -62,12 +62,14 @@ pub(super) fn arguments(plan: &Plan, fds: &Descriptors) -> Vec<String> {
     for (disk, (fd, block_device)) in plan.disks.iter().zip(&fds.disks) {
         let (id, slot) = (&disk.id, disk.slot.index);
         let driver = if *block_device { "host_device" } else { "file" };
-        let read_only = if disk.read_only { "on" } else { "off" };
+        let file = format!("file.driver={driver},file.filename=/dev/fdset/{slot},file.locking=off");
         words.add(&format!("-add-fd fd={fd},set={slot}"));
-        words.add(&format!(
-            "-blockdev driver=raw,node-name={id},read-only={read_only},file.driver={driver},\
-             file.filename=/dev/fdset/{slot},file.locking=off"
-        ));
+        words.add(&match (&disk.scratch, disk.read_only) {
+            // An overlay of QEMU's own, which -blockdev cannot ask for. It is in TMPDIR, too.
+            (Some(_), _) => format!("-drive if=none,id={id},format=raw,snapshot=on,{file}"),
+            (None, true) => format!("-blockdev driver=raw,node-name={id},read-only=on,{file}"),
+            (None, false) => format!("-blockdev driver=raw,node-name={id},read-only=off,{file}"),
+        });
         // An error of the file is the guest's to handle, and never a pause of the machine.
         words.add(&format!(
             "-device virtio-blk-device,drive={id},bus=virtio-mmio-bus.{slot},rerror=report,\
@@ -90,7 +92,9 @@ impl Words {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::devices::virtio::block::Scratch;
     use crate::emulate::testing::plan;
+    use std::sync::Arc;
 
     fn fds(disks: &[(RawFd, bool)]) -> Descriptors {
         Descriptors {
@@ -135,6 +139,19 @@ mod tests {
              -blockdev driver=raw,node-name=disk2,read-only=off,file.driver=host_device,\
              file.filename=/dev/fdset/2,file.locking=off \
              -device virtio-blk-device,drive=disk2,bus=virtio-mmio-bus.2,rerror=report,werror=report";
+        assert_eq!(all[start..].join(" "), expected);
+    }
+
+    #[test]
+    fn what_is_written_to_an_ephemeral_disk_is_thrown_away_by_qemu() {
+        let mut plan = plan(&[false]);
+        let file = Arc::clone(&plan.disks[0].file);
+        plan.disks[0].scratch = Some(Scratch { file, folder: "/tmp".into() });
+        let all = arguments(&plan, &fds(&[(20, false)]));
+        let start = all.iter().position(|word| word == "-drive").unwrap();
+        let expected = "-drive if=none,id=disk0,format=raw,snapshot=on,file.driver=file,\
+             file.filename=/dev/fdset/0,file.locking=off \
+             -device virtio-blk-device,drive=disk0,bus=virtio-mmio-bus.0,rerror=report,werror=report";
         assert_eq!(all[start..].join(" "), expected);
     }
 

@@ -13,6 +13,7 @@
 
 mod command;
 mod firmware;
+mod keys;
 mod memory;
 mod process;
 mod qemu;

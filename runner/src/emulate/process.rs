@@ -78,6 +78,8 @@ impl Process {
         let arguments = command::arguments(plan, &fds);
         crate::info!("qemu: {} {}", qemu::PROGRAM, arguments.join(" "));
         let mut command = Command::new(qemu::PROGRAM);
+        // Where its overlays of ephemeral disks go: to the same place as ours.
+        command.env("TMPDIR", std::env::temp_dir());
         command.args(arguments).stdin(theirs.input).stdout(Stdio::null()).stderr(theirs.words);
         inherit(&mut command, fds.all());
         let child = command.spawn().map_err(Error::system("start QEMU"))?;

@@ -1,17 +1,19 @@
 //! A running QEMU from its start to its end: the console relayed, the exit port heard, signals and
 //! the timeout obeyed.
 
-use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::io::{self, PipeReader, Read, Write};
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Error;
+use super::keys::relay_input;
 use super::process::{Ends, Process};
 use crate::io::console::{Stdin, Stdout};
 use crate::io::event::Event;
 use crate::io::event_loop::{Control, EventLoop, Waker};
 use crate::io::signals::Signals;
+use crate::io::terminal;
 use crate::machine::stop::{Reason, Stop};
 use crate::outcome::Outcome;
 use crate::plan::Plan;
@@ -42,6 +44,8 @@ struct Heard {
     open: u32,
     /// All the console had is on stdout.
     console_done: bool,
+    /// The key that ends the run came.
+    escaped: bool,
 }
 
 impl Heard {
@@ -86,16 +90,23 @@ pub(super) fn supervise(
     let mut watch = Watch::new(ends, signals)?;
     let deadline = plan.timeout.and_then(after);
     let over = |heard: &Heard| {
+        signals.control_job();
         let signal = || signals.first().map(Reason::Signal);
+        let escape = || heard.escaped.then_some(Reason::Escape);
         let exit = heard.exit.map(|byte| Reason::Exit {
             raw: byte.into(),
             status: (plan.boot.exit_code)(byte.into()),
         });
-        let end = exit.or_else(signal).map(End::Ours);
+        let end = exit.or_else(signal).or_else(escape).map(End::Ours);
         end.or_else(|| heard.gone().map(|()| End::Its))
     };
     let end = watch.until(deadline, over)?.unwrap_or(End::Ours(Reason::TimedOut));
+    // Disks are flushed next, which takes its time.
+    terminal::restore();
     if let End::Ours(reason) = &end {
+        if *reason == Reason::Escape {
+            signals.end_at_next();
+        }
         watch.end(&mut process, reason, plan)?;
     }
     let status = process.wait().map_err(Error::system("wait for QEMU"))?;
@@ -120,7 +131,7 @@ pub(super) fn supervise(
 
 /// Whether the run ended before the guest did.
 fn given_up(reason: &Reason) -> bool {
-    matches!(reason, Reason::TimedOut | Reason::Signal(_))
+    matches!(reason, Reason::TimedOut | Reason::Signal(_) | Reason::Escape)
 }
 
 fn after(time: Duration) -> Option<Instant> {
@@ -172,8 +183,7 @@ impl Watch {
             watch.listen(exit, Heard::on_exit_port)?;
             watch.listen(log, Heard::on_log)?;
             watch.listen(words, Heard::on_stderr)?;
-            watch.main_loop.add(signals.readable.clone(), || Control::Pause)?;
-            Ok(())
+            signals.wake(&mut watch.main_loop)
         };
         listen(&mut watch).map_err(Error::system("wait for QEMU"))?;
         Ok(watch)
@@ -210,13 +220,18 @@ impl Watch {
 
     /// Relays COM1 in threads of their own: a reader of our stdout may be slow, and then the guest
     /// has to wait, but not we.
-    fn connect(&mut self, input: PipeWriter) -> io::Result<()> {
+    fn connect(&mut self, input: io::PipeWriter) -> io::Result<()> {
         // Nothing stops it: where nobody reads, it is left behind.
         let stdout = Stdout::new(Stop::default(), Arc::new(Event::new()?))?;
         let console = self.console.try_clone()?;
         let (heard, waker) = (Arc::clone(&self.heard), self.main_loop.waker());
         if let Some(stdin) = Stdin::new() {
-            std::thread::Builder::new().spawn(move || relay_input(stdin, input))?;
+            let (heard, waker) = (Arc::clone(&heard), waker.clone());
+            let escape = move || {
+                lock(&heard).escaped = true;
+                waker.wake();
+            };
+            std::thread::Builder::new().spawn(move || relay_input(stdin, input, escape))?;
         }
         let output = move || relay_output(console, stdout, &heard, &waker);
         std::thread::Builder::new().spawn(output)?;
@@ -266,16 +281,6 @@ impl Watch {
                 return Ok(None);
             }
             self.main_loop.turn(left).map_err(Error::system("wait for QEMU"))?;
-        }
-    }
-}
-
-/// Gives the guest what comes on stdin, as fast as it takes it.
-fn relay_input(mut stdin: Stdin, mut input: PipeWriter) {
-    let mut buffer = [0; 4096];
-    while let Ok(read @ 1..) = stdin.read(&mut buffer) {
-        if input.write_all(buffer.get(..read).unwrap_or_default()).is_err() {
-            return;
         }
     }
 }

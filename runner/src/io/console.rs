@@ -3,13 +3,15 @@
 use std::fs::File;
 use std::io::ErrorKind::{Interrupted, WouldBlock};
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::event::Event;
+use super::terminal;
 use crate::machine::stop::Stop;
 use crate::warning;
 
@@ -87,35 +89,90 @@ impl Write for Stdout {
     }
 }
 
+/// What a read of stdin gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// This many bytes.
+    Bytes(usize),
+    /// Nothing yet: wait for it.
+    NotYet,
+    /// The terminal is another job's now: look again after [`LOOK_AGAIN`].
+    Away,
+    /// The key that ends the run.
+    Escape,
+    /// Nothing more.
+    End,
+}
+
+/// How often to look whether the terminal is ours, while it is not: nothing tells.
+pub const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// What is read of a keyboard ahead of the guest, at the most: the key that ends the run is seen
+/// although the guest reads nothing.
+pub const AHEAD: usize = 256 << 10;
+
 /// stdin, read as the guest takes it.
 #[derive(Debug)]
-pub struct Stdin(File);
+pub struct Stdin {
+    file: File,
+    keyboard: bool,
+}
 
 impl Stdin {
-    /// The process's stdin; nothing when it is closed, or a terminal that belongs to another
-    /// job's foreground (reading it would stop this process).
+    /// The process's stdin; nothing when it is closed, or a terminal that is not the guest's
+    /// keyboard: what is typed there is for whoever comes next, and a job in the background that
+    /// reads it is stopped.
     pub fn new() -> Option<Self> {
         let stdin = io::stdin();
-        let fd = stdin.as_fd();
-        if rustix::termios::isatty(fd) {
-            let foreground = rustix::termios::tcgetpgrp(fd).ok();
-            if foreground != Some(rustix::process::getpgrp()) {
-                return None;
-            }
+        let keyboard = terminal::is_keyboard();
+        if !keyboard && rustix::termios::isatty(&stdin) {
+            return None;
         }
-        fd.try_clone_to_owned().ok().map(|fd| Self(File::from(fd)))
+        let fd = stdin.as_fd().try_clone_to_owned().ok()?;
+        Some(Self { file: File::from(fd), keyboard })
     }
 
-    /// Up to `buffer`'s length of bytes; 0 is the end of input.
+    /// Whether it is a terminal that [`terminal::take`] takes.
+    pub fn is_keyboard(&self) -> bool {
+        self.keyboard
+    }
+
+    /// Reads up to `buffer`'s length of bytes.
     ///
     /// # Errors
-    /// `WouldBlock` when there are none yet; otherwise what the operating system says.
-    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    /// What the operating system says.
+    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<Input> {
+        if self.keyboard {
+            return self.keys(buffer);
+        }
         loop {
-            match self.0.read(buffer) {
+            match self.file.read(buffer) {
+                Ok(0) => return Ok(Input::End),
+                Ok(read) => return Ok(Input::Bytes(read)),
+                Err(error) if error.kind() == WouldBlock => return Ok(Input::NotYet),
                 Err(error) if error.kind() == Interrupted => {}
-                result => return result,
+                Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// One read of the keyboard.
+    fn keys(&mut self, buffer: &mut [u8]) -> io::Result<Input> {
+        if !(terminal::is_taken() && terminal::foreground()) {
+            return Ok(Input::Away);
+        }
+        match terminal::undisturbed(|| self.file.read(buffer)) {
+            Ok(0) if terminal::is_gone() => Ok(Input::End),
+            Ok(0) => Ok(Input::NotYet),
+            Ok(read) if buffer.iter().take(read).any(|byte| *byte == terminal::ESCAPE) => {
+                Ok(Input::Escape)
+            }
+            Ok(read) => Ok(Input::Bytes(read)),
+            Err(error) if matches!(error.kind(), Interrupted | WouldBlock) => Ok(Input::NotYet),
+            // What a read from the background is told.
+            Err(_) if !terminal::foreground() => Ok(Input::Away),
+            Err(_) if terminal::is_gone() => Ok(Input::End),
+            Err(error) => Err(error),
         }
     }
 
@@ -124,6 +181,12 @@ impl Stdin {
     /// # Errors
     /// When the process has no file descriptors left.
     pub fn handle(&self) -> io::Result<File> {
-        self.0.try_clone()
+        self.file.try_clone()
+    }
+}
+
+impl AsFd for Stdin {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }

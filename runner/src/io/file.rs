@@ -11,6 +11,8 @@ use std::os::fd::AsRawFd;
 
 use vm_memory::VolatileSlice;
 
+use super::sys;
+
 /// Buffers in one call: more would be refused (IOV_MAX on every system of ours).
 const MAX_BUFFERS: usize = 1024;
 
@@ -37,21 +39,63 @@ pub fn write_all_at(file: &File, offset: u64, buffers: &[VolatileSlice<'_>]) -> 
     transfer(file, offset, buffers, Direction::Write)
 }
 
+/// What came of a read that was not to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prompt {
+    /// The buffers are full.
+    Done,
+    /// Not all of it was there.
+    Later,
+    /// This file, or this system, has no such reads.
+    Never,
+}
+
+/// Fills `buffers` from byte `offset` of `file` on if all of it is in the page cache; the buffers may
+/// have been filled partly when not.
+///
+/// # Errors
+/// What the operating system says, but for what [`Prompt`] has a word for.
+pub fn read_cached_at(
+    file: &File,
+    offset: u64,
+    buffers: &[VolatileSlice<'_>],
+) -> io::Result<Prompt> {
+    let vectors = vectors(buffers);
+    let wanted: usize = buffers.iter().map(VolatileSlice::len).sum();
+    let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+    if wanted == 0 {
+        return Ok(Prompt::Done);
+    }
+    let vectors = vectors.get(..vectors.len().min(MAX_BUFFERS)).unwrap_or_default();
+    match sys::read_cached(file, vectors, offset) {
+        Ok(read) if read == wanted => Ok(Prompt::Done),
+        Ok(_) => Ok(Prompt::Later),
+        Err(error) => match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(Prompt::Later),
+            io::ErrorKind::Unsupported => Ok(Prompt::Never),
+            _ => Err(error),
+        },
+    }
+}
+
+fn vectors(buffers: &[VolatileSlice<'_>]) -> Vec<libc::iovec> {
+    let buffers = buffers.iter().filter(|buffer| !buffer.is_empty());
+    buffers
+        .map(|buffer| libc::iovec {
+            // The pointer stays valid while `buffers` is borrowed: RAM is never unmapped under it.
+            iov_base: buffer.ptr_guard_mut().as_ptr().cast(),
+            iov_len: buffer.len(),
+        })
+        .collect()
+}
+
 fn transfer(
     file: &File,
     mut offset: u64,
     buffers: &[VolatileSlice<'_>],
     direction: Direction,
 ) -> io::Result<()> {
-    let mut vectors: Vec<libc::iovec> = buffers
-        .iter()
-        .filter(|buffer| !buffer.is_empty())
-        .map(|buffer| libc::iovec {
-            // The pointer stays valid while `buffers` is borrowed: RAM is never unmapped under it.
-            iov_base: buffer.ptr_guard_mut().as_ptr().cast(),
-            iov_len: buffer.len(),
-        })
-        .collect();
+    let mut vectors = vectors(buffers);
     let mut rest = vectors.as_mut_slice();
     while !rest.is_empty() {
         let moved = once(file, offset, rest, direction)?;

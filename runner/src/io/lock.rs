@@ -25,15 +25,20 @@ pub enum Mode {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Somebody else uses it.
-    #[error("{name}: in use by {holders}; stop that first, or run a copy of the file")]
+    #[error("{name}: in use by {holders}; {}", remedy(*.mode))]
     InUse {
+        /// What was wanted of it.
+        mode: Mode,
         /// The file.
         name: String,
         /// Who, as far as we may know.
         holders: Holders,
     },
     /// This process does.
-    #[error("{name}: two disks of this guest are this file; name it once, or read-only each time")]
+    #[error(
+        "{name}: two disks of this guest are this file; name it once, or read-only each time, or \
+         give --ephemeral"
+    )]
     Twice {
         /// The file.
         name: String,
@@ -46,6 +51,16 @@ pub enum Error {
         /// What it said.
         error: io::Error,
     },
+}
+
+/// What to do about a file that somebody else uses. Whoever only reads can share it.
+fn remedy(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Read => {
+            "stop that first, start that with --ephemeral, too, or run a copy of the file"
+        }
+        Mode::Write => "stop that first, run both with --ephemeral, or run a copy of the file",
+    }
 }
 
 /// A process that has a file open.
@@ -96,7 +111,7 @@ impl DiskLock {
         let name = || name.to_owned();
         match sys::lock(file, mode) {
             Ok(true) => {}
-            Ok(false) => return Err(conflict(name(), sys::holders(file))),
+            Ok(false) => return Err(conflict(name(), mode, sys::holders(file))),
             Err(error) if unsupported(&error) => {
                 let name = name();
                 crate::warning!(
@@ -122,7 +137,7 @@ fn unsupported(error: &io::Error) -> bool {
 }
 
 /// Who is in the way: those with locks, or else those who at least have the file open.
-fn conflict(name: String, mut holders: Vec<Holder>) -> Error {
+fn conflict(name: String, mode: Mode, mut holders: Vec<Holder>) -> Error {
     let us = std::process::id();
     if holders.iter().any(|holder| holder.locks && holder.pid == us) {
         return Error::Twice { name };
@@ -131,7 +146,7 @@ fn conflict(name: String, mut holders: Vec<Holder>) -> Error {
     if holders.iter().any(|holder| holder.locks) {
         holders.retain(|holder| holder.locks);
     }
-    Error::InUse { name, holders: Holders(holders) }
+    Error::InUse { mode, name, holders: Holders(holders) }
 }
 
 #[cfg(test)]
@@ -145,18 +160,21 @@ mod tests {
     #[test]
     fn the_message_names_those_who_lock_rather_than_those_who_look() {
         let holders = vec![holder(7, "cp", false), holder(8, "qemu", true), holder(9, "x\n", true)];
-        let text = conflict("a.img".into(), holders).to_string();
+        let text = conflict("a.img".into(), Mode::Write, holders).to_string();
         assert!(text.contains("in use by qemu (pid 8), x\\n (pid 9); stop"), "{text}");
-        let text = conflict("a.img".into(), vec![holder(7, "cp", false)]).to_string();
+        let text = conflict("a.img".into(), Mode::Write, vec![holder(7, "cp", false)]).to_string();
+        assert!(text.contains("run both with --ephemeral, or run a copy"), "{text}");
+        let text = conflict("a.img".into(), Mode::Read, vec![holder(7, "cp", false)]).to_string();
+        assert!(text.contains("start that with --ephemeral, too, or run a copy"), "{text}");
         assert!(text.contains("in use by cp (pid 7);"), "{text}");
     }
 
     #[test]
     fn more_than_three_are_counted_and_none_is_another_process() {
         let holders = (10..15).map(|pid| holder(pid, "q", true)).collect();
-        let text = conflict("a.img".into(), holders).to_string();
+        let text = conflict("a.img".into(), Mode::Write, holders).to_string();
         assert!(text.contains("q (pid 12) and 2 more; stop"), "{text}");
-        let text = conflict("a.img".into(), Vec::new()).to_string();
+        let text = conflict("a.img".into(), Mode::Write, Vec::new()).to_string();
         assert!(text.contains("in use by another process;"), "{text}");
     }
 

@@ -9,6 +9,7 @@ use super::Error;
 use super::bus::Bus;
 use super::disks::Disks;
 use super::input::Input;
+use super::lockdown::Lockdown;
 use super::map::{COM1, COM1_LINE, RESET_PORT, RTC};
 use super::stop::Stop;
 use crate::boot::EXIT_PORT;
@@ -42,6 +43,7 @@ impl<H: Hypervisor> Devices<H> {
         stop: &Stop,
         stopped: &Arc<Event>,
         event_loop: &mut EventLoop,
+        lockdown: &mut Lockdown,
     ) -> Result<Self, Error> {
         let mut bus = Bus::default();
         let stdout = Stdout::new(stop.clone(), Arc::clone(stopped));
@@ -56,7 +58,7 @@ impl<H: Hypervisor> Devices<H> {
         let input = Input::new(com1, drained, event_loop);
         let disks = match plan.disks.is_empty() {
             true => None,
-            false => Some(Disks::new(vm, memory, &plan.disks, stop, &mut bus)?),
+            false => Some(Disks::new(vm, memory, &plan.disks, stop, &mut bus, lockdown)?),
         };
         Ok(Self { bus: Arc::new(bus), input, disks })
     }
@@ -68,7 +70,7 @@ impl<H: Hypervisor> Devices<H> {
 
     /// The guest is gone: brings everything it wrote to where it belongs.
     pub(super) fn finish(&mut self) -> Result<(), String> {
-        self.disks.take().map_or(Ok(()), Disks::finish)
+        self.disks.as_mut().map_or(Ok(()), Disks::finish)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The machine's disks: virtio-mmio block devices, their doorbells, and the thread behind them.
+//! The machine's disks: virtio-mmio block devices, their doorbells, and the threads behind them.
 
 use std::sync::Arc;
 
@@ -7,6 +7,7 @@ use hv::{Address, Doorbell, GuestMemory, Kind, Vm, Width};
 use super::Error;
 use super::bus::Bus;
 use super::devices::interrupt;
+use super::lockdown::Lockdown;
 use super::map::VIRTIO_WINDOW;
 use super::stop::{Reason, Stop};
 use crate::devices::virtio::block::Disk;
@@ -14,9 +15,10 @@ use crate::devices::virtio::mmio::{Mmio, QUEUE_NOTIFY};
 use crate::devices::virtio::transport::Transport;
 use crate::devices::virtio::worker::{Worker, WorkerThread};
 use crate::io::event::Event;
+use crate::jail::Role;
 use crate::plan::DiskPlan;
 
-/// The disks, and the thread that serves them all.
+/// The disks, and the threads that serve them all.
 pub(super) struct Disks<V: Vm> {
     worker: WorkerThread,
     #[expect(dead_code, reason = "doorbells ring for as long as these live")]
@@ -24,13 +26,14 @@ pub(super) struct Disks<V: Vm> {
 }
 
 impl<V: Vm> Disks<V> {
-    /// One device for each plan, on the bus, and their thread.
+    /// One device for each plan, on the bus, and their threads.
     pub(super) fn new(
         vm: &V,
         memory: &GuestMemory,
         plans: &[DiskPlan],
         stop: &Stop,
         bus: &mut Bus,
+        lockdown: &mut Lockdown,
     ) -> Result<Self, Error> {
         let system = || Error::system("serve the guest's disks");
         let mut worker = Worker::new(memory.clone()).map_err(system())?;
@@ -38,7 +41,11 @@ impl<V: Vm> Disks<V> {
         for plan in plans {
             let slot = plan.slot;
             let (path, len) = (plan.source.name(), plan.source.len());
-            let disk = Disk::new(&plan.id, path, plan.file.clone(), len, plan.read_only);
+            let (id, file) = (&plan.id, plan.file.clone());
+            let disk = match &plan.scratch {
+                Some(scratch) => Disk::ephemeral(id, path, file, len, scratch.clone()),
+                None => Disk::new(id, path, file, len, plan.read_only),
+            };
             let identity = disk.identity();
             let mut events = Vec::new();
             for (queue, _) in (0..).zip(&identity.queues) {
@@ -53,13 +60,17 @@ impl<V: Vm> Disks<V> {
             bus.add(Address::Mmio(slot.base), VIRTIO_WINDOW, Arc::new(Mmio(transport)));
         }
         let stop = stop.clone();
+        let begin = || {
+            let place = lockdown.place(Role::Disk);
+            move || place.take()
+        };
         let failed = move |why| stop.request(Reason::Failed(why));
-        let worker = WorkerThread::start(worker, "disk", failed).map_err(system())?;
+        let worker = WorkerThread::start(worker, "disk", begin, failed).map_err(system())?;
         Ok(Self { worker, doorbells })
     }
 
     /// Serves what the guest left, and flushes.
-    pub(super) fn finish(mut self) -> Result<(), String> {
+    pub(super) fn finish(&mut self) -> Result<(), String> {
         self.worker.finish()
     }
 }

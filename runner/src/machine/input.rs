@@ -1,19 +1,26 @@
 //! stdin on its way to COM1, as fast as the guest reads. It belongs to the I/O loop: whoever else
 //! knows something sets a flag and wakes it.
 //!
-//! At any time one of three things is waited for: that stdin has bytes, that the guest has read what
-//! it was given, or nothing any more, at the end of input.
+//! What a pipe or a file has stays there until the guest has room for it. At any time one of three
+//! things is waited for: that stdin has bytes, that the guest has read what it was given, or nothing
+//! any more, at the end of input.
+//!
+//! A keyboard is read ahead, up to a bound, for the key that ends the run; and now and then it is
+//! another job's.
 
-use std::io::ErrorKind::{PermissionDenied, WouldBlock};
+use std::collections::VecDeque;
+use std::io::ErrorKind::PermissionDenied;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::devices::serial::Com1;
-use crate::io::console::{Stdin, Stdout};
+use crate::io::console::{self, AHEAD, LOOK_AGAIN, Stdin, Stdout};
 use crate::io::event_loop::{Control, EventLoop, Token, Waker};
+use crate::io::terminal;
 
-/// What the FIFO of a 16550A can take at the most.
-const FIFO: usize = 64;
+/// The most that is read at once.
+const CHUNK: usize = 512;
 
 /// stdin and where it goes.
 #[derive(Debug)]
@@ -26,9 +33,20 @@ pub(super) struct Input {
     readable: Arc<AtomicBool>,
     /// The guest has read what it was given, or takes input again.
     drained: Arc<AtomicBool>,
-    /// Read, and not taken by the UART: the guest went into loopback in between.
-    left: Vec<u8>,
-    ended: bool,
+    /// Read, and not taken by the UART: it has no room, or the guest went into loopback in between.
+    left: VecDeque<u8>,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// The terminal is another job's, or not taken yet.
+    Away,
+    /// The key that ends the run came.
+    Escaped,
+    /// There is nothing more to read.
+    Ended,
 }
 
 impl Input {
@@ -68,61 +86,88 @@ impl Input {
                 return None;
             }
         };
-        Some(Self { stdin, com1, token, readable, drained, left: Vec::new(), ended: false })
+        let phase = if stdin.is_keyboard() { Phase::Away } else { Phase::Open };
+        Some(Self { stdin, com1, token, readable, drained, left: VecDeque::new(), phase })
     }
 
     /// Moves on as far as stdin and the guest let it.
     pub(super) fn serve(&mut self, event_loop: &mut EventLoop) {
-        if self.ended {
-            return;
+        if self.phase == Phase::Away && terminal::take() {
+            self.phase = Phase::Open;
+            self.listen(event_loop);
+        } else if self.phase == Phase::Away && terminal::is_gone() {
+            self.phase = Phase::Ended;
         }
         if self.drained.swap(false, Ordering::AcqRel) {
             self.offer_what_is_left();
             self.listen(event_loop);
         }
-        if self.readable.swap(false, Ordering::AcqRel) {
+        if self.phase == Phase::Open && self.readable.swap(false, Ordering::AcqRel) {
             self.feed(event_loop);
         }
     }
 
+    /// When to [`Input::serve`] again although nothing happens.
+    pub(super) fn look_again(&self) -> Option<Duration> {
+        (self.phase == Phase::Away).then_some(LOOK_AGAIN)
+    }
+
+    /// Whether the key that ends the run came.
+    pub(super) fn escaped(&self) -> bool {
+        self.phase == Phase::Escaped
+    }
+
     fn offer_what_is_left(&mut self) {
-        let taken = self.com1.receive(&self.left);
+        let (first, _) = self.left.as_slices();
+        let taken = self.com1.receive(first);
         self.left.drain(..taken.min(self.left.len()));
     }
 
     /// Waits for stdin again.
     fn listen(&mut self, event_loop: &mut EventLoop) {
         match self.token {
+            _ if self.phase != Phase::Open => {}
             None => self.readable.store(true, Ordering::Release),
             Some(token) => {
                 if let Err(error) = event_loop.resume(token) {
-                    crate::warning!("the guest gets no more input: {error}");
-                    self.ended = true;
+                    self.end(&error);
                 }
             }
         }
     }
 
-    /// Reads what the guest has room for. Without room the guest says when there is some.
+    fn end(&mut self, error: &std::io::Error) {
+        crate::warning!("the guest gets no more input: stdin: {error}");
+        self.phase = Phase::Ended;
+    }
+
+    /// How much to read: what the guest has room for, or what may wait for it. Without room the
+    /// guest says when there is some.
+    fn room(&self) -> usize {
+        match self.stdin.is_keyboard() {
+            true => AHEAD.saturating_sub(self.left.len()),
+            false if self.left.is_empty() => self.com1.room(),
+            false => 0,
+        }
+    }
+
     fn feed(&mut self, event_loop: &mut EventLoop) {
-        let mut buffer = [0; FIFO];
-        let room = self.com1.room().min(FIFO);
-        let Some(wanted) = buffer.get_mut(..room).filter(|_| self.left.is_empty() && room > 0)
-        else {
-            return;
-        };
+        let mut buffer = [0; CHUNK];
+        let room = self.room().min(CHUNK);
+        let Some(wanted) = buffer.get_mut(..room).filter(|_| room > 0) else { return };
         match self.stdin.read(wanted) {
-            Ok(0) => self.ended = true,
-            Ok(read) => {
-                let bytes = wanted.get(..read).unwrap_or_default();
-                let taken = self.com1.receive(bytes);
-                self.left.extend(bytes.get(taken..).unwrap_or_default());
+            Ok(console::Input::Bytes(read)) => {
+                self.left.extend(wanted.get(..read).unwrap_or_default());
+                self.offer_what_is_left();
+                if self.stdin.is_keyboard() {
+                    self.listen(event_loop);
+                }
             }
-            Err(error) if error.kind() == WouldBlock => self.listen(event_loop),
-            Err(error) => {
-                crate::warning!("the guest gets no more input: stdin: {error}");
-                self.ended = true;
-            }
+            Ok(console::Input::NotYet) => self.listen(event_loop),
+            Ok(console::Input::Away) => self.phase = Phase::Away,
+            Ok(console::Input::Escape) => self.phase = Phase::Escaped,
+            Ok(console::Input::End) => self.phase = Phase::Ended,
+            Err(error) => self.end(&error),
         }
     }
 }

@@ -1,17 +1,19 @@
 //! The machine: RAM, boot data, devices, vCPU threads, from a plan to a stop.
 //!
-//! Three states, each a type: a [`Machine`] has a VM and a loaded guest; a [`Parked`] one has every
+//! Four states, each a type: a [`Machine`] has a VM and a loaded guest; a [`Parked`] one has every
 //! thread bound and waiting, its lines and doorbells registered, and needs nothing more from the
-//! system; running it ends in a [`Reason`].
+//! system; a [`Locked`] one has every thread in the jail; running it ends in a [`Reason`].
 
 pub mod bus;
 mod devices;
 mod disks;
 mod input;
+pub(crate) mod lockdown;
 pub mod map;
 pub mod stop;
 mod threads;
 mod vcpu;
+mod watch;
 
 use std::sync::Arc;
 
@@ -19,12 +21,15 @@ use hv::{GuestMemory, GuestRam, Hypervisor, IrqChip, Kicker, State, Vcpu, VcpuSe
 
 use crate::boot::{self, Timers};
 use crate::io::event::Event;
-use crate::io::event_loop::{Control, EventLoop};
+use crate::io::event_loop::EventLoop;
 use crate::io::signals::Signals;
+use crate::jail::{self, Jail, Role};
 use crate::plan::Plan;
 use devices::Devices;
+use lockdown::Lockdown;
 use stop::{Reason, Stop};
 use threads::{Crew, Duty, IoThread};
+use watch::Watch;
 
 /// Why there is no running guest.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +40,12 @@ pub enum Error {
     /// The guest could not be loaded.
     #[error(transparent)]
     Boot(#[from] boot::Error),
+    /// There is no jail.
+    #[error(transparent)]
+    Jail(#[from] jail::Error),
+    /// A thread did not say what became of it.
+    #[error("a thread ended before the guest began: this is a bug in runner, please report it")]
+    Thread,
     /// The operating system refused something else.
     #[error("{what}: {error}; {remedy}")]
     System {
@@ -77,23 +88,23 @@ impl<H: Hypervisor> Machine<H> {
     }
 
     /// Binds every vCPU to its thread, the first one to this, and registers lines and doorbells. If
-    /// one fails, all end.
+    /// one fails, all end. The process is in `jail`, and so are the threads, as soon as they have all
+    /// they need.
     ///
     /// # Errors
     /// What the hypervisor or the system refused.
-    pub fn park(mut self, plan: &Plan, signals: Signals) -> Result<Parked<H>, Error> {
-        let stop = Stop::default();
+    pub fn park(mut self, plan: &Plan, signals: Signals, jail: Jail) -> Result<Parked<H>, Error> {
+        let (stop, watch) = (Stop::default(), Arc::new(Watch::default()));
+        let mut lockdown = Lockdown::new(jail);
         let mut event_loop = EventLoop::new().map_err(Error::system("make an event loop"))?;
-        // A signal only has to end the wait: who waits then looks at what came.
-        event_loop
-            .add(signals.readable.clone(), || Control::Pause)
-            .map_err(Error::system("wait for signals"))?;
-        let io = IoThread::spawn()?;
+        signals.wake(&mut event_loop).map_err(Error::system("wait for signals"))?;
+        let io = IoThread::spawn(lockdown.place(Role::Io))?;
         let stopped = Arc::new(Event::new().map_err(Error::system("make an event"))?);
         let wakes = wakes(&self.seeds, &event_loop, &stopped);
+        watch.kick_with(self.seeds.iter().map(kick).collect());
         let mut seeds = self.seeds.drain(..);
         let first = seeds.next();
-        let crew = Crew::spawn(seeds, &stop)?;
+        let crew = Crew::spawn(seeds, &stop, &watch, &mut lockdown)?;
         let vcpu = match first {
             Some(seed) => seed.bind()?,
             None => return Err(no_vcpu().into()),
@@ -104,10 +115,20 @@ impl<H: Hypervisor> Machine<H> {
         for note in self.vm.notes() {
             crate::info!("note: {note}");
         }
-        let devices = Devices::new(&self.vm, &self.memory, plan, &stop, &stopped, &mut event_loop)?;
+        let devices = Devices::new(
+            &self.vm,
+            &self.memory,
+            plan,
+            &stop,
+            &stopped,
+            &mut event_loop,
+            &mut lockdown,
+        )?;
         stop.wake_on_stop(wakes);
-        let duty = Duty { event_loop, signals, timeout: plan.timeout, stop: stop.clone() };
-        Ok(Parked { vcpu, crew, io, duty, devices, stop, vm: self.vm })
+        let timeout = plan.timeout;
+        let duty = Duty { event_loop, signals, timeout, stop: stop.clone(), watch: watch.clone() };
+        let locked = Locked { vcpu, crew, io, duty, devices, stop, watch, vm: self.vm };
+        Ok(Parked { locked, lockdown })
     }
 }
 
@@ -118,16 +139,17 @@ fn wakes<S: VcpuSeed>(
     event_loop: &EventLoop,
     stopped: &Arc<Event>,
 ) -> Vec<stop::Wake> {
-    let mut wakes: Vec<stop::Wake> = Vec::new();
-    for seed in seeds {
-        let kicker = seed.kicker();
-        wakes.push(Box::new(move || kicker.kick()));
-    }
+    let mut wakes: Vec<stop::Wake> = seeds.iter().map(kick).collect();
     let stopped = Arc::clone(stopped);
     wakes.push(Box::new(move || stopped.signal()));
     let waker = event_loop.waker();
     wakes.push(Box::new(move || waker.wake()));
     wakes
+}
+
+fn kick<S: VcpuSeed>(seed: &S) -> stop::Wake {
+    let kicker = seed.kicker();
+    Box::new(move || kicker.kick())
 }
 
 fn with_state<V: Vcpu>(mut vcpu: V, state: &State) -> hv::Result<V> {
@@ -150,34 +172,60 @@ pub fn reserve(memory: u64) -> hv::Result<GuestMemory> {
     hv::mem::memory(pieces)
 }
 
-/// A machine whose threads all wait for one word. The fields go in order: vCPUs end, then devices,
-/// then the VM.
-#[derive(Debug)]
+/// A machine whose threads all wait for one word.
 pub struct Parked<H: Hypervisor> {
+    locked: Locked<H>,
+    lockdown: Lockdown,
+}
+
+impl<H: Hypervisor> std::fmt::Debug for Parked<H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parked").field("lockdown", &self.lockdown).finish_non_exhaustive()
+    }
+}
+
+impl<H: Hypervisor> Parked<H> {
+    /// Waits until every thread is in the jail, and takes this one there. From here on nothing opens
+    /// a path, starts a thread or installs a handler.
+    ///
+    /// # Errors
+    /// When the system refuses what it said it has.
+    pub fn lock(self) -> Result<Locked<H>, Error> {
+        self.lockdown.complete()?;
+        Ok(self.locked)
+    }
+}
+
+/// A parked machine in the jail. The fields go in order: vCPUs end, then devices, then the VM.
+#[derive(Debug)]
+pub struct Locked<H: Hypervisor> {
     vcpu: H::Vcpu,
     crew: Crew<H>,
     io: IoThread,
     duty: Duty,
     devices: Devices<H>,
     stop: Stop,
-    #[expect(dead_code, reason = "dropped behind everything that belongs to it")]
+    watch: Arc<Watch>,
     vm: H::Vm,
 }
 
-impl<H: Hypervisor> Parked<H> {
+impl<H: Hypervisor> Locked<H> {
     /// Runs the guest to its end, or to a signal's or the timeout's: the first vCPU on this thread,
-    /// which saves the start a change of threads. Disks are flushed.
+    /// which saves the start a change of threads. Disks are flushed. Lines, doorbells and the VM stay
+    /// until the process ends, which is next: one by one they would have to be taken back from KVM.
     pub fn run(mut self) -> Reason {
         let input = self.devices.take_input();
         self.io.begin(self.duty, input);
         self.crew.begin(&self.devices.bus);
-        vcpu::run(0, &mut self.vcpu, &self.devices.bus, &self.stop);
+        vcpu::run(0, &mut self.vcpu, &self.devices.bus, &self.stop, &self.watch);
         drop(self.vcpu);
         drop(self.crew);
         drop(self.io);
         let reason = self.stop.reason().cloned();
         let reason = reason.unwrap_or(Reason::Failed("the run ended without a reason".into()));
-        match self.devices.finish() {
+        let flushed = self.devices.finish();
+        std::mem::forget((self.devices, self.vm));
+        match flushed {
             Ok(()) => reason,
             // A guest that ended well must not be believed when its disk did not.
             Err(why) if reason.is_success() => Reason::Failed(why),

@@ -38,10 +38,14 @@ pub enum Reason {
         /// Which vCPU.
         vcpu: u32,
     },
+    /// Every vCPU has halted with interrupts off.
+    Asleep,
     /// The time given with `--timeout` is over.
     TimedOut,
     /// This signal came.
     Signal(i32),
+    /// The key that ends a run was pressed on the guest's keyboard.
+    Escape,
     /// Something of ours failed while the guest ran.
     Failed(String),
 }

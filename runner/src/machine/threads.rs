@@ -11,10 +11,14 @@ use hv::{Hypervisor, VcpuSeed};
 use super::Error;
 use super::bus::Bus;
 use super::input::Input;
+use super::lockdown::{Lockdown, Place};
 use super::stop::{Reason, Stop};
 use super::vcpu;
+use super::watch::{Rounds, Watch};
 use crate::io::event_loop::EventLoop;
 use crate::io::signals::Signals;
+use crate::io::terminal;
+use crate::jail::Role;
 
 /// A thread that waits for its work.
 #[derive(Debug)]
@@ -61,17 +65,25 @@ pub(super) struct Crew<H: Hypervisor> {
 
 impl<H: Hypervisor> Crew<H> {
     /// One thread for each seed; they bind while the caller goes on.
-    pub(super) fn spawn(seeds: impl Iterator<Item = H::Seed>, stop: &Stop) -> Result<Self, Error> {
+    pub(super) fn spawn(
+        seeds: impl Iterator<Item = H::Seed>,
+        stop: &Stop,
+        watch: &Arc<Watch>,
+        lockdown: &mut Lockdown,
+    ) -> Result<Self, Error> {
         let (done, bound) = mpsc::channel();
         let mut threads = Vec::new();
         for (id, seed) in (1..).zip(seeds) {
-            let (done, stop) = (done.clone(), stop.clone());
+            let (done, stop, place) = (done.clone(), stop.clone(), lockdown.place(Role::Vcpu));
+            let watch = Arc::clone(watch);
             let body = move |work: mpsc::Receiver<Arc<Bus>>| match seed.bind() {
                 Ok(mut vcpu) => {
                     let _ = done.send(Ok(()));
                     drop(done);
-                    if let Ok(bus) = work.recv() {
-                        vcpu::run(id, &mut vcpu, &bus, &stop);
+                    if place.take()
+                        && let Ok(bus) = work.recv()
+                    {
+                        vcpu::run(id, &mut vcpu, &bus, &stop, &watch);
                     }
                 }
                 Err(error) => drop(done.send(Err(error))),
@@ -100,6 +112,7 @@ pub(super) struct Duty {
     pub(super) signals: Signals,
     pub(super) timeout: Option<Duration>,
     pub(super) stop: Stop,
+    pub(super) watch: Arc<Watch>,
 }
 
 /// The thread of the I/O loop.
@@ -107,9 +120,11 @@ pub(super) struct Duty {
 pub(super) struct IoThread(Waiting<(Duty, Option<Input>)>);
 
 impl IoThread {
-    pub(super) fn spawn() -> Result<Self, Error> {
+    pub(super) fn spawn(place: Place) -> Result<Self, Error> {
         let body = |work: mpsc::Receiver<(Duty, Option<Input>)>| {
-            if let Ok((duty, input)) = work.recv() {
+            if place.take()
+                && let Ok((duty, input)) = work.recv()
+            {
                 duty.serve(input);
             }
         };
@@ -125,18 +140,35 @@ impl Duty {
     /// Waits for whatever may come, until the stop.
     fn serve(mut self, mut input: Option<Input>) {
         let started = Instant::now();
+        let mut rounds = Rounds::default();
         while !self.stop.requested() {
+            self.signals.control_job();
             if let Some(input) = &mut input {
                 input.serve(&mut self.event_loop);
+                if input.escaped() {
+                    self.signals.end_at_next();
+                    self.stop.request(Reason::Escape);
+                    break;
+                }
             }
-            let left = self.timeout.map(|timeout| timeout.saturating_sub(started.elapsed()));
+            let now = started.elapsed();
+            if rounds.look(&self.watch, now) {
+                self.stop.request(Reason::Asleep);
+                break;
+            }
+            let left = self.timeout.map(|timeout| timeout.saturating_sub(now));
+            let round = rounds.next().saturating_sub(now);
+            let look = input.as_ref().and_then(Input::look_again);
+            let wait = left.into_iter().chain(look).chain([round]).min();
             if left == Some(Duration::ZERO) {
                 self.stop.request(Reason::TimedOut);
             } else if let Some(signal) = self.signals.first() {
                 self.stop.request(Reason::Signal(signal));
-            } else if let Err(error) = self.event_loop.turn(left) {
+            } else if let Err(error) = self.event_loop.turn(wait) {
                 self.stop.request(Reason::Failed(format!("wait for events: {error}")));
             }
         }
+        // Disks are flushed next, which takes its time.
+        terminal::restore();
     }
 }

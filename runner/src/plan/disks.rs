@@ -1,12 +1,15 @@
 //! The guest's disks: opened, given a place in the machine.
 
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::Error;
-use crate::config::Disk;
+use crate::config::Settings;
+use crate::devices::virtio::block::Scratch;
 use crate::image::{Access, Image, Source};
 use crate::io::lock::{DiskLock, Mode};
+use crate::log::printable_path;
 use crate::machine::map::{self, VIRTIO_SLOTS, VirtioSlot};
 
 /// A disk of the guest.
@@ -20,6 +23,8 @@ pub struct DiskPlan {
     pub file: Arc<File>,
     /// The guest can only read it.
     pub read_only: bool,
+    /// Takes what the guest writes, in place of the file.
+    pub scratch: Option<Scratch>,
     /// Where it stands in the machine.
     pub slot: VirtioSlot,
     /// Keeps other programs away from the file. A child process that inherits the file has the
@@ -31,21 +36,27 @@ pub struct DiskPlan {
 ///
 /// # Errors
 /// Names the file, what is wrong with it and what to do.
-pub(super) fn open(image: &Image, writable: bool, others: &[Disk]) -> Result<Vec<DiskPlan>, Error> {
+pub(super) fn open(
+    image: &Image,
+    writable: bool,
+    settings: &Settings,
+) -> Result<Vec<DiskPlan>, Error> {
+    let changing = if settings.ephemeral { Use::Ephemeral } else { Use::ReadWrite };
     let mut sources = Vec::new();
     if image.is_disk() {
-        if !writable {
+        if !writable && !settings.ephemeral {
             let name = image.source().name();
             return Err(Error::Asked(format!(
                 "{name}: the guest writes to its image, and this user may not: \
-                 chmod u+w it, or copy it and run the copy"
+                 chmod u+w it, or throw away what it writes with --ephemeral"
             )));
         }
-        sources.push((image.source().clone(), false));
+        sources.push((image.source().clone(), changing));
     }
-    for disk in others {
-        let access = if disk.read_only { Access::Read } else { Access::ReadWrite };
-        sources.push((Source::open(&disk.path, access)?, disk.read_only));
+    for disk in &settings.disks {
+        let wanted = if disk.read_only { Use::ReadOnly } else { changing };
+        let access = if wanted == Use::ReadWrite { Access::ReadWrite } else { Access::Read };
+        sources.push((Source::open(&disk.path, access)?, wanted));
     }
     if sources.len() > VIRTIO_SLOTS {
         let count = sources.len();
@@ -54,11 +65,20 @@ pub(super) fn open(image: &Image, writable: bool, others: &[Disk]) -> Result<Vec
         )));
     }
     let placed = sources.into_iter().zip(map::virtio_slots());
-    placed.map(|((source, read_only), slot)| place(source, read_only, slot)).collect()
+    placed.map(|((source, wanted), slot)| place(source, wanted, slot)).collect()
+}
+
+/// What the guest may do with a disk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    ReadOnly,
+    ReadWrite,
+    /// What it writes is thrown away.
+    Ephemeral,
 }
 
 /// Locks a disk for this run and puts it into `slot`.
-fn place(source: Source, read_only: bool, slot: VirtioSlot) -> Result<DiskPlan, Error> {
+fn place(source: Source, wanted: Use, slot: VirtioSlot) -> Result<DiskPlan, Error> {
     let Some(file) = source.file().cloned() else {
         let name = source.name();
         return Err(Error::Asked(format!("{name}: it is not a file, and a disk must be one")));
@@ -70,7 +90,52 @@ fn place(source: Source, read_only: bool, slot: VirtioSlot) -> Result<DiskPlan, 
              extend it with truncate -s %512"
         )));
     }
-    let mode = if read_only { Mode::Read } else { Mode::Write };
+    let mode = if wanted == Use::ReadWrite { Mode::Write } else { Mode::Read };
     let lock = DiskLock::take(&file, source.name(), mode)?;
-    Ok(DiskPlan { id: format!("disk{}", slot.index), source, file, read_only, slot, lock })
+    let scratch = match wanted {
+        Use::Ephemeral => Some(scratch(&std::env::temp_dir(), source.len())?),
+        Use::ReadOnly | Use::ReadWrite => None,
+    };
+    let (id, read_only) = (format!("disk{}", slot.index), wanted == Use::ReadOnly);
+    Ok(DiskPlan { id, source, file, read_only, scratch, slot, lock })
+}
+
+/// A sparse file of `len` bytes without a name, in `folder`. What is not written takes no room.
+fn scratch(folder: &Path, len: u64) -> Result<Scratch, Error> {
+    let name = printable_path(folder);
+    let made = tempfile::tempfile_in(folder);
+    let made = made.and_then(|file| file.set_len(len).map(|()| file));
+    match made {
+        Ok(file) => Ok(Scratch { file: Arc::new(file), folder: name }),
+        Err(error) => Err(Error::Asked(format!(
+            "{name}: --ephemeral needs a file there for what the guest writes ({len} bytes at most): \
+             {error}; name a folder with room in TMPDIR"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn what_takes_a_guests_writes_has_no_name_and_no_room_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let scratch = scratch(folder.path(), 1 << 30).unwrap();
+        let metadata = scratch.file.metadata().unwrap();
+        assert_eq!((metadata.len(), metadata.nlink()), (1 << 30, 0));
+        assert!(metadata.blocks() < 64, "{} blocks", metadata.blocks());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_folder_that_takes_no_file_is_named_with_the_remedy() {
+        let error = scratch(Path::new("/nowhere/\u{1b}"), 512).unwrap_err().to_string();
+        let wanted = "/nowhere/\\u{1b}: --ephemeral needs a file there";
+        assert!(error.starts_with(wanted) && error.contains("TMPDIR"), "{error}");
+        let folder = tempfile::tempdir().unwrap();
+        let error = scratch(folder.path(), u64::MAX / 2).unwrap_err().to_string();
+        assert!(error.contains("TMPDIR"), "{error}");
+    }
 }

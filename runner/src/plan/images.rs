@@ -49,18 +49,18 @@ pub(super) struct Opened {
     pub(super) writable: bool,
 }
 
-/// Opens the image called `name`, once, for writing where that is allowed: a disk image will be the
-/// guest's disk.
+/// Opens the image called `name`, once; for writing, if that is wanted, where it is allowed: a disk
+/// image will be the guest's disk.
 ///
 /// # Errors
 /// [`NotFound`].
-pub(super) fn open(name: &Path) -> Result<Opened, NotFound> {
+pub(super) fn open(name: &Path, access: Access) -> Result<Opened, NotFound> {
     let places = places(name, ops_folder().as_deref());
     let mut there = places.iter().filter(|place| place.symlink_metadata().is_ok());
     let file = there.clone().find(|place| !place.is_dir());
     // A folder is no image, and hides none.
     match file.or_else(|| there.next().filter(|_| builtin(name).is_none())) {
-        Some(path) => open_path(path).map_err(|error| {
+        Some(path) => open_path(path, access).map_err(|error| {
             let others = places.iter().filter(|place| *place != path && place.is_file());
             NotFound::image(error, others.map(|place| place.as_path()).next())
         }),
@@ -71,10 +71,14 @@ pub(super) fn open(name: &Path) -> Result<Opened, NotFound> {
     }
 }
 
-fn open_path(path: &Path) -> Result<Opened, image::Error> {
-    let (source, writable) = match Source::open(path, Access::ReadWrite) {
-        Ok(source) => (source, true),
-        Err(_) => (Source::open(path, Access::Read)?, false),
+fn open_path(path: &Path, access: Access) -> Result<Opened, image::Error> {
+    let writable = match access {
+        Access::Read => None,
+        Access::ReadWrite => Source::open(path, Access::ReadWrite).ok(),
+    };
+    let (source, writable) = match writable {
+        Some(source) => (source, true),
+        None => (Source::open(path, Access::Read)?, false),
     };
     Ok(Opened { image: Image::recognise(source)?, writable })
 }
@@ -157,7 +161,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("server.img"), b"x").unwrap();
         let path = folder.path().join("sever.img");
-        let error = open(&path).err().unwrap().to_string();
+        let error = open(&path, Access::Read).err().unwrap().to_string();
         assert!(error.contains("sever.img"), "{error}");
         assert!(error.contains("did you mean \"server.img\"?"), "{error}");
     }

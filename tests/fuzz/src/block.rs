@@ -15,6 +15,8 @@ use runner::io::event::Event;
 use runner::machine::bus::Device;
 use vm_memory::{Bytes, GuestAddress};
 
+use super::input::Input;
+
 /// Two pieces of RAM, side by side, and nothing behind.
 const RAM: u64 = 0x20000;
 /// The disk: eight sectors, and half of one that the guest must not see.
@@ -45,39 +47,7 @@ pub fn block(data: &[u8]) {
     driver.finish(read_only);
 }
 
-/// What is left of the input; zeros behind its end.
-struct Input<'a>(&'a [u8]);
-
 impl Input<'_> {
-    fn bytes<const N: usize>(&mut self) -> [u8; N] {
-        let mut bytes = [0; N];
-        let len = self.0.len().min(N);
-        let (taken, rest) = self.0.split_at(len);
-        bytes[..len].copy_from_slice(taken);
-        self.0 = rest;
-        bytes
-    }
-
-    fn byte(&mut self) -> u8 {
-        self.bytes::<1>()[0]
-    }
-
-    fn one_in(&mut self, number: u8) -> bool {
-        self.byte().is_multiple_of(number)
-    }
-
-    fn half(&mut self) -> u16 {
-        u16::from_le_bytes(self.bytes())
-    }
-
-    fn word(&mut self) -> u32 {
-        u32::from_le_bytes(self.bytes())
-    }
-
-    fn width(&mut self) -> Width {
-        Width::ALL[usize::from(self.byte() % 4)]
-    }
-
     /// An address: mostly in RAM, sometimes near an end of something, sometimes anything.
     fn address(&mut self) -> u64 {
         match self.byte() % 8 {

@@ -7,8 +7,12 @@
 //! `[[bin]]`, and a few seeds in `corpus/`.
 
 pub mod block;
+pub mod chain;
 pub mod config;
 pub mod image;
+mod input;
+pub mod mmio;
+pub mod serial;
 
 /// A target: the name of its corpus, and what it does.
 pub type Target = (&'static str, fn(&[u8]));
@@ -17,10 +21,13 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("block", block::block),
     ("bzimage", image::bzimage),
+    ("chain", chain::chain),
     ("config", config::config),
     ("elf", image::elf),
     ("image", image::image),
     ("mbr", image::mbr),
+    ("mmio", mmio::mmio),
     ("notes", image::notes),
+    ("serial", serial::serial),
     ("tfs", image::tfs),
 ];

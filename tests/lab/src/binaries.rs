@@ -52,15 +52,24 @@ impl Workspace {
     /// Builds the tests that each of `selections` (arguments of `cargo test`) names; returns them
     /// and the programs they may start.
     pub(crate) fn tests(&self, selections: &[&[&str]]) -> Result<(Vec<TestBinary>, Vec<PathBuf>)> {
-        let mut artifacts = Vec::new();
+        let mut tests = Vec::new();
+        let mut programs = Vec::new();
         for selection in selections {
             let mut command = self.cargo_static("test");
             command.arg("--no-run").args(*selection);
-            artifacts.extend(self.build(command)?);
+            let (more_tests, more_programs) = self.build_tests(command)?;
+            tests.extend(more_tests);
+            programs.extend(more_programs);
         }
+        tests.sort_by(|a, b| a.label.cmp(&b.label));
+        Ok((tests, programs))
+    }
+
+    /// Carries out a `cargo test --no-run`: the tests, and the programs they may start.
+    pub(crate) fn build_tests(&self, command: Command) -> Result<(Vec<TestBinary>, Vec<PathBuf>)> {
         let mut tests = Vec::new();
         let mut programs = Vec::new();
-        for artifact in artifacts {
+        for artifact in self.build(command)? {
             if artifact.test {
                 tests.push(TestBinary {
                     tests: list_tests(&artifact.executable)?,
@@ -72,7 +81,6 @@ impl Workspace {
                 programs.push(artifact.executable);
             }
         }
-        tests.sort_by(|a, b| a.label.cmp(&b.label));
         Ok((tests, programs))
     }
 

@@ -3,15 +3,18 @@
 //!
 //! `lab x86_64` boots Debian's kernel in QEMU, which emulates an AMD CPU with SVM, and runs the
 //! workspace's tests on the `kvm-amd` inside. `lab darwin` and `lab aarch64-linux` lint every
-//! crate for those targets with Debian's Rust. The same program, started by the lab's `/init`, runs
+//! crate for those targets with Debian's Rust. `lab fuzz` and `lab coverage` attack and measure on this
+//! machine itself. The same program, started by the lab's `/init`, runs
 //! the tests inside (`agent`).
 
 mod agent;
 mod binaries;
 mod cache;
 mod command;
+mod coverage;
 mod cpio;
 mod foreign;
+mod fuzz;
 mod gates;
 mod guest;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
@@ -47,6 +50,16 @@ enum Lab {
     Darwin,
     /// Lint every crate for aarch64-unknown-linux-gnu
     Aarch64Linux,
+    /// Run every fuzz target for some time
+    Fuzz {
+        /// Seconds for each
+        #[arg(default_value_t = fuzz::DEFAULT_SECONDS)]
+        seconds: u32,
+        /// Run only targets that have this text in their names
+        filter: Option<String>,
+    },
+    /// Print which lines of parsers and devices the tests reach, and fail below the limits
+    Coverage,
     /// Run a plan; only the lab's /init calls this
     #[command(hide = true)]
     Agent {
@@ -62,6 +75,8 @@ fn main() -> ExitCode {
         Lab::X86_64 { filter } => x86_64::run(filter.as_deref().unwrap_or_default()),
         Lab::Darwin => foreign::lint("aarch64-apple-darwin"),
         Lab::Aarch64Linux => foreign::lint("aarch64-unknown-linux-gnu"),
+        Lab::Fuzz { seconds, filter } => fuzz::run(seconds, filter.as_deref().unwrap_or_default()),
+        Lab::Coverage => coverage::run(),
         Lab::Agent { plan, reports } => agent::run(&plan, &reports),
     };
     match result {

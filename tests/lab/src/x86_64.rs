@@ -10,6 +10,7 @@ use crate::protocol::{Job, Outcome, Plan, Report};
 use crate::results::{AllowedSkip, Verdict, judge};
 use std::collections::BTreeSet;
 use std::fs;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,14 @@ const LAB_DEADLINE: Duration = Duration::from_secs(15 * 60);
 
 /// One boot should do; each of the others follows a test that took the machine down.
 const BOOTS: usize = 4;
+
+/// How many tests may fail and then pass. QEMU 7.2 emulates two CPUs that interrupt each other while
+/// they run guests, and now and then gets it wrong: of 150 runs of a thousand kicks each, in which
+/// nothing differed, two hung and one ended in a triple fault. No such run failed on hardware.
+const DOUBTFUL: usize = 3;
+
+/// How often a test that failed has to pass after all, in another boot.
+const REPEATS: usize = 2;
 
 /// Skips that are right inside the lab. An entry whose test runs, or is gone, is a failure.
 const ALLOWED_SKIPS: &[AllowedSkip] = &[
@@ -44,11 +53,16 @@ const ALLOWED_SKIPS: &[AllowedSkip] = &[
     emulated(
         "runner/vm::emulation::an_emulated_guest_gets_its_input_and_loses_no_output_to_a_slow_reader",
     ),
+    emulated("runner/vm::emulation::an_emulated_guest_has_a_keyboard_that_is_left_as_it_was"),
+    emulated("runner/vm::emulation::every_end_of_an_emulated_guest_leaves_the_terminal_as_it_was"),
     emulated("runner/vm::emulation::a_signal_ends_an_emulated_guest_whose_output_nobody_reads"),
     emulated("runner/vm::emulation::an_emulated_guest_is_told_the_same_by_both_protocols"),
     emulated("runner/vm::emulation::an_emulated_guest_writes_its_disk_unless_it_is_read_only"),
     emulated(
         "runner/vm::emulation::a_write_that_an_emulated_guest_did_not_wait_for_is_on_the_disk",
+    ),
+    emulated(
+        "runner/vm::emulation::what_an_emulated_guest_writes_to_an_ephemeral_disk_is_gone_after_the_run",
     ),
     emulated("runner/vm::emulation::a_disk_that_is_emulated_is_locked_as_any"),
     emulated(
@@ -110,7 +124,10 @@ pub(crate) fn run(filter: &str) -> Result<()> {
         files.push(runner.clone());
         files.extend(checkout(&workspace)?);
         println!("lab: {} tests on KVM in QEMU", plan.jobs.len());
-        run_tests(&guest(Clock::Host), plan, &files, &mut tally);
+        let repeat = run_tests(&guest(Clock::Host), plan, &files, &mut tally);
+        if !repeat.jobs.is_empty() {
+            repeat_tests(&guest(Clock::Host), &repeat, &files, &mut tally);
+        }
     }
     for gate in gates {
         let verdict = gate.check(&runner, &guest(Clock::Instructions));
@@ -172,7 +189,9 @@ fn checkout(workspace: &Workspace) -> Result<Vec<PathBuf>> {
 }
 
 /// Runs the plan. A test that takes the machine down fails, and those after it get another boot.
-fn run_tests(guest: &Guest<'_>, mut plan: Plan, files: &[PathBuf], tally: &mut Tally) {
+/// Gives the failed tests, as a plan for trying them again.
+fn run_tests(guest: &Guest<'_>, mut plan: Plan, files: &[PathBuf], tally: &mut Tally) -> Plan {
+    let mut failed = Vec::new();
     for _ in 0..BOOTS {
         let mut reported = BTreeSet::new();
         let mut started = None;
@@ -180,7 +199,11 @@ fn run_tests(guest: &Guest<'_>, mut plan: Plan, files: &[PathBuf], tally: &mut T
             Report::Started { job } => started = Some(*job),
             Report::Finished { job, outcome } if reported.insert(*job) => {
                 if let Some(spec) = plan.jobs.get(*job) {
-                    tally.test(&spec.name, &judge(&spec.name, outcome, ALLOWED_SKIPS), outcome);
+                    let verdict = judge(&spec.name, outcome, ALLOWED_SKIPS);
+                    if matches!(verdict, Verdict::Failed(_)) {
+                        failed.push(spec.clone());
+                    }
+                    tally.test(&spec.name, &verdict, outcome);
                 }
             }
             Report::Broken { .. } | Report::Finished { .. } | Report::Done => {}
@@ -191,6 +214,7 @@ fn run_tests(guest: &Guest<'_>, mut plan: Plan, files: &[PathBuf], tally: &mut T
             if Some(index) == fatal {
                 let why = "took the machine down, see below".to_owned();
                 tally.add(&job.name, &Verdict::Failed(why), "");
+                failed.push(job);
             } else if !reported.contains(&index) {
                 missing.push(job);
             }
@@ -200,7 +224,7 @@ fn run_tests(guest: &Guest<'_>, mut plan: Plan, files: &[PathBuf], tally: &mut T
             Ok(()) => break,
             Err(error) => {
                 println!("lab: {error}");
-                tally.broken = true;
+                tally.broken |= fatal.is_none();
             }
         }
         if fatal.is_none() || plan.jobs.is_empty() {
@@ -211,6 +235,40 @@ fn run_tests(guest: &Guest<'_>, mut plan: Plan, files: &[PathBuf], tally: &mut T
     for job in plan.jobs {
         let why = "missing: the lab did not report it".to_owned();
         tally.add(&job.name, &Verdict::Failed(why), "");
+        tally.broken = true;
+    }
+    Plan { jobs: failed, hold_kvm: true }
+}
+
+/// Runs each of a few failed tests again. One that now passes every time was the emulator's fault
+/// as far as anybody can tell, and its failure is taken back, with a word about it.
+fn repeat_tests(guest: &Guest<'_>, failed: &Plan, files: &[PathBuf], tally: &mut Tally) {
+    if failed.jobs.len() > DOUBTFUL {
+        println!("lab: {} tests failed, too many to blame the emulator", failed.jobs.len());
+        return;
+    }
+    println!("lab: booting again to repeat what failed, {REPEATS} times each");
+    let twice = failed.jobs.iter().flat_map(|job| iter::repeat_n(job.clone(), REPEATS));
+    let plan = Plan { jobs: twice.collect(), hold_kvm: true };
+    let mut passed = Vec::new();
+    let result = guest.run(&plan, files, |report| {
+        if let Report::Finished { job, outcome } = report
+            && let Some(spec) = plan.jobs.get(*job)
+        {
+            match judge(&spec.name, outcome, ALLOWED_SKIPS) {
+                Verdict::Passed => passed.push(spec.name.clone()),
+                Verdict::Skipped(_) => {}
+                Verdict::Failed(why) => println!("lab: {} failed again: {why}", spec.name),
+            }
+        }
+    });
+    if let Err(error) = result {
+        println!("lab: {error}");
+    }
+    for job in &failed.jobs {
+        if passed.iter().filter(|name| **name == job.name).count() == REPEATS {
+            tally.take_back(&job.name);
+        }
     }
 }
 
@@ -219,7 +277,10 @@ fn run_tests(guest: &Guest<'_>, mut plan: Plan, files: &[PathBuf], tally: &mut T
 struct Tally {
     passed: usize,
     skipped: usize,
-    failed: Vec<String>,
+    /// Names, and why.
+    failed: Vec<(String, String)>,
+    /// Failed, and then passed every time.
+    doubtful: Vec<String>,
     /// The machine itself failed, whatever its tests say.
     broken: bool,
 }
@@ -251,16 +312,27 @@ impl Tally {
                 self.skipped += 1;
                 println!("test {name} ... skipped: {why}");
             }
+            // It may be taken back: what counts is said at the end.
             Verdict::Failed(why) => {
-                self.failed.push(name.to_owned());
-                println!("test {name} ... FAILED: {why}{note}");
+                self.failed.push((name.to_owned(), why.clone()));
+                println!("lab: {name} failed: {why}{note}");
             }
         }
     }
 
+    fn take_back(&mut self, name: &str) {
+        println!("test {name} ... ok, after a failure that {REPEATS} repetitions did not show");
+        self.failed.retain(|(failed, _)| failed != name);
+        self.passed += 1;
+        self.doubtful.push(name.to_owned());
+    }
+
     fn finish(self) -> Result<()> {
-        for name in &self.failed {
-            println!("failed: {name}");
+        for name in &self.doubtful {
+            println!("doubtful: {name}");
+        }
+        for (name, why) in &self.failed {
+            println!("test {name} ... FAILED: {why}");
         }
         println!("lab: {} skipped as its list allows", self.skipped);
         println!("{} passed, {} failed", self.passed, self.failed.len());
@@ -292,6 +364,21 @@ mod tests {
         assert_eq!(jobs[0].name, "hv-kvm/conformance::kick::sticks");
         assert_eq!(jobs[0].arguments[..2], ["--exact", "kick::sticks"]);
         assert!(jobs[0].environment.contains(&("RUNNER_BIN".to_owned(), "/t/runner".to_owned())));
+    }
+
+    #[test]
+    fn a_failure_that_is_taken_back_is_a_pass_and_no_other_is() {
+        let mut tally = Tally::default();
+        for name in ["a", "b"] {
+            tally.add(name, &Verdict::Failed("hangs".to_owned()), "");
+        }
+        tally.take_back("a");
+        assert_eq!((tally.passed, tally.failed.len(), tally.failed[0].0.as_str()), (1, 1, "b"));
+        assert!(tally.finish().is_err());
+        let mut tally = Tally::default();
+        tally.add("a", &Verdict::Failed("hangs".to_owned()), "");
+        tally.take_back("a");
+        assert!(tally.finish().is_ok());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -124,7 +125,8 @@ fn a_disk_in_use_is_refused_and_the_message_names_the_process() {
     for second in [&path, &read_only] {
         let why = runner(with_disks("disk", std::slice::from_ref(second))).refused();
         let holder = format!("{path}: in use by runner (pid {})", first.id());
-        assert!(why.starts_with(&holder) && why.contains("run a copy"), "{why}");
+        assert!(why.starts_with(&holder), "{why}");
+        says(&why, &["with --ephemeral", "run a copy"]);
     }
     drop(first);
     runner(with_disks("disk", &[path])).ends_with(0);
@@ -154,6 +156,85 @@ fn guests_share_a_disk_that_none_of_them_writes() {
     runner(with_disks("disk", &[read_only])).ends_with(32);
     let why = runner(with_disks("disk", &[path])).refused();
     assert!(why.contains(&format!("runner (pid {})", first.id())), "{why}");
+}
+
+#[test]
+fn what_a_guest_writes_to_an_ephemeral_disk_is_read_back_and_gone_after_the_run() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    let path = disk(&folder, "d.img");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
+    let finished = runner(with_disks("disk", &[path.display().to_string()])).arg("--ephemeral");
+    assert_eq!(finished.ends_with(0).quiet_text(), "");
+    assert_eq!(fs::read(&path).unwrap(), [0x5a; 8 * SECTOR]);
+    // What is read-only stays so.
+    let read_only = with_disks("disk", &[format!("{},ro", path.display())]);
+    runner(read_only).arg("--ephemeral").ends_with(32);
+}
+
+#[test]
+fn ephemeral_runs_share_a_disk_with_each_other_and_with_nobody_who_writes_it() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    let path = disk(&folder, "d.img").display().to_string();
+    let run = |guest, path: &String| runner(with_disks(guest, std::slice::from_ref(path)));
+    let mut first = run("spin", &path).arg("--ephemeral").start();
+    first.wait_for("running\n");
+    for _ in 0..3 {
+        run("disk", &path).arg("--ephemeral").ends_with(0);
+    }
+    run("disk", &format!("{path},ro")).ends_with(32);
+    says(&run("disk", &path).refused(), &["run both with --ephemeral"]);
+    drop(first);
+    let mut writer = run("spin", &path).start();
+    writer.wait_for("running\n");
+    let why = run("disk", &path).arg("--ephemeral").refused();
+    says(&why, &[&format!("runner (pid {})", writer.id()), "start that with --ephemeral, too"]);
+}
+
+#[test]
+fn an_ops_image_runs_twice_at_once_when_ephemeral() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    let image = folder.file("web.img", ops_image("tfs-v5-go-bios"));
+    let name = image.display().to_string();
+    let before = fs::read(&image).unwrap();
+    let mut first =
+        runner(with_disks("spin", std::slice::from_ref(&name))).arg("--ephemeral").start();
+    first.wait_for("running\n");
+    runner(["--ephemeral", &name]).ends_with(7);
+    let config = folder.file("runner.json", r#"{"Runner": {"Ephemeral": true}}"#);
+    runner(["-c", &config.display().to_string(), &name]).ends_with(7);
+    assert!(fs::read(&image).unwrap() == before);
+}
+
+#[test]
+fn a_place_for_ephemeral_writes_that_will_not_do_is_named_with_the_remedy() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    let path = disk(&folder, "d.img").display().to_string();
+    let run = || runner(with_disks("disk", std::slice::from_ref(&path))).arg("--ephemeral");
+    let why = run().env("TMPDIR", "/nowhere").refused();
+    assert!(why.starts_with("/nowhere: --ephemeral needs a file there"), "{why}");
+    says(&why, &["TMPDIR"]);
+    // Room for the file's length is room for nothing in it.
+    let limited = ["sh", "-c", "ulimit -f 0; exec \"$0\" \"$@\""];
+    says(&run().by(limited).refused(), &["--ephemeral needs", "File too large", "TMPDIR"]);
+}
+
+#[test]
+fn eight_ephemeral_disks_keep_their_order() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    let disks: Vec<String> =
+        (0..8).map(|n| disk(&folder, &format!("{n}.img")).display().to_string()).collect();
+    let finished = runner(with_disks("disk", &disks)).arg("--ephemeral").arg("-v").ends_with(0);
+    let lines = finished.stderr.lines().filter(|line| line.contains("virtio-mmio"));
+    let named: Vec<String> = lines.map(str::to_owned).collect();
+    assert_eq!(named.len(), 8, "{finished}");
+    for ((index, line), path) in (0..).zip(&named).zip(&disks) {
+        says(line, &[&format!("device: disk{index},"), path, "ephemeral, written to /"]);
+    }
 }
 
 #[test]

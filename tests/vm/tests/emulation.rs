@@ -1,16 +1,18 @@
 //! Runs without an accelerator, in an installed QEMU: the same guests, the same ends.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::thread;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
 use super::support::files::{Folder, OPS_IMAGES, kernel, ops_image};
 use super::support::or_skip;
-use super::support::program::{Finished, Runner, runner};
+use super::support::program::{Finished, Runner, Running, runner};
+use super::support::terminal::Terminal;
 
 const QEMU: &str = "qemu-system-x86_64";
 
@@ -172,6 +174,65 @@ fn an_emulated_guest_gets_its_input_and_loses_no_output_to_a_slow_reader() {
 }
 
 #[test]
+fn an_emulated_guest_has_a_keyboard_that_is_left_as_it_was() {
+    or_skip!(qemu());
+    let terminal = Terminal::new();
+    let mut running = emulated("echo").arg("--stdin").stdin(terminal.line()).start();
+    terminal.wait_until_raw();
+    let text: Vec<u8> = (0..1024).flat_map(|line| format!("{line:014}\r\n").into_bytes()).collect();
+    let (mut keyboard, paste) = (terminal.keyboard(), text.clone());
+    thread::spawn(move || keyboard.write_all(&paste));
+    running.wait_for("00000000001023\r\n");
+    running.signal(Signal::TSTP);
+    terminal.wait_until_as_found();
+    running.signal(Signal::CONT);
+    terminal.wait_until_raw();
+    terminal.types(&[3, 4]);
+    let finished = running.finish();
+    assert_eq!(finished.status, Some(0), "{finished}");
+    assert!(finished.stdout == [&text[..], &[3]].concat(), "{finished}");
+    terminal.is_as_found();
+}
+
+#[test]
+fn every_end_of_an_emulated_guest_leaves_the_terminal_as_it_was() {
+    or_skip!(qemu());
+    type End = fn(&Running, &Terminal);
+    let ends: [(_, _, End, _); 4] = [
+        ("spin", "1h", |_, terminal| terminal.types(b"not read\x1d"), 130),
+        ("halt", "1h", |running, _| running.signal(Signal::TERM), 143),
+        ("halt", "2s", |_, _| {}, 124),
+        ("triple_fault", "1h", |_, _| {}, 126),
+    ];
+    for (guest, timeout, end, status) in ends {
+        let terminal = Terminal::new();
+        let run = emulated(guest).arg("--stdin").arg(format!("--timeout={timeout}"));
+        let mut running = run.stdin(terminal.line()).start();
+        running.wait_for("running\n");
+        if guest != "triple_fault" {
+            terminal.wait_until_raw();
+        }
+        end(&running, &terminal);
+        let finished = running.finish();
+        assert_eq!(finished.status, Some(status), "{finished}");
+        terminal.is_as_found();
+    }
+}
+
+#[test]
+fn a_qemu_that_fails_leaves_the_terminal_as_it_was() {
+    let folder = path_with_qemu("read key; exit 3");
+    let terminal = Terminal::new();
+    let run = emulated("hello").arg("--stdin").stdin(terminal.line()).env("PATH", folder.path());
+    let running = run.start();
+    terminal.wait_until_raw();
+    terminal.types(b"\n");
+    let finished = running.finish();
+    assert_eq!(finished.status, Some(125), "{finished}");
+    terminal.is_as_found();
+}
+
+#[test]
 fn a_signal_ends_an_emulated_guest_whose_output_nobody_reads() {
     or_skip!(qemu());
     let (mut reader, writer) = std::io::pipe().unwrap();
@@ -222,6 +283,19 @@ fn a_write_that_an_emulated_guest_did_not_wait_for_is_on_the_disk() {
         emulated("disk_last_write").arg(format!("--disk={}", path.display())).ends_with(0);
         assert_eq!(fs::read(&path).unwrap()[512..1024], b"the last".repeat(64));
     }
+}
+
+#[test]
+fn what_an_emulated_guest_writes_to_an_ephemeral_disk_is_gone_after_the_run() {
+    or_skip!(qemu());
+    let folder = Folder::new();
+    let path = disk(&folder, "d.img");
+    let option = format!("--disk={}", path.display());
+    let with = |guest| emulated(guest).arg(&option).arg("--ephemeral");
+    let mut running = with("spin").start();
+    running.wait_for("running\n");
+    assert_eq!(said(&with("disk").ends_with(0)), "");
+    assert_eq!(fs::read(&path).unwrap(), [0x5a; 4096]);
 }
 
 #[test]

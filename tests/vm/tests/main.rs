@@ -16,10 +16,15 @@ mod console;
 mod disks;
 mod emulation;
 mod hello;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod hostile;
 mod hosts;
 mod images;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod jail;
 mod protocols;
 mod readme;
 mod statuses;
+mod terminal;
 mod wrong_images;
 mod wrong_requests;

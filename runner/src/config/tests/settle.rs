@@ -2,10 +2,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::boot::Protocol;
-
-use super::super::{AccelChoice, Addresses, Disk, Settings};
+use super::super::{AccelChoice, Addresses, Disk, JailChoice, Settings};
 use super::{settled, try_settled};
+use crate::boot::Protocol;
 
 fn disk(path: &str, read_only: bool) -> Disk {
     Disk { path: path.into(), read_only }
@@ -25,11 +24,14 @@ fn what_nobody_says_is_as_in_ops() {
         cpus: 1,
         accel: AccelChoice::Auto,
         accel_asked_by: None,
+        jail: JailChoice::On,
         disks: Vec::new(),
+        ephemeral: false,
         network: Addresses::default(),
         verbose: false,
         timeout: None,
         report: None,
+        stdin: false,
         warnings: Vec::new(),
         accepted: Vec::new(),
     };
@@ -53,8 +55,11 @@ const ALL: &str = r#"{
         "Append": "x=1",
         "Disks": [{"Path": "more.raw", "ReadOnly": true}],
         "Entry": "pvh",
+        "Ephemeral": true,
         "Initrd": "initrd",
+        "Jail": "strict",
         "Report": "report.json",
+        "Stdin": true,
         "Timeout": "90s"
     }
 }"#;
@@ -74,11 +79,14 @@ fn a_config_says_everything_the_command_line_can() {
         cpus: 2,
         accel: AccelChoice::Off,
         accel_asked_by: Some("a.json:5:9: RunConfig.Accel".into()),
+        jail: JailChoice::Strict,
         disks: vec![disk("volume.raw", false), disk("more.raw", true)],
+        ephemeral: true,
         network: Addresses::default(),
         verbose: true,
         timeout: Some(Duration::from_secs(90)),
         report: Some("report.json".into()),
+        stdin: true,
         warnings: Vec::new(),
         accepted: Vec::new(),
     };
@@ -88,7 +96,7 @@ fn a_config_says_everything_the_command_line_can() {
 #[test]
 fn the_command_line_wins_over_a_config() {
     let line = "typed -x=kvm -m 1G --cpus 3 -k k --initrd i --entry linux32 --append y=2 -a x -e B=3 \
-                -e C=4 --disk d,ro --timeout 1 --report r";
+                -e C=4 --disk d,ro --timeout 1 --report r --jail=off";
     let env = [("A", "1"), ("B", "3"), ("C", "4")];
     let wanted = Settings {
         image: Some("typed".into()),
@@ -102,11 +110,14 @@ fn the_command_line_wins_over_a_config() {
         cpus: 3,
         accel: AccelChoice::Kvm,
         accel_asked_by: Some("--accel=kvm".into()),
+        jail: JailChoice::Off,
         disks: vec![disk("volume.raw", false), disk("more.raw", true), disk("d", true)],
+        ephemeral: true,
         network: Addresses::default(),
         verbose: true,
         timeout: Some(Duration::from_secs(1)),
         report: Some("r".into()),
+        stdin: true,
         warnings: Vec::new(),
         accepted: Vec::new(),
     };

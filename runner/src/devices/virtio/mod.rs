@@ -1,19 +1,21 @@
 //! virtio devices (OASIS Virtual I/O Device version 1.2; modern interface only).
 //!
 //! A device is two halves. The [`transport::Transport`] holds what vCPUs reach: status, features,
-//! queue registers; its lock is held for a few instructions. A [`worker::Worker`] on an I/O thread
+//! queue registers; its lock is held for a few instructions. A [`worker::Worker`] on I/O threads
 //! holds what serves requests: the queues as they were when the driver finished, which no register
 //! write reaches any more, and a [`worker::Backend`]. Between them go [`worker::Command`]s, each
 //! with the generation of the activation it belongs to.
 
 pub mod block;
 pub mod chain;
+mod desk;
 pub mod mmio;
 pub mod queue;
 mod ring;
 pub mod status;
 #[cfg(test)]
 mod tests;
+mod threads;
 pub mod transport;
 pub mod worker;
 

@@ -1,5 +1,6 @@
 //! A split virtqueue in service (virtio 1.2 §2.7; crate `virtio-queue`), on the worker's side.
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
 use hv::GuestMemory;
@@ -8,7 +9,7 @@ use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::Fault;
-use super::chain::{Broken, Chain, MAX_SEGMENTS, Table};
+use super::chain::{Broken, MAX_SEGMENTS, Table};
 
 /// One bit for each descriptor a chain can begin with.
 type Heads = [u64; MAX_SEGMENTS as usize / 64];
@@ -17,89 +18,119 @@ type Heads = [u64; MAX_SEGMENTS as usize / 64];
 pub(super) struct Ring {
     queue: Queue,
     table: Table,
-    /// The chains of this wake, in order.
-    heads: Vec<u16>,
+    /// Chains that were made available and not begun, in order.
+    waiting: VecDeque<u16>,
+    /// Chains that are the device's: waiting, or being served.
+    held: Heads,
+    /// The driver has not been told of all that was used.
+    untold: bool,
 }
 
 impl std::fmt::Debug for Ring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (available, used) = (self.queue.next_avail(), self.queue.next_used());
-        write!(f, "size {}, available {available}, used {used}", self.table.size)
+        let (size, waiting) = (self.table.size, self.waiting.len());
+        write!(f, "size {size}, available {available}, used {used}, waiting {waiting}")
     }
 }
 
-/// What is left after a wake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Drained {
-    /// The driver made more available meanwhile.
-    pub(super) more: bool,
-    /// The driver wants to hear of what was used.
-    pub(super) interrupt: bool,
+fn out_of_reach(_: virtio_queue::Error) -> Fault {
+    Fault::Ring
 }
 
 impl Ring {
     /// Takes a queue into service.
     pub(super) fn new(queue: Queue, indirect: bool) -> Self {
         let table = Table { address: queue.desc_table(), size: queue.size(), indirect };
-        Self { queue, table, heads: Vec::new() }
+        let (waiting, held) = (VecDeque::new(), Heads::default());
+        Self { queue, table, waiting, held, untold: false }
     }
 
-    /// Serves what is available now, at most as many chains as the queue has entries. `serve`
-    /// returns how many bytes it wrote to the chain, or `None` to leave it and all behind it: the
-    /// device is being reset.
+    /// Where its chains are.
+    pub(super) fn table(&self) -> Table {
+        self.table
+    }
+
+    /// Notes the chains that are available now: as many as the queue has entries, at most. The
+    /// index is read once. Until the last of them is taken the driver need not notify.
     ///
     /// # Errors
-    /// [`Fault`]: the ring is beyond service. Chains before the bad one have been served.
-    pub(super) fn drain(
-        &mut self,
-        memory: &GuestMemory,
-        mut serve: impl FnMut(Chain<'_>) -> Result<Option<u32>, Broken>,
-    ) -> Result<Drained, Fault> {
-        let out_of_reach = |_| Fault::Ring;
-        self.queue.disable_notification(memory).map_err(out_of_reach)?;
-        self.collect(memory)?;
-        for index in 0..self.heads.len() {
-            let Some(&head) = self.heads.get(index) else { break };
-            let chain = Chain::read(memory, self.table, head);
-            let written = chain.and_then(&mut serve);
-            match written.map_err(|error| Fault::Chain { head, error })? {
-                Some(written) => {
-                    self.queue.add_used(memory, head, written).map_err(out_of_reach)?;
-                }
-                None => return Ok(Drained { more: false, interrupt: false }),
-            }
-        }
-        let interrupt = !self.heads.is_empty() && self.interrupt_wanted(memory)?;
-        let more = self.queue.enable_notification(memory).map_err(out_of_reach)?;
-        Ok(Drained { more, interrupt })
-    }
-
-    /// Notes the chains that are available now. The index is read once, and nothing has been given
-    /// back since: a chain that is there twice was never the driver's to offer again.
-    fn collect(&mut self, memory: &GuestMemory) -> Result<(), Fault> {
-        self.heads.clear();
-        let mut seen = Heads::default();
+    /// [`Fault`]: the ring is beyond service. A chain that the device already has was never the
+    /// driver's to offer again.
+    pub(super) fn collect(&mut self, memory: &GuestMemory) -> Result<(), Fault> {
         let chains = self.queue.iter(memory).map_err(|error| match error {
             virtio_queue::Error::InvalidAvailRingIndex => Fault::AvailableIndex,
             _ => Fault::Ring,
         })?;
         for chain in chains {
             let head = chain.head_index();
-            let word = seen.get_mut(usize::from(head / 64));
-            let word = word.ok_or(Fault::Chain { head, error: Broken::Index(head) })?;
-            let bit = 1u64 << (head % 64);
+            let (word, bit) = held(&mut self.held, head)?;
             if *word & bit != 0 {
                 return Err(Fault::Duplicate(head));
             }
             *word |= bit;
-            self.heads.push(head);
+            self.waiting.push_back(head);
         }
-        Ok(())
+        match self.waiting.is_empty() {
+            true => Ok(()),
+            false => self.queue.disable_notification(memory).map_err(out_of_reach),
+        }
+    }
+
+    /// Lets go of what has not been begun.
+    pub(super) fn forget(&mut self) {
+        self.waiting.clear();
+    }
+
+    /// Whether there is a chain to take.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// The next chain, by its first descriptor. Behind the last one the driver is asked to notify
+    /// again; returns whether it has made more available before it could know that.
+    ///
+    /// # Errors
+    /// [`Fault`]: the ring is beyond service.
+    pub(super) fn take(&mut self, memory: &GuestMemory) -> Result<Option<(u16, bool)>, Fault> {
+        let Some(head) = self.waiting.pop_front() else { return Ok(None) };
+        let more = match self.waiting.is_empty() {
+            true => self.queue.enable_notification(memory).map_err(out_of_reach)?,
+            false => false,
+        };
+        Ok(Some((head, more)))
+    }
+
+    /// Gives a chain back, into which `written` bytes were written.
+    ///
+    /// # Errors
+    /// [`Fault`]: the ring is beyond service.
+    pub(super) fn give_back(
+        &mut self,
+        memory: &GuestMemory,
+        head: u16,
+        written: u32,
+    ) -> Result<(), Fault> {
+        let (word, bit) = held(&mut self.held, head)?;
+        *word &= !bit;
+        self.untold = true;
+        self.queue.add_used(memory, head, written).map_err(out_of_reach)
+    }
+
+    /// Whether the driver is to be told of what was used since the last call.
+    ///
+    /// # Errors
+    /// [`Fault`]: the ring is beyond service.
+    pub(super) fn tell(&mut self, memory: &GuestMemory) -> Result<bool, Fault> {
+        match std::mem::take(&mut self.untold) {
+            true => self.interrupt_wanted(memory),
+            false => Ok(false),
+        }
     }
 
     /// The crate knows `used_event` (§2.7.7.2) and leaves the flag that serves without it.
     fn interrupt_wanted(&mut self, memory: &GuestMemory) -> Result<bool, Fault> {
-        let wanted = self.queue.needs_notification(memory).map_err(|_| Fault::Ring)?;
+        let wanted = self.queue.needs_notification(memory).map_err(out_of_reach)?;
         if self.queue.event_idx_enabled() {
             return Ok(wanted);
         }
@@ -107,4 +138,11 @@ impl Ring {
         let flags: u16 = memory.load(flags, Ordering::Relaxed).map_err(|_| Fault::Ring)?;
         Ok(u32::from(u16::from_le(flags)) & VRING_AVAIL_F_NO_INTERRUPT == 0)
     }
+}
+
+/// The word and the bit in it that stand for the chain at `head`.
+fn held(heads: &mut Heads, head: u16) -> Result<(&mut u64, u64), Fault> {
+    let word = heads.get_mut(usize::from(head / 64));
+    let word = word.ok_or(Fault::Chain { head, error: Broken::Index(head) })?;
+    Ok((word, 1 << (head % 64)))
 }

@@ -1,41 +1,49 @@
-//! The half of devices that serves requests, on a thread of its own with an event loop.
+//! The half of devices that serves requests, on as many threads as there are.
+//!
+//! A thread without a request waits for doorbells and commands, each of which wakes one thread.
+//! Whoever finds requests carries them out one by one, and wakes another thread for the rest before it
+//! does anything that may take long. So a slow request holds up nobody, a fast one changes no thread,
+//! and no more requests are begun than there are threads: the others stay in their rings, which
+//! bounds what is in flight without a table or a buffer.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 use std::{fmt, io};
 
 use hv::GuestMemory;
-use virtio_bindings::virtio_ring::VIRTIO_RING_F_INDIRECT_DESC;
 use virtio_queue::Queue;
 
 use super::chain::{Broken, Chain};
-use super::ring::Ring;
+use super::desk::{Desk, Device, Job};
+pub use super::threads::WorkerThread;
 use super::transport::Transport;
-use crate::io::event_loop::{Control, EventLoop, Waker};
+use crate::io::event::Event;
+use crate::io::waiter::Waiter;
 
 /// Bytes of requests that are still served for a device when the run is over. A guest that ends
 /// without waiting for its last writes finds that much of them on its disk, and none can keep a run
 /// from ending. What is left out is said.
 const LAST_BYTES: u64 = 256 << 20;
 
-/// What a kind of device does with its requests.
-pub trait Backend: fmt::Debug + Send {
-    /// The driver has finished, and these are its features.
-    fn activate(&mut self, features: u64);
+/// What a kind of device does with its requests. Several threads may call it at once.
+pub trait Backend: fmt::Debug + Send + Sync {
+    /// The driver has finished, and these are its features. No request is being served.
+    fn activate(&self, features: u64);
 
-    /// Carries out one request. Returns how many bytes were written into it.
+    /// Carries out one request. Returns how many bytes were written into it. Calls `slow` before
+    /// it does anything that may take long; once is enough.
     ///
     /// # Errors
     /// [`Broken`] when the request cannot even be refused: the device stops until it is reset.
-    fn serve(&mut self, chain: Chain<'_>) -> Result<u32, Broken>;
+    fn serve(&self, chain: Chain<'_>, slow: &mut dyn FnMut()) -> Result<u32, Broken>;
 
-    /// The guest is gone: brings everything it wrote to where it belongs.
+    /// The guest is gone, no request is being served: brings everything it wrote to where it
+    /// belongs.
     ///
     /// # Errors
     /// One sentence on what was lost.
-    fn finish(&mut self) -> Result<(), String>;
+    fn finish(&self) -> Result<(), String>;
 }
 
 /// Queues on their way to the worker.
@@ -66,7 +74,7 @@ pub enum Command {
 pub struct Commands {
     device: usize,
     sender: mpsc::Sender<(usize, Command)>,
-    waker: Waker,
+    wake: Arc<Event>,
 }
 
 impl fmt::Debug for Commands {
@@ -80,40 +88,19 @@ impl Commands {
     pub fn send(&self, command: Command) {
         // A worker that is gone has finished the run.
         let _ = self.sender.send((self.device, command));
-        self.waker.wake();
+        self.wake.signal();
     }
 }
 
-/// One device on the worker's side.
-#[derive(Debug)]
-struct Device {
-    transport: Arc<Transport>,
-    backend: Box<dyn Backend>,
-    /// A doorbell rang.
-    rung: Arc<AtomicBool>,
-    active: Option<Active>,
-}
-
-#[derive(Debug)]
-struct Active {
-    generation: u64,
-    rings: Vec<(usize, Ring)>,
-}
-
-/// Serves devices, all on the thread that calls [`Worker::turn`].
+/// Serves devices, on the thread that calls [`Worker::turn`] or on those of a [`WorkerThread`].
 pub struct Worker {
-    events: EventLoop,
-    memory: GuestMemory,
-    devices: Vec<Device>,
+    pub(super) shared: Arc<Shared>,
     sender: mpsc::Sender<(usize, Command)>,
-    commands: mpsc::Receiver<(usize, Command)>,
-    /// The run is over.
-    stop: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for Worker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Worker").field("devices", &self.devices).finish_non_exhaustive()
+        f.debug_struct("Worker").field("desk", &*self.shared.desk()).finish_non_exhaustive()
     }
 }
 
@@ -124,14 +111,17 @@ impl Worker {
     /// When the process has no file descriptors left.
     pub fn new(memory: GuestMemory) -> io::Result<Self> {
         let (sender, commands) = mpsc::channel();
-        let (events, stop) = (EventLoop::new()?, Arc::new(AtomicBool::new(false)));
-        Ok(Self { events, memory, devices: Vec::new(), sender, commands, stop })
+        let (waiter, wake) = (Waiter::new()?, Arc::new(Event::new()?));
+        waiter.add(Arc::clone(&wake))?;
+        let desk = Mutex::new(Desk::new(commands));
+        let stop = AtomicBool::new(false);
+        Ok(Self { shared: Arc::new(Shared { waiter, wake, memory, desk, stop }), sender })
     }
 
     /// The way to this worker for the device that is added next.
     pub fn commands(&self) -> Commands {
-        let (device, sender) = (self.devices.len(), self.sender.clone());
-        Commands { device, sender, waker: self.events.waker() }
+        let device = self.shared.desk().devices();
+        Commands { device, sender: self.sender.clone(), wake: Arc::clone(&self.shared.wake) }
     }
 
     /// Adds a device, whose transport has [`Worker::commands`].
@@ -139,16 +129,11 @@ impl Worker {
     /// # Errors
     /// When a doorbell cannot be waited for.
     pub fn add(&mut self, transport: Arc<Transport>, backend: Box<dyn Backend>) -> io::Result<()> {
-        let rung = Arc::new(AtomicBool::new(false));
+        let mut doorbells = Vec::new();
         for doorbell in transport.doorbells() {
-            let (event, flag) = (Arc::clone(doorbell), Arc::clone(&rung));
-            self.events.add(doorbell.clone(), move || {
-                event.clear();
-                flag.store(true, Ordering::Relaxed);
-                Control::Keep
-            })?;
+            doorbells.push(self.shared.waiter.add(Arc::clone(doorbell))?);
         }
-        self.devices.push(Device { transport, backend, rung, active: None });
+        self.shared.desk().add(Device::new(transport, backend.into(), doorbells));
         Ok(())
     }
 
@@ -158,23 +143,18 @@ impl Worker {
     /// # Errors
     /// What the operating system says.
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.events.turn(timeout)?;
-        self.obey();
-        for device in &mut self.devices {
-            if device.rung.swap(false, Ordering::Relaxed) {
-                device.serve(&self.memory, &self.stop);
+        let shared = &self.shared;
+        drop(shared.watch(shared.desk(), timeout)?);
+        loop {
+            // Not while there is a job: its end takes the lock.
+            let job = shared.desk().take(&shared.memory);
+            match job {
+                Some(job) => shared.carry_out(&job),
+                None => break,
             }
         }
+        shared.desk().tell(&shared.memory);
         Ok(())
-    }
-
-    /// Carries out the commands that have come.
-    fn obey(&mut self) {
-        while let Ok((device, command)) = self.commands.try_recv() {
-            if let Some(device) = self.devices.get_mut(device) {
-                device.obey(command);
-            }
-        }
     }
 
     /// The guest is gone: serves what it left, up to a limit, and finishes every backend.
@@ -182,152 +162,123 @@ impl Worker {
     /// # Errors
     /// One sentence for each that failed.
     pub fn finish(&mut self) -> Result<(), String> {
+        self.shared.finish()
+    }
+}
+
+/// What the threads of a worker share.
+pub(super) struct Shared {
+    waiter: Waiter,
+    /// Wakes one thread: there is a command, or more to do than one can.
+    wake: Arc<Event>,
+    memory: GuestMemory,
+    desk: Mutex<Desk>,
+    /// The run is over.
+    stop: AtomicBool,
+}
+
+impl Shared {
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A thread's work, until the run is over.
+    pub(super) fn work(&self) -> io::Result<()> {
+        let mut desk = self.desk();
+        while !self.stop.load(Ordering::Acquire) {
+            if let Some(job) = desk.take(&self.memory) {
+                drop(desk);
+                self.carry_out(&job);
+                desk = self.desk();
+            } else {
+                desk.tell(&self.memory);
+                desk = self.watch(desk, None)?;
+            }
+        }
+        drop(desk);
+        // The next one.
+        self.wake.signal();
+        Ok(())
+    }
+
+    /// Waits for events, without the lock, and notes what they brought. Does not wait when there is
+    /// something to note already.
+    fn watch<'a>(
+        &'a self,
+        mut desk: MutexGuard<'a, Desk>,
+        timeout: Option<Duration>,
+    ) -> io::Result<MutexGuard<'a, Desk>> {
+        let timeout = if desk.is_rung() { Some(Duration::ZERO) } else { timeout };
+        desk.idle = desk.idle.saturating_add(1);
+        drop(desk);
+        let mut rung = Vec::new();
+        let result = self.waiter.wait(timeout, |number| rung.push(number));
+        let mut desk = self.desk();
+        desk.idle = desk.idle.saturating_sub(1);
+        desk.collect(&rung, &self.memory);
+        result.map(|()| desk)
+    }
+
+    fn carry_out(&self, job: &Job) {
+        let chain = Chain::read(&self.memory, job.table, job.head);
+        let done = chain.and_then(|chain| job.backend.serve(chain, &mut || self.stand_in()));
+        self.desk().done(&self.memory, job, done);
+    }
+
+    /// The calling thread will be busy: the guest hears of what was done up to now, and another
+    /// thread takes what is left.
+    fn stand_in(&self) {
+        let mut desk = self.desk();
+        desk.tell(&self.memory);
+        if desk.idle > 0 && (desk.is_waiting() || desk.is_rung()) {
+            self.wake.signal();
+        }
+    }
+
+    /// Lets every thread end.
+    pub(super) fn stop(&self) {
         self.stop.store(true, Ordering::Release);
-        // A guest may activate a device, ask for a write and end before this thread has run at all.
-        self.obey();
+        self.wake.signal();
+    }
+
+    /// See [`Worker::finish`]. The calling thread is the only one.
+    pub(super) fn finish(&self) -> Result<(), String> {
+        self.stop.store(true, Ordering::Release);
+        // A guest may activate a device, ask for a write and end before any thread has run at all.
+        self.desk().collect_all(&self.memory);
         let mut failures = Vec::new();
-        for device in &mut self.devices {
-            device.serve(&self.memory, &self.stop);
-            failures.extend(device.backend.finish().err());
-            crate::info!("device: {}", device.describe());
+        let devices = self.desk().devices();
+        for index in 0..devices {
+            self.finish_requests(index);
+            let Some((backend, state)) = self.desk().part_with(index) else { continue };
+            failures.extend(backend.finish().err());
+            crate::info!("device: {state}");
         }
         match failures.is_empty() {
             true => Ok(()),
             false => Err(failures.join("; ")),
         }
     }
-}
 
-impl Device {
-    fn obey(&mut self, command: Command) {
-        match command {
-            Command::Activate(Activation { generation, features, queues }) => {
-                self.backend.activate(features);
-                let indirect = features & (1 << VIRTIO_RING_F_INDIRECT_DESC) != 0;
-                let ring = |(index, queue)| (index, Ring::new(queue, indirect));
-                let rings = queues.into_iter().map(ring).collect();
-                self.active = Some(Active { generation, rings });
-                // What was made available before is not announced again.
-                self.rung.store(true, Ordering::Relaxed);
-            }
-            Command::Reset { generation } => {
-                self.active = None;
-                self.transport.reset_done(generation);
-            }
-        }
-    }
-
-    /// One pass over the queues. What comes meanwhile waits for the next turn.
-    fn serve(&mut self, memory: &GuestMemory, stop: &AtomicBool) {
-        let mut last = LAST_BYTES;
-        let Some(Active { generation, rings }) = &mut self.active else { return };
-        let generation = *generation;
-        let (transport, backend) = (&self.transport, &mut self.backend);
-        let mut result = Ok(());
-        for (index, ring) in rings {
-            let drained = ring.drain(memory, |chain| {
-                if stop.load(Ordering::Acquire) {
-                    match last.checked_sub(chain.len()) {
-                        Some(left) => last = left,
-                        None => {
-                            crate::warning!(
-                                "{backend:?}: the guest left more than {} MiB of requests, and the \
-                                 rest is dropped",
-                                LAST_BYTES >> 20
-                            );
-                            return Ok(None);
-                        }
-                    }
-                }
-                match transport.wants(generation) {
-                    true => backend.serve(chain).map(Some),
-                    false => Ok(None),
-                }
-            });
-            match drained {
-                Ok(drained) => {
-                    if drained.interrupt {
-                        transport.used(generation);
-                    }
-                    if drained.more
-                        && let Some(doorbell) = transport.doorbells().get(*index)
-                    {
-                        doorbell.signal();
-                    }
-                }
-                Err(fault) => result = Err(fault),
-            }
-        }
-        if let Err(fault) = result {
-            self.active = None;
-            transport.fault(generation, fault);
-        }
-    }
-
-    /// Its state, for a person.
-    fn describe(&self) -> String {
-        let mut text = format!("{:?}: {}", self.backend, self.transport.describe());
-        for (index, ring) in self.active.iter().flat_map(|active| &active.rings) {
-            text.push_str(&format!(", queue {index}: {ring:?}"));
-        }
-        text
-    }
-}
-
-/// A worker on its thread. Dropped, it finishes all the same.
-#[derive(Debug)]
-pub struct WorkerThread {
-    stop: Arc<AtomicBool>,
-    waker: Waker,
-    thread: Option<JoinHandle<Result<(), String>>>,
-}
-
-impl WorkerThread {
-    /// Gives `worker` a thread called `name`. `failed` is called when the thread cannot go on, with
-    /// one sentence.
-    ///
-    /// # Errors
-    /// When the process can have no more threads.
-    pub fn start(
-        mut worker: Worker,
-        name: &str,
-        failed: impl FnOnce(String) + Send + 'static,
-    ) -> io::Result<Self> {
-        let (waker, stop) = (worker.events.waker(), Arc::clone(&worker.stop));
-        let body = move || {
-            while !worker.stop.load(Ordering::Acquire) {
-                if let Err(error) = worker.turn(None) {
-                    failed(format!("wait for the guest's disk requests: {error}"));
-                    break;
-                }
-            }
-            worker.finish()
-        };
-        let thread = std::thread::Builder::new().name(name.into()).spawn(body)?;
-        Ok(Self { stop, waker, thread: Some(thread) })
-    }
-
-    /// Lets the worker finish, and waits for it.
-    ///
-    /// # Errors
-    /// As [`Worker::finish`].
-    pub fn finish(&mut self) -> Result<(), String> {
-        self.stop.store(true, Ordering::Release);
-        self.waker.wake();
-        match self.thread.take().map(JoinHandle::join) {
-            Some(Ok(result)) => result,
-            Some(Err(_)) => {
-                Err("a device's thread panicked: this is a bug in runner, please report it".into())
-            }
-            None => Ok(()),
-        }
-    }
-}
-
-impl Drop for WorkerThread {
-    fn drop(&mut self) {
-        if let Err(why) = self.finish() {
-            crate::warning!("{why}");
+    /// Serves what is left for one device.
+    fn finish_requests(&self, device: usize) {
+        let mut left = LAST_BYTES;
+        loop {
+            let job = self.desk().take_of(device, &self.memory);
+            let Some(job) = job else { return };
+            let chain = Chain::read(&self.memory, job.table, job.head);
+            let len = chain.as_ref().map_or(0, Chain::len);
+            let Some(rest) = left.checked_sub(len) else {
+                crate::warning!(
+                    "{:?}: the guest left more than {} MiB of requests, and the rest is dropped",
+                    job.backend,
+                    LAST_BYTES >> 20
+                );
+                return;
+            };
+            left = rest;
+            let done = chain.and_then(|chain| job.backend.serve(chain, &mut || ()));
+            self.desk().done(&self.memory, &job, done);
         }
     }
 }

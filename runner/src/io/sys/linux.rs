@@ -1,16 +1,23 @@
 //! What only Linux does this way.
 
-// UNSAFETY: locks of open file descriptions have no safe interface in libc or rustix.
+// UNSAFETY: locks of open file descriptions, preadv2 and BLKDISCARD have no safe interface in libc or
+// rustix.
 #![allow(unsafe_code)]
 
 use std::fs::{self, File};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
+use rustix::fs::FallocateFlags;
 
+use crate::io::event::Event;
 use crate::io::lock::{Holder, Mode};
 
 /// The descriptors of an event: to read, and to write where that is another. An eventfd, as KVM's
@@ -38,11 +45,11 @@ mod qemu {
 }
 
 /// Locks `file` with locks of its open file description (fcntl(2), F_OFD_SETLK), so that closing
-/// another descriptor of ours for the same file does not drop them. A writer locks the whole file;
-/// a reader does as QEMU's readers do. Returns whether nobody was in the way.
+/// another descriptor of ours for the same file does not drop them. A writer locks the whole file
+/// but for [`SIGNATURE`]; a reader does as QEMU's readers do. Returns whether nobody was in the way.
 pub(super) fn lock(file: &File, mode: Mode) -> io::Result<bool> {
     let done = match mode {
-        Mode::Write => set(file, libc::F_WRLCK, 0, 0)?,
+        Mode::Write => set(file, libc::F_WRLCK, 0, SIGNATURE)?,
         Mode::Read => {
             let ours = [qemu::READS, qemu::NO_WRITING, qemu::NO_RESIZING];
             let others = [qemu::WRITES, qemu::RESIZES, qemu::NO_READING];
@@ -50,10 +57,29 @@ pub(super) fn lock(file: &File, mode: Mode) -> io::Result<bool> {
                 && all(others, |byte| is_free(file, byte))?
         }
     };
-    if !done {
-        unlock(file);
+    match done {
+        true => sign(file),
+        false => unlock(file),
     }
     Ok(done)
+}
+
+/// The last byte a file could have. Whoever locks a disk locks this one as well, by the process's own
+/// kind of lock (fcntl(2), F_SETLK): it stops nobody, and the kernel tells whose it is. In the jail a
+/// process's descriptors are not to be seen in /proc.
+const SIGNATURE: i64 = i64::MAX;
+
+fn sign(file: &File) {
+    // A disk without it is locked all the same, and whoever finds it so is told less.
+    let _ = fcntl(file, libc::F_SETLK, &mut flock(libc::F_RDLCK, SIGNATURE, 1));
+}
+
+/// A process that has signed `file`.
+fn signer(file: &File) -> Option<u32> {
+    let mut lock = flock(libc::F_WRLCK, SIGNATURE, 1);
+    fcntl(file, libc::F_GETLK, &mut lock).ok()?;
+    let signed = i32::from(lock.l_type) != libc::F_UNLCK;
+    u32::try_from(lock.l_pid).ok().filter(|pid| signed && *pid > 0)
 }
 
 /// Gives every lock of `file` back.
@@ -107,8 +133,28 @@ fn fcntl(file: &File, command: i32, lock: &mut libc::flock) -> io::Result<()> {
     }
 }
 
-/// The processes that have `file` open, as far as this user may see (proc(5)).
+/// The processes that have `file` open, as far as this user may see (proc(5)), and one that has
+/// signed it.
 pub(super) fn holders(file: &File) -> Vec<Holder> {
+    let mut holders = openers(file);
+    if let Some(pid) = signer(file).filter(|pid| holders.iter().all(|holder| holder.pid != *pid)) {
+        holders.push(Holder {
+            pid,
+            name: name(&Path::new("/proc").join(pid.to_string())),
+            locks: true,
+        });
+    }
+    holders
+}
+
+/// A process's name.
+fn name(process: &Path) -> Vec<u8> {
+    let mut name = fs::read(process.join("comm")).unwrap_or_default();
+    name.truncate(name.trim_ascii_end().len());
+    name
+}
+
+fn openers(file: &File) -> Vec<Holder> {
     let Ok(wanted) = file.metadata() else { return Vec::new() };
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = processes.filter_map(|entry| {
@@ -117,9 +163,7 @@ pub(super) fn holders(file: &File) -> Vec<Holder> {
     });
     pids.filter_map(|(pid, process)| {
         let locks = holds(&process, (wanted.dev(), wanted.ino()))?;
-        let mut name = fs::read(process.join("comm")).unwrap_or_default();
-        name.truncate(name.trim_ascii_end().len());
-        Some(Holder { pid, name, locks })
+        Some(Holder { pid, name: name(&process), locks })
     })
     .collect()
 }
@@ -137,4 +181,78 @@ fn holds(process: &Path, wanted: (u64, u64)) -> Option<bool> {
         info.unwrap_or_default().lines().any(|line| line.starts_with("lock:"))
     })
     .max()
+}
+
+/// preadv2(2): reads what is in the page cache, and no more. `offset` has been checked.
+pub(super) fn read_cached(file: &File, vectors: &[libc::iovec], offset: i64) -> io::Result<usize> {
+    let count = libc::c_int::try_from(vectors.len()).unwrap_or(libc::c_int::MAX);
+    // SAFETY: every vector is a range of guest memory that outlives the call, and guest memory is
+    // plain bytes that anybody may write at any time.
+    let read = unsafe {
+        libc::preadv2(file.as_raw_fd(), vectors.as_ptr(), count, offset, libc::RWF_NOWAIT)
+    };
+    usize::try_from(read).map_err(|_| io::Error::last_os_error())
+}
+
+/// fallocate(2): a hole, which reads as zeros. Of a block device: zeros, unmapped.
+pub(super) fn punch_hole(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    allocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len)
+}
+
+/// fallocate(2): zeros, which have their room.
+pub(super) fn zero_range(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    // A block device has its size, and insists that it is kept.
+    allocate(file, FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE, offset, len)
+}
+
+fn allocate(file: &File, flags: FallocateFlags, offset: u64, len: u64) -> io::Result<()> {
+    Ok(rustix::io::retry_on_intr(|| rustix::fs::fallocate(file, flags, offset, len))?)
+}
+
+/// BLKDISCARD (linux/fs.h): _IO(0x12, 119).
+const BLKDISCARD: u16 = 0x1277;
+
+/// Tells a block device that these bytes do not matter.
+pub(super) fn discard_on_device(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    let range = [offset, len];
+    // SAFETY: BLKDISCARD reads two quadwords, which live as long as the call.
+    match unsafe { libc::ioctl(file.as_raw_fd(), BLKDISCARD.into(), range.as_ptr()) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// What several threads wait for (epoll(7)). Edge-triggered: a signal wakes one thread, once, and
+/// events need not be cleared, whose counters nobody lives to see at their end.
+#[derive(Debug)]
+pub(super) struct Set(OwnedFd);
+
+impl Set {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self(epoll::create(CreateFlags::CLOEXEC)?))
+    }
+
+    pub(super) fn add(&self, event: &Event, number: usize) -> io::Result<()> {
+        let data = EventData::new_u64(number as u64);
+        Ok(epoll::add(&self.0, event, data, EventFlags::IN | EventFlags::ET)?)
+    }
+
+    pub(super) fn wait(
+        &self,
+        _events: &[Arc<Event>],
+        timeout: Option<Duration>,
+        mut woken: impl FnMut(usize),
+    ) -> io::Result<()> {
+        // Too long to be told is for ever.
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        let mut ready = [MaybeUninit::uninit(); 8];
+        let (ready, _) = match epoll::wait(&self.0, &mut ready, timeout.as_ref()) {
+            Err(rustix::io::Errno::INTR) => return Ok(()),
+            result => result?,
+        };
+        for event in ready {
+            woken(usize::try_from(event.data.u64()).unwrap_or(usize::MAX));
+        }
+        Ok(())
+    }
 }

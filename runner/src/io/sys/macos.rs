@@ -1,15 +1,19 @@
 //! What macOS, and any system but Linux, does this way.
 
-// UNSAFETY: sysctlbyname has no safe interface.
+// UNSAFETY: sysctlbyname and F_PUNCHHOLE have no safe interface.
 #![allow(unsafe_code)]
 
 use std::fs::{File, TryLockError};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::{FdFlags, fcntl_setfd};
 
+use crate::io::event::Event;
 use crate::io::lock::{Holder, Mode};
 
 /// The descriptors of an event: to read, and to write where that is another. A pipe.
@@ -61,4 +65,79 @@ pub(super) fn unlock(file: &File) {
 /// The system does not say who has a file open without a private interface.
 pub(super) fn holders(_file: &File) -> Vec<Holder> {
     Vec::new()
+}
+
+/// There is no such read here.
+pub(super) fn read_cached(_: &File, _: &[libc::iovec], _: i64) -> io::Result<usize> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// fcntl(2), F_PUNCHHOLE: a hole, which reads as zeros. Both ends must be the file system's blocks'.
+#[cfg(target_os = "macos")] // no other system but Linux has holes to punch in libc
+pub(super) fn punch_hole(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    let narrow = |value| libc::off_t::try_from(value).map_err(|_| io::ErrorKind::InvalidInput);
+    let hole = libc::fpunchhole_t {
+        fp_flags: 0,
+        reserved: 0,
+        fp_offset: narrow(offset)?,
+        fp_length: narrow(len)?,
+    };
+    // SAFETY: F_PUNCHHOLE reads an fpunchhole_t, which lives as long as the call.
+    match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_PUNCHHOLE, &raw const hole) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(not(target_os = "macos"))] // see above
+pub(super) fn punch_hole(_: &File, _: u64, _: u64) -> io::Result<()> {
+    Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP))
+}
+
+/// The system has no such call.
+pub(super) fn zero_range(_: &File, _: u64, _: u64) -> io::Result<()> {
+    Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP))
+}
+
+/// The system has DKIOCUNMAP for this, whose structures are not in libc.
+pub(super) fn discard_on_device(_: &File, _: u64, _: u64) -> io::Result<()> {
+    Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP))
+}
+
+/// What several threads wait for (poll(2)): a signal may wake all of them, and one of them clears it.
+#[derive(Debug)]
+pub(super) struct Set;
+
+impl Set {
+    #[expect(clippy::unnecessary_wraps, reason = "other systems have a descriptor for it")]
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "as above")]
+    pub(super) fn add(&self, _event: &Event, _number: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub(super) fn wait(
+        &self,
+        events: &[Arc<Event>],
+        timeout: Option<Duration>,
+        mut woken: impl FnMut(usize),
+    ) -> io::Result<()> {
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        let mut ready: Vec<_> =
+            events.iter().map(|event| PollFd::new(event, PollFlags::IN)).collect();
+        match poll(&mut ready, timeout.as_ref()) {
+            Err(rustix::io::Errno::INTR) => return Ok(()),
+            result => result?,
+        };
+        let ready: Vec<bool> = ready.iter().map(|fd| !fd.revents().is_empty()).collect();
+        for (number, (event, ready)) in events.iter().zip(ready).enumerate() {
+            if ready && event.clear() {
+                woken(number);
+            }
+        }
+        Ok(())
+    }
 }

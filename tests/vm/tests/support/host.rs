@@ -1,6 +1,6 @@
 //! What this machine has that a test may need.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// An accelerator that boots guests of ours. Asked of the system and not of `runner`, whose
 /// mistakes must not turn into skips.
@@ -21,6 +21,21 @@ pub(crate) fn memory() -> Result<u64, String> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap();
     let kib: u64 = line.trim().strip_suffix(" kB").unwrap().parse().unwrap();
     Ok(kib / 1024)
+}
+
+/// Waits until a process is stopped.
+pub(crate) fn is_stopped(process: u32) -> Result<(), String> {
+    let path = format!("/proc/{process}/stat");
+    let until = Instant::now() + Duration::from_secs(90);
+    loop {
+        let text = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+        // proc(5): the state stands behind the name in parentheses, which may hold anything.
+        if text.rsplit_once(')').unwrap().1.trim_start().starts_with('T') {
+            return Ok(());
+        }
+        assert!(Instant::now() < until, "not stopped: {text}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// Time of the CPU that a process has used, in its own code and the system's.

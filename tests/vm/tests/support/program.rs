@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::files::Folder;
+use super::usage::{self, Ended};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Nothing here takes a tenth of it, on an idle machine that executes guests. The lab's is 120 s.
@@ -67,6 +68,12 @@ impl Runner {
 
     pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
+        self
+    }
+
+    /// More arguments.
+    pub(crate) fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.command.args(args);
         self
     }
 
@@ -163,7 +170,18 @@ impl Runner {
         let stderr = child.stderr.take().map(Stream::of);
         // The command holds what was given as stdout, and a pipe ends when nobody does.
         drop(self.command);
-        Running { line, child, until, stdout, stderr }
+        Running { line, child, until, stdout, stderr, ended: None }
+    }
+
+    /// Runs it to its end under `watch`, which is called with its process on this thread and waits
+    /// for it. What it printed has no status.
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    pub(crate) fn watched<T>(mut self, watch: impl FnOnce(&Running) -> T) -> (T, Finished) {
+        super::trace::traced(&mut self.command);
+        let mut running = self.start();
+        let watched = watch(&running);
+        let finished = running.read_to_the_end();
+        (watched, finished)
     }
 
     /// Runs it to its end.
@@ -205,6 +223,7 @@ pub(crate) struct Running {
     until: Instant,
     stdout: Option<Stream>,
     stderr: Option<Stream>,
+    ended: Option<Ended>,
 }
 
 impl Running {
@@ -215,11 +234,16 @@ impl Running {
 
     /// Waits until its stdout ends with `text`.
     pub(crate) fn wait_for(&mut self, text: &str) {
+        self.wait_for_bytes(text.as_bytes());
+    }
+
+    /// Waits until its stdout ends with `bytes`.
+    pub(crate) fn wait_for_bytes(&mut self, bytes: &[u8]) {
         let stdout = self.stdout.as_mut().unwrap();
-        while !stdout.bytes.ends_with(text.as_bytes()) {
+        while !stdout.bytes.ends_with(bytes) {
             if !matches!(stdout.more(self.until), Ok(true)) {
-                let printed = String::from_utf8_lossy(&stdout.bytes);
-                panic!("{}: {text:?} did not come, only {printed:?}", self.line);
+                let (wanted, printed) = (bytes.escape_ascii(), stdout.bytes.escape_ascii());
+                panic!("{}: {wanted} did not come, only {printed}", self.line);
             }
         }
     }
@@ -230,26 +254,46 @@ impl Running {
         kill_process(process, signal).unwrap();
     }
 
-    /// Waits for its end.
-    pub(crate) fn finish(mut self) -> Finished {
+    /// What it has printed when it has ended and somebody else has its status.
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    fn read_to_the_end(&mut self) -> Finished {
+        let over = self.drain();
+        let finished = self.told();
+        assert!(over, "hangs: {finished}");
+        finished
+    }
+
+    /// Reads what it prints, to the end. Whether that came in time.
+    fn drain(&mut self) -> bool {
         let streams = [&mut self.stdout, &mut self.stderr];
-        let mut over = streams.into_iter().flatten().all(|stream| stream.drain(self.until));
-        let mut status = None;
-        while over && status.is_none() {
-            status = self.child.try_wait().unwrap();
-            over = Instant::now() < self.until;
-            thread::sleep(Duration::from_millis(1));
-        }
+        streams.into_iter().flatten().all(|stream| stream.drain(self.until))
+    }
+
+    /// What is known about it up to now.
+    fn told(&mut self) -> Finished {
         let bytes = |stream: &mut Option<Stream>| {
             stream.as_mut().map(|stream| std::mem::take(&mut stream.bytes)).unwrap_or_default()
         };
-        let finished = Finished {
+        Finished {
             line: self.line.clone(),
-            status: status.and_then(|status| status.code()),
+            status: self.ended.and_then(|ended| ended.status.code()),
             stdout: bytes(&mut self.stdout),
             stderr: String::from_utf8_lossy(&bytes(&mut self.stderr)).into_owned(),
-        };
-        assert!(status.is_some(), "hangs: {finished}");
+            peak_memory: self.ended.map_or(0, |ended| ended.peak_memory),
+            cpu_time: self.ended.map_or(Duration::ZERO, |ended| ended.cpu_time),
+        }
+    }
+
+    /// Waits for its end.
+    pub(crate) fn finish(mut self) -> Finished {
+        let mut over = self.drain();
+        while over && self.ended.is_none() {
+            self.ended = usage::ended(self.child.id()).unwrap();
+            over = Instant::now() < self.until;
+            thread::sleep(Duration::from_millis(1));
+        }
+        let finished = self.told();
+        assert!(self.ended.is_some(), "hangs: {finished}");
         assert!(!finished.stderr.contains("panicked"), "{finished}");
         finished
     }
@@ -257,9 +301,12 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail only for a process that ended and was waited for, which is what they are for.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        // One that was waited for has a number that may be another's by now.
+        if self.ended.is_none() {
+            // Both fail only for a process that has ended.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
     }
 }
 
@@ -316,6 +363,10 @@ pub(crate) struct Finished {
     pub(crate) status: Option<i32>,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: String,
+    /// The most bytes of memory that it had at a time.
+    pub(crate) peak_memory: u64,
+    /// Time of the CPU that it used.
+    pub(crate) cpu_time: Duration,
 }
 
 impl Finished {

@@ -3,15 +3,21 @@
 //! Bytes go straight between the file and guest memory. Everything about a request is checked
 //! before any of them moves.
 
+mod granules;
+mod medium;
+mod overlay;
 mod request;
+mod segments;
 
+use std::fmt;
 use std::fs::File;
+use std::io;
 use std::sync::Arc;
-use std::{fmt, io};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use virtio_bindings::virtio_blk::{
-    VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX,
-    VIRTIO_BLK_ID_BYTES,
+    VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO,
+    VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_F_WRITE_ZEROES, VIRTIO_BLK_ID_BYTES,
 };
 use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
 
@@ -19,8 +25,11 @@ use super::COMMON_FEATURES;
 use super::chain::{Broken, Buffers, Chain, MAX_SEGMENTS};
 use super::transport::Identity;
 use super::worker::Backend;
-use crate::io::file;
+use medium::{Medium, Raw};
+use overlay::Overlay;
+pub use overlay::Scratch;
 use request::{Answer, Operation, Request, place};
+use segments::{Segment, Use};
 
 /// Bytes of a sector, whatever the medium's (§5.2).
 pub const SECTOR: u64 = BLOCK_SIZE as u64;
@@ -32,24 +41,33 @@ const QUEUE_SIZE: u16 = MAX_SEGMENTS;
 /// Pieces of data in a request: what a header and a status leave.
 const SEG_MAX: u32 = QUEUE_SIZE as u32 - 2;
 
+/// Sectors to which a driver should align what it discards: a file gives back whole blocks of 4 KiB.
+const DISCARD_ALIGNMENT: u32 = 8;
+
 /// A disk behind its queue.
 pub struct Disk {
     name: String,
     id: [u8; VIRTIO_BLK_ID_BYTES as usize],
-    file: Arc<File>,
+    medium: Medium,
     sectors: u64,
     read_only: bool,
-    /// The driver cannot flush, so every write is made durable before it is answered (§5.2.6.2).
-    write_through: bool,
-    /// Something was written since the last flush.
-    unflushed: bool,
+    /// What the driver accepted.
+    features: AtomicU64,
+    /// Writes that have come to an end, well or not: a part may have been written all the same.
+    written: AtomicU64,
+    /// How many of them are durable.
+    durable: AtomicU64,
     /// A flush failed: what it should have saved may be gone, and no later one can tell.
-    flush_failed: bool,
+    flush_failed: AtomicBool,
 }
 
 impl fmt::Debug for Disk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, {} sectors", self.name, self.sectors)
+        write!(f, "{}, {} sectors", self.name, self.sectors)?;
+        match self.medium.scratch() {
+            Some(folder) => write!(f, ", written to {folder}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -57,6 +75,17 @@ impl Disk {
     /// A disk on `file`, which has `len` bytes; what is beyond the last whole sector is not visible.
     /// `id` is what the guest can ask for; `path` is for messages.
     pub fn new(id: &str, path: &str, file: Arc<File>, len: u64, read_only: bool) -> Self {
+        Self::on(id, path, Medium::Raw(Raw::new(file)), len, read_only)
+    }
+
+    /// The same, but `file` is only read: what the guest writes goes to `scratch`, and is gone with
+    /// it.
+    pub fn ephemeral(id: &str, path: &str, file: Arc<File>, len: u64, scratch: Scratch) -> Self {
+        let overlay = Overlay::new(Raw::new(file), scratch, len / SECTOR * SECTOR);
+        Self::on(id, path, Medium::Overlay(overlay), len, false)
+    }
+
+    fn on(id: &str, path: &str, medium: Medium, len: u64, read_only: bool) -> Self {
         let mut bytes = [0; VIRTIO_BLK_ID_BYTES as usize];
         for (byte, value) in bytes.iter_mut().zip(id.bytes()) {
             *byte = value;
@@ -64,12 +93,13 @@ impl Disk {
         Self {
             name: format!("{id} ({path})"),
             id: bytes,
-            file,
+            medium,
             sectors: len / SECTOR,
             read_only,
-            write_through: false,
-            unflushed: false,
-            flush_failed: false,
+            features: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            durable: AtomicU64::new(0),
+            flush_failed: AtomicBool::new(false),
         }
     }
 
@@ -79,49 +109,70 @@ impl Disk {
             | 1 << VIRTIO_BLK_F_SEG_MAX
             | 1 << VIRTIO_BLK_F_BLK_SIZE
             | 1 << VIRTIO_BLK_F_FLUSH;
-        if self.read_only {
-            features |= 1 << VIRTIO_BLK_F_RO;
-        }
-        // struct virtio_blk_config: capacity, size_max, seg_max, geometry, blk_size.
-        let mut config = Vec::new();
-        config.extend(self.sectors.to_le_bytes());
-        config.extend(0u32.to_le_bytes());
-        config.extend(SEG_MAX.to_le_bytes());
-        config.extend(0u32.to_le_bytes());
-        config.extend(BLOCK_SIZE.to_le_bytes());
+        features |= match self.read_only {
+            true => 1 << VIRTIO_BLK_F_RO,
+            false => 1 << VIRTIO_BLK_F_DISCARD | 1 << VIRTIO_BLK_F_WRITE_ZEROES,
+        };
         Identity {
             name: self.name.clone(),
             device: VIRTIO_ID_BLOCK,
             features,
             queues: vec![QUEUE_SIZE],
-            config,
+            config: self.config(),
         }
+    }
+
+    /// struct virtio_blk_config (§5.2.4), as far as the features go.
+    fn config(&self) -> Vec<u8> {
+        let mut config = Vec::new();
+        let mut words = |words: &[u32]| {
+            for word in words {
+                config.extend(word.to_le_bytes());
+            }
+        };
+        let capacity = self.sectors.to_le_bytes();
+        let (low, high) = capacity.split_at(4);
+        for half in [low, high] {
+            words(&[u32::from_le_bytes(half.try_into().unwrap_or_default())]);
+        }
+        // size_max, seg_max, geometry, blk_size
+        words(&[0, SEG_MAX, 0, BLOCK_SIZE]);
+        // topology (two words), writeback and num_queues: not offered
+        words(&[0, 0, 0]);
+        if !self.read_only {
+            words(&[Use::Discard.max_sectors(), Use::Discard.max_segments(), DISCARD_ALIGNMENT]);
+            // ... and write_zeroes_may_unmap
+            words(&[Use::Zero.max_sectors(), Use::Zero.max_segments(), 1]);
+        }
+        config
     }
 }
 
 impl Backend for Disk {
-    fn activate(&mut self, features: u64) {
-        self.write_through = features & (1 << VIRTIO_BLK_F_FLUSH) == 0;
+    fn activate(&self, features: u64) {
+        self.features.store(features, Ordering::Relaxed);
     }
 
-    fn serve(&mut self, chain: Chain<'_>) -> Result<u32, Broken> {
+    fn serve(&self, chain: Chain<'_>, slow: &mut dyn FnMut()) -> Result<u32, Broken> {
         let request = Request::parse(chain)?;
         let (answer, filled) = match request.operation {
-            Operation::Read { sector } => match self.read(sector, &request.input) {
+            Operation::Read { sector } => match self.read(sector, &request.input, slow) {
                 Answer::Ok => (Answer::Ok, request.input.len()),
                 other => (other, 0),
             },
-            Operation::Write { sector } => (self.write(sector, &request.output), 0),
-            Operation::Flush => (self.flush(), 0),
+            Operation::Write { sector } => (self.write(sector, &request.output, slow), 0),
+            Operation::Flush => (self.flush(slow), 0),
             Operation::GetId => (Answer::Ok, request.input.copy_from(&self.id) as u64),
+            Operation::Discard => (self.segments(Use::Discard, &request.output, slow), 0),
+            Operation::WriteZeroes => (self.segments(Use::Zero, &request.output, slow), 0),
             Operation::Unknown => (Answer::Unsupported, 0),
             Operation::Truncated => (Answer::Error, 0),
         };
         Ok(request.answer(answer, filled))
     }
 
-    fn finish(&mut self) -> Result<(), String> {
-        match self.flush() {
+    fn finish(&self) -> Result<(), String> {
+        match self.flush(&mut || ()) {
             Answer::Ok => Ok(()),
             _ => Err(format!("{}: not all that the guest wrote is on the disk", self.name)),
         }
@@ -129,9 +180,13 @@ impl Backend for Disk {
 }
 
 impl Disk {
-    fn read(&self, sector: u64, input: &Buffers<'_>) -> Answer {
+    fn accepted(&self, feature: u32) -> bool {
+        self.features.load(Ordering::Relaxed) & 1 << feature != 0
+    }
+
+    fn read(&self, sector: u64, input: &Buffers<'_>, slow: &mut dyn FnMut()) -> Answer {
         let Some(offset) = place(sector, input.len(), self.sectors) else { return Answer::Error };
-        match file::read_exact_at(&self.file, offset, input.slices()) {
+        match self.medium.read(offset, input.slices(), slow) {
             Ok(()) => Answer::Ok,
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 self.failed("read", offset, &"the file has become shorter")
@@ -140,34 +195,75 @@ impl Disk {
         }
     }
 
-    fn write(&mut self, sector: u64, output: &Buffers<'_>) -> Answer {
+    fn write(&self, sector: u64, output: &Buffers<'_>, slow: &mut dyn FnMut()) -> Answer {
         if self.read_only {
             return Answer::Error;
         }
         let Some(offset) = place(sector, output.len(), self.sectors) else { return Answer::Error };
-        // Also when it fails: a part may have been written.
-        self.unflushed = true;
-        if let Err(error) = file::write_all_at(&self.file, offset, output.slices()) {
-            return self.failed("write", offset, &error);
+        slow();
+        let result = self.medium.write(offset, output.slices());
+        self.written(result, "write", offset, slow)
+    }
+
+    /// Discards, or fills with zeros, what the request lists. Nothing is done unless all of it can.
+    fn segments(&self, wanted: Use, output: &Buffers<'_>, slow: &mut dyn FnMut()) -> Answer {
+        if self.read_only || !self.accepted(wanted.feature()) {
+            return Answer::Unsupported;
         }
-        match self.write_through {
-            true => self.flush(),
-            false => Answer::Ok,
+        let segments = match segments::parse(wanted, output, self.sectors) {
+            Ok(segments) => segments,
+            Err(answer) => return answer,
+        };
+        slow();
+        for Segment { offset, len, unmap } in segments {
+            let result = match wanted {
+                Use::Discard => self.medium.discard(offset, len),
+                Use::Zero => self.medium.zero(offset, len, unmap),
+            };
+            match self.written(result, wanted.verb(), offset, slow) {
+                Answer::Ok => {}
+                other => return other,
+            }
+        }
+        Answer::Ok
+    }
+
+    /// What a change of the disk came to. A driver that cannot flush has every write made durable
+    /// before it is answered (§5.2.6.2).
+    fn written(
+        &self,
+        result: io::Result<()>,
+        what: &str,
+        offset: u64,
+        slow: &mut dyn FnMut(),
+    ) -> Answer {
+        self.written.fetch_add(1, Ordering::Release);
+        match result {
+            Err(error) => self.failed(what, offset, &error),
+            Ok(()) if self.accepted(VIRTIO_BLK_F_FLUSH) => Answer::Ok,
+            Ok(()) => self.flush(slow),
         }
     }
 
-    /// Makes durable what was written: fdatasync, on macOS F_FULLFSYNC (std chooses).
-    fn flush(&mut self) -> Answer {
-        if self.unflushed && !self.flush_failed {
-            match self.file.sync_data() {
-                Ok(()) => self.unflushed = false,
+    /// Makes durable what was written and answered before: fdatasync, on macOS F_FULLFSYNC (std
+    /// chooses). Two flushes at once both wait for the medium, as each has promised.
+    fn flush(&self, slow: &mut dyn FnMut()) -> Answer {
+        let written = self.written.load(Ordering::Acquire);
+        if self.durable.load(Ordering::Acquire) < written
+            && !self.flush_failed.load(Ordering::Acquire)
+        {
+            slow();
+            match self.medium.sync() {
+                Ok(()) => {
+                    self.durable.fetch_max(written, Ordering::AcqRel);
+                }
                 Err(error) => {
-                    self.flush_failed = true;
+                    self.flush_failed.store(true, Ordering::Release);
                     crate::warning!("{}: flush: {error}; every later flush fails, too", self.name);
                 }
             }
         }
-        match self.flush_failed {
+        match self.flush_failed.load(Ordering::Acquire) {
             true => Answer::Error,
             false => Answer::Ok,
         }

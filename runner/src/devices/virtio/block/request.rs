@@ -2,8 +2,9 @@
 //! them into descriptors (§2.7.4.1: a device makes no assumption on that).
 
 use virtio_bindings::virtio_blk::{
-    VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP, VIRTIO_BLK_T_FLUSH,
-    VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT,
+    VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP, VIRTIO_BLK_T_DISCARD,
+    VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT,
+    VIRTIO_BLK_T_WRITE_ZEROES,
 };
 
 use super::SECTOR;
@@ -29,6 +30,10 @@ pub(super) enum Operation {
     Flush,
     /// Tell the disk's name.
     GetId,
+    /// Parts of the disk do not matter any more.
+    Discard,
+    /// Parts of the disk become zeros.
+    WriteZeroes,
     /// Something else.
     Unknown,
     /// The header is not all there.
@@ -103,6 +108,8 @@ fn operation(header: &Buffers<'_>) -> Operation {
         VIRTIO_BLK_T_OUT => Operation::Write { sector },
         VIRTIO_BLK_T_FLUSH => Operation::Flush,
         VIRTIO_BLK_T_GET_ID => Operation::GetId,
+        VIRTIO_BLK_T_DISCARD => Operation::Discard,
+        VIRTIO_BLK_T_WRITE_ZEROES => Operation::WriteZeroes,
         _ => Operation::Unknown,
     }
 }

@@ -6,9 +6,10 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use virtio_bindings::virtio_blk::{
-    VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX,
-    VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN,
-    VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_SCSI_CMD, VIRTIO_BLK_T_WRITE_ZEROES,
+    VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO,
+    VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_F_WRITE_ZEROES, VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_FLUSH,
+    VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_SCSI_CMD,
+    VIRTIO_BLK_T_WRITE_ZEROES,
 };
 use vm_memory::{Bytes, GuestAddress};
 
@@ -19,22 +20,24 @@ use hv::Width;
 
 use crate::machine::bus::Device;
 
-const FLUSH: u64 = 1 << VIRTIO_BLK_F_FLUSH;
-const SECTORS: u64 = 8;
-const LEN: u64 = SECTORS * 512;
+pub(super) const FLUSH: u64 = 1 << VIRTIO_BLK_F_FLUSH;
+pub(super) const DISCARD: u64 = 1 << VIRTIO_BLK_F_DISCARD;
+pub(super) const WRITE_ZEROES: u64 = 1 << VIRTIO_BLK_F_WRITE_ZEROES;
+pub(super) const SECTORS: u64 = 8;
+pub(super) const LEN: u64 = SECTORS * 512;
 
 /// Status bytes.
-const OK: u8 = 0;
-const IOERR: u8 = 1;
-const UNSUPP: u8 = 2;
+pub(super) const OK: u8 = 0;
+pub(super) const IOERR: u8 = 1;
+pub(super) const UNSUPP: u8 = 2;
 
 /// Where a request's parts are.
-const HEADER: u64 = 0x10000;
-const STATUS: u64 = 0x11000;
-const DATA: u64 = 0x20000;
+pub(super) const HEADER: u64 = 0x10000;
+pub(super) const STATUS: u64 = 0x11000;
+pub(super) const DATA: u64 = 0x20000;
 
 /// A file whose every sector holds its number.
-fn file() -> File {
+pub(super) fn file() -> File {
     let mut file = tempfile::tempfile().unwrap();
     for sector in 0..SECTORS {
         file.write_all(&[u8::try_from(sector).unwrap(); 512]).unwrap();
@@ -42,7 +45,7 @@ fn file() -> File {
     file
 }
 
-fn rig_on(file: File, len: u64, read_only: bool, features: u64) -> Rig {
+pub(super) fn rig_on(file: File, len: u64, read_only: bool, features: u64) -> Rig {
     let disk = Disk::new("disk0", "d.img", Arc::new(file), len, read_only);
     let mut rig = Rig::new(disk.identity(), Box::new(disk));
     rig.start(features);
@@ -55,7 +58,7 @@ fn rig() -> (Rig, File) {
     (rig_on(file.try_clone().unwrap(), LEN, false, FLUSH), file)
 }
 
-fn header(rig: &Rig, kind: u32, sector: u64) {
+pub(super) fn header(rig: &Rig, kind: u32, sector: u64) {
     rig.memory.write_obj(kind.to_le(), GuestAddress(HEADER)).unwrap();
     rig.memory.write_obj(0u32, GuestAddress(HEADER + 4)).unwrap();
     rig.memory.write_obj(sector.to_le(), GuestAddress(HEADER + 8)).unwrap();
@@ -65,7 +68,12 @@ fn header(rig: &Rig, kind: u32, sector: u64) {
 /// Carries out one request with `data` between header and status. Returns the status byte and the
 /// length in the used ring.
 #[track_caller]
-fn request(rig: &mut Rig, kind: u32, sector: u64, data: &[(u64, u32, u16)]) -> (u8, u32) {
+pub(super) fn request(
+    rig: &mut Rig,
+    kind: u32,
+    sector: u64,
+    data: &[(u64, u32, u16)],
+) -> (u8, u32) {
     header(rig, kind, sector);
     let mut buffers = vec![(HEADER, 16, 0)];
     buffers.extend(data);
@@ -76,7 +84,7 @@ fn request(rig: &mut Rig, kind: u32, sector: u64, data: &[(u64, u32, u16)]) -> (
 
 /// Offers the chain at 0. Returns the status byte and the length in the used ring.
 #[track_caller]
-fn served(rig: &mut Rig) -> (u8, u32) {
+pub(super) fn served(rig: &mut Rig) -> (u8, u32) {
     let before = rig.used_index();
     rig.offer(0);
     rig.kick();
@@ -84,7 +92,7 @@ fn served(rig: &mut Rig) -> (u8, u32) {
     (rig.bytes(STATUS, 1)[0], rig.used(before).1)
 }
 
-fn sector_of(file: &File, sector: u64) -> Vec<u8> {
+pub(super) fn sector_of(file: &File, sector: u64) -> Vec<u8> {
     let mut bytes = vec![0; 512];
     file.read_exact_at(&mut bytes, sector * 512).unwrap();
     bytes
@@ -98,9 +106,13 @@ fn a_driver_is_told_of_capacity_segments_and_block_size() {
     assert_eq!((config(8), config(12), config(16), config(20)), (0, 254, 0, 512));
     assert_eq!(rig.read(reg::DEVICE_ID), 2);
     let own = 1 << VIRTIO_BLK_F_SEG_MAX | 1 << VIRTIO_BLK_F_BLK_SIZE | FLUSH;
-    assert_eq!(rig.offered(), COMMON_FEATURES | own);
+    assert_eq!(rig.offered(), COMMON_FEATURES | own | DISCARD | WRITE_ZEROES);
+    // Discard: most sectors, most segments, alignment; zeros: the same and whether they may unmap.
+    assert_eq!((config(36), config(40), config(44)), (1 << 23, 32, 8));
+    assert_eq!((config(48), config(52), config(56)), (1 << 21, 1, 1));
     let read_only = rig_on(file(), LEN, true, 0);
     assert_eq!(read_only.offered(), COMMON_FEATURES | own | 1 << VIRTIO_BLK_F_RO);
+    assert_eq!([36, 40, 48, 52, 56].map(|at| read_only.read(reg::CONFIG + at)), [0; 5]);
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! in the order of the specification: rings and transport first, then the block device.
 
 mod block;
+mod discard;
+mod pool;
 mod registers;
 mod reset;
 mod rings;

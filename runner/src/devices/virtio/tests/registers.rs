@@ -17,11 +17,11 @@ const VERSION_1: u64 = 1 << VIRTIO_F_VERSION_1;
 struct Nothing;
 
 impl Backend for Nothing {
-    fn activate(&mut self, _features: u64) {}
-    fn serve(&mut self, _chain: Chain<'_>) -> Result<u32, Broken> {
+    fn activate(&self, _features: u64) {}
+    fn serve(&self, _chain: Chain<'_>, _slow: &mut dyn FnMut()) -> Result<u32, Broken> {
         Ok(0)
     }
-    fn finish(&mut self) -> Result<(), String> {
+    fn finish(&self) -> Result<(), String> {
         Ok(())
     }
 }

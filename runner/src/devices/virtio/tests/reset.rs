@@ -14,7 +14,7 @@ use super::{Rig, SIZE, reg};
 use crate::machine::bus::Device;
 
 /// Calls a test back for every request.
-struct Calls(Box<dyn FnMut() + Send>);
+struct Calls(Mutex<Box<dyn FnMut() + Send>>);
 
 impl std::fmt::Debug for Calls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -23,12 +23,12 @@ impl std::fmt::Debug for Calls {
 }
 
 impl Backend for Calls {
-    fn activate(&mut self, _features: u64) {}
-    fn serve(&mut self, _chain: Chain<'_>) -> Result<u32, Broken> {
-        (self.0)();
+    fn activate(&self, _features: u64) {}
+    fn serve(&self, _chain: Chain<'_>, _slow: &mut dyn FnMut()) -> Result<u32, Broken> {
+        (self.0.lock().unwrap())();
         Ok(0)
     }
-    fn finish(&mut self) -> Result<(), String> {
+    fn finish(&self) -> Result<(), String> {
         Ok(())
     }
 }
@@ -41,7 +41,7 @@ fn rig(call: impl FnMut() + Send + 'static) -> Rig {
         queues: vec![256],
         config: Vec::new(),
     };
-    Rig::new(identity, Box::new(Calls(Box::new(call))))
+    Rig::new(identity, Box::new(Calls(Mutex::new(Box::new(call)))))
 }
 
 /// A place for the registers that a backend wants to write while it serves.
@@ -139,7 +139,7 @@ fn starts_and_resets_from_two_vcpus_at_once_end_in_a_working_device() {
     let failed = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&failed);
     let fail = move |_| flag.store(true, Ordering::SeqCst);
-    let mut thread = WorkerThread::start(worker, "disk", fail).unwrap();
+    let mut thread = WorkerThread::start(worker, "disk", || || true, fail).unwrap();
     let start = |mmio: &Mmio| {
         let write = |register, value| mmio.write(register, Width::W4, value);
         for (register, value) in [

@@ -1,0 +1,126 @@
+//! What a disk's bytes lie on: a file, or a file and what was written since.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use vm_memory::VolatileSlice;
+
+use super::overlay::Overlay;
+use crate::io::file::{self, Prompt};
+use crate::io::space;
+
+/// Where bytes are read from and written to. Offsets and lengths are on the disk, in bytes.
+pub(super) enum Medium {
+    /// The file itself.
+    Raw(Raw),
+    /// The file, never written, and what lies over it.
+    Overlay(Overlay),
+}
+
+impl Medium {
+    /// Fills `input`. Calls `slow` before it waits for anything.
+    pub(super) fn read(
+        &self,
+        offset: u64,
+        input: &[VolatileSlice<'_>],
+        slow: &mut dyn FnMut(),
+    ) -> io::Result<()> {
+        match self {
+            Medium::Raw(raw) => raw.read(offset, input, slow),
+            Medium::Overlay(overlay) => overlay.read(offset, input, slow),
+        }
+    }
+
+    /// Writes all of `output`.
+    pub(super) fn write(&self, offset: u64, output: &[VolatileSlice<'_>]) -> io::Result<()> {
+        match self {
+            Medium::Raw(raw) => raw.write(offset, output),
+            Medium::Overlay(overlay) => overlay.write(offset, output),
+        }
+    }
+
+    /// Makes durable what was written.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        match self {
+            Medium::Raw(raw) => raw.file.sync_data(),
+            // What ends with the run needs no more than to be read back during it.
+            Medium::Overlay(_) => Ok(()),
+        }
+    }
+
+    /// Gives room back, where the host can; the contents are anything then.
+    pub(super) fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
+        match self {
+            Medium::Raw(raw) => raw.discard(offset, len),
+            Medium::Overlay(overlay) => overlay.discard(offset, len),
+        }
+    }
+
+    /// Puts zeros there; with `unmap` they need take no room.
+    pub(super) fn zero(&self, offset: u64, len: u64, unmap: bool) -> io::Result<()> {
+        match self {
+            Medium::Raw(raw) => raw.zero(offset, len, unmap),
+            Medium::Overlay(overlay) => overlay.zero(offset, len),
+        }
+    }
+
+    /// The folder that takes what is written, when it is not the file's own.
+    pub(super) fn scratch(&self) -> Option<&str> {
+        match self {
+            Medium::Raw(_) => None,
+            Medium::Overlay(overlay) => Some(overlay.folder()),
+        }
+    }
+}
+
+/// A file or a block device.
+pub(super) struct Raw {
+    file: Arc<File>,
+    block_device: bool,
+    /// It may be asked for what is in the page cache alone.
+    prompt: AtomicBool,
+}
+
+impl Raw {
+    pub(super) fn new(file: Arc<File>) -> Self {
+        let kind = file.metadata().map(|metadata| metadata.file_type());
+        let block_device = kind.is_ok_and(|kind| kind.is_block_device());
+        Self { file, block_device, prompt: AtomicBool::new(true) }
+    }
+
+    /// Fills `buffers`: from the page cache at once, if all of it is there.
+    pub(super) fn read(
+        &self,
+        offset: u64,
+        buffers: &[VolatileSlice<'_>],
+        slow: &mut dyn FnMut(),
+    ) -> io::Result<()> {
+        if self.prompt.load(Ordering::Relaxed) {
+            match file::read_cached_at(&self.file, offset, buffers)? {
+                Prompt::Done => return Ok(()),
+                Prompt::Later => {}
+                Prompt::Never => self.prompt.store(false, Ordering::Relaxed),
+            }
+        }
+        slow();
+        file::read_exact_at(&self.file, offset, buffers)
+    }
+
+    pub(super) fn write(&self, offset: u64, buffers: &[VolatileSlice<'_>]) -> io::Result<()> {
+        file::write_all_at(&self.file, offset, buffers)
+    }
+
+    pub(super) fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
+        match self.block_device {
+            true => space::discard_on_device(&self.file, offset, len),
+            false => space::discard(&self.file, offset, len),
+        }
+    }
+
+    pub(super) fn zero(&self, offset: u64, len: u64, unmap: bool) -> io::Result<()> {
+        space::zero(&self.file, offset, len, unmap)
+    }
+}

@@ -1,0 +1,139 @@
+//! Ends of the process that come from within, at any point of any thread: one line on stderr, the
+//! terminal as it was, status 125. No lock is taken, nothing is allocated and no file is opened, so
+//! that it is the same within the jail and without.
+
+// UNSAFETY: leaving without the exit handlers, which take locks, has no safe interface.
+#![allow(unsafe_code)]
+
+use std::fmt::Write as _;
+use std::panic::PanicHookInfo;
+use std::sync::OnceLock;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::outcome::status;
+
+/// What brings the terminal back. It has to keep to what this module does.
+static RESTORE: OnceLock<fn()> = OnceLock::new();
+
+/// Has `restore` called first when the process ends from within. Only the first one counts.
+pub fn restore_with(restore: fn()) {
+    let _ = RESTORE.set(restore);
+}
+
+/// Makes a panic, on whatever thread, one line and the end of the process. There is no backtrace,
+/// whatever `RUST_BACKTRACE` says: it would open files, which the jail forbids.
+pub fn end_on_panic() {
+    std::panic::set_hook(Box::new(panicked));
+}
+
+fn panicked(info: &PanicHookInfo<'_>) {
+    let mut line = Line::default();
+    line.push("runner: ");
+    // A line takes everything.
+    let _ = match info.location() {
+        Some(at) => write!(line, "panicked at {at}: "),
+        None => write!(line, "panicked: "),
+    };
+    line.push_escaped(info.payload_as_str().unwrap_or_default());
+    line.push("; this is a bug in runner, please report it");
+    end(&mut line)
+}
+
+/// Text on its way to stderr, cut where it would be too long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Line {
+    bytes: [u8; 512],
+    len: usize,
+}
+
+impl Default for Line {
+    fn default() -> Self {
+        Self { bytes: [0; 512], len: 0 }
+    }
+}
+
+impl Line {
+    /// Adds `text` but leaves room for the line's end.
+    pub(crate) fn push(&mut self, text: &str) {
+        for byte in text.bytes() {
+            if self.len + 1 < self.bytes.len()
+                && let Some(free) = self.bytes.get_mut(self.len)
+            {
+                *free = byte;
+                self.len += 1;
+            }
+        }
+    }
+
+    fn push_escaped(&mut self, text: &str) {
+        let _ = write!(self, "{}", text.escape_debug());
+    }
+
+    /// In decimal.
+    pub(crate) fn push_number(&mut self, number: u32) {
+        let mut scale = 1_000_000_000;
+        while scale > 1 && number < scale {
+            scale /= 10;
+        }
+        while scale > 0 {
+            let digit = u8::try_from(number / scale % 10).unwrap_or_default();
+            self.push(std::str::from_utf8(&[b'0' + digit]).unwrap_or_default());
+            scale /= 10;
+        }
+    }
+
+    /// All of it, as a whole line.
+    fn finish(&mut self) -> &[u8] {
+        if let Some(free) = self.bytes.get_mut(self.len) {
+            *free = b'\n';
+        }
+        self.bytes.get(..=self.len).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Write for Line {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.push(text);
+        Ok(())
+    }
+}
+
+/// How long the line waits for a stderr that nobody reads.
+const PATIENCE: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
+
+/// Ends the process with `line` and status 125.
+pub(crate) fn end(line: &mut Line) -> ! {
+    if let Some(restore) = RESTORE.get() {
+        restore();
+    }
+    let stderr = std::io::stderr();
+    let read = poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&PATIENCE));
+    if !matches!(read, Ok(0)) {
+        // Nobody is left to be told that it failed.
+        let _ = rustix::io::write(&stderr, line.finish());
+    }
+    // SAFETY: ends the process, and takes nothing along but what the kernel has of it.
+    unsafe { libc::_exit(status::FAILED.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_cut_and_always_ends() {
+        let mut line = Line::default();
+        line.push("system call ");
+        for number in [0, 7, 10, 451, u32::MAX] {
+            line.push_number(number);
+            line.push(" ");
+        }
+        line.push_escaped("a\nb\u{1b}");
+        let text = b"system call 0 7 10 451 4294967295 a\\nb\\u{1b}\n";
+        assert_eq!(line.finish(), text);
+        line.push(&"x".repeat(1000));
+        assert_eq!(line.finish().len(), 512);
+        assert!(line.finish().ends_with(b"xx\n"));
+    }
+}

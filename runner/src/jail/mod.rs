@@ -1,0 +1,160 @@
+//! The jail: what the process gives up before the guest runs, so that a guest that breaks into runner
+//! finds nothing to use.
+//!
+//! Two steps. [`Jail::enter`] is for the whole process, once the VM exists and before there are
+//! threads: no files, no sockets, no more rights, small limits. [`Jail::lock`] is for each thread,
+//! once it has all it needs: from then on it makes the system calls of its list and no others. A call
+//! that is not on it ends the process with a line that names it, and status 125.
+//!
+//! Linux has both (landlock(7), seccomp(2), prctl(2), setrlimit(2)). What a kernel lacks is said, or
+//! refuses the run, as [`JailChoice`] wants it.
+
+pub mod fatal;
+
+#[cfg_attr(target_os = "linux", path = "sys/linux/mod.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "sys/macos.rs")]
+mod sys;
+
+use std::io;
+
+use hv::Check;
+
+use crate::config::JailChoice;
+use crate::{info, warning};
+
+/// Why there is no jail, and so no run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// `--jail=strict` on a system that does not have all of it.
+    #[error("--jail=strict: {0}; see `runner doctor`, or run a guest you trust with --jail=on")]
+    Missing(String),
+    /// The system has it and refuses it.
+    #[error("the jail: {what}: {error}; --jail=off runs a guest you trust without")]
+    System {
+        /// What was wanted.
+        what: &'static str,
+        /// What the operating system said.
+        error: io::Error,
+    },
+}
+
+impl Error {
+    fn system(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |error| Error::System { what, error }
+    }
+}
+
+/// What a thread is there for, which decides what it may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The main thread: the first vCPU, then the end of the run.
+    Main,
+    /// Any other vCPU.
+    Vcpu,
+    /// The I/O loop.
+    Io,
+    /// Serves disks.
+    Disk,
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Main, Self::Vcpu, Self::Io, Self::Disk];
+
+    /// Its name, as messages and `doctor` have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Main => "main (vcpu0)",
+            Role::Vcpu => "vcpu",
+            Role::Io => "io",
+            Role::Disk => "disk",
+        }
+    }
+}
+
+/// What the run still needs of the system once it is in the jail.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Needs {
+    /// Bytes of the largest file that the guest writes.
+    pub largest_file: u64,
+}
+
+/// A process that is in the jail, as far as its system has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Jail {
+    /// Threads restrict themselves.
+    lists: bool,
+}
+
+impl Jail {
+    /// Gives up, for the whole process and for good, what a run does not need. For a process that has
+    /// opened everything and has one thread.
+    ///
+    /// # Errors
+    /// What the system lacks, if `choice` does not go without; what it has and refuses.
+    pub fn enter(choice: JailChoice, needs: Needs) -> Result<Self, Error> {
+        if choice == JailChoice::Off {
+            info!("jail: off");
+            return Ok(Self { lists: false });
+        }
+        let missing = sys::missing();
+        if choice == JailChoice::Strict && !missing.is_empty() {
+            let all: Vec<&str> = missing.iter().map(|missing| missing.what.as_str()).collect();
+            return Err(Error::Missing(all.join("; ")));
+        }
+        for missing in &missing {
+            match missing.is_a_hole {
+                true => warning!("the jail is not complete: {}", missing.what),
+                false => info!("jail: {}", missing.what),
+            }
+        }
+        let lists = sys::has_lists();
+        for done in sys::enter(needs)? {
+            info!("jail: {done}");
+        }
+        Ok(Self { lists })
+    }
+
+    /// Restricts the calling thread, for good, to what `role` does.
+    ///
+    /// # Errors
+    /// When the system refuses what it said it has.
+    pub fn lock(self, role: Role) -> Result<(), Error> {
+        match self.lists {
+            true => sys::lock(role).map_err(Error::system("restrict a thread's system calls")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Gives up what the child that emulates the guest must not inherit: descriptors that were left open
+/// by whoever started us, core dumps, and the way to more rights.
+///
+/// # Errors
+/// When the system refuses.
+pub fn prepare_child(choice: JailChoice) -> Result<(), Error> {
+    match choice {
+        JailChoice::Off => Ok(()),
+        JailChoice::On | JailChoice::Strict => sys::prepare_child(),
+    }
+}
+
+/// What this system lacks of a jail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Missing {
+    /// A sentence without its end.
+    what: String,
+    /// Nothing else closes what this leaves open.
+    is_a_hole: bool,
+}
+
+/// What each kind of thread may call, a line for each.
+pub fn lists() -> Vec<String> {
+    sys::lists()
+}
+
+/// What `doctor` says about the jail: what this system has of it, and whether it holds, tried out in
+/// processes of their own.
+pub fn checks() -> Vec<Check> {
+    sys::checks()
+}

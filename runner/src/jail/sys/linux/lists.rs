@@ -1,0 +1,215 @@
+//! Which system calls each kind of thread may make once the guest runs.
+//!
+//! `tests/vm/tests/jail.rs` traces runs and holds the lists to what it sees: a call that nobody makes
+//! has to go. A list grows by a line in its function here, with the number checked where the call
+//! does many things; the names are the kernel's, and those that an architecture does not have stand
+//! behind `cfg(target_arch)`.
+
+use super::filter::Rule::{Any, Denied, If};
+use super::filter::Test::{Among, OwnProcess, With, Without};
+use super::filter::{Call, Program, Rule, program};
+use crate::jail::Role;
+
+/// A line: the call by its name in `libc`.
+macro_rules! call {
+    ($number:ident, $name:literal, $rule:expr) => {
+        Call { name: $name, number: number(libc::$number), rule: $rule }
+    };
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "all are below 600")]
+const fn number(call: libc::c_long) -> u32 {
+    call.unsigned_abs() as u32
+}
+
+const fn bits(value: i32) -> u32 {
+    value.unsigned_abs()
+}
+
+/// Memory that can be executed is nobody's to make.
+const NOT_EXECUTABLE: (u8, super::filter::Test) = (2, Without(bits(libc::PROT_EXEC)));
+
+/// Memory of our own, never a file's.
+const MMAP: Rule = If(&[NOT_EXECUTABLE, (3, With(bits(libc::MAP_ANONYMOUS)))]);
+
+/// What glibc asks for when it gives memory back: a heap's, a thread's stack.
+const MADVISE: Rule = If(&[(2, Among(&[bits(libc::MADV_DONTNEED)]))]);
+
+/// A kick, to a thread of ours (`hv_kvm::kick`), and abort(3).
+const TGKILL: Rule = If(&[(0, OwnProcess)]);
+
+/// `ioctl`s, by number. They are equal on all architectures that KVM has.
+const KVM_RUN: u32 = 0xae80;
+/// Where a guest is, when it is stopped for an instruction that cannot be executed; and whether it
+/// sleeps.
+#[cfg(target_arch = "x86_64")]
+const KVM_STATE: [u32; 3] = [
+    0x8090_ae81, // KVM_GET_REGS
+    0xc018_ae85, // KVM_TRANSLATE
+    0x8004_ae98, // KVM_GET_MP_STATE
+];
+#[cfg(target_arch = "aarch64")]
+const KVM_STATE: [u32; 1] = [
+    0x4010_aeab, // KVM_GET_ONE_REG
+];
+
+/// Lists one behind the other.
+const fn join<const A: usize, const B: usize, const N: usize>(
+    first: [Call; A],
+    second: [Call; B],
+) -> [Call; N] {
+    assert!(A + B == N);
+    let mut all = [EVERYBODY[0]; N];
+    let mut at = 0;
+    while at < N {
+        all[at] = if at < A { first[at] } else { second[at - A] };
+        at += 1;
+    }
+    all
+}
+
+/// What every thread does: write to a console, stderr or an event, wait, have memory, end.
+const EVERYBODY: [Call; 16] = [
+    call!(SYS_write, "write", Any),
+    call!(SYS_ppoll, "ppoll", Any),
+    call!(SYS_futex, "futex", Any),
+    // A queue between threads that others are at, too.
+    call!(SYS_sched_yield, "sched_yield", Any),
+    call!(SYS_brk, "brk", Any),
+    call!(SYS_mmap, "mmap", MMAP),
+    call!(SYS_mprotect, "mprotect", If(&[NOT_EXECUTABLE])),
+    call!(SYS_munmap, "munmap", Any),
+    // glibc reads /proc/sys/vm/overcommit_memory when the heap of a thread shrinks, and does without.
+    call!(SYS_openat, "openat", Denied),
+    call!(SYS_madvise, "madvise", MADVISE),
+    // Behind a signal; behind SIGSTOP and SIGCONT in the middle of some waits with a time limit;
+    // where a clock cannot be read without the kernel.
+    call!(SYS_rt_sigreturn, "rt_sigreturn", Any),
+    call!(SYS_restart_syscall, "restart_syscall", Any),
+    call!(SYS_clock_gettime, "clock_gettime", Any),
+    // The end: of a thread, or of all, with the terminal put back undisturbed by signals.
+    call!(SYS_sigaltstack, "sigaltstack", Any),
+    call!(SYS_rt_sigprocmask, "rt_sigprocmask", Any),
+    call!(SYS_exit_group, "exit_group", Any),
+];
+
+/// What every thread does but the main one: end alone.
+const THREAD: [Call; 17] = join(EVERYBODY, [call!(SYS_exit, "exit", Any)]);
+
+/// Descriptors that a thread is the last one to have. The library of a debug build looks whether one
+/// is open before it closes it.
+#[cfg(debug_assertions)]
+const CLOSE: [Call; 2] = [
+    call!(SYS_close, "close", Any),
+    call!(SYS_fcntl, "fcntl", If(&[(1, Among(&[bits(libc::F_GETFD)]))])),
+];
+#[cfg(not(debug_assertions))]
+const CLOSE: [Call; 1] = [call!(SYS_close, "close", Any)];
+
+/// The terminal on stdin, which any thread puts back on its way out (`io::terminal`).
+const TERMINAL: [u32; 3] = [
+    0x802c_542a, // TCGETS2
+    0x402c_542b, // TCSETS2
+    0x540f,      // TIOCGPGRP
+];
+
+const VCPU_IOCTLS: Rule = {
+    #[cfg(target_arch = "x86_64")]
+    const ALL: &[u32] =
+        &[KVM_RUN, KVM_STATE[0], KVM_STATE[1], KVM_STATE[2], TERMINAL[0], TERMINAL[1], TERMINAL[2]];
+    #[cfg(target_arch = "aarch64")]
+    const ALL: &[u32] = &[KVM_RUN, KVM_STATE[0], TERMINAL[0], TERMINAL[1], TERMINAL[2]];
+    If(&[(1, Among(ALL))])
+};
+
+/// A vCPU, which may be the one that ends the run.
+const VCPU: [Call; 19 + CLOSE.len()] = join(
+    join::<17, 2, 19>(
+        THREAD,
+        [call!(SYS_ioctl, "ioctl", VCPU_IOCTLS), call!(SYS_tgkill, "tgkill", TGKILL)],
+    ),
+    CLOSE,
+);
+
+/// The main thread: the first vCPU, then the end of the run and its record.
+const MAIN: [Call; 20 + CLOSE.len()] = join(
+    join::<16, 4, 20>(
+        EVERYBODY,
+        [
+            call!(SYS_ioctl, "ioctl", VCPU_IOCTLS),
+            call!(SYS_tgkill, "tgkill", TGKILL),
+            call!(SYS_statx, "statx", Any),
+            call!(SYS_ftruncate, "ftruncate", Any),
+        ],
+    ),
+    CLOSE,
+);
+
+/// A thread that waits for events.
+const EVENT_LOOP: [Call; 21] = join(
+    THREAD,
+    [
+        call!(SYS_epoll_pwait, "epoll_pwait", Any),
+        call!(SYS_epoll_ctl, "epoll_ctl", Any),
+        call!(SYS_timerfd_settime, "timerfd_settime", Any),
+        call!(SYS_read, "read", Any),
+    ],
+);
+
+/// The I/O loop: signals, the timeout, stdin, and a terminal there.
+const IO: [Call; 25 + CLOSE.len()] = join(
+    join::<21, 4, 25>(
+        EVENT_LOOP,
+        [
+            call!(SYS_tgkill, "tgkill", TGKILL),
+            call!(SYS_ioctl, "ioctl", If(&[(1, Among(&TERMINAL))])),
+            // raise(3), to stop as SIGTSTP asks for.
+            call!(SYS_getpid, "getpid", Any),
+            call!(SYS_gettid, "gettid", Any),
+        ],
+    ),
+    CLOSE,
+);
+
+/// Tells a block device what does not matter.
+const BLKDISCARD: u32 = 0x1277;
+
+const DISK_IOCTLS: Rule = If(&[(1, Among(&[BLKDISCARD, TERMINAL[0], TERMINAL[1], TERMINAL[2]]))]);
+
+/// A thread that serves disks.
+const DISK: [Call; 28] = join(
+    EVENT_LOOP,
+    [
+        call!(SYS_preadv, "preadv", Any),
+        call!(SYS_preadv2, "preadv2", Any),
+        call!(SYS_pwritev, "pwritev", Any),
+        // Zeros, where a file system cannot make them; and how it does, or gives room back.
+        call!(SYS_pwrite64, "pwrite64", Any),
+        call!(SYS_fallocate, "fallocate", Any),
+        call!(SYS_ioctl, "ioctl", DISK_IOCTLS),
+        call!(SYS_fdatasync, "fdatasync", Any),
+    ],
+);
+
+static PROGRAMS: [Program; 4] = [program(MAIN), program(VCPU), program(IO), program(DISK)];
+
+/// What a thread may call.
+pub(super) fn list(role: Role) -> &'static [Call] {
+    match role {
+        Role::Main => &MAIN,
+        Role::Vcpu => &VCPU,
+        Role::Io => &IO,
+        Role::Disk => &DISK,
+    }
+}
+
+/// The same as a program.
+pub(super) fn filter(role: Role) -> Program {
+    let [main, vcpu, io, disk] = &PROGRAMS;
+    *match role {
+        Role::Main => main,
+        Role::Vcpu => vcpu,
+        Role::Io => io,
+        Role::Disk => disk,
+    }
+}

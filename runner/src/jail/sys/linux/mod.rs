@@ -1,0 +1,71 @@
+//! The jail on Linux.
+
+mod blocked;
+mod descriptors;
+mod filter;
+mod landlock;
+mod limits;
+mod lists;
+mod rights;
+mod seccomp;
+mod selftest;
+
+use std::io;
+
+use hv::Check;
+
+use crate::jail::{Error, Missing, Needs, Role};
+
+pub(super) fn missing() -> Vec<Missing> {
+    let mut missing = Vec::new();
+    if !has_lists() {
+        missing.push(Missing { what: seccomp::MISSING.to_owned(), is_a_hole: true });
+    }
+    missing.extend(landlock::missing().map(|what| Missing { what, is_a_hole: false }));
+    missing
+}
+
+/// Whether threads can restrict themselves.
+pub(super) fn has_lists() -> bool {
+    seccomp::available()
+}
+
+/// The process's part, in an order that matters: rights first, as Landlock forbids none of the rest;
+/// the handler before anything can be blocked.
+pub(super) fn enter(needs: Needs) -> Result<Vec<String>, Error> {
+    let mut done = Vec::new();
+    descriptors::close_inherited().map_err(Error::system("close inherited descriptors"))?;
+    limits::lower(needs).map_err(Error::system("lower the limits"))?;
+    done.extend(rights::drop_root().map_err(Error::system("give up root's rights"))?);
+    rights::seal().map_err(Error::system("give up rights"))?;
+    done.push(landlock::restrict()?);
+    blocked::install().map_err(Error::system("handle SIGSYS"))?;
+    Ok(done)
+}
+
+pub(super) fn prepare_child() -> Result<(), Error> {
+    descriptors::close_inherited().map_err(Error::system("close inherited descriptors"))?;
+    limits::no_core().map_err(Error::system("forbid core dumps"))?;
+    rights::no_new_privileges().map_err(Error::system("forbid new rights"))
+}
+
+/// The thread's part.
+pub(super) fn lock(role: Role) -> io::Result<()> {
+    if role == Role::Main {
+        limits::no_more_descriptors()?; // the last one to be locked
+    }
+    blocked::name_thread(role.name());
+    seccomp::install(lists::filter(role))
+}
+
+pub(super) fn lists() -> Vec<String> {
+    let line = |role: Role| {
+        let calls: Vec<String> = lists::list(role).iter().map(ToString::to_string).collect();
+        format!("{}: {}", role.name(), calls.join("; "))
+    };
+    Role::ALL.map(line).into()
+}
+
+pub(super) fn checks() -> Vec<Check> {
+    selftest::checks()
+}

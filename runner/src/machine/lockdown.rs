@@ -1,0 +1,60 @@
+//! The step from threads that wait to a guest that runs: every thread is in the jail, and this is
+//! known, before the guest's first instruction.
+
+use std::sync::mpsc;
+
+use super::Error;
+use crate::jail::{self, Jail, Role};
+
+/// A thread's place in the jail. It is taken on that thread, once it has all it needs.
+#[derive(Debug)]
+pub(crate) struct Place {
+    jail: Jail,
+    role: Role,
+    taken: mpsc::Sender<Result<(), jail::Error>>,
+}
+
+impl Place {
+    /// Restricts the calling thread and says so; whether it may go on.
+    pub(crate) fn take(self) -> bool {
+        let result = self.jail.lock(self.role);
+        let locked = result.is_ok();
+        // Nobody listens any more when another thread could not be restricted.
+        self.taken.send(result).is_ok() && locked
+    }
+}
+
+/// Who has a place, and whether all have taken theirs.
+#[derive(Debug)]
+pub(super) struct Lockdown {
+    jail: Jail,
+    places: usize,
+    taken: (mpsc::Sender<Result<(), jail::Error>>, mpsc::Receiver<Result<(), jail::Error>>),
+}
+
+impl Lockdown {
+    pub(super) fn new(jail: Jail) -> Self {
+        Self { jail, places: 0, taken: mpsc::channel() }
+    }
+
+    /// A place for a thread that is about to be started.
+    pub(super) fn place(&mut self, role: Role) -> Place {
+        self.places += 1;
+        Place { jail: self.jail, role, taken: self.taken.0.clone() }
+    }
+
+    /// Waits until all others are in the jail, and follows: the main thread.
+    pub(super) fn complete(self) -> Result<(), Error> {
+        let (sender, taken) = self.taken;
+        drop(sender);
+        let mut missing = self.places;
+        for place in taken {
+            place?;
+            missing -= 1;
+        }
+        match missing {
+            0 => Ok(self.jail.lock(Role::Main)?),
+            _ => Err(Error::Thread),
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Guests that mean harm, on the program as it ships: each case ends in an error that the guest's
+//! driver sees, or in a stop that names its reason, with bounded time, memory and words.
+//!
+//! Numbers are the cases' in the list that all of them come from: R rings and transport, B the block
+//! device, C console, serial line and exit ports, V virtual processors.
+
+mod block;
+mod driver;
+mod ports;
+mod processors;
+mod registers;
+mod rings;
+mod script;
+mod two;
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::support::files::{Folder, kernel};
+use super::support::host::accelerator;
+use super::support::or_skip;
+use super::support::program::{Finished, Runner, runner};
+use script::Script;
+
+/// Memory of a hostile guest, in MiB: as little as will do, so that what it costs shows.
+const MEMORY: u64 = 16;
+/// What the process may take beside it, in MiB.
+const OVERHEAD: u64 = 32;
+/// Lines on stderr, whatever the guest does.
+const LINES: usize = 100;
+/// Sectors of the disk.
+const SECTORS: usize = 8;
+
+/// A guest with a disk of 0x5a.
+struct Guest {
+    folder: Folder,
+    script: Script,
+    options: Vec<String>,
+    memory: u64,
+    read_only: bool,
+}
+
+impl Guest {
+    /// It does what `script` says.
+    fn new(script: Script) -> Self {
+        let folder = Folder::new();
+        Self { folder, script, options: Vec::new(), memory: MEMORY, read_only: false }
+    }
+
+    fn read_only(self) -> Self {
+        Self { read_only: true, ..self }
+    }
+
+    /// Gives it more memory, in MiB.
+    fn memory(self, memory: u64) -> Self {
+        Self { memory, ..self }
+    }
+
+    /// One more option.
+    fn option(mut self, option: &str) -> Self {
+        self.options.push(option.to_owned());
+        self
+    }
+
+    fn disk(&self) -> PathBuf {
+        self.folder.path().join("d.img")
+    }
+
+    /// The command line. A run that hangs ends with 124, which no case here expects.
+    fn runner(&self) -> Runner {
+        self.folder.file("d.img", [0x5a; SECTORS * 512]);
+        let script = self.folder.file("script", self.script.bytes());
+        let read_only = if self.read_only { ",ro" } else { "" };
+        runner(["--timeout", "60s"])
+            .arg(format!("-m{}M", self.memory))
+            .arg(format!("--disk={}{read_only}", self.disk().display()))
+            .arg(format!("--initrd={}", script.display()))
+            .args(&self.options)
+            .arg(kernel("script"))
+    }
+
+    /// Runs it to its end, which has to be `status`, within bounds.
+    fn ends_with(&self, status: i32) -> Finished {
+        bounded(self.memory, self.runner().ends_with(status))
+    }
+
+    /// Runs a guest that passes all its own checks, and of which runner has nothing to say.
+    fn passes(&self) {
+        let finished = self.ends_with(0);
+        assert_eq!(finished.stderr, "", "{finished}");
+    }
+
+    /// Runs a guest that breaks its device and gets it back. `fault` is what runner has to say.
+    fn stops_its_device(&self, fault: &str) {
+        let finished = self.ends_with(0);
+        let path = self.disk();
+        let wanted = format!(
+            "runner: disk0 ({}): stopped until the driver resets it: {fault}\n",
+            path.display()
+        );
+        assert_eq!(finished.stderr, wanted, "{finished}");
+        assert_eq!(fs::read(path).unwrap(), [0x5a; SECTORS * 512], "the disk is as it was");
+    }
+}
+
+/// Checks what holds for every end.
+fn bounded(memory: u64, finished: Finished) -> Finished {
+    assert!(finished.stderr.lines().count() <= LINES, "{finished}");
+    let limit = (memory + OVERHEAD) << 20;
+    assert!(finished.peak_memory <= limit, "{} bytes: {finished}", finished.peak_memory);
+    finished
+}
+
+/// A chain or a ring that stops the device: it starts with `features`, does `steps`, sees the device
+/// give up with nothing used, and has it serve a good request after a reset.
+fn stops(features: u64, steps: impl FnOnce(Script) -> Script, fault: &str) {
+    let script = steps(Script::default().start(features));
+    let script = script.broken().expect(2, driver::USED + 2, 0).recovers().end(0);
+    Guest::new(script).stops_its_device(fault);
+}
+
+/// What a guest does with its device in service, checked by itself, and nothing runner speaks of.
+fn served(features: u64, steps: impl FnOnce(Script) -> Script) {
+    Guest::new(steps(Script::default().start(features)).recovers().end(0)).passes();
+}
