@@ -237,6 +237,10 @@ impl Vcpu for KvmVcpu {
         }
     }
 
+    fn is_asleep(&self) -> bool {
+        self.pending == Pending::Nothing && arch::is_asleep(&self.fd)
+    }
+
     fn state(&self) -> Result<State> {
         self.pending.require_settled("state")?;
         arch::state(&self.fd)

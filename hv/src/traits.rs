@@ -189,6 +189,10 @@ pub trait Vcpu {
     /// As [`Vcpu::run`].
     fn settle(&mut self, resume: Resume) -> Result<Option<Exit>>;
 
+    /// Whether it waits for what can come from another vCPU alone: it has halted with interrupts
+    /// off, or was never started. `false` also where the host cannot tell.
+    fn is_asleep(&self) -> bool;
+
     /// Reads the registers.
     ///
     /// # Errors

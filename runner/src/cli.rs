@@ -20,6 +20,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 
+use crate::boot::Protocol;
 use crate::config::{AccelChoice, Disk, JailChoice, values};
 
 mod ops;
@@ -64,6 +65,8 @@ pub struct Options {
     pub kernel: Option<PathBuf>,
     /// Initial ram disk.
     pub initrd: Option<PathBuf>,
+    /// How the kernel is entered.
+    pub entry: Option<Protocol>,
     /// Text for the end of the kernel's command line.
     pub append: Option<String>,
     /// The guest program's arguments: those of `-a`, then those after `--`.
@@ -131,6 +134,7 @@ Options:
   -i, --imagename NAME  the same as IMAGE
   -k, --kernel FILE     boot this kernel in place of the image's own
       --initrd FILE     initial ram disk for the kernel
+      --entry WAY       enter the kernel by linux64, linux32 or pvh [what suits it]
       --append TEXT     add TEXT to the kernel's command line
       --jail WHICH      on, strict (all of it or no run), off [on]
       --timeout TIME    end the run after TIME: 5 or 5s, 500ms, 2m (status 124)
@@ -221,6 +225,7 @@ fn options(
         cpus: one(matches, "cpus", |v| values::cpus(&text(v)?))?,
         kernel: one(matches, "kernel", path)?,
         initrd: one(matches, "initrd", path)?,
+        entry: one(matches, "entry", |v| values::entry(&text(v)?))?,
         append: Some(all(matches, "append", text)?.join(" ")).filter(|text| !text.is_empty()),
         args,
         env: all(matches, "envs", |v| values::env(&text(v)?))?,
@@ -346,6 +351,7 @@ fn definition() -> clap::Command {
         .arg(option("cpus").alias("smp"))
         .arg(option("kernel").short('k'))
         .arg(option("initrd"))
+        .arg(option("entry"))
         .arg(option("append").allow_hyphen_values(true))
         .arg(repeated("args").short('a').allow_hyphen_values(true))
         .arg(repeated("envs").short('e'))

@@ -18,12 +18,14 @@ pub use own::qemu;
 
 /// Looks at this host, prints what was found to stdout, and returns the exit status: 0 if guests
 /// will run on `H`, 1 if not, 125 if stdout could not be written.
-pub fn run<H: Hypervisor>(json: bool) -> u8 {
+///
+/// `verbose` adds what the jail lets each kind of thread do.
+pub fn run<H: Hypervisor>(json: bool, verbose: bool) -> u8 {
     let findings = Findings::new(H::NAME, H::probe());
     let mut out = io::stdout().lock();
     let written = match json {
         true => findings.write_json(&mut out),
-        false => findings.write_text(&mut out),
+        false => findings.write_text(&mut out, verbose),
     };
     match written.and_then(|()| out.flush()) {
         Ok(()) => findings.status(),
@@ -80,17 +82,20 @@ impl Findings {
     }
 
     /// Writes one line a check, verdict, name and finding; what to do on an indented line below;
-    /// and the conclusion last.
+    /// with `verbose`, what the jail lets each kind of thread do; and the conclusion last.
     ///
     /// # Errors
     /// Those of `out`.
-    pub fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
+    pub fn write_text(&self, out: &mut impl Write, verbose: bool) -> io::Result<()> {
         let width = self.checks.iter().map(|check| check.id.len()).max().unwrap_or(0);
         for Check { id, verdict, finding, remedy } in &self.checks {
             writeln!(out, "{verdict:4}  {id:width$}  {}", one_row(finding))?;
             if let Some(remedy) = remedy {
                 writeln!(out, "        {}", one_row(remedy))?;
             }
+        }
+        for list in jail::lists().iter().filter(|_| verbose) {
+            writeln!(out, "jail  {list}")?;
         }
         match self.usable {
             true => writeln!(out, "Guests run on {}.", self.accelerator),
@@ -157,7 +162,7 @@ mod tests {
 
     fn text(findings: &Findings) -> String {
         let mut out = Vec::new();
-        findings.write_text(&mut out).unwrap();
+        findings.write_text(&mut out, false).unwrap();
         String::from_utf8(out).unwrap()
     }
 

@@ -39,7 +39,7 @@ fn carry_out(command: Command) -> u8 {
             Ok(lines) => say(&format!("{}\n", lines.join("\n"))),
             Err(error) => fail(&error),
         },
-        Command::Doctor { json, .. } => doctor::run::<Accelerator>(json),
+        Command::Doctor { json, verbose } => doctor::run::<Accelerator>(json, verbose),
     }
 }
 

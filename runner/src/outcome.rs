@@ -81,6 +81,11 @@ impl Outcome {
                 let message = format!("vCPU {vcpu} halted, and nothing can wake it");
                 ours(status::CRASHED, "halted", message)
             }
+            Reason::Asleep => {
+                let message =
+                    "every vCPU has halted with interrupts off, and nothing can wake the guest";
+                ours(status::CRASHED, "halted", message.to_owned())
+            }
             Reason::TimedOut => {
                 ours(status::TIMED_OUT, "timeout", "the time given with --timeout is over".into())
             }

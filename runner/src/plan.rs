@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::boot::{BootPlan, CommandLine, nanos_overrides, plain_words};
 use crate::config::Settings;
 use crate::image::{self, Access, Arch, Image, Kernel, Source};
-use crate::machine::map::{self, VIRTIO_WINDOW, VirtioSlot};
+use crate::machine::map::{self, VirtioSlot};
 pub use disks::DiskPlan;
 use images::Opened;
 
@@ -63,11 +63,6 @@ impl Plan {
         require_host_arch(image.source().name(), image.arch())?;
         check_memory(settings.memory)?;
         let disks = disks::open(&image, writable, settings)?;
-        let command_line = command_line(settings, &image, &disks)?;
-        let initrd = match &settings.initrd {
-            Some(path) => Some(Source::open(path, Access::Read)?),
-            None => None,
-        };
         let kernel = match &settings.kernel {
             Some(path) => {
                 let source = Source::open(path, Access::Read)?;
@@ -77,10 +72,16 @@ impl Plan {
             }
             None => image.kernel().clone(),
         };
+        let mut boot = BootPlan::new(&image, kernel, settings.entry)?;
+        if let Some(path) = &settings.initrd {
+            boot.initrd = Some(Source::open(path, Access::Read)?);
+        }
+        let devices = boot.announce(settings.cpus, disks.iter().map(|disk| disk.slot));
+        boot.tell(command_line(settings, &image, devices)?)?;
         Ok(Self {
             format: image.format().to_string(),
             image: image.source().name().to_owned(),
-            boot: BootPlan::new(&image, kernel, initrd, command_line, None)?,
+            boot,
             disks,
             memory: settings.memory,
             cpus: settings.cpus,
@@ -122,7 +123,13 @@ impl Plan {
             ));
         }
         lines.push("device: com1, ports 0x3f8-0x3ff, line 4: the console".into());
-        lines.push("device: exit, port 0x501; reset, port 0x64".into());
+        lines.push("device: exit, port 0x501; reset, port 0x64; clock, port 0x70".into());
+        if !self.disks.is_empty() {
+            lines.push(format!("devices announced by {}", boot.announcement));
+        }
+        if boot.acpi.is_some() {
+            lines.push("acpi: tables from 0xe0000 on".into());
+        }
         for disk in &self.disks {
             let VirtioSlot { base, line, .. } = disk.slot;
             let mode = match &disk.scratch {
@@ -185,13 +192,9 @@ fn host_memory() -> Option<u64> {
 fn command_line(
     settings: &Settings,
     image: &Image,
-    disks: &[DiskPlan],
+    devices: Vec<String>,
 ) -> Result<CommandLine, Error> {
-    let mut words = Vec::new();
-    for disk in disks {
-        let VirtioSlot { base, line, .. } = disk.slot;
-        words.push(format!("virtio_mmio.device={VIRTIO_WINDOW}@{base:#x}:{line}"));
-    }
+    let mut words = devices;
     let addresses = addresses(settings);
     if image.is_disk() {
         let overridden =

@@ -48,6 +48,10 @@ pub(crate) fn pc(_fd: &VcpuFd) -> Option<u64> {
     None
 }
 
+pub(crate) fn is_asleep(_fd: &VcpuFd) -> bool {
+    false
+}
+
 pub(crate) fn translate(_fd: &VcpuFd, _address: u64) -> Option<u64> {
     None
 }

@@ -147,6 +147,11 @@ impl Vcpu for ScriptVcpu {
         Ok(if midway { self.next(|step| matches!(step, Step::Same(_))) } else { None })
     }
 
+    /// A script never halts.
+    fn is_asleep(&self) -> bool {
+        false
+    }
+
     fn state(&self) -> Result<State> {
         self.pending.require_settled("state")?;
         self.vm.shared().check(Op::State)?;

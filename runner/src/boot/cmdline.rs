@@ -10,7 +10,7 @@ use super::layout::COMMAND_LINE_MAX;
 const BAKE: &str = "put it into the image's config.json and build the image again with `ops`";
 
 /// A command line that fits where it goes, without NUL bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommandLine(String);
 
 impl CommandLine {

@@ -26,7 +26,11 @@ pub(super) const COMMAND_LINE: u64 = 0x2_0000;
 /// itself; Nanos takes what it gets.
 pub(super) const COMMAND_LINE_MAX: usize = 0xffff;
 
-/// All of the above lies in here.
+/// ACPI's RSDP, and behind it the other tables: the area where guests scan for it, in the half that
+/// QEMU's firmware leaves free.
+pub(super) const RSDP: u64 = 0xe_0000;
+
+/// All of the above but the RSDP lies in here.
 pub(super) const BOOT_DATA: std::ops::Range<u64> = 0..0x3_0000;
 
 /// Conventional memory ends here; up to 1 MiB there would be a BIOS, and tables that guests scan for.

@@ -10,6 +10,7 @@ use crate::image::bzimage::Setup;
 
 /// Offsets in the zero page.
 mod offset {
+    pub(super) const ACPI_RSDP_ADDR: usize = 0x070;
     pub(super) const E820_ENTRIES: usize = 0x1e8;
     pub(super) const BOOT_FLAG: usize = 0x1fe;
     pub(super) const HEADER: usize = 0x202;
@@ -36,8 +37,10 @@ pub(super) fn zero_page(
     setup: Option<&Setup>,
     command_line: &CommandLine,
     initrd: Option<&Gpas>,
+    rsdp: u64,
 ) -> Vec<u8> {
     let mut page = vec![0; 4096];
+    put(&mut page, offset::ACPI_RSDP_ADDR, &rsdp.to_le_bytes());
     match setup {
         Some(setup) => put(&mut page, Setup::HEADER_AT, &setup.header),
         None => {
@@ -113,7 +116,8 @@ mod tests {
     fn the_zero_page_has_what_nanos_and_linux_look_for() {
         let ram = [0..0x2000_0000u64];
         let line = CommandLine::new(["a=1".to_owned()]).unwrap();
-        let page = zero_page(&ram, None, &line, Some(&(0x1f00_0000..0x1f00_1234)));
+        let page = zero_page(&ram, None, &line, Some(&(0x1f00_0000..0x1f00_1234)), 0xe_0000);
+        assert_eq!(u32_at(&page, 0x70), 0xe_0000);
         assert_eq!(page[0x1fe..0x200], [0x55, 0xaa]);
         assert_eq!(&page[0x202..0x206], b"HdrS");
         assert_eq!((u32_at(&page, 0x228), u32_at(&page, 0x238)), (0x2_0000, 3));
@@ -145,7 +149,7 @@ mod tests {
             cmdline_size: 2047,
             version: None,
         };
-        let page = zero_page(&[0..0x2000_0000u64], Some(&setup), &line, None);
+        let page = zero_page(&[0..0x2000_0000u64], Some(&setup), &line, None, 0);
         assert_eq!(&page[0x202..0x206], b"HdrS");
         assert_eq!((page[0x1f1], page[0x210], page[0x26b], page[0x26c]), (0xee, 0xff, 0xee, 0));
         assert_eq!((u32_at(&page, 0x228), u32_at(&page, 0x238)), (0x2_0000, 0xeeee_eeee));

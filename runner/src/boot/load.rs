@@ -5,7 +5,9 @@ use hv::arch::x86_64::{GDT_SIZE, IDENTITY_MAP_SIZE, write_gdt, write_identity_ma
 use hv::{GuestMemory, State};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
-use super::layout::{BOOT_DATA, COMMAND_LINE, GDT, HIGH_START, LOW_END, PAGE_TABLES, ZERO_PAGE};
+use super::layout::{
+    BOOT_DATA, COMMAND_LINE, GDT, HIGH_START, LOW_END, PAGE_TABLES, RSDP, ZERO_PAGE,
+};
 use super::{BootPlan, Error, Gpas, Protocol, linux, pvh};
 use crate::image::{Segment, Source};
 use crate::io::file;
@@ -115,21 +117,22 @@ impl BootPlan {
         write_gdt(loading.memory, GDT)?;
         loading.ranges.push(GDT..GDT + u64::from(GDT_SIZE));
         loading.write(COMMAND_LINE, &self.command_line.terminated())?;
+        let rsdp = self.load_acpi(ram, loading)?;
         match self.protocol {
             Protocol::Linux64 => {
                 write_identity_map(loading.memory, PAGE_TABLES)?;
                 loading.ranges.push(PAGE_TABLES..PAGE_TABLES + IDENTITY_MAP_SIZE);
-                loading.write(ZERO_PAGE, &self.zero_page(ram, initrd))?;
+                loading.write(ZERO_PAGE, &self.zero_page(ram, initrd, rsdp))?;
                 Ok(linux::state64(self.entry))
             }
             Protocol::Linux32 => {
                 let (gpa, descriptor) = linux::boot_cs32();
                 loading.write(gpa, &descriptor)?;
-                loading.write(ZERO_PAGE, &self.zero_page(ram, initrd))?;
+                loading.write(ZERO_PAGE, &self.zero_page(ram, initrd, rsdp))?;
                 Ok(linux::state32(self.entry))
             }
             Protocol::Pvh => {
-                for (gpa, bytes) in pvh::start_info(ram, initrd) {
+                for (gpa, bytes) in pvh::start_info(ram, initrd, rsdp) {
                     loading.write(gpa, &bytes)?;
                 }
                 Ok(pvh::state(self.entry))
@@ -139,8 +142,23 @@ impl BootPlan {
 }
 
 impl BootPlan {
-    fn zero_page(&self, ram: &[Gpas], initrd: Option<&Gpas>) -> Vec<u8> {
-        linux::zero_page(ram, self.kernel.setup(), &self.command_line, initrd)
+    fn zero_page(&self, ram: &[Gpas], initrd: Option<&Gpas>, rsdp: u64) -> Vec<u8> {
+        linux::zero_page(ram, self.kernel.setup(), &self.command_line, initrd, rsdp)
+    }
+
+    /// Writes the ACPI tables, if the guest gets some, and tells where they begin; 0 without.
+    fn load_acpi(&self, ram: &[Gpas], loading: &mut Loading<'_>) -> Result<u64, Error> {
+        let Some(acpi) = &self.acpi else { return Ok(0) };
+        let tables = acpi.bytes();
+        let range = RSDP..RSDP.saturating_add(tables.len() as u64);
+        let what = || format!("the ACPI tables for {} CPUs", acpi.cpus);
+        fits(&range, ram, what)?;
+        if range.end > HIGH_START {
+            let why = format!("their place ends at {HIGH_START:#x}");
+            return Err(does_not_fit(what(), &range, why, "ask for fewer CPUs"));
+        }
+        loading.write(RSDP, &tables)?;
+        Ok(RSDP)
     }
 }
 

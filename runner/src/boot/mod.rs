@@ -4,6 +4,7 @@
 //! A [`BootPlan`] is made from an image and the machine's map before anything of the host is
 //! touched; [`BootPlan::load`] carries it out, for our machine and for the software emulation alike.
 
+mod acpi;
 mod cmdline;
 mod layout;
 mod linux;
@@ -13,11 +14,13 @@ mod pvh;
 use std::fmt;
 use std::ops::Range;
 
+pub use acpi::Tables as AcpiTables;
 pub use cmdline::{CommandLine, nanos_overrides, plain_words};
 pub use load::Loaded;
 
 use crate::devices::power::ExitCode;
 use crate::image::{Image, Kernel, Source};
+use crate::machine::map::{VIRTIO_WINDOW, VirtioSlot};
 
 /// A way into a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +68,34 @@ impl fmt::Display for Protocol {
     }
 }
 
+/// How a guest is told of its virtio-mmio devices: in one way only, or it takes a device for two.
+///
+/// Linux knows both, and so does Nanos, which adds up what it finds (`virtio_mmio_enum_devs`). Debian's
+/// Linux has no `virtio_mmio.device=` (`CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES`), so Linux gets ACPI; what
+/// OPS builds gets the command line, which costs no tables and works in every Nanos. By PVH nobody has
+/// to read a command line, and Nanos does not; the RSDP is where it scans.
+///
+/// Nanos does find devices by ACPI (`LNRO0005`), but takes their interrupt for a pin of the MADT's
+/// first IOAPIC (`apic_madt_handler`, `ioapic_set_int`). QEMU's microvm with ACPI has a second one
+/// (`ioapic2`) and puts them there, at 24 and up: no interrupt ever comes, the disk's first read never
+/// ends, and the guest idles as if it had no disk. With `ioapic2=off` it boots. Ours has one IOAPIC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Announcement {
+    /// Words of its command line.
+    CommandLine,
+    /// Devices in the DSDT.
+    Acpi,
+}
+
+impl fmt::Display for Announcement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Announcement::CommandLine => "the command line",
+            Announcement::Acpi => "ACPI",
+        })
+    }
+}
+
 /// Everything a boot needs.
 #[derive(Debug)]
 pub struct BootPlan {
@@ -76,6 +107,10 @@ pub struct BootPlan {
     pub kernel: Kernel,
     /// A ram disk for the kernel.
     pub initrd: Option<Source>,
+    /// How it finds its devices.
+    pub announcement: Announcement,
+    /// ACPI tables, if the guest gets some.
+    pub acpi: Option<AcpiTables>,
     /// What the kernel is told.
     pub command_line: CommandLine,
     /// What a value at the exit port means.
@@ -166,17 +201,12 @@ pub enum Error {
 
 impl BootPlan {
     /// The plan for booting `kernel`, which is `image`'s own or replaces it, by the protocol `asked`
-    /// for or else by the one that suits it best.
+    /// for or else by the one that suits it best. It has no ram disk, no devices and nothing to tell
+    /// the kernel yet.
     ///
     /// # Errors
-    /// [`Error::NoEntry`], [`Error::OtherEntry`], [`Error::CommandLineTooLong`].
-    pub fn new(
-        image: &Image,
-        kernel: Kernel,
-        initrd: Option<Source>,
-        command_line: CommandLine,
-        asked: Option<Protocol>,
-    ) -> Result<Self, Error> {
+    /// [`Error::NoEntry`], [`Error::OtherEntry`].
+    pub fn new(image: &Image, kernel: Kernel, asked: Option<Protocol>) -> Result<Self, Error> {
         let name = || kernel.view().source().name().to_owned();
         let can = || Protocol::ALL.into_iter().filter(|each| each.entry(&kernel).is_some());
         // Nanos reads a command line by the Linux entry alone, and what OPS builds is Nanos. For
@@ -193,13 +223,62 @@ impl BootPlan {
             let can: Vec<_> = can().map(Protocol::name).collect();
             return Err(Error::OtherEntry { name: name(), asked: protocol, can: can.join(", ") });
         };
-        if let Some(setup) = kernel.setup() {
+        let announcement = match (protocol, kernel.setup()) {
+            (Protocol::Linux64, None) => Announcement::CommandLine,
+            _ => Announcement::Acpi,
+        };
+        Ok(Self {
+            protocol,
+            entry,
+            kernel,
+            initrd: None,
+            announcement,
+            acpi: None,
+            command_line: CommandLine::default(),
+            exit_code: status_is_value,
+        })
+    }
+
+    /// Plans for `cpus` processors and for virtio-mmio devices, and returns the words about these that
+    /// belong on the command line.
+    ///
+    /// A guest of one CPU that takes its devices from the command line has no use for ACPI tables, and
+    /// gets none.
+    pub fn announce(
+        &mut self,
+        cpus: u32,
+        virtio: impl IntoIterator<Item = VirtioSlot>,
+    ) -> Vec<String> {
+        let virtio = virtio.into_iter();
+        let word = |VirtioSlot { base, line, .. }| {
+            format!("virtio_mmio.device={VIRTIO_WINDOW}@{base:#x}:{line}")
+        };
+        match self.announcement {
+            Announcement::Acpi => {
+                self.acpi = Some(AcpiTables { cpus, virtio: virtio.collect() });
+                Vec::new()
+            }
+            Announcement::CommandLine => {
+                let processors = AcpiTables { cpus, virtio: Vec::new() };
+                self.acpi = (cpus > 1).then_some(processors);
+                virtio.map(word).collect()
+            }
+        }
+    }
+
+    /// Sets the command line.
+    ///
+    /// # Errors
+    /// [`Error::CommandLineTooLong`] for this kernel.
+    pub fn tell(&mut self, command_line: CommandLine) -> Result<(), Error> {
+        if let Some(setup) = self.kernel.setup() {
             let max = usize::try_from(setup.cmdline_size).unwrap_or(usize::MAX);
             if command_line.len() > max {
                 return Err(Error::CommandLineTooLong { len: command_line.len(), max });
             }
         }
-        Ok(Self { protocol, entry, kernel, initrd, command_line, exit_code: status_is_value })
+        self.command_line = command_line;
+        Ok(())
     }
 }
 

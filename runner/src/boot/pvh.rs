@@ -29,7 +29,7 @@ impl Bytes {
 }
 
 /// The boot data and where it goes: start_info, module list, memory map.
-pub(super) fn start_info(ram: &[Gpas], initrd: Option<&Gpas>) -> [(u64, Vec<u8>); 3] {
+pub(super) fn start_info(ram: &[Gpas], initrd: Option<&Gpas>, rsdp: u64) -> [(u64, Vec<u8>); 3] {
     let map: Vec<Gpas> = usable_ram(ram).collect();
     let modules = u32::from(initrd.is_some());
     let entries = u32::try_from(map.len()).unwrap_or(u32::MAX);
@@ -40,7 +40,7 @@ pub(super) fn start_info(ram: &[Gpas], initrd: Option<&Gpas>) -> [(u64, Vec<u8>)
         .u32(modules)
         .u64(if initrd.is_some() { MODULES } else { 0 })
         .u64(COMMAND_LINE)
-        .u64(0) // no RSDP: this version writes no ACPI tables
+        .u64(rsdp)
         .u64(MEMORY_MAP)
         .u32(entries)
         .u32(0);
@@ -70,12 +70,13 @@ mod tests {
     fn start_info_points_at_the_command_line_the_module_and_the_map() {
         let ram = [0..0x1000_0000u64, 0x1_0000_0000..0x1_4000_0000];
         let [(at, info), (_, module), (map_at, map)] =
-            start_info(&ram, Some(&(0xff0_0000..0xff0_0800)));
+            start_info(&ram, Some(&(0xff0_0000..0xff0_0800)), 0xe_0000);
         let u32_at = |at: usize| u32::from_le_bytes(info[at..at + 4].try_into().unwrap());
         assert_eq!((at, info.len()), (START_INFO, 56));
         assert_eq!((u32_at(0), u32_at(4), u32_at(12)), (0x336e_c578, 1, 1));
         assert_eq!(u64::from(u32_at(16)), MODULES);
         assert_eq!(u64::from(u32_at(24)), COMMAND_LINE);
+        assert_eq!(u32_at(32), 0xe_0000);
         assert_eq!((u64::from(u32_at(40)), u32_at(48)), (map_at, 3));
         assert_eq!((module.len(), map.len()), (32, 3 * 24));
         assert_eq!(module[8..16], 0x800u64.to_le_bytes());
@@ -83,7 +84,7 @@ mod tests {
 
     #[test]
     fn without_a_ram_disk_there_is_no_module() {
-        let [(_, info), (_, module), _] = start_info(&[0..0x1000_0000], None);
+        let [(_, info), (_, module), _] = start_info(&[0..0x1000_0000], None, 0);
         assert_eq!(info[12..24], [0; 12]);
         assert!(module.is_empty());
     }

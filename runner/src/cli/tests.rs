@@ -1,4 +1,5 @@
 use super::*;
+use crate::boot::Protocol;
 
 fn run(line: &str) -> Options {
     match parse(line.split(' ')) {
@@ -58,8 +59,9 @@ fn options_may_follow_the_image_and_precede_the_command() {
 
 #[test]
 fn every_option_arrives() {
-    let line = "runner img -c a -c b -x=kvm -m 1G --cpus 3 -k vmlinux --initrd i --append q=1 -a -v -a x \
-                -e A=1 -e B=x=y --disk d,ro --disk e,f --ephemeral -v --timeout 500ms --report r --stdin --jail=strict -- --y z";
+    let line = "runner img -c a -c b -x=kvm -m 1G --cpus 3 -k vmlinux --initrd i --entry pvh --append q=1 -a -v \
+                -a x -e A=1 -e B=x=y --disk d,ro --disk e,f --ephemeral -v --timeout 500ms --report r --stdin \
+                --jail=strict -- --y z";
     let wanted = Options {
         image: Some("img".into()),
         configs: vec!["a".into(), "b".into()],
@@ -68,6 +70,7 @@ fn every_option_arrives() {
         cpus: Some(3),
         kernel: Some("vmlinux".into()),
         initrd: Some("i".into()),
+        entry: Some(Protocol::Pvh),
         append: Some("q=1".into()),
         args: ["-v", "x", "--y", "z"].map(String::from).to_vec(),
         env: vec![("A".into(), "1".into()), ("B".into(), "x=y".into())],

@@ -5,8 +5,8 @@
 
 use Class::{Cloud, Image, Ops, Refused, Warned, Works};
 use Kind::{
-    AnyList, AnyMap, Cpus, Disks, Flag, Ip4, Ip6, Map, Mask, Number, Path, Section, Size, Text,
-    Texts, Time, Which,
+    AnyList, AnyMap, Cpus, Disks, Entry, Flag, Ip4, Ip6, Map, Mask, Number, Path, Section, Size,
+    Text, Texts, Time, Which,
 };
 
 /// A field.
@@ -51,6 +51,8 @@ pub enum Kind {
     Which,
     /// How much of a jail.
     Jail,
+    /// A boot protocol's name.
+    Entry,
     /// A time, as seconds or as a string.
     Time,
     /// An IPv4 address, as a string.
@@ -80,6 +82,7 @@ impl Kind {
             Kind::Cpus => "a whole number from 1, without quotes: 2",
             Kind::Which => r#"a string: "auto", "kvm", "hvf" or "off""#,
             Kind::Jail => r#"a string: "on", "strict" or "off""#,
+            Kind::Entry => r#"a string: "linux64", "linux32" or "pvh""#,
             Kind::Time => r#"seconds, or a string such as "500ms" or "2m""#,
             Kind::Ip4 => r#"an IPv4 address as a string: "10.0.2.15""#,
             Kind::Ip6 => r#"an IPv6 address as a string: "fd00::15""#,
@@ -271,6 +274,12 @@ pub static FIELDS: &[Field] = &[
     ),
     field("Runner.Disks[].Path", Path, Works, "the disk's file"),
     field("Runner.Disks[].ReadOnly", Flag, Works, "the guest cannot write it"),
+    field(
+        "Runner.Entry",
+        Entry,
+        Works,
+        "how the kernel is entered, as --entry: `linux64`, `linux32`, `pvh`",
+    ),
     field(
         "Runner.Ephemeral",
         Flag,

@@ -15,6 +15,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::boot::Protocol;
+
 mod document;
 pub mod fields;
 mod parse;
@@ -44,6 +46,8 @@ pub struct Settings {
     pub kernel: Option<PathBuf>,
     /// Initial ram disk for kernels that take one.
     pub initrd: Option<PathBuf>,
+    /// How the kernel is entered, over what suits it best.
+    pub entry: Option<Protocol>,
     /// Text added to the end of the kernel's command line.
     pub append: Option<String>,
     /// The guest program's arguments after its own name (`argv[1]` on); empty keeps those in the image.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::document::{Document, describe, show};
 use super::fields::{Class, FIELDS, Field, Kind, find, nearest};
 use super::{AccelChoice, Disk, Error, JailChoice, values};
+use crate::boot::Protocol;
 
 /// Names that are there twice are each told, up to so many.
 const MOST_REPEATED: usize = 10;
@@ -37,6 +38,7 @@ pub(super) enum Value {
     Map(BTreeMap<String, String>),
     Accel(AccelChoice),
     Jail(JailChoice),
+    Entry(Protocol),
     Time(Duration),
     Ip4(Ipv4Addr),
     Ip6(Ipv6Addr),
@@ -180,6 +182,7 @@ impl<'a> Reader<'a, '_> {
             Kind::Size => Value::Number(values::memory(&text()?).map_err(bad)?),
             Kind::Which => Value::Accel(values::accel(&text()?).map_err(bad)?),
             Kind::Jail => Value::Jail(values::jail(&text()?).map_err(bad)?),
+            Kind::Entry => Value::Entry(values::entry(&text()?).map_err(bad)?),
             Kind::Time if number => Value::Time(values::duration(raw).map_err(bad)?),
             Kind::Time => Value::Time(values::duration(&text()?).map_err(bad)?),
             Kind::Ip4 | Kind::Ip6 | Kind::Mask => match address(kind, &text()?) {
@@ -295,7 +298,8 @@ fn put(slot: &mut Option<Set>, field: &Field, value: Value) {
         Value::Map(map) => map.is_empty(),
         Value::Disks(disks) => disks.is_empty(),
         Value::Unread(something) => !something,
-        Value::Accel(_) | Value::Jail(_) | Value::Time(_) | Value::Ip4(_) | Value::Ip6(_) => false,
+        Value::Accel(_) | Value::Jail(_) | Value::Entry(_) => false,
+        Value::Time(_) | Value::Ip4(_) | Value::Ip6(_) => false,
     };
     let place = String::new();
     *slot = (!nothing).then_some(Set { value, place });

@@ -21,6 +21,10 @@ pub fn settle(options: Options, config: &Config) -> Result<Settings, Error> {
             .or_else(|| config.path("RunConfig.Kernel"))
             .or_else(|| config.path("Kernel")),
         initrd: options.initrd.or_else(|| config.path("Runner.Initrd")),
+        entry: options.entry.or_else(|| match config.value("Runner.Entry") {
+            Some(Value::Entry(entry)) => Some(*entry),
+            _ => None,
+        }),
         append: options.append.or_else(|| config.text("Runner.Append")),
         args: match options.args.is_empty() {
             true => config.texts("Args"),

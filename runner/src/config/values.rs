@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{AccelChoice, Disk, JailChoice, MIB};
+use crate::boot::Protocol;
 
 /// The most vCPUs that can be asked for at all; backends allow fewer.
 pub const MAX_CPUS: u32 = 65_535;
@@ -112,6 +113,15 @@ pub fn jail(text: &str) -> Result<JailChoice, String> {
         "off" | "false" => Ok(JailChoice::Off),
         _ => Err("is not a jail; choose on, true, strict, off or false".into()),
     }
+}
+
+/// A way into a kernel: `linux64`, `linux32`, `pvh`.
+///
+/// # Errors
+/// Anything else.
+pub fn entry(text: &str) -> Result<Protocol, String> {
+    let named = Protocol::ALL.into_iter().find(|each| each.name() == text);
+    named.ok_or_else(|| "is not a way into a kernel; choose linux64, linux32 or pvh".into())
 }
 
 /// `PATH`, `PATH,ro` or `PATH,rw`. Only that ending is taken off, so a path may have commas, and one that itself ends

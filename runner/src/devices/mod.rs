@@ -11,6 +11,7 @@
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
 pub mod power;
+pub mod rtc;
 pub mod serial;
 pub mod virtio;
 

@@ -5,6 +5,7 @@
 use hv::Width;
 
 use crate::machine::bus::Device;
+use crate::machine::map::RESET_COMMAND;
 use crate::machine::stop::{Reason, Stop};
 
 /// From the value a guest writes to its exit port to the status of this process.
@@ -36,11 +37,9 @@ impl Device for ExitPort {
     }
 }
 
-/// The command that pulses the processor's reset line (Intel 8042, "pulse output port": 0xf0 to
+/// As much of the 8042 keyboard controller as a guest needs to reset itself: its command port, and
+/// the command that pulses the processor's reset line (Intel 8042, "pulse output port": 0xf0 to
 /// 0xff, a clear bit pulses, bit 0 is reset).
-const PULSE_RESET: u64 = 0xfe;
-
-/// As much of the 8042 keyboard controller as a guest needs to reset itself: its command port.
 #[derive(Debug)]
 pub struct ResetPort {
     stop: Stop,
@@ -60,7 +59,7 @@ impl Device for ResetPort {
     }
 
     fn write(&self, _offset: u64, width: Width, value: u64) {
-        if width == Width::W1 && value == PULSE_RESET {
+        if width == Width::W1 && value == u64::from(RESET_COMMAND) {
             self.stop.request(Reason::Reset);
         }
     }
@@ -87,7 +86,7 @@ mod tests {
             port.write(0, Width::W1, value);
         }
         assert!(!stop.requested());
-        port.write(0, Width::W1, PULSE_RESET);
+        port.write(0, Width::W1, RESET_COMMAND.into());
         assert_eq!(stop.reason(), Some(&Reason::Reset));
         assert_eq!(port.read(0, Width::W1), 0);
     }

@@ -13,7 +13,8 @@ pub(super) fn plan(read_only: &[bool]) -> Plan {
     let hello = Source::from_static("hello", guests::x86_64::kernels::HELLO);
     let image = Image::recognise(hello).unwrap();
     let command_line = CommandLine::new(["a=1".to_owned()]).unwrap();
-    let kernel = image.kernel().clone();
+    let mut boot = BootPlan::new(&image, image.kernel().clone(), None).unwrap();
+    boot.tell(command_line).unwrap();
     let disks = read_only.iter().zip(virtio_slots()).map(|(read_only, slot)| {
         let file = tempfile::tempfile().unwrap();
         file.set_len(512).unwrap();
@@ -26,7 +27,7 @@ pub(super) fn plan(read_only: &[bool]) -> Plan {
     Plan {
         format: image.format().to_string(),
         image: "hello".into(),
-        boot: BootPlan::new(&image, kernel, None, command_line, None).unwrap(),
+        boot,
         disks: disks.collect(),
         memory: 64 * MIB,
         cpus: 2,

@@ -1,5 +1,4 @@
 use super::*;
-use crate::image::bzimage::is_bzimage;
 
 fn at(offset: usize, bytes: &[u8]) -> Vec<u8> {
     let mut head = vec![0; offset];
@@ -38,15 +37,6 @@ fn a_multiboot_2_header_is_found_in_32_kib() {
 }
 
 #[test]
-fn a_bzimage_needs_the_signature_and_the_header() {
-    let mut head = at(0x202, b"HdrS");
-    assert!(!is_bzimage(&head));
-    head[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);
-    assert!(is_bzimage(&head));
-    assert!(!is_bzimage(&head[..0x205]));
-}
-
-#[test]
 fn an_arm64_image_and_a_pe_file_are_told_by_their_magic() {
     assert!(is_arm64_image(&at(0x38, b"ARM\x64")));
     assert!(!is_arm64_image(&at(0x38, b"ARM")));
@@ -67,4 +57,16 @@ fn every_foreign_format_is_named_with_a_remedy_and_a_prefix_of_its_magic_is_not(
         assert_eq!((found.what, found.remedy), (*what, *remedy));
         assert!(foreign(&head[..head.len() - 1]).is_none(), "{what}");
     }
+}
+
+#[test]
+fn a_zboot_image_says_what_it_is_packed_with() {
+    let mut head = at(0, b"MZ\0\0zimg");
+    head.resize(24, 0);
+    head.extend_from_slice(b"zstd22\0");
+    assert_eq!(efi_zboot(&head), None, "cut off");
+    head.resize(64, 0);
+    assert_eq!(efi_zboot(&head).as_deref(), Some("zstd22"));
+    head[4] = b'y';
+    assert_eq!(efi_zboot(&head), None);
 }

@@ -305,3 +305,61 @@ pub(crate) fn boot_disk(filesystem: &[u8]) -> Vec<u8> {
     let sectors = u32::try_from(filesystem.len() / 512).unwrap();
     disk(&[(0x83, 2, sectors)], filesystem)
 }
+
+/// A bzImage whose fields can all be made wrong.
+#[derive(Debug, Clone)]
+pub(crate) struct BzImageFile {
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl BzImageFile {
+    /// Protocol 2.15, one sector of setup code, 4 KiB of kernel that halts, at 16 MiB.
+    pub(crate) fn new() -> Self {
+        let mut bytes = vec![0; 1024];
+        bytes.resize(1024 + 0x1000, 0xf4);
+        let mut file = Self { bytes };
+        file.byte(0x1f1, 1);
+        file.u32(0x1f4, 0x1000 / 16);
+        file.u16(0x1fe, 0xaa55);
+        file.byte(0x200, 0xeb);
+        file.byte(0x201, 0x6a);
+        file.put(0x202, b"HdrS");
+        file.u16(0x206, 0x020f);
+        file.u16(0x20e, 0x100);
+        file.put(0x300, b"6.1 (me) \x1b\0");
+        file.byte(0x211, 1);
+        file.u32(0x214, 0x10_0000);
+        file.u32(0x22c, 0x7fff_ffff);
+        file.u32(0x230, 0x20_0000);
+        file.byte(0x234, 1);
+        file.u16(0x236, 1);
+        file.u32(0x238, 2047);
+        file.u64(0x258, 0x100_0000);
+        file.u32(0x260, 0x8000);
+        file
+    }
+
+    fn put(&mut self, at: usize, bytes: &[u8]) {
+        self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
+    pub(crate) fn byte(&mut self, at: usize, value: u8) {
+        self.put(at, &[value]);
+    }
+
+    pub(crate) fn u16(&mut self, at: usize, value: u16) {
+        self.put(at, &value.to_le_bytes());
+    }
+
+    pub(crate) fn u32(&mut self, at: usize, value: u32) {
+        self.put(at, &value.to_le_bytes());
+    }
+
+    pub(crate) fn u64(&mut self, at: usize, value: u64) {
+        self.put(at, &value.to_le_bytes());
+    }
+
+    pub(crate) fn build(&self) -> Vec<u8> {
+        self.bytes.clone()
+    }
+}

@@ -148,6 +148,11 @@ struct Missing {
     is_a_hole: bool,
 }
 
+/// What each kind of thread may call, a line for each.
+pub fn lists() -> Vec<String> {
+    sys::lists()
+}
+
 /// What `doctor` says about the jail: what this system has of it, and whether it holds, tried out in
 /// processes of their own.
 pub fn checks() -> Vec<Check> {

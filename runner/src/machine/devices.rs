@@ -1,6 +1,7 @@
 //! The machine's devices: made from the plan, put on the bus, given their interrupts.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use hv::{Address, EdgeLine, GuestMemory, Hypervisor, Vm};
 
@@ -9,21 +10,17 @@ use super::bus::Bus;
 use super::disks::Disks;
 use super::input::Input;
 use super::lockdown::Lockdown;
+use super::map::{COM1, COM1_LINE, RESET_PORT, RTC};
 use super::stop::Stop;
 use crate::boot::EXIT_PORT;
 use crate::devices::Interrupt;
 use crate::devices::power::{ExitPort, ResetPort};
+use crate::devices::rtc::{self, Rtc};
 use crate::devices::serial::{self, Com1};
 use crate::io::console::Stdout;
 use crate::io::event::Event;
 use crate::io::event_loop::EventLoop;
 use crate::plan::Plan;
-
-/// The first serial port of a PC, and its interrupt.
-const COM1: u16 = 0x3f8;
-const COM1_LINE: u32 = 4;
-/// The keyboard controller's command port.
-const RESET_PORT: u16 = 0x64;
 
 /// Everything a guest can reach that is not RAM, and what serves it.
 pub(super) struct Devices<H: Hypervisor> {
@@ -57,6 +54,7 @@ impl<H: Hypervisor> Devices<H> {
         let exit = ExitPort::new(plan.boot.exit_code, stop.clone());
         bus.add(Address::Port(EXIT_PORT), 4, Arc::new(exit));
         bus.add(Address::Port(RESET_PORT), 1, Arc::new(ResetPort::new(stop.clone())));
+        bus.add(Address::Port(RTC), rtc::PORTS, Arc::new(Rtc::new(Box::new(wall_clock))));
         let input = Input::new(com1, drained, event_loop);
         let disks = match plan.disks.is_empty() {
             true => None,
@@ -74,6 +72,11 @@ impl<H: Hypervisor> Devices<H> {
     pub(super) fn finish(&mut self) -> Result<(), String> {
         self.disks.as_mut().map_or(Ok(()), Disks::finish)
     }
+}
+
+/// The host's time since 1970; a host whose clock stands before that is in 1970.
+fn wall_clock() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// An edge line as devices know it.

@@ -25,6 +25,21 @@ pub fn ram(memory: u64) -> Vec<Range<u64>> {
     ranges
 }
 
+/// The first serial port of a PC, its first port and its interrupt.
+pub const COM1: u16 = 0x3f8;
+/// IOAPIC pin, edge-triggered.
+pub const COM1_LINE: u32 = 4;
+/// The keyboard controller's command port, and the command that resets the machine.
+pub const RESET_PORT: u16 = 0x64;
+/// Pulses the processor's reset line.
+pub const RESET_COMMAND: u8 = 0xfe;
+/// The real-time clock's first port.
+pub const RTC: u16 = 0x70;
+/// Every processor's own local APIC, as reset leaves it.
+pub const LOCAL_APIC: u32 = 0xfee0_0000;
+/// The IOAPIC, whose pins are lines 0 to 23.
+pub const IOAPIC: u32 = 0xfec0_0000;
+
 /// How many virtio-mmio devices there can be: one interrupt line each, from 5 on.
 pub const VIRTIO_SLOTS: usize = 8;
 

@@ -13,6 +13,7 @@ pub mod map;
 pub mod stop;
 mod threads;
 mod vcpu;
+mod watch;
 
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ use devices::Devices;
 use lockdown::Lockdown;
 use stop::{Reason, Stop};
 use threads::{Crew, Duty, IoThread};
+use watch::Watch;
 
 /// Why there is no running guest.
 #[derive(Debug, thiserror::Error)]
@@ -92,16 +94,17 @@ impl<H: Hypervisor> Machine<H> {
     /// # Errors
     /// What the hypervisor or the system refused.
     pub fn park(mut self, plan: &Plan, signals: Signals, jail: Jail) -> Result<Parked<H>, Error> {
-        let stop = Stop::default();
+        let (stop, watch) = (Stop::default(), Arc::new(Watch::default()));
         let mut lockdown = Lockdown::new(jail);
         let mut event_loop = EventLoop::new().map_err(Error::system("make an event loop"))?;
         signals.wake(&mut event_loop).map_err(Error::system("wait for signals"))?;
         let io = IoThread::spawn(lockdown.place(Role::Io))?;
         let stopped = Arc::new(Event::new().map_err(Error::system("make an event"))?);
         let wakes = wakes(&self.seeds, &event_loop, &stopped);
+        watch.kick_with(self.seeds.iter().map(kick).collect());
         let mut seeds = self.seeds.drain(..);
         let first = seeds.next();
-        let crew = Crew::spawn(seeds, &stop, &mut lockdown)?;
+        let crew = Crew::spawn(seeds, &stop, &watch, &mut lockdown)?;
         let vcpu = match first {
             Some(seed) => seed.bind()?,
             None => return Err(no_vcpu().into()),
@@ -122,8 +125,9 @@ impl<H: Hypervisor> Machine<H> {
             &mut lockdown,
         )?;
         stop.wake_on_stop(wakes);
-        let duty = Duty { event_loop, signals, timeout: plan.timeout, stop: stop.clone() };
-        let locked = Locked { vcpu, crew, io, duty, devices, stop, vm: self.vm };
+        let timeout = plan.timeout;
+        let duty = Duty { event_loop, signals, timeout, stop: stop.clone(), watch: watch.clone() };
+        let locked = Locked { vcpu, crew, io, duty, devices, stop, watch, vm: self.vm };
         Ok(Parked { locked, lockdown })
     }
 }
@@ -135,16 +139,17 @@ fn wakes<S: VcpuSeed>(
     event_loop: &EventLoop,
     stopped: &Arc<Event>,
 ) -> Vec<stop::Wake> {
-    let mut wakes: Vec<stop::Wake> = Vec::new();
-    for seed in seeds {
-        let kicker = seed.kicker();
-        wakes.push(Box::new(move || kicker.kick()));
-    }
+    let mut wakes: Vec<stop::Wake> = seeds.iter().map(kick).collect();
     let stopped = Arc::clone(stopped);
     wakes.push(Box::new(move || stopped.signal()));
     let waker = event_loop.waker();
     wakes.push(Box::new(move || waker.wake()));
     wakes
+}
+
+fn kick<S: VcpuSeed>(seed: &S) -> stop::Wake {
+    let kicker = seed.kicker();
+    Box::new(move || kicker.kick())
 }
 
 fn with_state<V: Vcpu>(mut vcpu: V, state: &State) -> hv::Result<V> {
@@ -200,6 +205,7 @@ pub struct Locked<H: Hypervisor> {
     duty: Duty,
     devices: Devices<H>,
     stop: Stop,
+    watch: Arc<Watch>,
     vm: H::Vm,
 }
 
@@ -211,7 +217,7 @@ impl<H: Hypervisor> Locked<H> {
         let input = self.devices.take_input();
         self.io.begin(self.duty, input);
         self.crew.begin(&self.devices.bus);
-        vcpu::run(0, &mut self.vcpu, &self.devices.bus, &self.stop);
+        vcpu::run(0, &mut self.vcpu, &self.devices.bus, &self.stop, &self.watch);
         drop(self.vcpu);
         drop(self.crew);
         drop(self.io);

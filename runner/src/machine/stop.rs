@@ -38,6 +38,8 @@ pub enum Reason {
         /// Which vCPU.
         vcpu: u32,
     },
+    /// Every vCPU has halted with interrupts off.
+    Asleep,
     /// The time given with `--timeout` is over.
     TimedOut,
     /// This signal came.

@@ -14,6 +14,7 @@ use super::input::Input;
 use super::lockdown::{Lockdown, Place};
 use super::stop::{Reason, Stop};
 use super::vcpu;
+use super::watch::{Rounds, Watch};
 use crate::io::event_loop::EventLoop;
 use crate::io::signals::Signals;
 use crate::io::terminal;
@@ -67,12 +68,14 @@ impl<H: Hypervisor> Crew<H> {
     pub(super) fn spawn(
         seeds: impl Iterator<Item = H::Seed>,
         stop: &Stop,
+        watch: &Arc<Watch>,
         lockdown: &mut Lockdown,
     ) -> Result<Self, Error> {
         let (done, bound) = mpsc::channel();
         let mut threads = Vec::new();
         for (id, seed) in (1..).zip(seeds) {
             let (done, stop, place) = (done.clone(), stop.clone(), lockdown.place(Role::Vcpu));
+            let watch = Arc::clone(watch);
             let body = move |work: mpsc::Receiver<Arc<Bus>>| match seed.bind() {
                 Ok(mut vcpu) => {
                     let _ = done.send(Ok(()));
@@ -80,7 +83,7 @@ impl<H: Hypervisor> Crew<H> {
                     if place.take()
                         && let Ok(bus) = work.recv()
                     {
-                        vcpu::run(id, &mut vcpu, &bus, &stop);
+                        vcpu::run(id, &mut vcpu, &bus, &stop, &watch);
                     }
                 }
                 Err(error) => drop(done.send(Err(error))),
@@ -109,6 +112,7 @@ pub(super) struct Duty {
     pub(super) signals: Signals,
     pub(super) timeout: Option<Duration>,
     pub(super) stop: Stop,
+    pub(super) watch: Arc<Watch>,
 }
 
 /// The thread of the I/O loop.
@@ -136,6 +140,7 @@ impl Duty {
     /// Waits for whatever may come, until the stop.
     fn serve(mut self, mut input: Option<Input>) {
         let started = Instant::now();
+        let mut rounds = Rounds::default();
         while !self.stop.requested() {
             self.signals.control_job();
             if let Some(input) = &mut input {
@@ -146,9 +151,15 @@ impl Duty {
                     break;
                 }
             }
-            let left = self.timeout.map(|timeout| timeout.saturating_sub(started.elapsed()));
+            let now = started.elapsed();
+            if rounds.look(&self.watch, now) {
+                self.stop.request(Reason::Asleep);
+                break;
+            }
+            let left = self.timeout.map(|timeout| timeout.saturating_sub(now));
+            let round = rounds.next().saturating_sub(now);
             let look = input.as_ref().and_then(Input::look_again);
-            let wait = left.into_iter().chain(look).min();
+            let wait = left.into_iter().chain(look).chain([round]).min();
             if left == Some(Duration::ZERO) {
                 self.stop.request(Reason::TimedOut);
             } else if let Some(signal) = self.signals.first() {

@@ -4,15 +4,17 @@ use hv::{Exit, Result, Resume, Vcpu};
 
 use super::bus::Bus;
 use super::stop::{Reason, Stop};
+use super::watch::Watch;
 
 /// Runs `vcpu` until the run is over, for whatever reason.
-pub(super) fn run(id: u32, vcpu: &mut impl Vcpu, bus: &Bus, stop: &Stop) {
-    if let Err(error) = exits(id, vcpu, bus, stop) {
+pub(super) fn run(id: u32, vcpu: &mut impl Vcpu, bus: &Bus, stop: &Stop, watch: &Watch) {
+    if let Err(error) = exits(id, vcpu, bus, stop, watch) {
         stop.request(Reason::Failed(error.to_string()));
     }
 }
 
-fn exits(id: u32, vcpu: &mut impl Vcpu, bus: &Bus, stop: &Stop) -> Result<()> {
+fn exits(id: u32, vcpu: &mut impl Vcpu, bus: &Bus, stop: &Stop, watch: &Watch) -> Result<()> {
+    let mut answered = 0;
     let mut resume = Resume::Go;
     while !stop.requested() {
         let exit = vcpu.run(resume)?;
@@ -20,7 +22,7 @@ fn exits(id: u32, vcpu: &mut impl Vcpu, bus: &Bus, stop: &Stop) -> Result<()> {
         match exit {
             Exit::Read { at, width } => resume = Resume::Value(bus.read(at, width)),
             Exit::Write { at, width, value } => bus.write(at, width, value),
-            Exit::Kicked => {}
+            Exit::Kicked => watch.answer(&mut answered, || vcpu.is_asleep()),
             Exit::Halted => stop.request(Reason::Halted { vcpu: id }),
             Exit::Shutdown => stop.request(Reason::Shutdown),
             Exit::Reset => stop.request(Reason::Reset),

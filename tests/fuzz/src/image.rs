@@ -73,6 +73,23 @@ pub fn tfs(data: &[u8]) {
     }
 }
 
+/// A bzImage, whose two signatures are put right; 4 KiB of kernel behind it.
+pub fn bzimage(data: &[u8]) {
+    let mut file = data.to_vec();
+    file.resize(data.len().max(0x206) + 4096, 0x90);
+    file[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);
+    file[0x202..0x206].copy_from_slice(b"HdrS");
+    match Kernel::open(&Source::from_bytes("fuzz", &file)) {
+        Ok(kernel) => {
+            check_kernel(&kernel);
+            assert!(kernel.entry32().is_some(), "a bzImage has a 32-bit entry");
+            let setup = kernel.setup().expect("a bzImage has a setup header");
+            assert!(setup.header.len() < 256, "the zero page has room for it");
+        }
+        Err(error) => check_error(&error),
+    }
+}
+
 /// A whole image, and the same bytes as a kernel that the user names.
 pub fn image(data: &[u8]) {
     let source = Source::from_bytes("fuzz", data);
@@ -93,9 +110,10 @@ pub fn image(data: &[u8]) {
 
 fn check_kernel(kernel: &Kernel) {
     check_segments(kernel.segments(), kernel.view());
-    let pvh = kernel.pvh_entry().map(u64::from);
-    assert!(kernel.entry().is_some() || pvh.is_some(), "a kernel has an entry");
-    for entry in [kernel.entry(), pvh].into_iter().flatten() {
+    let narrow = [kernel.entry32(), kernel.pvh_entry()].map(|entry| entry.map(u64::from));
+    let entries: Vec<u64> = narrow.into_iter().chain([kernel.entry()]).flatten().collect();
+    assert!(!entries.is_empty(), "a kernel has an entry");
+    for entry in entries {
         check_entry(kernel.segments(), entry);
     }
 }

@@ -20,6 +20,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// All targets.
 pub const TARGETS: &[Target] = &[
     ("block", block::block),
+    ("bzimage", image::bzimage),
     ("chain", chain::chain),
     ("config", config::config),
     ("elf", image::elf),

@@ -54,7 +54,8 @@ pub fn serial(data: &[u8]) {
                 model.end(port, width, input.long() & width.mask(), &bus);
             }
             3 => {
-                let (port, width) = (input.half(), input.width());
+                // Not the UART, whose every read counts.
+                let (port, width) = (input.half() | 0x400, input.width());
                 assert_eq!(bus.read(Address::Port(port), width) & !width.mask(), 0);
             }
             4 | 5 => model.read(&bus, u16::from(input.byte() % 8), input.width()),

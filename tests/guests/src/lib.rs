@@ -84,6 +84,7 @@ pub mod x86_64 {
             PVH_INFO = "pvh_info",
             RESET = "reset",
             SCRIPT = "script",
+            SECOND_CPU = "second_cpu",
             SPIN = "spin",
             SSE = "sse",
             STORM = "storm",

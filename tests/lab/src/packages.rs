@@ -154,6 +154,8 @@ impl Apt {
         let packages = self.with_dependencies(wanted)?;
         let list: String = packages.iter().map(|package| package.exact() + "\n").collect();
         let version = packages.first().map_or("", |package| &package.version);
+        // Without the epoch: a path with a colon is no entry of LD_LIBRARY_PATH.
+        let version = version.rsplit(':').next().unwrap_or_default();
         let folder = cache.dir().join(format!("{}-{version}", wanted.folder));
         if fs::read_to_string(folder.join(MARKER)).is_ok_and(|there| there == list) {
             return Ok(folder);

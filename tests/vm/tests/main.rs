@@ -19,6 +19,8 @@ mod hello;
 mod hostile;
 mod hosts;
 mod images;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod jail;
 mod protocols;
 mod readme;
 mod statuses;

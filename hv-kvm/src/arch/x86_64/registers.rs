@@ -2,7 +2,10 @@
 
 use hv::arch::x86_64::{Regs, Segment, State as X86State, Table};
 use hv::{Error, Kind, Result, State};
-use kvm_bindings::{kvm_dtable, kvm_regs, kvm_segment, kvm_sregs};
+use kvm_bindings::{
+    KVM_MP_STATE_HALTED, KVM_MP_STATE_INIT_RECEIVED, KVM_MP_STATE_UNINITIALIZED, kvm_dtable,
+    kvm_regs, kvm_segment, kvm_sregs,
+};
 use kvm_ioctls::VcpuFd;
 
 use crate::error::call;
@@ -10,6 +13,18 @@ use crate::error::call;
 /// The virtual address of the instruction a vCPU is at, as far as KVM says.
 pub(crate) fn pc(fd: &VcpuFd) -> Option<u64> {
     fd.get_regs().ok().map(|regs| regs.rip)
+}
+
+/// RFLAGS.IF: interrupts are let in.
+const INTERRUPTS_ON: u64 = 1 << 9;
+
+/// Whether a vCPU is halted with interrupts off, or waits for its INIT or its SIPI.
+pub(crate) fn is_asleep(fd: &VcpuFd) -> bool {
+    match fd.get_mp_state().map(|state| state.mp_state) {
+        Ok(KVM_MP_STATE_UNINITIALIZED | KVM_MP_STATE_INIT_RECEIVED) => true,
+        Ok(KVM_MP_STATE_HALTED) => fd.get_regs().is_ok_and(|regs| regs.rflags & INTERRUPTS_ON == 0),
+        _ => false,
+    }
 }
 
 /// The guest physical address behind a virtual one.
@@ -125,5 +140,32 @@ fn to_kvm_segment(segment: &Segment) -> kvm_segment {
         g: high >> 7,
         unusable: 1 - present,
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::x86_64::{create_irqchip, prepare};
+
+    #[test]
+    fn a_processor_that_was_never_started_is_asleep_and_the_first_one_is_not() {
+        let kvm = match kvm_ioctls::Kvm::new() {
+            Ok(kvm) => kvm,
+            Err(error) => return println!("skipped: open /dev/kvm: {error}"),
+        };
+        let vm = kvm.create_vm().unwrap();
+        prepare(&vm).unwrap();
+        create_irqchip(&vm).unwrap();
+        let (first, second) = (vm.create_vcpu(0).unwrap(), vm.create_vcpu(1).unwrap());
+        assert!(!is_asleep(&first));
+        assert!(is_asleep(&second));
+        let halt = kvm_bindings::kvm_mp_state { mp_state: KVM_MP_STATE_HALTED };
+        first.set_mp_state(halt).unwrap();
+        assert!(is_asleep(&first), "interrupts are off after a reset");
+        let mut regs = first.get_regs().unwrap();
+        regs.rflags |= INTERRUPTS_ON;
+        first.set_regs(&regs).unwrap();
+        assert!(!is_asleep(&first), "an interrupt wakes it");
     }
 }

@@ -15,6 +15,7 @@ pub(super) fn sample(kind: Kind) -> &'static str {
         Kind::Size => r#""64M""#,
         Kind::Cpus => "3",
         Kind::Which | Kind::Jail => r#""off""#,
+        Kind::Entry => r#""pvh""#,
         Kind::Time => r#""3s""#,
         Kind::Ip4 => r#""10.0.0.1""#,
         Kind::Ip6 => r#""fd00::1""#,
@@ -100,7 +101,9 @@ fn null_and_what_go_calls_zero_set_nothing() {
             Kind::Number => &["null", "0"],
             Kind::Texts | Kind::AnyList | Kind::Disks => &["null", "[]", "[ ]"],
             Kind::Section | Kind::Map | Kind::AnyMap => &["null", "{}", "{ }"],
-            Kind::Size | Kind::Cpus | Kind::Which | Kind::Jail | Kind::Time => &["null"],
+            Kind::Size | Kind::Cpus | Kind::Which | Kind::Jail | Kind::Entry | Kind::Time => {
+                &["null"]
+            }
         };
         for value in values {
             if ["RunConfig.Accel"].contains(&field.path) || field.path.contains("[]") {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::super::{AccelChoice, Addresses, Disk, JailChoice, Settings};
 use super::{settled, try_settled};
+use crate::boot::Protocol;
 
 fn disk(path: &str, read_only: bool) -> Disk {
     Disk { path: path.into(), read_only }
@@ -15,6 +16,7 @@ fn what_nobody_says_is_as_in_ops() {
         image: Some("hello".into()),
         kernel: None,
         initrd: None,
+        entry: None,
         append: None,
         args: Vec::new(),
         env: Vec::new(),
@@ -52,6 +54,7 @@ const ALL: &str = r#"{
     "Runner": {
         "Append": "x=1",
         "Disks": [{"Path": "more.raw", "ReadOnly": true}],
+        "Entry": "pvh",
         "Ephemeral": true,
         "Initrd": "initrd",
         "Jail": "strict",
@@ -68,6 +71,7 @@ fn a_config_says_everything_the_command_line_can() {
         image: Some("configured".into()),
         kernel: Some("kernel".into()),
         initrd: Some("initrd".into()),
+        entry: Some(Protocol::Pvh),
         append: Some("x=1".into()),
         args: vec!["a".into(), "b c".into()],
         env: env.map(|(k, v)| (k.into(), v.into())).to_vec(),
@@ -91,13 +95,14 @@ fn a_config_says_everything_the_command_line_can() {
 
 #[test]
 fn the_command_line_wins_over_a_config() {
-    let line = "typed -x=kvm -m 1G --cpus 3 -k k --initrd i --append y=2 -a x -e B=3 -e C=4 --disk d,ro \
-                --timeout 1 --report r --jail=off";
+    let line = "typed -x=kvm -m 1G --cpus 3 -k k --initrd i --entry linux32 --append y=2 -a x -e B=3 \
+                -e C=4 --disk d,ro --timeout 1 --report r --jail=off";
     let env = [("A", "1"), ("B", "3"), ("C", "4")];
     let wanted = Settings {
         image: Some("typed".into()),
         kernel: Some("k".into()),
         initrd: Some("i".into()),
+        entry: Some(Protocol::Linux32),
         append: Some("y=2".into()),
         args: vec!["x".into()],
         env: env.map(|(k, v)| (k.into(), v.into())).to_vec(),

@@ -30,6 +30,10 @@ pub(super) fn lock(_role: Role) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+pub(super) fn lists() -> Vec<String> {
+    Vec::new()
+}
+
 pub(super) fn checks() -> Vec<Check> {
     vec![Check::warn("jail", NONE, "run guests you trust, or run on Linux")]
 }

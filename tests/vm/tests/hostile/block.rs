@@ -107,6 +107,47 @@ fn b47_the_disks_name_is_cut_to_what_there_is_room_for() {
     });
 }
 
+/// A segment of a discard or of zeros (§5.2.6).
+fn segment(sector: u64, sectors: u32, flags: u32) -> Vec<u8> {
+    let mut bytes = sector.to_le_bytes().to_vec();
+    bytes.extend(sectors.to_le_bytes());
+    bytes.extend(flags.to_le_bytes());
+    bytes
+}
+
+#[test]
+fn b48_segments_to_discard_or_zero_that_cannot_be_are_refused() {
+    or_skip!(accelerator());
+    let good = segment(0, 1, 0);
+    for (kind, feature) in [(DISCARD, DISCARD_FEATURE), (WRITE_ZEROES, WRITE_ZEROES_FEATURE)] {
+        for (segments, answer) in [
+            (segment(0, u32::MAX, 0), IO_ERROR),
+            (segment(SECTORS as u64, 1, 0), IO_ERROR),
+            (segment(1, SECTORS as u32, 0), IO_ERROR),
+            (segment(u64::MAX, 1, 0), IO_ERROR),
+            (segment(1 << 55, 1, 0), IO_ERROR),
+            (good[..15].to_vec(), IO_ERROR),
+            ([&good[..], &[0]].concat(), IO_ERROR),
+            (good.repeat(33), IO_ERROR),
+            (good.repeat(65_536), IO_ERROR),
+            (segment(0, 1, 2), UNSUPPORTED),
+            (segment(0, 1, u32::MAX), UNSUPPORTED),
+        ] {
+            let len = u32::try_from(segments.len()).unwrap();
+            let script = Script::default().copy(BIG, &segments).start(feature);
+            let script = script.request(kind, 0, &[(BIG, len, 0)]).expect(1, ANSWER, answer);
+            let guest = Guest::new(script.recovers().end(0));
+            guest.passes();
+            assert_eq!(fs::read(guest.disk()).unwrap(), [0x5a; SECTORS * 512], "{kind} {len}");
+        }
+        // No segment at all; what is not for the device to read; what was not negotiated.
+        for data in [&[][..], &[(DATA, 16, WRITE)]] {
+            served(feature, |s| s.request(kind, 0, data).expect(1, ANSWER, IO_ERROR));
+        }
+        answers(kind, 0, &[(DATA, 16, 0)], UNSUPPORTED);
+    }
+}
+
 #[test]
 fn b49_a_request_of_four_gibibytes_costs_no_memory() {
     or_skip!(accelerator());

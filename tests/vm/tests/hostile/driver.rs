@@ -28,6 +28,8 @@ use register::*;
 
 /// Features of the driver's (§6, §5.2.3).
 pub(super) const FLUSH: u64 = 1 << 9;
+pub(super) const DISCARD_FEATURE: u64 = 1 << 13;
+pub(super) const WRITE_ZEROES_FEATURE: u64 = 1 << 14;
 pub(super) const INDIRECT: u64 = 1 << 28;
 pub(super) const EVENT_IDX: u64 = 1 << 29;
 pub(super) const VERSION_1: u64 = 1 << 32;
@@ -43,6 +45,8 @@ pub(super) const USED: u64 = 0x21_4000;
 pub(super) const HEADER: u64 = 0x21_8000;
 pub(super) const ANSWER: u64 = 0x21_8010;
 pub(super) const DATA: u64 = 0x22_0000;
+/// Room for a MiB.
+pub(super) const BIG: u64 = 0x40_0000;
 /// Indirect tables.
 pub(super) const TABLE: u64 = 0x24_0000;
 
@@ -56,6 +60,8 @@ pub(super) const IN: u32 = 0;
 pub(super) const OUT: u32 = 1;
 pub(super) const FLUSH_IT: u32 = 4;
 pub(super) const GET_ID: u32 = 8;
+pub(super) const DISCARD: u32 = 11;
+pub(super) const WRITE_ZEROES: u32 = 13;
 
 /// Answers (§5.2.6).
 pub(super) const OK: u64 = 0;

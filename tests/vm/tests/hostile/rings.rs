@@ -287,8 +287,8 @@ fn r24_a_device_that_overwrites_its_own_rings_goes_on_or_stops() {
             )
         });
     }
-    // The available ring: its index is 0x5a5a now.
-    let script = Script::default().start(0).request(IN, 1, &[(AVAILABLE, 512, WRITE)]);
+    // The available ring: its index is 0x5a5a now, which the device sees when it looks next.
+    let script = Script::default().start(0).request(IN, 1, &[(AVAILABLE, 512, WRITE)]).notify();
     Guest::new(script.broken().recovers().end(0))
         .stops_its_device("the available index ran ahead by more than the queue's size");
 }

@@ -4,6 +4,8 @@ pub(crate) mod files;
 pub(crate) mod host;
 pub(crate) mod program;
 pub(crate) mod terminal;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub(crate) mod trace;
 mod usage;
 
 /// Ends the test, which passes, with one line that says why it cannot run here.

@@ -173,6 +173,17 @@ impl Runner {
         Running { line, child, until, stdout, stderr, ended: None }
     }
 
+    /// Runs it to its end under `watch`, which is called with its process on this thread and waits
+    /// for it. What it printed has no status.
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    pub(crate) fn watched<T>(mut self, watch: impl FnOnce(&Running) -> T) -> (T, Finished) {
+        super::trace::traced(&mut self.command);
+        let mut running = self.start();
+        let watched = watch(&running);
+        let finished = running.read_to_the_end();
+        (watched, finished)
+    }
+
     /// Runs it to its end.
     pub(crate) fn run(self) -> Finished {
         self.start().finish()
@@ -243,26 +254,45 @@ impl Running {
         kill_process(process, signal).unwrap();
     }
 
-    /// Waits for its end.
-    pub(crate) fn finish(mut self) -> Finished {
+    /// What it has printed when it has ended and somebody else has its status.
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    fn read_to_the_end(&mut self) -> Finished {
+        let over = self.drain();
+        let finished = self.told();
+        assert!(over, "hangs: {finished}");
+        finished
+    }
+
+    /// Reads what it prints, to the end. Whether that came in time.
+    fn drain(&mut self) -> bool {
         let streams = [&mut self.stdout, &mut self.stderr];
-        let mut over = streams.into_iter().flatten().all(|stream| stream.drain(self.until));
-        while over && self.ended.is_none() {
-            self.ended = usage::ended(self.child.id()).unwrap();
-            over = Instant::now() < self.until;
-            thread::sleep(Duration::from_millis(1));
-        }
+        streams.into_iter().flatten().all(|stream| stream.drain(self.until))
+    }
+
+    /// What is known about it up to now.
+    fn told(&mut self) -> Finished {
         let bytes = |stream: &mut Option<Stream>| {
             stream.as_mut().map(|stream| std::mem::take(&mut stream.bytes)).unwrap_or_default()
         };
-        let finished = Finished {
+        Finished {
             line: self.line.clone(),
             status: self.ended.and_then(|ended| ended.status.code()),
             stdout: bytes(&mut self.stdout),
             stderr: String::from_utf8_lossy(&bytes(&mut self.stderr)).into_owned(),
             peak_memory: self.ended.map_or(0, |ended| ended.peak_memory),
             cpu_time: self.ended.map_or(Duration::ZERO, |ended| ended.cpu_time),
-        };
+        }
+    }
+
+    /// Waits for its end.
+    pub(crate) fn finish(mut self) -> Finished {
+        let mut over = self.drain();
+        while over && self.ended.is_none() {
+            self.ended = usage::ended(self.child.id()).unwrap();
+            over = Instant::now() < self.until;
+            thread::sleep(Duration::from_millis(1));
+        }
+        let finished = self.told();
         assert!(self.ended.is_some(), "hangs: {finished}");
         assert!(!finished.stderr.contains("panicked"), "{finished}");
         finished

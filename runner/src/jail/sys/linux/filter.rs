@@ -6,6 +6,7 @@
 //! that need no look at their arguments, and that is most of what a filter costs. A test holds them
 //! to what `seccompiler` makes of the same lists.
 
+use std::fmt;
 use std::mem::offset_of;
 
 use libc::{
@@ -49,8 +50,41 @@ pub(super) struct Call {
     pub(super) rule: Rule,
 }
 
-/// Jumps in a program reach 255 instructions, and no list of ours needs more.
-const CAPACITY: usize = 256;
+impl fmt::Display for Call {
+    /// `ioctl(16) if argument 1 is 0xae80 or 0x8090ae81`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}({})", self.name, self.number)?;
+        match self.rule {
+            Rule::Any => Ok(()),
+            Rule::Denied => f.write_str(" denied"),
+            Rule::If(tests) => {
+                for (number, (index, test)) in tests.iter().enumerate() {
+                    let word = if number == 0 { "if" } else { "and" };
+                    write!(f, " {word} argument {index} {test}")?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl fmt::Display for Test {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Test::Without(bits) => write!(f, "has none of {bits:#x}"),
+            Test::With(bit) => write!(f, "has {bit:#x}"),
+            Test::OwnProcess => f.write_str("is this process"),
+            Test::Among(values) => {
+                let values: Vec<String> =
+                    values.iter().map(|value| format!("{value:#x}")).collect();
+                write!(f, "is {}", values.join(" or "))
+            }
+        }
+    }
+}
+
+/// No list of ours needs more, and jumps reach 252 instructions.
+const CAPACITY: usize = 128;
 
 /// Instructions, and where among them the process's id belongs.
 #[derive(Clone, Copy)]
@@ -70,6 +104,11 @@ const fn op(code: u32) -> u16 {
     code as u16
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "offsets within 64 bytes")]
+const fn word(offset: usize) -> u32 {
+    offset as u32
+}
+
 const LOAD: u16 = op(BPF_LD | BPF_W | BPF_ABS);
 const IF_EQUAL: u16 = op(BPF_JMP | BPF_JEQ | BPF_K);
 const IF_AT_LEAST: u16 = op(BPF_JMP | BPF_JGE | BPF_K);
@@ -84,15 +123,24 @@ const fn argument(index: u8) -> usize {
     offset_of!(seccomp_data, args) + 8 * index as usize
 }
 
-/// Makes the program that allows `list` and traps everything else.
+/// Where a jump goes that leaves the search, until the program's length is known. No jump within is
+/// that long.
+const ALLOW: u8 = 255;
+const TRAP: u8 = 254;
+const DENY: u8 = 253;
+
+/// Makes the program that allows `list` and traps everything else. It is as short as can be, and so is
+/// what the kernel does with it: every thread pays for that.
 pub(super) const fn program<const N: usize>(list: [Call; N]) -> Program {
     let nothing = sock_filter { code: 0, jt: 0, jf: 0, k: 0 };
     let mut program = Program { code: [nothing; CAPACITY], len: 0, own_process: None };
-    program.push(LOAD, 0, 0, ARCHITECTURE as u32);
-    program.push(IF_EQUAL, 1, 0, ARCH);
-    program.push(RETURN, 0, 0, SECCOMP_RET_TRAP);
-    program.push(LOAD, 0, 0, NUMBER as u32);
+    program.push(LOAD, 0, 0, word(ARCHITECTURE));
+    program.push(IF_EQUAL, 0, TRAP, ARCH);
+    program.push(LOAD, 0, 0, word(NUMBER));
     program.search(&sorted(list), 0, N);
+    program.leave(ALLOW, SECCOMP_RET_ALLOW);
+    program.leave(TRAP, SECCOMP_RET_TRAP);
+    program.leave(DENY, SECCOMP_RET_ERRNO | libc::EACCES.unsigned_abs());
     program
 }
 
@@ -116,73 +164,80 @@ impl Program {
         self.len += 1;
     }
 
-    /// Appends what decides about the calls from `from` to below `to`, and always returns.
+    /// Appends what decides about the calls from `from` to below `to`, and leaves the search.
     const fn search(&mut self, list: &[Call], from: usize, to: usize) {
-        if to - from == 1 {
-            self.leaf(&list[from]);
+        if to - from > 1 {
+            let middle = from + (to - from) / 2;
+            let branch = self.len;
+            self.push(IF_AT_LEAST, 0, 0, list[middle].number);
+            self.search(list, from, middle);
+            self.code[branch].jt = self.distance(branch);
+            self.search(list, middle, to);
             return;
         }
-        let middle = from + (to - from) / 2;
-        let branch = self.len;
-        self.push(IF_AT_LEAST, 0, 0, list[middle].number);
-        self.search(list, from, middle);
-        self.code[branch].jt = self.distance(branch);
-        self.search(list, middle, to);
+        let Call { number, rule, .. } = list[from];
+        match rule {
+            Rule::Any => self.push(IF_EQUAL, ALLOW, TRAP, number),
+            Rule::Denied => self.push(IF_EQUAL, DENY, TRAP, number),
+            Rule::If(tests) => {
+                self.push(IF_EQUAL, 0, TRAP, number);
+                let mut index = 0;
+                while index < tests.len() {
+                    let passed = if index + 1 < tests.len() { 0 } else { ALLOW };
+                    self.test(tests[index].0, tests[index].1, passed);
+                    index += 1;
+                }
+            }
+        }
+    }
+
+    /// Appends what goes to `passed` if an argument passes `test`, and traps if not.
+    const fn test(&mut self, index: u8, test: Test, passed: u8) {
+        self.push(LOAD, 0, 0, word(argument(index)));
+        match test {
+            Test::Without(bits) => self.push(IF_ANY_BIT, TRAP, passed, bits),
+            Test::With(bit) => {
+                assert!(bit.is_power_of_two(), "a jump asks for any of the bits");
+                self.push(IF_ANY_BIT, passed, TRAP, bit);
+            }
+            Test::OwnProcess => {
+                assert!(self.own_process.is_none(), "one call of a list asks for the process");
+                self.own_process = Some(self.len);
+                self.push(IF_EQUAL, passed, TRAP, 0);
+            }
+            Test::Among(values) => {
+                assert!(passed == ALLOW, "the last test of a call, so that jumps can leave");
+                let mut at = 0;
+                while at < values.len() {
+                    let next = if at + 1 < values.len() { 0 } else { TRAP };
+                    self.push(IF_EQUAL, passed, next, values[at]);
+                    at += 1;
+                }
+            }
+        }
+    }
+
+    /// Appends the end that jumps to `label` want.
+    const fn leave(&mut self, label: u8, action: u32) {
+        let mut at = 0;
+        while at < self.len {
+            if self.code[at].jt == label {
+                self.code[at].jt = self.distance(at);
+            }
+            if self.code[at].jf == label {
+                self.code[at].jf = self.distance(at);
+            }
+            at += 1;
+        }
+        self.push(RETURN, 0, 0, action);
     }
 
     /// How far it is from the instruction at `branch` to the next that is pushed.
     #[expect(clippy::cast_possible_truncation, reason = "checked")]
     const fn distance(&self, branch: usize) -> u8 {
         let distance = self.len - branch - 1;
-        assert!(distance <= u8::MAX as usize, "the list is too long for jumps of a byte");
+        assert!(distance < DENY as usize, "the list is too long for jumps of a byte");
         distance as u8
-    }
-
-    const fn leaf(&mut self, call: &Call) {
-        self.push(IF_EQUAL, 1, 0, call.number);
-        self.push(RETURN, 0, 0, SECCOMP_RET_TRAP);
-        match call.rule {
-            Rule::Any => {}
-            Rule::Denied => {
-                self.push(RETURN, 0, 0, SECCOMP_RET_ERRNO | libc::EACCES.unsigned_abs());
-                return;
-            }
-            Rule::If(tests) => {
-                let mut index = 0;
-                while index < tests.len() {
-                    self.test(tests[index].0, tests[index].1);
-                    index += 1;
-                }
-            }
-        }
-        self.push(RETURN, 0, 0, SECCOMP_RET_ALLOW);
-    }
-
-    /// Appends what goes on behind itself if an argument passes `test`, and traps if not.
-    const fn test(&mut self, index: u8, test: Test) {
-        self.push(LOAD, 0, 0, argument(index) as u32);
-        match test {
-            Test::Without(bits) => self.push(IF_ANY_BIT, 0, 1, bits),
-            Test::With(bit) => {
-                assert!(bit.is_power_of_two(), "a jump asks for any of the bits");
-                self.push(IF_ANY_BIT, 1, 0, bit);
-            }
-            Test::OwnProcess => {
-                assert!(self.own_process.is_none(), "one call of a list asks for the process");
-                self.own_process = Some(self.len);
-                self.push(IF_EQUAL, 1, 0, 0);
-            }
-            Test::Among(values) => {
-                let mut left = values.len();
-                while left > 0 {
-                    // Over what is left of the comparisons, and the trap behind them.
-                    let over = left.to_le_bytes()[0];
-                    self.push(IF_EQUAL, over, 0, values[values.len() - left]);
-                    left -= 1;
-                }
-            }
-        }
-        self.push(RETURN, 0, 0, SECCOMP_RET_TRAP);
     }
 
     /// The instructions for the process with the id `process`.

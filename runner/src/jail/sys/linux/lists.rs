@@ -40,11 +40,13 @@ const TGKILL: Rule = If(&[(0, OwnProcess)]);
 
 /// `ioctl`s, by number. They are equal on all architectures that KVM has.
 const KVM_RUN: u32 = 0xae80;
-/// Where a guest is, when it is stopped for an instruction that cannot be executed.
+/// Where a guest is, when it is stopped for an instruction that cannot be executed; and whether it
+/// sleeps.
 #[cfg(target_arch = "x86_64")]
-const KVM_STATE: [u32; 2] = [
+const KVM_STATE: [u32; 3] = [
     0x8090_ae81, // KVM_GET_REGS
     0xc018_ae85, // KVM_TRANSLATE
+    0x8004_ae98, // KVM_GET_MP_STATE
 ];
 #[cfg(target_arch = "aarch64")]
 const KVM_STATE: [u32; 1] = [
@@ -108,7 +110,7 @@ const TERMINAL: [u32; 3] = [
 const VCPU_IOCTLS: Rule = {
     #[cfg(target_arch = "x86_64")]
     const ALL: &[u32] =
-        &[KVM_RUN, KVM_STATE[0], KVM_STATE[1], TERMINAL[0], TERMINAL[1], TERMINAL[2]];
+        &[KVM_RUN, KVM_STATE[0], KVM_STATE[1], KVM_STATE[2], TERMINAL[0], TERMINAL[1], TERMINAL[2]];
     #[cfg(target_arch = "aarch64")]
     const ALL: &[u32] = &[KVM_RUN, KVM_STATE[0], TERMINAL[0], TERMINAL[1], TERMINAL[2]];
     If(&[(1, Among(ALL))])

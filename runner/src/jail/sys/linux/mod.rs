@@ -58,6 +58,14 @@ pub(super) fn lock(role: Role) -> io::Result<()> {
     seccomp::install(lists::filter(role))
 }
 
+pub(super) fn lists() -> Vec<String> {
+    let line = |role: Role| {
+        let calls: Vec<String> = lists::list(role).iter().map(ToString::to_string).collect();
+        format!("{}: {}", role.name(), calls.join("; "))
+    };
+    Role::ALL.map(line).into()
+}
+
 pub(super) fn checks() -> Vec<Check> {
     selftest::checks()
 }

@@ -19,10 +19,11 @@ use crate::jail::{Error, Jail, Needs, Role, fatal};
 use crate::outcome::status;
 
 /// What a guest that has broken in would try: what it is, and the call for it.
-const PROBES: [(&str, c_long, [c_long; 3]); 7] = [
+const PROBES: [(&str, c_long, [c_long; 3]); 8] = [
     ("exec", libc::SYS_execve, [0, 0, 0]),
     ("spawn", libc::SYS_clone, [libc::SIGCHLD as c_long, 0, 0]),
-    ("W^X", libc::SYS_mprotect, [0, 4096, (libc::PROT_WRITE | libc::PROT_EXEC) as c_long]),
+    ("W^X", libc::SYS_mmap, [0, 4096, (libc::PROT_WRITE | libc::PROT_EXEC) as c_long]),
+    ("W^X later", libc::SYS_mprotect, [0, 4096, libc::PROT_EXEC as c_long]),
     ("ptrace", libc::SYS_ptrace, [libc::PTRACE_ATTACH as c_long, 1, 0]),
     ("netlink", libc::SYS_socket, [libc::AF_NETLINK as c_long, libc::SOCK_RAW as c_long, 0]),
     ("kill", libc::SYS_kill, [1, 0, 0]),
@@ -72,7 +73,7 @@ fn failures(role: Role) -> Vec<Option<String>> {
         Err(error) => Some(format!("{name} cannot be tried: {error}")),
     };
     let refused = PROBES.iter().map(|(probe, number, arguments)| {
-        let call = || {
+        let call = |_| {
             let [a, b, c] = *arguments;
             // SAFETY: with these arguments none of the calls would touch this process's memory.
             unsafe { libc::syscall(*number, a, b, c) };
@@ -97,13 +98,19 @@ fn says(line: &str, thread: &str, number: c_long) -> bool {
     line.contains(&format!("thread {thread} at system call {number} ("))
 }
 
-/// What threads do beside their calls for guests: have memory, give it back, wait, and be told that
-/// there are no files.
-fn work() {
-    for _ in 0..2 {
-        let blocks: Vec<Box<[u8; 1000]>> = (0..1000).map(|_| Box::new([1; 1000])).collect();
-        drop(std::hint::black_box(blocks));
-    }
+/// A heap's worth of memory.
+type Blocks = Vec<Box<[u8; 1000]>>;
+
+fn blocks() -> Blocks {
+    std::hint::black_box((0..1000).map(|_| Box::new([1; 1000])).collect())
+}
+
+/// What threads do beside their calls for guests: have memory, give it back, also the main thread's
+/// (`others`), and be told that there are no files.
+fn work(others: Blocks) {
+    drop(others);
+    drop(blocks());
+    drop(blocks());
     let large = vec![1u8; 1 << 20];
     drop(std::hint::black_box(large));
     std::thread::yield_now();
@@ -113,7 +120,7 @@ fn work() {
 
 /// Calls `what` in a thread for `role`, in the jail and in a process of its own. Returns that
 /// process's status and what it said.
-fn within(role: Role, what: impl FnOnce() + Send) -> io::Result<(Option<i32>, String)> {
+fn within(role: Role, what: impl FnOnce(Blocks) + Send) -> io::Result<(Option<i32>, String)> {
     let (mut said, stderr) = io::pipe()?;
     // SAFETY: this process has one thread, and the new one goes on with a copy of it all.
     let child = match unsafe { libc::fork() } {
@@ -136,17 +143,28 @@ fn within(role: Role, what: impl FnOnce() + Send) -> io::Result<(Option<i32>, St
 }
 
 /// The child: never returns.
-fn jailed(role: Role, stderr: &PipeWriter, what: impl FnOnce() + Send) -> ! {
+fn jailed(role: Role, stderr: &PipeWriter, what: impl FnOnce(Blocks) + Send) -> ! {
     fatal::end_on_panic();
     // SAFETY: 2 is stderr, and nobody has it locked: there is one thread.
     unsafe { libc::dup2(stderr.as_raw_fd(), libc::STDERR_FILENO) };
-    let body = |jail: Jail| done(jail.lock(role).map(|()| what()));
+    let heap = blocks();
+    let body = |jail: Jail| done(jail.lock(role).map(|()| what(heap)));
     match Jail::enter(JailChoice::On, Needs::default()) {
         Err(error) => done(Err(error)),
         Ok(jail) if role == Role::Main => body(jail),
         Ok(jail) => {
-            std::thread::scope(|scope| drop(scope.spawn(move || body(jail)).join()));
-            done(Ok(())) // a thread that comes back has not been in the jail
+            std::thread::scope(|scope| {
+                let thread = std::thread::Builder::new().name(role.name().to_owned());
+                let ended =
+                    thread.spawn_scoped(scope, move || body(jail)).map(|thread| thread.join());
+                // A thread that is in the jail ends the process.
+                done(
+                    ended
+                        .map(drop)
+                        .and(Err(io::ErrorKind::Other.into()))
+                        .map_err(Error::system("try it")),
+                )
+            })
         }
     }
 }

@@ -1,0 +1,175 @@
+//! ACPI tables for x86_64 (ACPI 6.5, chapter 5; crate `acpi_tables`): RSDP, XSDT, FADT, MADT, DSDT.
+//!
+//! Hardware-reduced ACPI: no fixed hardware, so no PM timer, no SCI, no 8259 and no PIT for the guest
+//! to set up. No `\_S5`: a guest that could switch itself off by ACPI would take its exit status along
+//! (Nanos does). The reset register is the keyboard controller's, which is all of it that there is.
+
+use acpi_tables::aml::{
+    Device, EISAName, IO, Interrupt, Memory32Fixed, Name, Path, ResourceTemplate, Scope,
+};
+use acpi_tables::fadt::{FADTBuilder, Flags};
+use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
+use acpi_tables::rsdp::Rsdp;
+use acpi_tables::sdt::Sdt;
+use acpi_tables::{Aml, AmlSink};
+
+use super::layout::RSDP;
+use crate::machine::map::{
+    COM1, COM1_LINE, IOAPIC, LOCAL_APIC, RESET_COMMAND, RESET_PORT, RTC, VIRTIO_WINDOW, VirtioSlot,
+};
+
+const OEM: [u8; 6] = *b"RUNNER";
+const OEM_TABLE: [u8; 8] = *b"RUNNERVM";
+const OEM_REVISION: u32 = 1;
+/// Bytes of a table's header.
+const HEADER: u32 = 36;
+
+/// FADT, IA-PC boot architecture flags (table 5.11): no VGA, no MSI. That bit 1 is not set says that
+/// there is no keyboard controller, which a guest would look for a long time.
+const NO_VGA_NO_MSI: u16 = 1 << 2 | 1 << 3;
+
+/// MADT: 8259s are there, as KVM's interrupt controllers have them.
+const PCAT_COMPAT: u32 = 1;
+/// A processor that can be used.
+const ENABLED: u32 = 1;
+/// The first APIC ID that only x2APIC structures can name: 255 is the broadcast.
+const FIRST_X2APIC: u32 = 255;
+
+/// What the tables describe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tables {
+    /// Number of processors; the nth has the APIC ID n.
+    pub cpus: u32,
+    /// Virtio-mmio devices that are announced here and nowhere else.
+    pub virtio: Vec<VirtioSlot>,
+}
+
+impl Tables {
+    /// All tables, to stand at [`RSDP`]: one address after the other, each at a multiple of 16.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        let mut all = Area(vec![0; Rsdp::len()]);
+        let dsdt = all.add(self.dsdt().as_slice());
+        let fadt = all.add(&fadt(dsdt));
+        let madt = all.add(self.madt().as_slice());
+        let mut xsdt = Sdt::new(*b"XSDT", HEADER, 1, OEM, OEM_TABLE, OEM_REVISION);
+        for table in [fadt, madt] {
+            xsdt.append_slice(&table.to_le_bytes());
+        }
+        let xsdt = all.add(xsdt.as_slice());
+        let mut bytes = all.0;
+        let rsdp = serialized(&Rsdp::new(OEM, xsdt));
+        for (to, from) in bytes.iter_mut().zip(rsdp) {
+            *to = from;
+        }
+        bytes
+    }
+
+    /// Processors and the IOAPIC (5.2.12). Every interrupt of ours is where an ISA bus would have it,
+    /// edge-triggered and active high, so none is overridden.
+    fn madt(&self) -> Sdt {
+        let mut body = Vec::new();
+        body.dword(LOCAL_APIC);
+        body.dword(PCAT_COMPAT);
+        for id in 0..self.cpus {
+            match u8::try_from(id) {
+                // Processor local APIC (5.2.12.2): type, length, UID, APIC ID, flags.
+                Ok(small) if id < FIRST_X2APIC => {
+                    body.vec(&[0, 8, small, small]);
+                    body.dword(ENABLED);
+                }
+                // Processor local x2APIC (5.2.12.12): type, length, reserved, ID, flags, UID.
+                _ => {
+                    body.vec(&[9, 16, 0, 0]);
+                    body.dword(id);
+                    body.dword(ENABLED);
+                    body.dword(id);
+                }
+            }
+        }
+        // I/O APIC (5.2.12.3): type, length, ID, reserved, address, first interrupt.
+        body.vec(&[1, 12, 0, 0]);
+        body.dword(IOAPIC);
+        body.dword(0);
+        let mut madt = Sdt::new(*b"APIC", HEADER, 5, OEM, OEM_TABLE, OEM_REVISION);
+        madt.append_slice(&body);
+        madt
+    }
+
+    fn dsdt(&self) -> Sdt {
+        let com1 = device(
+            "COM1",
+            &EISAName::new("PNP0501"),
+            0,
+            vec![&IO::new(COM1, COM1, 1, 8), &edge(COM1_LINE)],
+        );
+        let rtc = device("RTC_", &EISAName::new("PNP0B00"), 0, vec![&IO::new(RTC, RTC, 1, 2)]);
+        let mut devices = [com1, rtc].concat();
+        for slot in &self.virtio {
+            // Every slot is below 4 GiB, and there are few.
+            let base = u32::try_from(slot.base).unwrap_or_default();
+            let window = u32::try_from(VIRTIO_WINDOW).unwrap_or_default();
+            let window = Memory32Fixed::new(true, base, window);
+            devices.extend(device(
+                &format!("V{:03}", slot.index),
+                &"LNRO0005",
+                slot.index,
+                vec![&window, &edge(slot.line)],
+            ));
+        }
+        let scope = Scope::raw(Path::new("_SB_"), devices);
+        let mut dsdt = Sdt::new(*b"DSDT", HEADER, 2, OEM, OEM_TABLE, OEM_REVISION);
+        dsdt.append_slice(&scope);
+        dsdt
+    }
+}
+
+fn fadt(dsdt: u64) -> Vec<u8> {
+    let mut fadt = FADTBuilder::new(OEM, OEM_TABLE, OEM_REVISION)
+        .dsdt_64(dsdt)
+        .flag(Flags::Wbinvd)
+        .flag(Flags::PwrButton)
+        .flag(Flags::SlpButton)
+        .flag(Flags::ResetRegSup)
+        .flag(Flags::HwReducedAcpi);
+    fadt.iapc_boot_arch = NO_VGA_NO_MSI.into();
+    let port = u64::from(RESET_PORT);
+    fadt.reset_reg = GAS::new(AddressSpace::SystemIo, 8, 0, AccessSize::ByteAccess, port);
+    fadt.reset_value = RESET_COMMAND;
+    serialized(&fadt.finalize())
+}
+
+/// A device of the name `name`, with its hardware ID, unique ID and resources.
+fn device(name: &str, hid: &dyn Aml, uid: usize, resources: Vec<&dyn Aml>) -> Vec<u8> {
+    let hid = Name::new(Path::new("_HID"), hid);
+    let uid = Name::new(Path::new("_UID"), &uid);
+    let crs = Name::new(Path::new("_CRS"), &ResourceTemplate::new(resources));
+    serialized(&Device::new(Path::new(name), vec![&hid, &uid, &crs]))
+}
+
+/// An interrupt of the device's own, edge-triggered, active high: all of ours are.
+fn edge(line: u32) -> Interrupt {
+    Interrupt::new(true, true, false, false, line)
+}
+
+fn serialized(table: &dyn Aml) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    table.to_aml_bytes(&mut bytes);
+    bytes
+}
+
+/// Tables one after the other.
+struct Area(Vec<u8>);
+
+impl Area {
+    /// Adds a table and tells its address.
+    fn add(&mut self, table: &[u8]) -> u64 {
+        self.0.resize(self.0.len().next_multiple_of(16), 0);
+        let address = RSDP + self.0.len() as u64;
+        self.0.extend_from_slice(table);
+        address
+    }
+}
+
+#[cfg(test)]
+#[path = "acpi_tests.rs"]
+mod tests;
