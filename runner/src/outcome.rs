@@ -150,6 +150,9 @@ struct Guest<'a> {
 #[derive(Debug)]
 pub struct Report {
     file: File,
+    /// It has a length to take back; a terminal or a pipe has none. Known from the start: the jail
+    /// would have to allow the question later.
+    is_file: bool,
     name: String,
 }
 
@@ -174,7 +177,8 @@ impl Report {
         let file = options.open(path).map_err(|error| {
             format!("--report {name}: {error}; name a file that can be written")
         })?;
-        let report = Self { file, name };
+        let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
+        let report = Self { file, is_file, name };
         for path in read {
             if let Ok(file) = File::open(path) {
                 report.refuse(&file, &printable_path(path))?;
@@ -230,9 +234,9 @@ impl Report {
             duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
             version: env!("CARGO_PKG_VERSION"),
         };
+        let is_file = self.is_file;
         let write = |file: &mut File| -> io::Result<()> {
-            // A terminal or a pipe has no length to take back.
-            if file.metadata()?.is_file() {
+            if is_file {
                 file.set_len(0)?;
             }
             serde_json::to_writer(&mut *file, &record)?;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use hv::{Check, Hypervisor};
 
-use crate::config::{AccelChoice, Settings};
+use crate::config::{AccelChoice, JailChoice, Settings};
 use crate::emulate::{self, Qemu};
 use crate::io::signals::Signals;
 use crate::io::terminal::{self, Terminal};
@@ -232,7 +232,9 @@ fn confined<H: Hypervisor>(
 
 fn emulate(plan: &Plan, signals: &Signals, settings: &Settings) -> Result<Outcome, String> {
     jail::prepare_child(settings.jail).map_err(|error| error.to_string())?;
-    emulate::run(plan, signals).map_err(|error| error.to_string())
+    // QEMU's own is for Linux.
+    let sandbox = cfg!(target_os = "linux") && settings.jail != JailChoice::Off;
+    emulate::run(plan, signals, sandbox).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -135,7 +135,7 @@ impl BootPlan {
             }
             Protocol::Linux32 => {
                 let (gpa, descriptor) = linux::boot_cs32();
-                loading.write(gpa, &descriptor)?;
+                loading.put(gpa, &descriptor)?;
                 loading.write(ZERO_PAGE, &self.zero_page(ram, initrd, rsdp))?;
                 Ok(linux::state32(self.entry))
             }
@@ -178,11 +178,16 @@ struct Loading<'a> {
 
 impl Loading<'_> {
     fn write(&mut self, gpa: u64, bytes: &[u8]) -> Result<(), Error> {
-        self.memory
-            .write_slice(bytes, GuestAddress(gpa))
-            .map_err(|error| outside(gpa, &error.to_string()))?;
+        self.put(gpa, bytes)?;
         self.ranges.push(gpa..gpa + bytes.len() as u64);
         Ok(())
+    }
+
+    /// Writes over what has been written before.
+    fn put(&self, gpa: u64, bytes: &[u8]) -> Result<(), Error> {
+        self.memory
+            .write_slice(bytes, GuestAddress(gpa))
+            .map_err(|error| outside(gpa, &error.to_string()))
     }
 
     /// Reads `len` bytes at `offset` of `source`, straight into place.

@@ -32,9 +32,16 @@ impl Descriptors {
     }
 }
 
+/// QEMU's own jail, all of it (qemu.1, `-sandbox`): no programs, no rights, no old calls.
+const SANDBOX: &str =
+    "-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+
 /// All arguments.
-pub(super) fn arguments(plan: &Plan, fds: &Descriptors) -> Vec<String> {
+pub(super) fn arguments(plan: &Plan, fds: &Descriptors, sandbox: bool) -> Vec<String> {
     let mut words = Words::default();
+    if sandbox {
+        words.add(SANDBOX);
+    }
     words.add("-nodefaults -no-user-config -no-reboot -display none -monitor none");
     words.add(
         "-machine microvm,acpi=off,ioapic2=off,pic=on,pit=on,rtc=on,isa-serial=on,\
@@ -119,13 +126,15 @@ mod tests {
              -chardev null,id=exit,logfile=/dev/fd/13 \
              -device isa-serial,chardev=exit,iobase=0x501,irq=3 -device i8042 \
              -d cpu_reset -D /dev/fd/14 -global virtio-mmio.force-legacy=false";
-        assert_eq!(arguments(&plan, &fds(&[])).join(" "), expected);
+        assert_eq!(arguments(&plan, &fds(&[]), false).join(" "), expected);
+        let jailed = arguments(&plan, &fds(&[]), true).join(" ");
+        assert_eq!(jailed, format!("{SANDBOX} {expected}"));
     }
 
     #[test]
     fn disks_are_raw_and_by_descriptor_and_stand_in_the_slots_of_the_plan() {
         let plan = plan(&[false, true, false]);
-        let all = arguments(&plan, &fds(&[(20, false), (21, false), (22, true)]));
+        let all = arguments(&plan, &fds(&[(20, false), (21, false), (22, true)]), false);
         let start = all.iter().position(|word| word == "-add-fd").unwrap();
         let expected = "-add-fd fd=20,set=0 \
              -blockdev driver=raw,node-name=disk0,read-only=off,file.driver=file,\
@@ -147,7 +156,7 @@ mod tests {
         let mut plan = plan(&[false]);
         let file = Arc::clone(&plan.disks[0].file);
         plan.disks[0].scratch = Some(Scratch { file, folder: "/tmp".into() });
-        let all = arguments(&plan, &fds(&[(20, false)]));
+        let all = arguments(&plan, &fds(&[(20, false)]), false);
         let start = all.iter().position(|word| word == "-drive").unwrap();
         let expected = "-drive if=none,id=disk0,format=raw,snapshot=on,file.driver=file,\
              file.filename=/dev/fdset/0,file.locking=off \

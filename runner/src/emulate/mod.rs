@@ -71,17 +71,18 @@ impl Error {
     }
 }
 
-/// Runs the guest to its end, or to a signal's or the timeout's. Disks are flushed.
+/// Runs the guest to its end, or to a signal's or the timeout's. Disks are flushed. `sandbox` has QEMU
+/// restrict itself; one that cannot is an error.
 ///
 /// # Errors
 /// When the guest cannot be loaded, or QEMU not be started at all; what it says about itself later
 /// is part of the outcome.
-pub fn run(plan: &Plan, signals: &Signals) -> Result<Outcome, Error> {
+pub fn run(plan: &Plan, signals: &Signals, sandbox: bool) -> Result<Outcome, Error> {
     if plan.cpus > MAX_CPUS {
         return Err(Error::Cpus(plan.cpus));
     }
     let guest = Guest::load(plan)?;
-    let (process, ends) = Process::start(plan, &guest)?;
+    let (process, ends) = Process::start(plan, &guest, sandbox)?;
     drop(guest);
     supervise::supervise(process, ends, plan, signals)
 }

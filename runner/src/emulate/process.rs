@@ -64,7 +64,7 @@ pub(super) struct Process(Child);
 
 impl Process {
     /// Starts QEMU.
-    pub(super) fn start(plan: &Plan, guest: &Guest) -> Result<(Self, Ends), Error> {
+    pub(super) fn start(plan: &Plan, guest: &Guest, sandbox: bool) -> Result<(Self, Ends), Error> {
         let (ends, theirs) = pipes().map_err(Error::system("make pipes to QEMU"))?;
         let disks = plan.disks.iter().map(|disk| &*disk.file);
         let fds = Descriptors {
@@ -75,7 +75,7 @@ impl Process {
             log: theirs.log.as_raw_fd(),
             disks: disks.map(|file| (file.as_raw_fd(), is_block_device(file))).collect(),
         };
-        let arguments = command::arguments(plan, &fds);
+        let arguments = command::arguments(plan, &fds, sandbox);
         crate::info!("qemu: {} {}", qemu::PROGRAM, arguments.join(" "));
         let mut command = Command::new(qemu::PROGRAM);
         // Where its overlays of ephemeral disks go: to the same place as ours.

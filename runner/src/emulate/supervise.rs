@@ -162,7 +162,12 @@ fn outcome(status: ExitStatus, heard: &Heard) -> Outcome {
         Some(0) if !words.contains("terminating on signal") => Outcome::of(&Reason::Reset),
         _ => {
             let separator = if words.is_empty() { "" } else { ": " };
-            let why = format!("QEMU ended before the guest did ({status}){separator}{words}");
+            let remedy = match words.contains("sandbox") {
+                true => "; this QEMU has no jail: --jail=off runs a guest you trust without",
+                false => "",
+            };
+            let why =
+                format!("QEMU ended before the guest did ({status}){separator}{words}{remedy}");
             Outcome::failed(why)
         }
     }

@@ -35,10 +35,17 @@ impl Event {
         let _ = rustix::io::write(self.signal_fd(), &1u64.to_ne_bytes());
     }
 
-    /// Takes the signal back, so that the next one is seen.
-    pub fn clear(&self) {
+    /// Takes the signal back, so that the next one is seen. Returns whether there was one.
+    pub fn clear(&self) -> bool {
         let mut bytes = [0; 512];
-        while rustix::io::read(&self.read, &mut bytes).is_ok_and(|read| read == bytes.len()) {}
+        let mut signalled = false;
+        while let Ok(read @ 1..) = rustix::io::read(&self.read, &mut bytes) {
+            signalled = true;
+            if read < bytes.len() {
+                break;
+            }
+        }
+        signalled
     }
 }
 

@@ -9,6 +9,7 @@ pub mod lock;
 pub mod signals;
 pub mod space;
 pub mod terminal;
+pub mod waiter;
 
 /// The host's RAM in bytes, as far as the system tells.
 pub fn host_memory() -> Option<u64> {

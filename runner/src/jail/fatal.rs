@@ -136,4 +136,24 @@ mod tests {
         assert_eq!(line.finish().len(), 512);
         assert!(line.finish().ends_with(b"xx\n"));
     }
+
+    #[test]
+    #[ignore = "ends the process: started by the test below"]
+    fn ends_the_process() {
+        end_on_panic();
+        panic!("a \u{1b}[31m{}", "guest's");
+    }
+
+    #[test]
+    fn a_panic_is_one_line_and_status_125_whatever_rust_backtrace_says() {
+        let mut test = std::process::Command::new(std::env::current_exe().unwrap());
+        test.args(["--exact", "--ignored", "--nocapture", "--test-threads=1"]);
+        test.arg("jail::fatal::tests::ends_the_process").env("RUST_BACKTRACE", "full");
+        let output = test.output().unwrap();
+        assert_eq!(output.status.code(), Some(125));
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.starts_with("runner: panicked at runner/src/jail/fatal.rs:"), "{text}");
+        let end = "a \\u{1b}[31mguest\\'s; this is a bug in runner, please report it\n";
+        assert!(text.ends_with(end) && text.lines().count() == 1, "{text}");
+    }
 }

@@ -22,10 +22,23 @@ mod imp {
 
     use bench::measure::Candidate;
     use bench::table;
-    use guests::x86_64::kernels::{STORM, TINY};
+    use guests::x86_64::kernels::{DISK_READS, DISK_READS_8, DISK_WRITES, STORM, TINY};
 
     const ROUNDS: usize = 40;
     const HELLO: &str = "hello";
+
+    /// Bytes that the guests with a disk read and write.
+    const DISK: usize = 8 << 20;
+
+    /// QEMU's machine that is nearest to ours.
+    const MICROVM: &str = "-M microvm,pit=off,pic=off,rtc=off,isa-serial=on -accel kvm \
+        -cpu qemu64 -m 128 -nodefaults -no-user-config -display none -no-reboot -serial stdio \
+        -device isa-debug-exit,iobase=0x501,iosize=1";
+
+    /// A disk where ours is; behind it goes the file's name.
+    const QEMU_DISK: &str = "-global virtio-mmio.force-legacy=false \
+        -device virtio-blk-device,drive=d,bus=virtio-mmio-bus.0 \
+        -drive if=none,id=d,format=raw,cache=writeback,aio=threads,file=";
 
     pub(crate) fn main() -> ExitCode {
         match compare() {
@@ -68,6 +81,23 @@ mod imp {
             new("runner", format!("{runner} -m 128M {storm}")),
         ];
         table::print(&exits, &table::run(&exits, ROUNDS / 4)?);
+        println!("\ndisk: 8,192 requests of 4 KiB, from and to the host's page cache");
+        let disk = folder.path().join("disk.img");
+        std::fs::write(&disk, vec![0x5a; DISK]).map_err(|error| error.to_string())?;
+        let mut requests = Vec::new();
+        for (name, bytes) in
+            [("reads", DISK_READS), ("reads-by-8", DISK_READS_8), ("writes", DISK_WRITES)]
+        {
+            let guest = guest(name, bytes)?;
+            let disk = disk.display();
+            let runner = format!("{runner} -m 64M {guest} --disk {disk}");
+            requests.push(new(&format!("{name}: runner"), runner.clone()));
+            requests.push(new(&format!("{name}: ephemeral"), format!("{runner} --ephemeral")));
+            let qemu = format!("qemu-system-x86_64 {MICROVM} -kernel {guest} {QEMU_DISK}{disk}");
+            let qemu = new(&format!("{name}: qemu"), qemu);
+            requests.extend(Some(qemu).filter(|peer| bench::measure::once(peer).is_ok()));
+        }
+        table::print(&requests, &table::run(&requests, ROUNDS / 4)?);
         Ok(())
     }
 
@@ -88,11 +118,8 @@ mod imp {
 
     /// Peers that are installed and can start the same guest.
     fn peers(tiny: &str) -> Vec<Candidate> {
-        let microvm = "-M microvm,pit=off,pic=off,rtc=off,isa-serial=on -accel kvm -cpu qemu64 \
-                       -m 128 -nodefaults -no-user-config -display none -no-reboot -serial stdio \
-                       -device isa-debug-exit,iobase=0x501,iosize=1";
         let all = [
-            ("qemu-system-x86_64", format!("{microvm} -kernel {tiny}")),
+            ("qemu-system-x86_64", format!("{MICROVM} -kernel {tiny}")),
             ("firecracker", format!("--no-api --config-file {tiny}.json")),
             (
                 "cloud-hypervisor",

@@ -29,16 +29,16 @@ pub fn chain(data: &[u8]) {
         }
     }
     let table = Table { address: TABLE, size: SIZE, indirect };
-    let wanted = walk(&memory, table, head);
-    match (Chain::read(&memory, table, head), wanted) {
-        (Ok(mut chain), Some((readable, writable))) => {
-            assert_eq!((chain.readable.len(), chain.writable.len()), (readable, writable));
-            assert_eq!(chain.len(), readable + writable);
+    let read = Chain::read(&memory, table, head);
+    let lens = read.as_ref().ok().map(|chain| (chain.readable.len(), chain.writable.len()));
+    assert_eq!(lens, walk(&memory, table, head), "{read:?}");
+    match read {
+        Ok(mut chain) => {
+            assert_eq!(chain.len(), chain.readable.len() + chain.writable.len());
             use_up(&mut chain.readable, &mut input);
             use_up(&mut chain.writable, &mut input);
         }
-        (Err(error), None) => assert!(!error.to_string().contains(char::is_control)),
-        (got, wanted) => panic!("{got:?} and not {wanted:?}"),
+        Err(error) => assert!(!error.to_string().contains(char::is_control)),
     }
 }
 
@@ -52,7 +52,7 @@ fn write_descriptor(memory: &GuestMemory, at: u64, input: &mut Input<'_>) {
         _ => (u64::from(input.half()), input.byte().into()),
     };
     let (flags, next) = match input.byte() {
-        byte @ 0..0xc0 => (u16::from(byte & (NEXT | WRITE | REFERS) as u8), u16::from(byte >> 3)),
+        byte @ 0..0xc0 => (u16::from(byte) & (NEXT | WRITE | REFERS), u16::from(byte >> 3)),
         _ => (input.half(), input.half()),
     };
     let mut bytes = address.to_le_bytes().to_vec();
@@ -119,7 +119,6 @@ fn use_up(buffers: &mut Buffers<'_>, input: &mut Input<'_>) {
     assert_eq!(taken.len(), wanted.min(whole));
     assert_eq!(buffers.len(), whole - taken.len());
     for part in [&taken, buffers] {
-        assert_eq!(part.is_empty(), part.len() == 0);
         let in_slices: u64 = part.slices().iter().map(|slice| slice.len() as u64).sum();
         assert_eq!(in_slices, part.len());
         let mut bytes = vec![0; usize::from(input.byte())];

@@ -110,10 +110,10 @@ pub fn image(data: &[u8]) {
 
 fn check_kernel(kernel: &Kernel) {
     check_segments(kernel.segments(), kernel.view());
-    let narrow = [kernel.entry32(), kernel.pvh_entry()].map(|entry| entry.map(u64::from));
-    let entries: Vec<u64> = narrow.into_iter().chain([kernel.entry()]).flatten().collect();
-    assert!(!entries.is_empty(), "a kernel has an entry");
-    for entry in entries {
+    let (pvh, linux32) = (kernel.pvh_entry().map(u64::from), kernel.entry32().map(u64::from));
+    let entries = [kernel.entry(), pvh, linux32];
+    assert!(entries.iter().any(Option::is_some), "a kernel has an entry");
+    for entry in entries.into_iter().flatten() {
         check_entry(kernel.segments(), entry);
     }
 }

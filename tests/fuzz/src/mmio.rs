@@ -19,7 +19,7 @@ use vm_memory::{Bytes, GuestAddress};
 use super::input::Input;
 
 const RAM: u64 = 0x2_0000;
-const SECTORS: u64 = 4;
+const LEN: usize = 4 * 512;
 const SIZE: u64 = 4;
 
 const ACTIONS: usize = 256;
@@ -66,8 +66,8 @@ impl Machine {
         let (mut bus, mut bases) = (Bus::default(), Vec::new());
         for (slot, id) in virtio_slots().zip(["disk0", "disk1"]) {
             let mut file = tempfile::tempfile().expect("a temporary file");
-            file.write_all(&[0x5a; SECTORS as usize * 512]).expect("2 KiB");
-            let disk = Disk::new(id, "fuzz", Arc::new(file), SECTORS * 512, false);
+            file.write_all(&[0x5a; LEN]).expect("2 KiB");
+            let disk = Disk::new(id, "fuzz", Arc::new(file), LEN as u64, false);
             let transport = Arc::new(Transport::new(
                 disk.identity(),
                 memory.clone(),

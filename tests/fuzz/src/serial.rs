@@ -20,7 +20,7 @@ const RESET: u16 = 0x64;
 /// Bytes that the FIFO holds.
 const FIFO: usize = 64;
 
-const ACTIONS: usize = 512;
+const ACTIONS: u32 = 512;
 
 /// A list of accesses, input and moods of the console.
 pub fn serial(data: &[u8]) {
@@ -71,7 +71,7 @@ pub fn serial(data: &[u8]) {
     if console.refusals.load(Ordering::Relaxed) == 0 {
         assert_eq!(*printed, model.sent);
     }
-    assert!(drained.load(Ordering::Relaxed) <= ACTIONS as u32 * 8);
+    assert!(drained.load(Ordering::Relaxed) <= ACTIONS * 8);
 }
 
 fn counter() -> Arc<AtomicU32> {
@@ -140,7 +140,7 @@ impl Model {
 
     /// The registers an access reaches, if all of it is the UART's.
     fn registers(register: u16, width: Width) -> std::ops::Range<u16> {
-        let end = register + width.bytes() as u16;
+        let end = (register..).nth(width.bytes()).unwrap_or(u16::MAX);
         if u64::from(end) <= PORTS { register..end } else { 0..0 }
     }
 

@@ -52,6 +52,15 @@ pub mod x86_64 {
         }
     }
 
+    /// Linux bzImages.
+    pub mod bzimage {
+        guests! {
+            "x86_64/bzimage" ".bin":
+            LINUX32 = "linux32",
+            LINUX64 = "linux64",
+        }
+    }
+
     /// What a processor runs before there is a guest.
     pub mod firmware {
         guests! {
@@ -75,6 +84,9 @@ pub mod x86_64 {
             DISK = "disk",
             DISK_LAST_WRITE = "disk_last_write",
             DISK_LOOP = "disk_loop",
+            DISK_READS = "disk_reads",
+            DISK_READS_8 = "disk_reads_8",
+            DISK_WRITES = "disk_writes",
             ECHO = "echo",
             EXIT = "exit",
             FLOOD = "flood",
@@ -90,6 +102,14 @@ pub mod x86_64 {
             STORM = "storm",
             TINY = "tiny",
             TRIPLE_FAULT = "triple_fault",
+        }
+    }
+
+    /// Programs for a Linux that is a guest.
+    pub mod programs {
+        guests! {
+            "x86_64/programs" ".elf":
+            OUTB = "outb",
         }
     }
 }
@@ -130,10 +150,12 @@ mod tests {
         let mut found = BTreeSet::new();
         sources(Path::new(env!("CARGO_MANIFEST_DIR")), &mut found);
         let lists = [
+            crate::x86_64::bzimage::LIST,
             crate::x86_64::conformance::LIST,
             crate::x86_64::firmware::LIST,
             crate::x86_64::kernels::LIST,
             crate::x86_64::kvm::LIST,
+            crate::x86_64::programs::LIST,
             crate::aarch64::conformance::LIST,
         ];
         let listed = lists.concat().into_iter().map(str::to_owned).collect();

@@ -58,7 +58,12 @@ pub(crate) fn run() -> Result<()> {
         command.current_dir(&test.directory).arg("--quiet");
         command.env("LLVM_PROFILE_FILE", scratch.join("%p.profraw"));
         command.env("CARGO_MANIFEST_DIR", &test.directory);
-        command::output(&mut command)?;
+        let output = command.output().map_err(|e| command::cannot_start(&command, &e))?;
+        if !output.status.success() {
+            // libtest says on stdout what failed.
+            print!("{}", String::from_utf8_lossy(&output.stdout));
+            return Err(format!("tests of {} fail, and nothing is measured", test.label));
+        }
     }
     let lines = Tools(&tools).lines(&scratch, &tests)?;
     judge(&Table::of(&workspace.root, &lines)?)

@@ -3,6 +3,7 @@
 use crate::binaries::Workspace;
 use crate::command::{self, Result};
 use crate::cpio::Archive;
+use crate::packages;
 use crate::protocol::{self, Plan, Report};
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
@@ -83,13 +84,14 @@ impl Guest<'_> {
     }
 
     fn qemu(&self, initrd: &Path, console: &Path) -> Result<Command> {
-        let kernel = self.one_file("boot", "vmlinuz-")?;
+        let kernel = packages::one_file(self.packages, "boot", "vmlinuz-")?;
         // Whatever ends this program, QEMU ends with it.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", QEMU]);
         // EPYC has SVM and what kvm-amd asks for; TCG says on stderr which of its other features
-        // it lacks. Memory costs nothing before it is touched, and half of it limits the root.
-        let machine = "-M q35 -cpu EPYC -m 4096 -nodefaults -no-reboot -display none";
+        // it lacks. Memory costs nothing before it is touched, half of it limits the root, and the
+        // largest guest of the tests has 5 GiB.
+        let machine = "-M q35 -cpu EPYC -m 6144 -nodefaults -no-reboot -display none";
         command.args(machine.split(' '));
         command.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd);
         command.arg("-serial").arg(format!("file:{}", console.display()));
@@ -120,7 +122,7 @@ impl Guest<'_> {
         };
         copy(&self.packages.join("bin/busybox"), Path::new("bin/busybox"), true)?;
         copy(self.agent, Path::new("lab/lab"), true)?;
-        let version = self.one_file("lib/modules", "")?;
+        let version = packages::one_file(self.packages, "lib/modules", "")?;
         for module in ["virt/lib/irqbypass.ko", "arch/x86/kvm/kvm.ko", "arch/x86/kvm/kvm-amd.ko"] {
             let from = version.join("kernel").join(module);
             let to = Path::new("lab").join(from.file_name().unwrap_or_default());
@@ -135,21 +137,6 @@ impl Guest<'_> {
         let plan = serde_json::to_vec(plan).map_err(|e| format!("cannot write the plan: {e}"))?;
         archive.file(Path::new("lab/plan.json"), false, &plan)?;
         archive.finish()
-    }
-
-    /// The one entry in a folder of the packages whose name begins with `prefix`.
-    fn one_file(&self, folder: &str, prefix: &str) -> Result<PathBuf> {
-        let folder = self.packages.join(folder);
-        let entries =
-            fs::read_dir(&folder).map_err(|e| format!("cannot read {}: {e}", folder.display()))?;
-        let mut found = entries
-            .flatten()
-            .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
-            .map(|entry| entry.path());
-        match (found.next(), found.next()) {
-            (Some(path), None) => Ok(path),
-            _ => Err(format!("expected one `{prefix}*` in {}", folder.display())),
-        }
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod agent;
 mod binaries;
+mod bzimage;
 mod cache;
 mod command;
 mod coverage;
@@ -19,9 +20,11 @@ mod gates;
 mod guest;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod hold;
+mod linux;
 mod packages;
 mod protocol;
 mod results;
+mod soak;
 mod x86_64;
 
 use clap::{Parser, Subcommand};
@@ -45,6 +48,13 @@ enum Lab {
     X86_64 {
         /// Run only what has this text in its name, as printed (`hv-kvm`, `kick`, `gate`)
         filter: Option<String>,
+    },
+    /// Do one thing many times over, in the same machine
+    Soak {
+        /// disk: kill runner while Linux writes, and look for what it had synced
+        what: soak::What,
+        /// How often
+        rounds: u32,
     },
     /// Lint every crate for aarch64-apple-darwin
     Darwin,
@@ -73,6 +83,7 @@ enum Lab {
 fn main() -> ExitCode {
     let result = match Cli::parse().lab {
         Lab::X86_64 { filter } => x86_64::run(filter.as_deref().unwrap_or_default()),
+        Lab::Soak { what, rounds } => soak::run(what, rounds),
         Lab::Darwin => foreign::lint("aarch64-apple-darwin"),
         Lab::Aarch64Linux => foreign::lint("aarch64-unknown-linux-gnu"),
         Lab::Fuzz { seconds, filter } => fuzz::run(seconds, filter.as_deref().unwrap_or_default()),

@@ -72,6 +72,21 @@ pub(crate) fn unpacked(cache: &Cache, wanted: &Wanted) -> Result<PathBuf> {
     }
 }
 
+/// The one entry in `folder` of unpacked packages whose name begins with `prefix`.
+pub(crate) fn one_file(packages: &Path, folder: &str, prefix: &str) -> Result<PathBuf> {
+    let folder = packages.join(folder);
+    let entries =
+        fs::read_dir(&folder).map_err(|e| format!("cannot read {}: {e}", folder.display()))?;
+    let mut found = entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
+        .map(|entry| entry.path());
+    match (found.next(), found.next()) {
+        (Some(path), None) => Ok(path),
+        _ => Err(format!("expected one `{prefix}*` in {}", folder.display())),
+    }
+}
+
 /// Installs `package` on the machine when `program`, which it contains, is missing.
 pub(crate) fn ensure_installed(program: &str, package: &str) -> Result<()> {
     if command::exists(program) {

@@ -5,6 +5,7 @@ use crate::cache::Cache;
 use crate::command::{self, Result};
 use crate::gates::{self, Gate};
 use crate::guest::{Clock, Guest, QEMU};
+use crate::linux::{self, Guests};
 use crate::packages::{self, Wanted};
 use crate::protocol::{Job, Outcome, Plan, Report};
 use crate::results::{AllowedSkip, Verdict, judge};
@@ -83,32 +84,80 @@ const OUTER_LINUX: Wanted = Wanted {
     except: &["initramfs-tools", "kmod", "linux-base"],
 };
 
+/// Everything that a boot of the lab takes.
+#[derive(Debug)]
+pub(crate) struct Lab {
+    workspace: Workspace,
+    packages: PathBuf,
+    agent: PathBuf,
+    runner: PathBuf,
+    guests: Guests,
+    /// One for each test.
+    jobs: Vec<Job>,
+    /// Programs that tests may start.
+    programs: Vec<PathBuf>,
+}
+
+impl Lab {
+    /// Downloads and builds it.
+    pub(crate) fn prepare() -> Result<Self> {
+        command::require_x86_64_linux()?;
+        packages::ensure_installed(QEMU, "qemu-system-x86")?;
+        let workspace = Workspace::find()?;
+        let cache = Cache::open()?;
+        let packages = packages::unpacked(&cache, &OUTER_LINUX)?;
+        let guests = linux::prepare(&cache, &packages, &workspace)?;
+        drop(cache);
+        let agent = workspace.agent()?;
+        let runner = workspace.shipped_runner()?;
+        let (binaries, programs) = workspace.tests(&TESTS)?;
+        let jobs = jobs(&binaries, &runner, &guests);
+        Ok(Self { workspace, packages, agent, runner, guests, jobs, programs })
+    }
+
+    /// A machine that is killed after `time`.
+    pub(crate) fn guest(&self, clock: Clock, time: Duration) -> Guest<'_> {
+        Guest {
+            packages: &self.packages,
+            agent: &self.agent,
+            workspace: &self.workspace,
+            clock,
+            until: Instant::now() + time,
+        }
+    }
+
+    /// The one test whose name is `name`.
+    pub(crate) fn job(&self, name: &str) -> Result<&Job> {
+        self.jobs.iter().find(|job| job.name == name).ok_or_else(|| format!("no test {name}"))
+    }
+
+    /// What the jobs of a plan read.
+    pub(crate) fn files(&self, plan: &Plan) -> Result<Vec<PathBuf>> {
+        let used: BTreeSet<_> = plan.jobs.iter().map(|job| &job.program).collect();
+        let mut files = self.programs.clone();
+        files.extend(used.into_iter().cloned());
+        files.push(self.runner.clone());
+        let needs_linux =
+            |job: &Job| job.arguments.iter().any(|word| word.starts_with(linux::TESTS));
+        if plan.jobs.iter().any(needs_linux) {
+            files.extend(self.guests.files.iter().cloned());
+        }
+        files.extend(checkout(&self.workspace)?);
+        Ok(files)
+    }
+}
+
 /// Runs the tests and gates that have `filter` in their names.
 pub(crate) fn run(filter: &str) -> Result<()> {
-    command::require_x86_64_linux()?;
-    packages::ensure_installed(QEMU, "qemu-system-x86")?;
-    let packages = packages::unpacked(&Cache::open()?, &OUTER_LINUX)?;
-    let workspace = Workspace::find()?;
-    let agent = workspace.agent()?;
-    let runner = workspace.shipped_runner()?;
-    let (binaries, mut files) = workspace.tests(&TESTS)?;
-    let guest = |clock| Guest {
-        packages: &packages,
-        agent: &agent,
-        workspace: &workspace,
-        clock,
-        until: Instant::now() + LAB_DEADLINE,
-    };
-
-    let all = jobs(&binaries, &runner);
+    let lab = Lab::prepare()?;
     let gates: Vec<_> = Gate::ALL.into_iter().filter(|gate| gate.name().contains(filter)).collect();
-    let chosen = all.iter().filter(|job| job.name.contains(filter)).cloned().collect();
+    let chosen = lab.jobs.iter().filter(|job| job.name.contains(filter)).cloned().collect();
     let plan = Plan { jobs: chosen, hold_kvm: true };
     if plan.jobs.is_empty() && gates.is_empty() {
         return Err(format!("no test and no gate has `{filter}` in its name"));
     }
     let mut tally = Tally::default();
-    let stale: Vec<_> = stale_entries(ALLOWED_SKIPS, &all);
+    let stale: Vec<_> = stale_entries(ALLOWED_SKIPS, &lab.jobs);
     for entry in &stale {
         tally.add(
             entry,
@@ -119,25 +168,23 @@ pub(crate) fn run(filter: &str) -> Result<()> {
         );
     }
     if !plan.jobs.is_empty() {
-        let used: BTreeSet<_> = plan.jobs.iter().map(|job| &job.program).collect();
-        files.extend(used.into_iter().cloned());
-        files.push(runner.clone());
-        files.extend(checkout(&workspace)?);
+        let files = lab.files(&plan)?;
         println!("lab: {} tests on KVM in QEMU", plan.jobs.len());
-        let repeat = run_tests(&guest(Clock::Host), plan, &files, &mut tally);
+        let guest = || lab.guest(Clock::Host, LAB_DEADLINE);
+        let repeat = run_tests(&guest(), plan, &files, &mut tally);
         if !repeat.jobs.is_empty() {
-            repeat_tests(&guest(Clock::Host), &repeat, &files, &mut tally);
+            repeat_tests(&guest(), &repeat, &files, &mut tally);
         }
     }
     for gate in gates {
-        let verdict = gate.check(&runner, &guest(Clock::Instructions));
-        tally.gate(gate.name(), verdict);
+        let counting = lab.guest(Clock::Instructions, LAB_DEADLINE);
+        tally.gate(gate.name(), gate.check(&lab.runner, &lab.guests, &counting));
     }
     tally.finish()
 }
 
 /// One job per test, so that a crash, a hang or a skip is that test's alone.
-fn jobs(binaries: &[TestBinary], runner: &Path) -> Vec<Job> {
+fn jobs(binaries: &[TestBinary], runner: &Path, guests: &Guests) -> Vec<Job> {
     let job = |binary: &TestBinary, test: &String| Job {
         name: format!("{}::{test}", binary.label),
         program: binary.executable.clone(),
@@ -147,6 +194,7 @@ fn jobs(binaries: &[TestBinary], runner: &Path) -> Vec<Job> {
         environment: vec![
             ("CARGO_MANIFEST_DIR".to_owned(), binary.directory.display().to_string()),
             ("RUNNER_BIN".to_owned(), runner.display().to_string()),
+            (linux::VARIABLE.to_owned(), guests.folder.display().to_string()),
             ("RUST_BACKTRACE".to_owned(), "0".to_owned()),
         ],
         deadline: TEST_DEADLINE.as_secs(),
@@ -357,9 +405,13 @@ mod tests {
         }
     }
 
+    fn guests() -> Guests {
+        Guests { folder: "/t/guests".into(), files: Vec::new() }
+    }
+
     #[test]
     fn each_test_is_a_process_of_its_own_and_knows_the_runner() {
-        let jobs = jobs(&[binary()], Path::new("/t/runner"));
+        let jobs = jobs(&[binary()], Path::new("/t/runner"), &guests());
         assert_eq!(jobs.len(), 2);
         assert_eq!(jobs[0].name, "hv-kvm/conformance::kick::sticks");
         assert_eq!(jobs[0].arguments[..2], ["--exact", "kick::sticks"]);
@@ -383,7 +435,7 @@ mod tests {
 
     #[test]
     fn a_skip_allowed_for_a_test_that_is_gone_is_found() {
-        let jobs = jobs(&[binary()], Path::new("/t/runner"));
+        let jobs = jobs(&[binary()], Path::new("/t/runner"), &guests());
         let allow = |test| AllowedSkip { test, because: "" };
         let list = [allow("hv-kvm/conformance::sums"), allow("hv-kvm/conformance::gone")];
         assert_eq!(stale_entries(&list, &jobs), ["hv-kvm/conformance::gone"]);

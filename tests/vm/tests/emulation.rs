@@ -401,3 +401,28 @@ fn without_kvm_and_without_qemu_the_check_and_the_package_are_named() {
     assert!(refusal.starts_with("no KVM here (") && refusal.contains("/dev/kvm"), "{refusal}");
     assert!(refusal.contains(&format!("there is no {QEMU} in PATH")), "{refusal}");
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_qemu_that_emulates_is_in_its_own_jail_unless_none_is_wanted() {
+    or_skip!(qemu());
+    for (jail, wanted) in [("--jail=on", "2"), ("--jail=off", "0")] {
+        let mut running = emulated("spin").arg(jail).start();
+        running.wait_for("running\n");
+        let process = running.id();
+        let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
+        let child = or_skip!(children.map_err(|error| format!("/proc/*/children: {error}")));
+        let status = fs::read_to_string(format!("/proc/{}/status", child.trim())).unwrap();
+        assert!(status.contains(&format!("Seccomp:\t{wanted}\n")), "{jail}: {status}");
+        running.signal(Signal::TERM);
+        assert_eq!(running.finish().status, Some(143));
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_qemu_without_a_jail_is_an_error_with_what_to_do() {
+    let without = path_with_qemu("echo \"There is no option group 'sandbox'\" >&2; exit 1");
+    let finished = emulated("spin").env("PATH", without.path()).ends_with(125);
+    assert!(said(&finished).contains("--jail=off"), "{finished}");
+}

@@ -11,6 +11,7 @@
 
 mod support;
 
+mod bzimage;
 mod console;
 mod disks;
 mod emulation;
@@ -21,6 +22,7 @@ mod hosts;
 mod images;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod jail;
+mod linux;
 mod protocols;
 mod readme;
 mod statuses;

@@ -2,7 +2,6 @@
 //! Everything here is under one lock, held for a few instructions.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 
 use hv::GuestMemory;
@@ -31,8 +30,10 @@ pub(super) struct Job {
 pub(super) struct Device {
     transport: Arc<Transport>,
     backend: Arc<dyn Backend>,
+    /// What wakes a thread for it: numbers of the worker's waiter.
+    doorbells: Vec<usize>,
     /// There may be more in the rings: a doorbell rang.
-    rung: Arc<AtomicBool>,
+    rung: bool,
     active: Option<Active>,
     /// Requests that threads have taken.
     in_flight: usize,
@@ -53,15 +54,13 @@ pub(super) struct Desk {
     commands: mpsc::Receiver<(usize, Command)>,
     /// The device that is asked first for the next request.
     turn: usize,
-    /// A thread waits for events.
-    pub(super) watched: bool,
-    /// Threads that wait to be called.
+    /// Threads that wait for events.
     pub(super) idle: usize,
 }
 
 impl Desk {
     pub(super) fn new(commands: mpsc::Receiver<(usize, Command)>) -> Self {
-        Self { devices: Vec::new(), commands, turn: 0, watched: false, idle: 0 }
+        Self { devices: Vec::new(), commands, turn: 0, idle: 0 }
     }
 
     pub(super) fn add(&mut self, device: Device) {
@@ -75,7 +74,7 @@ impl Desk {
 
     /// Whether there may be requests that nobody has noted.
     pub(super) fn is_rung(&self) -> bool {
-        self.devices.iter().any(|device| device.rung.load(Ordering::Acquire))
+        self.devices.iter().any(|device| device.rung)
     }
 
     /// Whether there are requests to take.
@@ -83,12 +82,13 @@ impl Desk {
         self.devices.iter().any(Device::is_waiting)
     }
 
-    /// Carries out the commands that have come, and notes the requests behind every doorbell that
-    /// rang.
-    pub(super) fn collect(&mut self, memory: &GuestMemory) {
+    /// Carries out the commands that have come, and notes the requests behind the doorbells that
+    /// rang, now or before.
+    pub(super) fn collect(&mut self, rung: &[usize], memory: &GuestMemory) {
         self.obey();
         for device in &mut self.devices {
-            if device.rung.swap(false, Ordering::Acquire) {
+            let now = device.doorbells.iter().any(|doorbell| rung.contains(doorbell));
+            if std::mem::take(&mut device.rung) || now {
                 device.collect(memory);
             }
         }
@@ -157,9 +157,10 @@ impl Device {
     pub(super) fn new(
         transport: Arc<Transport>,
         backend: Arc<dyn Backend>,
-        rung: Arc<AtomicBool>,
+        doorbells: Vec<usize>,
     ) -> Self {
-        Self { transport, backend, rung, active: None, in_flight: 0, resetting: None }
+        let (active, in_flight, resetting) = (None, 0, None);
+        Self { transport, backend, doorbells, rung: false, active, in_flight, resetting }
     }
 
     fn obey(&mut self, command: Command) {
@@ -171,7 +172,7 @@ impl Device {
                 let rings = queues.into_iter().map(ring).collect();
                 self.active = Some(Active { generation, rings });
                 // What was made available before is not announced again.
-                self.rung.store(true, Ordering::Release);
+                self.rung = true;
             }
             Command::Reset { generation } => {
                 self.active = None;
@@ -210,7 +211,7 @@ impl Device {
             match ring.take(memory) {
                 Ok(Some((head, more))) => {
                     if more {
-                        self.rung.store(true, Ordering::Release);
+                        self.rung = true;
                     }
                     self.in_flight = self.in_flight.saturating_add(1);
                     return Some((place, generation, ring.table(), head));

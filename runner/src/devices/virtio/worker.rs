@@ -1,13 +1,13 @@
-//! The half of devices that serves requests: one event loop, and as many threads as there are.
+//! The half of devices that serves requests, on as many threads as there are.
 //!
-//! A thread without a request either waits for doorbells and commands, which one thread does at a
-//! time, or waits to be called. Whoever finds requests carries them out one by one, and calls
-//! another thread in its place before it does anything that may take long. So a slow request holds
-//! up nobody, a fast one changes no thread, and no more requests are begun than there are threads:
-//! the others stay in their rings, which bounds what is in flight without a table or a buffer.
+//! A thread without a request waits for doorbells and commands, each of which wakes one thread.
+//! Whoever finds requests carries them out one by one, and wakes another thread for the rest before it
+//! does anything that may take long. So a slow request holds up nobody, a fast one changes no thread,
+//! and no more requests are begun than there are threads: the others stay in their rings, which
+//! bounds what is in flight without a table or a buffer.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 use std::{fmt, io};
 
@@ -18,7 +18,8 @@ use super::chain::{Broken, Chain};
 use super::desk::{Desk, Device, Job};
 pub use super::threads::WorkerThread;
 use super::transport::Transport;
-use crate::io::event_loop::{Control, EventLoop, Waker};
+use crate::io::event::Event;
+use crate::io::waiter::Waiter;
 
 /// Bytes of requests that are still served for a device when the run is over. A guest that ends
 /// without waiting for its last writes finds that much of them on its disk, and none can keep a run
@@ -73,7 +74,7 @@ pub enum Command {
 pub struct Commands {
     device: usize,
     sender: mpsc::Sender<(usize, Command)>,
-    waker: Waker,
+    wake: Arc<Event>,
 }
 
 impl fmt::Debug for Commands {
@@ -87,7 +88,7 @@ impl Commands {
     pub fn send(&self, command: Command) {
         // A worker that is gone has finished the run.
         let _ = self.sender.send((self.device, command));
-        self.waker.wake();
+        self.wake.signal();
     }
 }
 
@@ -110,22 +111,17 @@ impl Worker {
     /// When the process has no file descriptors left.
     pub fn new(memory: GuestMemory) -> io::Result<Self> {
         let (sender, commands) = mpsc::channel();
-        let events = EventLoop::new()?;
-        let shared = Shared {
-            waker: events.waker(),
-            events: Mutex::new(events),
-            memory,
-            desk: Mutex::new(Desk::new(commands)),
-            called: Condvar::new(),
-            stop: AtomicBool::new(false),
-        };
-        Ok(Self { shared: Arc::new(shared), sender })
+        let (waiter, wake) = (Waiter::new()?, Arc::new(Event::new()?));
+        waiter.add(Arc::clone(&wake))?;
+        let desk = Mutex::new(Desk::new(commands));
+        let stop = AtomicBool::new(false);
+        Ok(Self { shared: Arc::new(Shared { waiter, wake, memory, desk, stop }), sender })
     }
 
     /// The way to this worker for the device that is added next.
     pub fn commands(&self) -> Commands {
         let device = self.shared.desk().devices();
-        Commands { device, sender: self.sender.clone(), waker: self.shared.waker.clone() }
+        Commands { device, sender: self.sender.clone(), wake: Arc::clone(&self.shared.wake) }
     }
 
     /// Adds a device, whose transport has [`Worker::commands`].
@@ -133,16 +129,11 @@ impl Worker {
     /// # Errors
     /// When a doorbell cannot be waited for.
     pub fn add(&mut self, transport: Arc<Transport>, backend: Box<dyn Backend>) -> io::Result<()> {
-        let rung = Arc::new(AtomicBool::new(false));
+        let mut doorbells = Vec::new();
         for doorbell in transport.doorbells() {
-            let (event, flag) = (Arc::clone(doorbell), Arc::clone(&rung));
-            self.shared.events().add(doorbell.clone(), move || {
-                event.clear();
-                flag.store(true, Ordering::Release);
-                Control::Keep
-            })?;
+            doorbells.push(self.shared.waiter.add(Arc::clone(doorbell))?);
         }
-        self.shared.desk().add(Device::new(transport, backend.into(), rung));
+        self.shared.desk().add(Device::new(transport, backend.into(), doorbells));
         Ok(())
     }
 
@@ -153,7 +144,7 @@ impl Worker {
     /// What the operating system says.
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let shared = &self.shared;
-        shared.watch(shared.desk(), timeout).0?;
+        drop(shared.watch(shared.desk(), timeout)?);
         loop {
             // Not while there is a job: its end takes the lock.
             let job = shared.desk().take(&shared.memory);
@@ -177,13 +168,11 @@ impl Worker {
 
 /// What the threads of a worker share.
 pub(super) struct Shared {
-    events: Mutex<EventLoop>,
-    /// Ends the wait for events.
-    pub(super) waker: Waker,
+    waiter: Waiter,
+    /// Wakes one thread: there is a command, or more to do than one can.
+    wake: Arc<Event>,
     memory: GuestMemory,
     desk: Mutex<Desk>,
-    /// Where threads wait to be called.
-    called: Condvar,
     /// The run is over.
     stop: AtomicBool,
 }
@@ -191,10 +180,6 @@ pub(super) struct Shared {
 impl Shared {
     fn desk(&self) -> MutexGuard<'_, Desk> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn events(&self) -> MutexGuard<'_, EventLoop> {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A thread's work, until the run is over.
@@ -205,21 +190,14 @@ impl Shared {
                 drop(desk);
                 self.carry_out(&job);
                 desk = self.desk();
-                continue;
-            }
-            desk.tell(&self.memory);
-            if !desk.watched {
-                let result;
-                (result, desk) = self.watch(desk, None);
-                result?;
-            } else if desk.is_rung() {
-                desk.collect(&self.memory);
             } else {
-                desk.idle = desk.idle.saturating_add(1);
-                desk = self.called.wait(desk).unwrap_or_else(PoisonError::into_inner);
-                desk.idle = desk.idle.saturating_sub(1);
+                desk.tell(&self.memory);
+                desk = self.watch(desk, None)?;
             }
         }
+        drop(desk);
+        // The next one.
+        self.wake.signal();
         Ok(())
     }
 
@@ -229,15 +207,16 @@ impl Shared {
         &'a self,
         mut desk: MutexGuard<'a, Desk>,
         timeout: Option<Duration>,
-    ) -> (io::Result<()>, MutexGuard<'a, Desk>) {
+    ) -> io::Result<MutexGuard<'a, Desk>> {
         let timeout = if desk.is_rung() { Some(Duration::ZERO) } else { timeout };
-        desk.watched = true;
+        desk.idle = desk.idle.saturating_add(1);
         drop(desk);
-        let result = self.events().turn(timeout);
+        let mut rung = Vec::new();
+        let result = self.waiter.wait(timeout, |number| rung.push(number));
         let mut desk = self.desk();
-        desk.watched = false;
-        desk.collect(&self.memory);
-        (result, desk)
+        desk.idle = desk.idle.saturating_sub(1);
+        desk.collect(&rung, &self.memory);
+        result.map(|()| desk)
     }
 
     fn carry_out(&self, job: &Job) {
@@ -247,23 +226,19 @@ impl Shared {
     }
 
     /// The calling thread will be busy: the guest hears of what was done up to now, and another
-    /// thread goes on.
+    /// thread takes what is left.
     fn stand_in(&self) {
         let mut desk = self.desk();
         desk.tell(&self.memory);
-        if desk.idle > 0 && (!desk.watched || desk.is_waiting()) {
-            self.called.notify_one();
+        if desk.idle > 0 && (desk.is_waiting() || desk.is_rung()) {
+            self.wake.signal();
         }
     }
 
     /// Lets every thread end.
     pub(super) fn stop(&self) {
-        // With the lock, so that nobody looks at `stop` before and waits behind this.
-        let desk = self.desk();
         self.stop.store(true, Ordering::Release);
-        drop(desk);
-        self.called.notify_all();
-        self.waker.wake();
+        self.wake.signal();
     }
 
     /// See [`Worker::finish`]. The calling thread is the only one.

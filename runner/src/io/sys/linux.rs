@@ -6,13 +6,18 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::fs::FallocateFlags;
 
+use crate::io::event::Event;
 use crate::io::lock::{Holder, Mode};
 
 /// The descriptors of an event: to read, and to write where that is another. An eventfd, as KVM's
@@ -214,5 +219,40 @@ pub(super) fn discard_on_device(file: &File, offset: u64, len: u64) -> io::Resul
     match unsafe { libc::ioctl(file.as_raw_fd(), BLKDISCARD.into(), range.as_ptr()) } {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
+    }
+}
+
+/// What several threads wait for (epoll(7)). Edge-triggered: a signal wakes one thread, once, and
+/// events need not be cleared, whose counters nobody lives to see at their end.
+#[derive(Debug)]
+pub(super) struct Set(OwnedFd);
+
+impl Set {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self(epoll::create(CreateFlags::CLOEXEC)?))
+    }
+
+    pub(super) fn add(&self, event: &Event, number: usize) -> io::Result<()> {
+        let data = EventData::new_u64(number as u64);
+        Ok(epoll::add(&self.0, event, data, EventFlags::IN | EventFlags::ET)?)
+    }
+
+    pub(super) fn wait(
+        &self,
+        _events: &[Arc<Event>],
+        timeout: Option<Duration>,
+        mut woken: impl FnMut(usize),
+    ) -> io::Result<()> {
+        // Too long to be told is for ever.
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        let mut ready = [MaybeUninit::uninit(); 8];
+        let (ready, _) = match epoll::wait(&self.0, &mut ready, timeout.as_ref()) {
+            Err(rustix::io::Errno::INTR) => return Ok(()),
+            result => result?,
+        };
+        for event in ready {
+            woken(usize::try_from(event.data.u64()).unwrap_or(usize::MAX));
+        }
+        Ok(())
     }
 }

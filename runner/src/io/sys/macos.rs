@@ -6,10 +6,14 @@
 use std::fs::{File, TryLockError};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::{FdFlags, fcntl_setfd};
 
+use crate::io::event::Event;
 use crate::io::lock::{Holder, Mode};
 
 /// The descriptors of an event: to read, and to write where that is another. A pipe.
@@ -98,4 +102,42 @@ pub(super) fn zero_range(_: &File, _: u64, _: u64) -> io::Result<()> {
 /// The system has DKIOCUNMAP for this, whose structures are not in libc.
 pub(super) fn discard_on_device(_: &File, _: u64, _: u64) -> io::Result<()> {
     Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP))
+}
+
+/// What several threads wait for (poll(2)): a signal may wake all of them, and one of them clears it.
+#[derive(Debug)]
+pub(super) struct Set;
+
+impl Set {
+    #[expect(clippy::unnecessary_wraps, reason = "other systems have a descriptor for it")]
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "as above")]
+    pub(super) fn add(&self, _event: &Event, _number: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub(super) fn wait(
+        &self,
+        events: &[Arc<Event>],
+        timeout: Option<Duration>,
+        mut woken: impl FnMut(usize),
+    ) -> io::Result<()> {
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        let mut ready: Vec<_> =
+            events.iter().map(|event| PollFd::new(event, PollFlags::IN)).collect();
+        match poll(&mut ready, timeout.as_ref()) {
+            Err(rustix::io::Errno::INTR) => return Ok(()),
+            result => result?,
+        };
+        let ready: Vec<bool> = ready.iter().map(|fd| !fd.revents().is_empty()).collect();
+        for (number, (event, ready)) in events.iter().zip(ready).enumerate() {
+            if ready && event.clear() {
+                woken(number);
+            }
+        }
+        Ok(())
+    }
 }

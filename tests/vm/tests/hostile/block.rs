@@ -123,7 +123,7 @@ fn b48_segments_to_discard_or_zero_that_cannot_be_are_refused() {
         for (segments, answer) in [
             (segment(0, u32::MAX, 0), IO_ERROR),
             (segment(SECTORS as u64, 1, 0), IO_ERROR),
-            (segment(1, SECTORS as u32, 0), IO_ERROR),
+            (segment(1, 8, 0), IO_ERROR),
             (segment(u64::MAX, 1, 0), IO_ERROR),
             (segment(1 << 55, 1, 0), IO_ERROR),
             (good[..15].to_vec(), IO_ERROR),
@@ -172,8 +172,7 @@ fn b50_a_storm_of_flushes_is_served() {
         .header(FLUSH_IT, 0)
         .chain(&table)
         .place(&heads);
-    let script = (1..=100u64).fold(script, |script, batch| {
-        script.add(AVAILABLE + 2, 128).notify().served((batch * 128) as u16)
-    });
+    let script = (1..=100u16)
+        .fold(script, |script, batch| script.add(AVAILABLE + 2, 128).notify().served(batch * 128));
     Guest::new(script.expect(1, ANSWER, OK).recovers().end(0)).passes();
 }

@@ -65,8 +65,8 @@ fn r6_indices_wrap_and_nothing_happens() {
         .header(GET_ID, 0)
         .chain(&table)
         .place(&heads);
-    let script = (1..=513u64).fold(script, |script, batch| {
-        script.add(AVAILABLE + 2, 128).notify().served((batch * 128 % 0x1_0000) as u16)
+    let script = (1..=513u16).fold(script, |script, batch| {
+        script.add(AVAILABLE + 2, 128).notify().served(batch.wrapping_mul(128))
     });
     let script = script.expect(2, AVAILABLE + 2, 128).expect(1, ANSWER, OK);
     Guest::new(script.recovers().end(0)).passes();

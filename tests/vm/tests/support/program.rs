@@ -248,6 +248,17 @@ impl Running {
         }
     }
 
+    /// Waits until `text` is somewhere in its stdout.
+    pub(crate) fn wait_until_it_says(&mut self, text: &str) {
+        let stdout = self.stdout.as_mut().unwrap();
+        while !stdout.bytes.windows(text.len()).any(|bytes| bytes == text.as_bytes()) {
+            if !matches!(stdout.more(self.until), Ok(true)) {
+                let printed = stdout.bytes.escape_ascii();
+                panic!("{}: {text:?} did not come, only {printed}", self.line);
+            }
+        }
+    }
+
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         let process = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).unwrap();

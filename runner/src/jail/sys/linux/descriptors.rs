@@ -13,7 +13,7 @@ use rustix::io::{FdFlags, fcntl_getfd};
 
 /// So many free numbers in a row end the search. Ours were each the lowest free number when they were
 /// opened, so they leave no such gap below them.
-const GAP: RawFd = 32;
+const GAP: RawFd = 16;
 
 /// Closes them all, but stdin, stdout and stderr.
 pub(super) fn close_inherited() -> io::Result<()> {

@@ -69,36 +69,42 @@ const fn join<const A: usize, const B: usize, const N: usize>(
 }
 
 /// What every thread does: write to a console, stderr or an event, wait, have memory, end.
-const EVERYBODY: [Call; 18] = [
+const EVERYBODY: [Call; 16] = [
     call!(SYS_write, "write", Any),
     call!(SYS_ppoll, "ppoll", Any),
     call!(SYS_futex, "futex", Any),
     // A queue between threads that others are at, too.
     call!(SYS_sched_yield, "sched_yield", Any),
-    call!(SYS_tgkill, "tgkill", TGKILL),
     call!(SYS_brk, "brk", Any),
     call!(SYS_mmap, "mmap", MMAP),
     call!(SYS_mprotect, "mprotect", If(&[NOT_EXECUTABLE])),
     call!(SYS_munmap, "munmap", Any),
-    call!(SYS_madvise, "madvise", MADVISE),
     // glibc reads /proc/sys/vm/overcommit_memory when the heap of a thread shrinks, and does without.
     call!(SYS_openat, "openat", Denied),
-    // Behind a signal; behind SIGSTOP and SIGCONT; where a clock cannot be read without the kernel.
+    call!(SYS_madvise, "madvise", MADVISE),
+    // Behind a signal; behind SIGSTOP and SIGCONT in the middle of some waits with a time limit;
+    // where a clock cannot be read without the kernel.
     call!(SYS_rt_sigreturn, "rt_sigreturn", Any),
     call!(SYS_restart_syscall, "restart_syscall", Any),
     call!(SYS_clock_gettime, "clock_gettime", Any),
-    // The end of a thread.
+    // The end: of a thread, or of all, with the terminal put back undisturbed by signals.
     call!(SYS_sigaltstack, "sigaltstack", Any),
     call!(SYS_rt_sigprocmask, "rt_sigprocmask", Any),
-    call!(SYS_close, "close", Any),
     call!(SYS_exit_group, "exit_group", Any),
 ];
 
-/// The library of a debug build looks whether a descriptor is open before it closes it.
+/// What every thread does but the main one: end alone.
+const THREAD: [Call; 17] = join(EVERYBODY, [call!(SYS_exit, "exit", Any)]);
+
+/// Descriptors that a thread is the last one to have. The library of a debug build looks whether one
+/// is open before it closes it.
 #[cfg(debug_assertions)]
-const DEBUG: [Call; 1] = [call!(SYS_fcntl, "fcntl", If(&[(1, Among(&[bits(libc::F_GETFD)]))]))];
+const CLOSE: [Call; 2] = [
+    call!(SYS_close, "close", Any),
+    call!(SYS_fcntl, "fcntl", If(&[(1, Among(&[bits(libc::F_GETFD)]))])),
+];
 #[cfg(not(debug_assertions))]
-const DEBUG: [Call; 0] = [];
+const CLOSE: [Call; 1] = [call!(SYS_close, "close", Any)];
 
 /// The terminal on stdin, which any thread puts back on its way out (`io::terminal`).
 const TERMINAL: [u32; 3] = [
@@ -116,49 +122,52 @@ const VCPU_IOCTLS: Rule = {
     If(&[(1, Among(ALL))])
 };
 
-/// The thread of a vCPU.
-const VCPU: [Call; 20 + DEBUG.len()] = join(
-    join::<18, 2, 20>(
-        EVERYBODY,
-        [call!(SYS_ioctl, "ioctl", VCPU_IOCTLS), call!(SYS_exit, "exit", Any)],
+/// A vCPU, which may be the one that ends the run.
+const VCPU: [Call; 19 + CLOSE.len()] = join(
+    join::<17, 2, 19>(
+        THREAD,
+        [call!(SYS_ioctl, "ioctl", VCPU_IOCTLS), call!(SYS_tgkill, "tgkill", TGKILL)],
     ),
-    DEBUG,
+    CLOSE,
 );
 
 /// The main thread: the first vCPU, then the end of the run and its record.
-const MAIN: [Call; 21 + DEBUG.len()] = join(
-    join::<18, 3, 21>(
+const MAIN: [Call; 19 + CLOSE.len()] = join(
+    join::<16, 3, 19>(
         EVERYBODY,
         [
             call!(SYS_ioctl, "ioctl", VCPU_IOCTLS),
-            call!(SYS_statx, "statx", Any),
+            call!(SYS_tgkill, "tgkill", TGKILL),
             call!(SYS_ftruncate, "ftruncate", Any),
         ],
     ),
-    DEBUG,
+    CLOSE,
 );
 
-/// An event loop's waiting.
-const EVENT_LOOP: [Call; 5] = [
-    call!(SYS_epoll_pwait, "epoll_pwait", Any),
-    call!(SYS_epoll_ctl, "epoll_ctl", Any),
-    call!(SYS_timerfd_settime, "timerfd_settime", Any),
-    call!(SYS_read, "read", Any),
-    call!(SYS_exit, "exit", Any),
-];
+/// A thread that waits for events.
+const EVENT_LOOP: [Call; 21] = join(
+    THREAD,
+    [
+        call!(SYS_epoll_pwait, "epoll_pwait", Any),
+        call!(SYS_epoll_ctl, "epoll_ctl", Any),
+        call!(SYS_timerfd_settime, "timerfd_settime", Any),
+        call!(SYS_read, "read", Any),
+    ],
+);
 
 /// The I/O loop: signals, the timeout, stdin, and a terminal there.
-const IO: [Call; 26 + DEBUG.len()] = join(
-    join::<23, 3, 26>(
-        join::<18, 5, 23>(EVERYBODY, EVENT_LOOP),
+const IO: [Call; 25 + CLOSE.len()] = join(
+    join::<21, 4, 25>(
+        EVENT_LOOP,
         [
+            call!(SYS_tgkill, "tgkill", TGKILL),
             call!(SYS_ioctl, "ioctl", If(&[(1, Among(&TERMINAL))])),
             // raise(3), to stop as SIGTSTP asks for.
             call!(SYS_getpid, "getpid", Any),
             call!(SYS_gettid, "gettid", Any),
         ],
     ),
-    DEBUG,
+    CLOSE,
 );
 
 /// Tells a block device what does not matter.
@@ -167,21 +176,18 @@ const BLKDISCARD: u32 = 0x1277;
 const DISK_IOCTLS: Rule = If(&[(1, Among(&[BLKDISCARD, TERMINAL[0], TERMINAL[1], TERMINAL[2]]))]);
 
 /// A thread that serves disks.
-const DISK: [Call; 30 + DEBUG.len()] = join(
-    join::<23, 7, 30>(
-        join::<18, 5, 23>(EVERYBODY, EVENT_LOOP),
-        [
-            call!(SYS_preadv, "preadv", Any),
-            call!(SYS_preadv2, "preadv2", Any),
-            call!(SYS_pwritev, "pwritev", Any),
-            // Zeros, where a file system cannot make them; and how it does, or gives room back.
-            call!(SYS_pwrite64, "pwrite64", Any),
-            call!(SYS_fallocate, "fallocate", Any),
-            call!(SYS_ioctl, "ioctl", DISK_IOCTLS),
-            call!(SYS_fdatasync, "fdatasync", Any),
-        ],
-    ),
-    DEBUG,
+const DISK: [Call; 28] = join(
+    EVENT_LOOP,
+    [
+        call!(SYS_preadv, "preadv", Any),
+        call!(SYS_preadv2, "preadv2", Any),
+        call!(SYS_pwritev, "pwritev", Any),
+        // Zeros, where a file system cannot make them; and how it does, or gives room back.
+        call!(SYS_pwrite64, "pwrite64", Any),
+        call!(SYS_fallocate, "fallocate", Any),
+        call!(SYS_ioctl, "ioctl", DISK_IOCTLS),
+        call!(SYS_fdatasync, "fdatasync", Any),
+    ],
 );
 
 static PROGRAMS: [Program; 4] = [program(MAIN), program(VCPU), program(IO), program(DISK)];

@@ -105,7 +105,7 @@ fn blocks() -> Blocks {
     std::hint::black_box((0..1000).map(|_| Box::new([1; 1000])).collect())
 }
 
-/// What threads do beside their calls for guests: have memory, give it back, also the main thread's
+/// What threads do beside their calls for guests: have memory, give it back, also another thread's
 /// (`others`), and be told that there are no files.
 fn work(others: Blocks) {
     drop(others);
@@ -147,7 +147,11 @@ fn jailed(role: Role, stderr: &PipeWriter, what: impl FnOnce(Blocks) + Send) -> 
     fatal::end_on_panic();
     // SAFETY: 2 is stderr, and nobody has it locked: there is one thread.
     unsafe { libc::dup2(stderr.as_raw_fd(), libc::STDERR_FILENO) };
-    let heap = blocks();
+    // Of a heap that is not the locked thread's own.
+    let heap = match role {
+        Role::Main => std::thread::spawn(blocks).join().unwrap_or_default(),
+        _ => blocks(),
+    };
     let body = |jail: Jail| done(jail.lock(role).map(|()| what(heap)));
     match Jail::enter(JailChoice::On, Needs::default()) {
         Err(error) => done(Err(error)),
