@@ -29,6 +29,8 @@ pub fn run<H: Hypervisor>(json: bool, verbose: bool) -> u8 {
     };
     match written.and_then(|()| out.flush()) {
         Ok(()) => findings.status(),
+        // A reader that has seen enough is no failure.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => findings.status(),
         Err(error) => {
             log::line(format_args!("runner: standard output cannot be written: {error}"));
             status::FAILED

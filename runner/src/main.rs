@@ -25,14 +25,17 @@ fn carry_out(command: Command) -> u8 {
     match command {
         Command::Run(options) => {
             let configs = options.configs.clone();
-            let settings =
-                config::load(&options.configs).and_then(|config| config::settle(*options, &config));
+            let mut report = options.report.clone();
+            let settings = config::load(&configs).and_then(|config| {
+                report = report.take().or_else(|| config.report());
+                config::settle(*options, &config)
+            });
             match settings {
                 Ok(settings) => {
                     log::set_verbose(settings.verbose);
                     run::run::<Accelerator>(&settings, &configs)
                 }
-                Err(error) => fail(&error),
+                Err(error) => run::refuse(report.as_deref(), &configs, error.to_string()),
             }
         }
         Command::Inspect { image, .. } => match plan::inspect(&image) {

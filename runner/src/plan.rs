@@ -111,7 +111,8 @@ impl Plan {
             format!("command line: {}", boot.command_line.as_str().escape_debug()),
             format!("cpus: {}", self.cpus),
         ];
-        for range in map::ram(self.memory) {
+        let ram = map::ram(self.memory);
+        for range in &ram {
             let mib = (range.end - range.start) / map::MIB;
             lines.push(format!("memory: {:#011x}-{:#011x} RAM, {mib} MiB", range.start, range.end));
         }
@@ -121,6 +122,12 @@ impl Plan {
                 "memory: {start:#011x}-{end:#011x} kernel segment {}",
                 segment.index
             ));
+        }
+        // Where it does not fit, loading it says so.
+        if let (Ok(Some(place)), Some(initrd)) = (boot.initrd_place(&ram), &boot.initrd) {
+            let (start, end) = (place.start, place.end);
+            let name = initrd.name().escape_debug();
+            lines.push(format!("memory: {start:#011x}-{end:#011x} ram disk {name}"));
         }
         lines.push("device: com1, ports 0x3f8-0x3ff, line 4: the console".into());
         lines.push("device: exit, port 0x501; reset, port 0x64; clock, port 0x70".into());

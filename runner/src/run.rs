@@ -1,7 +1,7 @@
 //! A whole run: plan, choice of accelerator, machine, outcome.
 
-use std::path::PathBuf;
-use std::time::Instant;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use hv::{Check, Hypervisor};
 
@@ -44,6 +44,18 @@ pub fn run<H: Hypervisor>(settings: &Settings, configs: &[PathBuf]) -> u8 {
     }
     // The process ends, and the files' locks with it; to take them back is a call less to allow.
     std::mem::forget(run.plan);
+    finish(&outcome)
+}
+
+/// A run that its config refuses: says `why`, and writes the record if one was asked for. Returns
+/// the process's exit status.
+pub fn refuse(report: Option<&Path>, configs: &[PathBuf], why: String) -> u8 {
+    let outcome = Outcome::failed(why);
+    let record = report.map(|path| Report::create(path, configs));
+    let written = record.map(|record| record?.write(&outcome, None, None, Duration::ZERO));
+    if let Some(Err(why)) = written {
+        warning!("{why}");
+    }
     finish(&outcome)
 }
 

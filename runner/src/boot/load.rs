@@ -83,9 +83,12 @@ impl BootPlan {
         Ok(())
     }
 
-    /// Puts the ram disk on pages of its own, at the end of low memory or of what the kernel can
+    /// Where the ram disk goes: pages of its own, at the end of low memory or of what the kernel can
     /// reach.
-    fn load_initrd(&self, ram: &[Gpas], loading: &mut Loading<'_>) -> Result<Option<Gpas>, Error> {
+    ///
+    /// # Errors
+    /// When there is no room for it in `ram`.
+    pub fn initrd_place(&self, ram: &[Gpas]) -> Result<Option<Gpas>, Error> {
         let Some(source) = &self.initrd else { return Ok(None) };
         let limit = self
             .kernel
@@ -95,10 +98,7 @@ impl BootPlan {
         let kernel_end = self.kernel.segments().iter().map(Segment::end).max().unwrap_or(0);
         let start = low_end.checked_sub(source.len()).map(|start| start & !0xfff);
         match start.filter(|start| *start >= kernel_end.max(HIGH_START)) {
-            Some(start) => {
-                loading.read(source, 0, start, source.len())?;
-                Ok(Some(start..start + source.len()))
-            }
+            Some(start) => Ok(Some(start..start + source.len())),
             None => {
                 let range = kernel_end..kernel_end.saturating_add(source.len());
                 let what = format!("the ram disk {}", source.name());
@@ -107,6 +107,14 @@ impl BootPlan {
                 Err(does_not_fit(what, &range, why, remedy))
             }
         }
+    }
+
+    fn load_initrd(&self, ram: &[Gpas], loading: &mut Loading<'_>) -> Result<Option<Gpas>, Error> {
+        let place = self.initrd_place(ram)?;
+        if let (Some(source), Some(place)) = (&self.initrd, &place) {
+            loading.read(source, 0, place.start, source.len())?;
+        }
+        Ok(place)
     }
 
     fn load_boot_data(

@@ -50,7 +50,7 @@ pub fn settle(options: Options, config: &Config) -> Result<Settings, Error> {
             Some(Value::Time(time)) => Some(*time),
             _ => None,
         }),
-        report: options.report.or_else(|| config.path("Runner.Report")),
+        report: options.report.or_else(|| config.report()),
         stdin: options.stdin || config.flag("Runner.Stdin"),
         warnings: config.warnings.clone(),
         accepted: Vec::new(),
@@ -67,6 +67,11 @@ pub fn settle(options: Options, config: &Config) -> Result<Settings, Error> {
 }
 
 impl Config {
+    /// Where the record of the run goes, whether the rest can be settled or not.
+    pub fn report(&self) -> Option<PathBuf> {
+        self.path("Runner.Report")
+    }
+
     fn value(&self, path: &str) -> Option<&Value> {
         self.get(path).map(|set| &set.value)
     }

@@ -120,7 +120,9 @@ pub(super) fn supervise(
         })?,
     };
     let heard = watch.heard();
-    for line in String::from_utf8_lossy(&heard.words).lines() {
+    let ours = format!("terminating on signal 15 from pid {} ", std::process::id());
+    let words = String::from_utf8_lossy(&heard.words);
+    for line in words.lines().filter(|line| !line.contains(&ours)) {
         crate::info!("qemu: {line}");
     }
     Ok(match end {

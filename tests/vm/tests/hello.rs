@@ -106,6 +106,11 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
         drop(reader);
         assert_eq!(runner(command).stdout(writer).ends_with(0).stderr, "");
     }
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let doctor = runner(["doctor"]).stdout(writer).run();
+    // Its verdict is its status.
+    assert!(matches!(doctor.status, Some(0 | 1)) && doctor.stderr.is_empty(), "{doctor}");
 }
 
 #[test]

@@ -75,6 +75,10 @@ fn a_kernel_finds_its_ram_disk_byte_for_byte() {
         let finished = runner(["-m", "64", "--initrd"]).arg(&disk).arg(kernel).ends_with(0);
         assert_eq!(finished.quiet_text(), told("", 64, &text));
     }
+    let verbose = runner(["-v", "-m", "64", "--initrd"]).arg(&disk).arg(kernel("hello")).run();
+    // On pages of its own, at the end of RAM.
+    let line = format!("memory: 0x003fff000-0x003ffff32 ram disk {}\n", disk.display());
+    assert!(verbose.stderr.contains(&line), "{verbose}");
 }
 
 #[test]

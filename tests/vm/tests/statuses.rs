@@ -181,6 +181,29 @@ fn a_run_that_could_not_start_is_reported_too() {
     assert!(report["message"].as_str().unwrap().contains("/nonexistent/image"), "{report}");
 }
 
+#[test]
+fn a_config_that_is_refused_is_reported_too() {
+    let folder = Folder::new();
+    folder.file("wrong.json", r#"{"RunConfig": {"Memory": 5}}"#);
+    folder.file("refused.json", r#"{"Runner": {"Report": "r.json"}, "RunConfig": {"GPUs": 1}}"#);
+    for (arguments, named) in [
+        (&["-c", "wrong.json", "--report", "r.json", "hello"][..], "wrong.json:1:"),
+        (&["-c", "refused.json", "hello"], "RunConfig.GPUs"),
+    ] {
+        let said = runner(arguments).within(folder.path()).refused();
+        let report = report(&folder);
+        assert_eq!((&report["status"], &report["status_of"]), (&125.into(), &"runner".into()));
+        assert_eq!(report["message"], said, "{report}");
+        assert!(said.contains(named), "{said}");
+    }
+    let wrong = folder.path().join("wrong.json");
+    let before = std::fs::read(&wrong).unwrap();
+    let both = runner(["-c", "wrong.json", "--report", "wrong.json", "hello"]);
+    let said = both.within(folder.path()).ends_with(125).stderr;
+    assert!(said.contains("would replace") && said.contains("wrong.json:1:"), "{said}");
+    assert_eq!(std::fs::read(wrong).unwrap(), before);
+}
+
 fn report(folder: &Folder) -> Value {
     let text = std::fs::read_to_string(folder.path().join("r.json")).unwrap();
     serde_json::from_str(&text).unwrap()
