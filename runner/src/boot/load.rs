@@ -239,3 +239,7 @@ fn end_of(ram: &[Gpas]) -> u64 {
 fn does_not_fit(what: String, range: &Gpas, why: String, remedy: &'static str) -> Error {
     Error::DoesNotFit { what, start: range.start, end: range.end, why, remedy }
 }
+
+#[cfg(test)]
+#[path = "load_tests.rs"]
+mod tests;
