@@ -1,7 +1,8 @@
 //! ACPI tables for x86_64 (ACPI 6.5, chapter 5; crate `acpi_tables`): RSDP, XSDT, FADT, MADT, DSDT.
 //!
 //! Hardware-reduced ACPI: no fixed hardware, so no PM timer, no SCI, no 8259 and no PIT for the guest
-//! to set up. No `\_S5`: a guest that could switch itself off by ACPI would take its exit status along
+//! to set up. Linux then has its clocks from KVM; in software emulation it has none but the PIT, so
+//! there the tables say that there is fixed hardware. No `\_S5`: a guest that could switch itself off by ACPI would take its exit status along
 //! (Nanos does). The reset register is the keyboard controller's, which is all of it that there is.
 
 use acpi_tables::aml::{
@@ -35,6 +36,22 @@ const ENABLED: u32 = 1;
 /// The first APIC ID that only x2APIC structures can name: 255 is the broadcast.
 const FIRST_X2APIC: u32 = 255;
 
+/// What keeps time, and so which kind of ACPI it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timers {
+    /// The hypervisor's clock and the local APICs: hardware-reduced ACPI.
+    Hypervisor,
+    /// The PIT behind an 8259, as in QEMU's emulation: ACPI with fixed hardware, of which there are
+    /// only registers that read as ones and an interrupt that never comes.
+    Pit,
+}
+
+/// FADT, fixed hardware for [`Timers::Pit`]: the event and control registers, at ports where nothing
+/// is, and their interrupt.
+const PM1_EVENTS: u16 = 0x600;
+const PM1_CONTROL: u16 = 0x604;
+const SCI: u16 = 9;
+
 /// What the tables describe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tables {
@@ -46,11 +63,11 @@ pub struct Tables {
 
 impl Tables {
     /// All tables, to stand at [`RSDP`]: one address after the other, each at a multiple of 16.
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    pub(super) fn bytes(&self, timers: Timers) -> Vec<u8> {
         let mut all = Area(vec![0; Rsdp::len()]);
         let dsdt = all.add(self.dsdt().as_slice());
-        let fadt = all.add(&fadt(dsdt));
-        let madt = all.add(self.madt().as_slice());
+        let fadt = all.add(&fadt(dsdt, timers));
+        let madt = all.add(self.madt(timers).as_slice());
         let mut xsdt = Sdt::new(*b"XSDT", HEADER, 1, OEM, OEM_TABLE, OEM_REVISION);
         for table in [fadt, madt] {
             xsdt.append_slice(&table.to_le_bytes());
@@ -65,8 +82,8 @@ impl Tables {
     }
 
     /// Processors and the IOAPIC (5.2.12). Every interrupt of ours is where an ISA bus would have it,
-    /// edge-triggered and active high, so none is overridden.
-    fn madt(&self) -> Sdt {
+    /// edge-triggered and active high, so none is overridden but the PIT's, which PCs have at pin 2.
+    fn madt(&self, timers: Timers) -> Sdt {
         let mut body = Vec::new();
         body.dword(LOCAL_APIC);
         body.dword(PCAT_COMPAT);
@@ -90,6 +107,12 @@ impl Tables {
         body.vec(&[1, 12, 0, 0]);
         body.dword(IOAPIC);
         body.dword(0);
+        if timers == Timers::Pit {
+            // Interrupt source override (5.2.12.5): type, length, ISA bus, source; interrupt, flags.
+            body.vec(&[2, 10, 0, 0]);
+            body.dword(2);
+            body.word(0);
+        }
         let mut madt = Sdt::new(*b"APIC", HEADER, 5, OEM, OEM_TABLE, OEM_REVISION);
         madt.append_slice(&body);
         madt
@@ -123,14 +146,22 @@ impl Tables {
     }
 }
 
-fn fadt(dsdt: u64) -> Vec<u8> {
+fn fadt(dsdt: u64, timers: Timers) -> Vec<u8> {
     let mut fadt = FADTBuilder::new(OEM, OEM_TABLE, OEM_REVISION)
         .dsdt_64(dsdt)
         .flag(Flags::Wbinvd)
         .flag(Flags::PwrButton)
         .flag(Flags::SlpButton)
-        .flag(Flags::ResetRegSup)
-        .flag(Flags::HwReducedAcpi);
+        .flag(Flags::ResetRegSup);
+    match timers {
+        Timers::Hypervisor => fadt = fadt.flag(Flags::HwReducedAcpi),
+        Timers::Pit => {
+            fadt.sci_int = SCI.into();
+            fadt.pm1a_evt_blk = u32::from(PM1_EVENTS).into();
+            fadt.pm1a_cnt_blk = u32::from(PM1_CONTROL).into();
+            (fadt.pm1_evt_len, fadt.pm1_cnt_len) = (4, 2);
+        }
+    }
     fadt.iapc_boot_arch = NO_VGA_NO_MSI.into();
     let port = u64::from(RESET_PORT);
     fadt.reset_reg = GAS::new(AddressSpace::SystemIo, 8, 0, AccessSize::ByteAccess, port);

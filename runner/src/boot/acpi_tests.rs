@@ -2,7 +2,16 @@ use super::*;
 use crate::machine::map::virtio_slots;
 
 fn tables(cpus: u32, devices: usize) -> Vec<u8> {
-    Tables { cpus, virtio: virtio_slots().take(devices).collect() }.bytes()
+    Tables { cpus, virtio: virtio_slots().take(devices).collect() }.bytes(Timers::Hypervisor)
+}
+
+#[test]
+fn where_the_pit_keeps_time_the_tables_have_fixed_hardware_and_its_interrupt() {
+    let all = Tables { cpus: 1, virtio: Vec::new() }.bytes(Timers::Pit);
+    let fadt = find(&all, b"FACP");
+    assert_eq!(u32_at(fadt, 112) >> 20 & 1, 0);
+    assert_eq!((u32_at(fadt, 56), u32_at(fadt, 64), fadt[88], fadt[89]), (0x600, 0x604, 4, 2));
+    assert!(find(&all, b"APIC").ends_with(&[2, 10, 0, 0, 2, 0, 0, 0, 0, 0]));
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {

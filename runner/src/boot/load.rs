@@ -5,6 +5,7 @@ use hv::arch::x86_64::{GDT_SIZE, IDENTITY_MAP_SIZE, write_gdt, write_identity_ma
 use hv::{GuestMemory, State};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
+use super::acpi::Timers;
 use super::layout::{
     BOOT_DATA, COMMAND_LINE, GDT, HIGH_START, LOW_END, PAGE_TABLES, RSDP, ZERO_PAGE,
 };
@@ -29,11 +30,12 @@ pub struct Loaded {
 }
 
 impl BootPlan {
-    /// Writes the kernel and its boot data into `memory`, zeroed until now.
+    /// Writes the kernel and its boot data into `memory`, zeroed until now, for a machine that has
+    /// `timers`.
     ///
     /// # Errors
     /// When something does not fit, or a file cannot be read.
-    pub fn load(&self, memory: &GuestMemory) -> Result<Loaded, Error> {
+    pub fn load(&self, memory: &GuestMemory, timers: Timers) -> Result<Loaded, Error> {
         let ram: Vec<Gpas> = memory
             .iter()
             .map(|region| region.start_addr().0..region.start_addr().0 + region.len())
@@ -41,7 +43,7 @@ impl BootPlan {
         let mut loading = Loading { memory, ranges: Vec::new() };
         self.load_kernel(&ram, &mut loading)?;
         let initrd = self.load_initrd(&ram, &mut loading)?;
-        let state = self.load_boot_data(&ram, initrd.as_ref(), &mut loading)?;
+        let state = self.load_boot_data(&ram, initrd.as_ref(), timers, &mut loading)?;
         Ok(Loaded { state, ranges: loading.ranges })
     }
 
@@ -119,13 +121,14 @@ impl BootPlan {
         &self,
         ram: &[Gpas],
         initrd: Option<&Gpas>,
+        timers: Timers,
         loading: &mut Loading<'_>,
     ) -> Result<State, Error> {
         fits(&BOOT_DATA, ram, || "boot data".to_owned())?;
         write_gdt(loading.memory, GDT)?;
         loading.ranges.push(GDT..GDT + u64::from(GDT_SIZE));
         loading.write(COMMAND_LINE, &self.command_line.terminated())?;
-        let rsdp = self.load_acpi(ram, loading)?;
+        let rsdp = self.load_acpi(ram, timers, loading)?;
         match self.protocol {
             Protocol::Linux64 => {
                 write_identity_map(loading.memory, PAGE_TABLES)?;
@@ -155,9 +158,14 @@ impl BootPlan {
     }
 
     /// Writes the ACPI tables, if the guest gets some, and tells where they begin; 0 without.
-    fn load_acpi(&self, ram: &[Gpas], loading: &mut Loading<'_>) -> Result<u64, Error> {
+    fn load_acpi(
+        &self,
+        ram: &[Gpas],
+        timers: Timers,
+        loading: &mut Loading<'_>,
+    ) -> Result<u64, Error> {
         let Some(acpi) = &self.acpi else { return Ok(0) };
-        let tables = acpi.bytes();
+        let tables = acpi.bytes(timers);
         let range = RSDP..RSDP.saturating_add(tables.len() as u64);
         let what = || format!("the ACPI tables for {} CPUs", acpi.cpus);
         fits(&range, ram, what)?;
@@ -231,3 +239,7 @@ fn end_of(ram: &[Gpas]) -> u64 {
 fn does_not_fit(what: String, range: &Gpas, why: String, remedy: &'static str) -> Error {
     Error::DoesNotFit { what, start: range.start, end: range.end, why, remedy }
 }
+
+#[cfg(test)]
+#[path = "load_tests.rs"]
+mod tests;

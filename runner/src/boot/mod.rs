@@ -14,7 +14,7 @@ mod pvh;
 use std::fmt;
 use std::ops::Range;
 
-pub use acpi::Tables as AcpiTables;
+pub use acpi::{Tables as AcpiTables, Timers};
 pub use cmdline::{CommandLine, nanos_overrides, plain_words};
 pub use load::Loaded;
 

@@ -39,9 +39,6 @@ const SANDBOX: &str =
 /// All arguments.
 pub(super) fn arguments(plan: &Plan, fds: &Descriptors, sandbox: bool) -> Vec<String> {
     let mut words = Words::default();
-    if sandbox {
-        words.add(SANDBOX);
-    }
     words.add("-nodefaults -no-user-config -no-reboot -display none -monitor none");
     words.add(
         "-machine microvm,acpi=off,ioapic2=off,pic=on,pit=on,rtc=on,isa-serial=on,\
@@ -82,6 +79,9 @@ pub(super) fn arguments(plan: &Plan, fds: &Descriptors, sandbox: bool) -> Vec<St
             "-device virtio-blk-device,drive={id},bus=virtio-mmio-bus.{slot},rerror=report,\
              werror=report"
         ));
+    }
+    if sandbox {
+        words.add(SANDBOX);
     }
     words.0
 }
@@ -128,7 +128,7 @@ mod tests {
              -d cpu_reset -D /dev/fd/14 -global virtio-mmio.force-legacy=false";
         assert_eq!(arguments(&plan, &fds(&[]), false).join(" "), expected);
         let jailed = arguments(&plan, &fds(&[]), true).join(" ");
-        assert_eq!(jailed, format!("{SANDBOX} {expected}"));
+        assert_eq!(jailed, format!("{expected} {SANDBOX}"));
     }
 
     #[test]

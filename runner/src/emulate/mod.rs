@@ -31,6 +31,7 @@ use std::fs::File;
 use std::io::{self, Seek, Write};
 
 use crate::boot;
+use crate::boot::Timers;
 use crate::io::signals::Signals;
 use crate::machine;
 use crate::outcome::Outcome;
@@ -97,7 +98,7 @@ struct Guest {
 impl Guest {
     fn load(plan: &Plan) -> Result<Self, Error> {
         let memory = machine::reserve(plan.memory)?;
-        let loaded = plan.boot.load(&memory)?;
+        let loaded = plan.boot.load(&memory, Timers::Pit)?;
         let rom = firmware::rom(&loaded.state).map_err(Error::Registers)?;
         let firmware = scratch(|mut file| file.write_all(&rom)).map_err(Error::system(ROM))?;
         let memory = scratch(|file| memory::write(file, &memory, &loaded.ranges));

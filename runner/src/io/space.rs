@@ -15,7 +15,7 @@ const CHUNK: usize = 256 << 10;
 /// # Errors
 /// What the operating system says, unless it is that it cannot do this.
 pub fn discard(file: &File, offset: u64, len: u64) -> io::Result<()> {
-    or_leave(sys::punch_hole(file, offset, len))
+    able(sys::punch_hole(file, offset, len)).map(|_| ())
 }
 
 /// The same for a block device.
@@ -23,11 +23,7 @@ pub fn discard(file: &File, offset: u64, len: u64) -> io::Result<()> {
 /// # Errors
 /// As [`discard`].
 pub fn discard_on_device(file: &File, offset: u64, len: u64) -> io::Result<()> {
-    or_leave(sys::discard_on_device(file, offset, len))
-}
-
-fn or_leave(result: io::Result<()>) -> io::Result<()> {
-    result.or_else(|error| if is_unable(&error) { Ok(()) } else { Err(error) })
+    able(sys::discard_on_device(file, offset, len)).map(|_| ())
 }
 
 /// Fills `len` bytes from `offset` on with zeros. With `hole` they need take no room. The file must
@@ -39,12 +35,12 @@ pub fn zero(file: &File, offset: u64, len: u64, hole: bool) -> io::Result<()> {
     if len == 0 {
         return Ok(());
     }
-    let ways: [fn(&File, u64, u64) -> io::Result<()>; 2] = [sys::punch_hole, sys::zero_range];
-    for way in ways.into_iter().skip(usize::from(!hole)) {
-        match way(file, offset, len) {
-            Err(error) if is_unable(&error) => {}
-            result => return result,
-        }
+    let punched = match hole {
+        true => able(sys::punch_hole(file, offset, len))?,
+        false => false,
+    };
+    if punched || able(sys::zero_range(file, offset, len))? {
+        return Ok(());
     }
     write_zeros(file, offset, len)
 }
@@ -59,6 +55,14 @@ fn write_zeros(file: &File, mut offset: u64, len: u64) -> io::Result<()> {
         offset = offset.saturating_add(chunk.len() as u64);
     }
     Ok(())
+}
+
+/// Whether it was done, as opposed to something that cannot be done here.
+fn able(result: io::Result<()>) -> io::Result<bool> {
+    match result {
+        Err(error) if is_unable(&error) => Ok(false),
+        result => result.map(|()| true),
+    }
 }
 
 /// Whether the system, the file system or the device cannot do it: not at all, not at this
@@ -76,23 +80,24 @@ mod tests {
     use std::io::Write;
     use std::os::unix::fs::MetadataExt;
 
-    const LEN: u64 = 64 << 10;
+    const SIZE: usize = 64 << 10;
+    const LEN: u64 = SIZE as u64;
 
     fn file() -> File {
         let mut file = tempfile::tempfile().unwrap();
-        file.write_all(&[0x5a; LEN as usize]).unwrap();
+        file.write_all(&[0x5a; SIZE]).unwrap();
         file
     }
 
     fn bytes(file: &File) -> Vec<u8> {
-        let mut bytes = vec![0; LEN as usize];
+        let mut bytes = vec![0; SIZE];
         file.read_exact_at(&mut bytes, 0).unwrap();
         bytes
     }
 
     /// What a file reads like when `offset` and `len` are zeros.
     fn zeroed(offset: usize, len: usize) -> Vec<u8> {
-        let mut bytes = vec![0x5a; LEN as usize];
+        let mut bytes = vec![0x5a; SIZE];
         bytes[offset..offset + len].fill(0);
         bytes
     }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use hv::{GuestMemory, GuestRam, Hypervisor, IrqChip, Kicker, State, Vcpu, VcpuSeed, Vm, VmConfig};
 
-use crate::boot;
+use crate::boot::{self, Timers};
 use crate::io::event::Event;
 use crate::io::event_loop::EventLoop;
 use crate::io::signals::Signals;
@@ -83,7 +83,7 @@ impl<H: Hypervisor> Machine<H> {
         let memory = reserve(plan.memory)?;
         let config = VmConfig::new().memory(&memory).irqchip(IrqChip::InKernel).vcpus(plan.cpus);
         let (vm, seeds) = hypervisor.create(config)?;
-        let state = plan.boot.load(&memory)?.state;
+        let state = plan.boot.load(&memory, Timers::Hypervisor)?.state;
         Ok(Self { vm, seeds, memory, state })
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::support::files::{Folder, kernel, ops_image};
+use super::support::files::{Folder, checkout, kernel, ops_image};
 use super::support::host::{accelerator, memory};
 use super::support::or_skip;
 use super::support::program::runner;
@@ -36,6 +36,31 @@ fn a_kernel_is_told_its_command_line() {
         }
         let why = runner(["--append", &format!("{long}{long}")]).arg(&kernel).refused();
         assert!(why.contains("--append"), "{why}");
+    }
+}
+
+#[test]
+fn a_disk_is_announced_in_one_way_only() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    let disk = folder.file("disk", vec![0; 512]);
+    let word = "virtio_mmio.device=512@0xfeb00000:5";
+    let bzimage = checkout().join("tests/guests/x86_64/bzimage/linux64.bin");
+    let [(linux, _), (pvh, _)] = kernels();
+    for (kernel, by_acpi) in [(linux, false), (pvh, true), (bzimage, true)] {
+        let run = runner(["-v", "-m", "64", "--append", "last", "--disk"]);
+        let finished = run.arg(&disk).arg(kernel).ends_with(0);
+        assert_eq!(finished.text().contains(word), !by_acpi, "{finished}");
+        assert_eq!(finished.stderr.contains("acpi: tables"), by_acpi, "{finished}");
+    }
+}
+
+#[test]
+fn further_cpus_are_in_acpi_tables_whatever_announces_devices() {
+    or_skip!(accelerator());
+    for (cpus, tables) in [("1", false), ("2", true)] {
+        let finished = runner(["-v", "--cpus", cpus]).arg(kernel("linux_info")).ends_with(0);
+        assert_eq!(finished.stderr.contains("acpi: tables"), tables, "{finished}");
     }
 }
 

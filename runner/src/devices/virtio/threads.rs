@@ -51,7 +51,7 @@ impl WorkerThread {
                 }
             }
         };
-        let spawn = |index: usize| Builder::new().name(format!("{name}-{index}"));
+        let spawn = |index: usize| Builder::new().name(format!("{name}{index}"));
         let mut others = Others { shared: Arc::clone(&shared), threads: Vec::new() };
         for index in 1..THREADS {
             others.threads.push(spawn(index).spawn(body())?);

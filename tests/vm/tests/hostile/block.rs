@@ -5,7 +5,7 @@ use std::fs;
 use super::driver::*;
 use super::rings::all_of_ram;
 use super::script::Script;
-use super::{Guest, SECTORS, accelerator, or_skip, served, stops};
+use super::{Folder, Guest, Runner, SECTORS, accelerator, or_skip, served, stops};
 
 /// One request and its answer. Each is the first of an activation.
 fn answers(kind: u32, sector: u64, data: &[(u64, u32, u16)], answer: u64) {
@@ -115,6 +115,18 @@ fn segment(sector: u64, sectors: u32, flags: u32) -> Vec<u8> {
     bytes
 }
 
+/// Guests that mean no harm: one gives a block of its disk back, the other has one zeroed. They live
+/// as long as what is returned first.
+pub(crate) fn with_space() -> [(Folder, Runner); 2] {
+    [(DISCARD, DISCARD_FEATURE), (WRITE_ZEROES, WRITE_ZEROES_FEATURE)].map(|(kind, feature)| {
+        let script = Script::default().copy(BIG, &segment(0, SECTORS as u32, 0)).start(feature);
+        let script = script.request(kind, 0, &[(BIG, 16, 0)]).expect(1, ANSWER, OK).end(0);
+        let guest = Guest { folder: Folder::in_memory(), ..Guest::new(script) };
+        let run = guest.runner();
+        (guest.folder, run)
+    })
+}
+
 #[test]
 fn b48_segments_to_discard_or_zero_that_cannot_be_are_refused() {
     or_skip!(accelerator());
@@ -145,6 +157,30 @@ fn b48_segments_to_discard_or_zero_that_cannot_be_are_refused() {
             served(feature, |s| s.request(kind, 0, data).expect(1, ANSWER, IO_ERROR));
         }
         answers(kind, 0, &[(DATA, 16, 0)], UNSUPPORTED);
+    }
+}
+
+#[test]
+fn b48_zeros_and_what_is_discarded_keep_to_their_segments() {
+    or_skip!(accelerator());
+    for (kind, feature, flags) in [
+        (DISCARD, DISCARD_FEATURE, 0),
+        (WRITE_ZEROES, WRITE_ZEROES_FEATURE, 0),
+        (WRITE_ZEROES, WRITE_ZEROES_FEATURE, 1),
+    ] {
+        let script = Script::default().copy(BIG, &segment(2, 3, flags)).start(feature | FLUSH);
+        let script = script.request(kind, 0, &[(BIG, 16, 0)]).expect(1, ANSWER, OK).recovers();
+        let guest = Guest::new(script.end(0));
+        guest.passes();
+        let disk = fs::read(guest.disk()).unwrap();
+        assert!(disk.iter().enumerate().all(|(at, byte)| match at / 512 {
+            2..5 if kind == DISCARD => [0, 0x5a].contains(byte),
+            2..5 => *byte == 0,
+            _ => *byte == 0x5a,
+        }));
+        let guest = guest.option("--ephemeral");
+        guest.passes();
+        assert_eq!(fs::read(guest.disk()).unwrap(), [0x5a; SECTORS * 512]);
     }
 }
 

@@ -37,6 +37,12 @@ impl Folder {
         Self(tempfile::tempdir().unwrap())
     }
 
+    /// One in memory, where this machine has a place for that: its file system cannot zero a part of
+    /// a file in place.
+    pub(crate) fn in_memory() -> Self {
+        tempfile::tempdir_in("/dev/shm").map_or_else(|_| Self::new(), Self)
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }

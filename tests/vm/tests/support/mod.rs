@@ -6,7 +6,7 @@ pub(crate) mod program;
 pub(crate) mod terminal;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub(crate) mod trace;
-mod usage;
+pub(crate) mod usage;
 
 /// Ends the test, which passes, with one line that says why it cannot run here.
 macro_rules! or_skip {

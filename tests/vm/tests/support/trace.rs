@@ -152,7 +152,7 @@ fn syscall_stop(
 /// The kind of a thread, as `doctor` calls it.
 fn kind(thread: pid_t) -> String {
     let name = fs::read_to_string(format!("/proc/{thread}/comm")).unwrap();
-    match name.trim().trim_end_matches(|c: char| c.is_ascii_digit()) {
+    match name.trim().trim_end_matches(|c: char| c.is_ascii_digit() || c == '-') {
         kind @ ("vcpu" | "io" | "disk") => kind.to_owned(),
         _ => "main (vcpu0)".to_owned(),
     }

@@ -37,6 +37,17 @@ pub(crate) fn ended(process: u32) -> io::Result<Option<Ended>> {
     }
 }
 
+/// The most bytes of memory that this process had at a time.
+pub(crate) fn own_peak_memory() -> u64 {
+    // SAFETY: all zeroes is a valid rusage, which is made of numbers.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a value that lives until the call is over.
+    match unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) } {
+        0 => peak_memory(&usage),
+        _ => 0,
+    }
+}
+
 /// Linux counts in KiB, macOS in bytes.
 fn peak_memory(usage: &libc::rusage) -> u64 {
     let unit = if cfg!(target_os = "linux") { 1024 } else { 1 };

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// Bytes of a part.
-pub(super) const GRANULE: u64 = 4096;
+pub(super) const GRANULE: u64 = GRANULE_BYTES as u64;
+pub(super) const GRANULE_BYTES: usize = 4096;
 
 /// Words of 64 bits in a leaf, which so stands for 16 MiB of the disk.
 const WORDS: usize = 64;

@@ -81,7 +81,7 @@ impl Disk {
     /// The same, but `file` is only read: what the guest writes goes to `scratch`, and is gone with
     /// it.
     pub fn ephemeral(id: &str, path: &str, file: Arc<File>, len: u64, scratch: Scratch) -> Self {
-        let overlay = Overlay::new(Raw::new(file), scratch, len / SECTOR * SECTOR);
+        let overlay = Overlay::new(Raw::new(file), scratch, len.saturating_sub(len % SECTOR));
         Self::on(id, path, Medium::Overlay(overlay), len, false)
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use vm_memory::VolatileSlice;
 
-use super::granules::{GRANULE, Granules};
+use super::granules::{GRANULE, GRANULE_BYTES, Granules};
 use super::medium::Raw;
 
 /// A file without a name, and the folder whose file system it takes its room from.
@@ -86,7 +86,7 @@ impl Overlay {
         // Whole granules alone: what is left of one must stay.
         let first = offset.div_ceil(GRANULE).saturating_mul(GRANULE);
         let end = offset.saturating_add(len);
-        let last = if end == self.len { end } else { end / GRANULE * GRANULE };
+        let last = if end == self.len { end } else { end.saturating_sub(end % GRANULE) };
         match last.checked_sub(first).filter(|len| *len > 0) {
             Some(len) => self.top.discard(first, len).map_err(|error| self.explain(error)),
             None => Ok(()),
@@ -120,10 +120,10 @@ impl Overlay {
         if self.present().has(granule) {
             return Ok(());
         }
-        let mut bytes = [0; GRANULE as usize];
+        let mut bytes = [0; GRANULE_BYTES];
         let offset = granule.saturating_mul(GRANULE);
         let len = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let bytes = bytes.get_mut(..len.min(GRANULE as usize)).unwrap_or_default();
+        let bytes = bytes.get_mut(..len.min(GRANULE_BYTES)).unwrap_or_default();
         let slice = [VolatileSlice::from(bytes)];
         self.base.read(offset, &slice, &mut || ())?;
         self.top.write(offset, &slice).map_err(|error| self.explain(error))

@@ -11,7 +11,7 @@ use super::{Buffers, SECTOR};
 const SEGMENT: usize = 16;
 
 /// The most segments of any request.
-const MAX_SEGMENTS: usize = 32;
+const MAX_SEGMENTS: u8 = 32;
 
 /// What is to become of segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl Use {
     /// most that a reset or the end of the run may have to wait for.
     pub(super) fn max_segments(self) -> u32 {
         match self {
-            Use::Discard => MAX_SEGMENTS as u32,
+            Use::Discard => MAX_SEGMENTS.into(),
             Use::Zero => 1,
         }
     }
@@ -76,7 +76,7 @@ pub(super) fn parse(
     output: &Buffers<'_>,
     sectors: u64,
 ) -> Result<Vec<Segment>, Answer> {
-    let mut bytes = [0; SEGMENT * MAX_SEGMENTS];
+    let mut bytes = [0; SEGMENT * MAX_SEGMENTS as usize];
     let len = usize::try_from(output.len()).map_err(|_| Answer::Error)?;
     let most = usize::try_from(wanted.max_segments()).unwrap_or(0).saturating_mul(SEGMENT);
     if len == 0 || len > most || !len.is_multiple_of(SEGMENT) {

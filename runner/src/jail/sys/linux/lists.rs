@@ -144,22 +144,15 @@ const MAIN: [Call; 19 + CLOSE.len()] = join(
     CLOSE,
 );
 
-/// A thread that waits for events.
-const EVENT_LOOP: [Call; 21] = join(
-    THREAD,
-    [
-        call!(SYS_epoll_pwait, "epoll_pwait", Any),
-        call!(SYS_epoll_ctl, "epoll_ctl", Any),
-        call!(SYS_timerfd_settime, "timerfd_settime", Any),
-        call!(SYS_read, "read", Any),
-    ],
-);
-
-/// The I/O loop: signals, the timeout, stdin, and a terminal there.
+/// The I/O loop: events, signals, the timeout, stdin, and a terminal there.
 const IO: [Call; 25 + CLOSE.len()] = join(
-    join::<21, 4, 25>(
-        EVENT_LOOP,
+    join::<17, 8, 25>(
+        THREAD,
         [
+            call!(SYS_epoll_pwait, "epoll_pwait", Any),
+            call!(SYS_epoll_ctl, "epoll_ctl", Any),
+            call!(SYS_timerfd_settime, "timerfd_settime", Any),
+            call!(SYS_read, "read", Any),
             call!(SYS_tgkill, "tgkill", TGKILL),
             call!(SYS_ioctl, "ioctl", If(&[(1, Among(&TERMINAL))])),
             // raise(3), to stop as SIGTSTP asks for.
@@ -176,9 +169,10 @@ const BLKDISCARD: u32 = 0x1277;
 const DISK_IOCTLS: Rule = If(&[(1, Among(&[BLKDISCARD, TERMINAL[0], TERMINAL[1], TERMINAL[2]]))]);
 
 /// A thread that serves disks.
-const DISK: [Call; 28] = join(
-    EVENT_LOOP,
+const DISK: [Call; 25] = join(
+    THREAD,
     [
+        call!(SYS_epoll_pwait, "epoll_pwait", Any),
         call!(SYS_preadv, "preadv", Any),
         call!(SYS_preadv2, "preadv2", Any),
         call!(SYS_pwritev, "pwritev", Any),
