@@ -112,11 +112,16 @@ fn v70_interrupts_between_processors_that_make_no_sense_do_nothing() {
 }
 
 #[test]
-fn v70_an_init_of_the_first_processor_ends_in_a_named_stop() {
+fn v70_an_init_of_the_first_processor_stops_it_or_is_ignored() {
     or_skip!(processor());
-    // It goes on at the reset vector, where there is no firmware.
+    // If it is heard, the processor goes on at the reset vector, where there is no firmware.
     let script = script().store(4, LAPIC + 0x310, 0).store(4, ICR, 0x4500);
-    named_stop(script.times(100, |script| script.read(4, DEVICE)));
+    let script = script.times(100, |script| script.read(4, DEVICE)).end(7);
+    let guest = Guest::new(script).option("--timeout=3s");
+    let finished = super::bounded(super::MEMORY, guest.runner().run());
+    if finished.status != Some(7) {
+        check_stop(&finished);
+    }
 }
 
 #[test]
@@ -189,33 +194,38 @@ fn v72_structures_that_kvm_is_told_to_keep_outside_of_ram_are_not_kept() {
     Guest::new(script.recovers().end(0)).passes();
 }
 
-/// A guest that its processor cannot go on with: a crash of its own, or a stop of ours, which says
-/// where it was.
-fn named_stop(script: Script) {
-    let guest = Guest::new(script.end(0));
-    let finished = super::bounded(super::MEMORY, guest.runner().run());
+/// Runs a guest that its processor cannot go on with.
+fn stops_somehow(script: Script) {
+    let guest = Guest::new(script.end(0)).option("--timeout=3s");
+    check_stop(&super::bounded(super::MEMORY, guest.runner().run()));
+}
+
+/// A crash of the guest's own; a stop of ours, which says where it was; or, where KVM takes the same
+/// fault again and again, a guest that spins until its time is over.
+fn check_stop(finished: &Finished) {
     let (crash, stop) = ("the guest crashed on vCPU 0: ", "vCPU 0 stopped: ");
     let last = finished.stderr.lines().last().unwrap_or_default();
     match finished.status {
-        Some(126) => assert!(last.contains(crash), "{finished}"),
+        Some(124) => assert!(last.ends_with("the time given with --timeout is over"), "{finished}"),
         Some(125) => assert!(last.contains(stop), "{finished}"),
+        Some(126) => assert!(last.contains(crash), "{finished}"),
         _ => panic!("no stop: {finished}"),
     }
 }
 
 #[test]
-fn v73_code_in_a_device_ends_in_a_named_stop() {
+fn v73_code_in_a_device_stops_the_guest() {
     or_skip!(accelerator());
     for address in [DEVICE, 0xf000_0000, LAPIC] {
-        named_stop(script().call(Routine::Jump, address, 0));
+        stops_somehow(script().call(Routine::Jump, address, 0));
     }
 }
 
 #[test]
-fn v73_page_tables_in_a_device_end_in_a_named_stop() {
+fn v73_page_tables_in_a_device_stop_the_guest() {
     or_skip!(accelerator());
     for address in [DEVICE & !0xfff, 0xf000_0000, LAPIC, 0xf_ffff_f000] {
-        named_stop(script().call(Routine::LoadCr3, address, 0));
+        stops_somehow(script().call(Routine::LoadCr3, address, 0));
     }
 }
 

@@ -157,7 +157,7 @@ fn r31_doorbells_that_nobody_waits_for_or_too_many_of_them_are_nothing() {
     for width in [1, 2, 8] {
         script = script.store(width, DEVICE + QUEUE_NOTIFY, 0);
     }
-    script = script.times(100_000, Script::notify).expect(2, USED + 2, 0);
+    script = script.times(20_000, Script::notify).expect(2, USED + 2, 0);
     let script = script.request(IN, 1, &[(DATA, 512, WRITE)]).expect(1, ANSWER, OK);
     Guest::new(script.recovers().end(0)).passes();
 }

@@ -99,8 +99,7 @@ fn v69_two_processors_that_halt_for_good_are_found_out_and_one_that_still_runs_i
     use super::script::Routine::Halt;
     let halts = |second: Script| second.store(4, RUNS, 1).call(Halt, 0, 0);
     let script = Script::default().second(halts).wait(4, RUNS, u64::MAX, 1);
-    asleep(&Guest::new(script.clone().call(Halt, 0, 0)).option("--cpus=2"));
-    // A third one that was never started sleeps as well.
+    // A third one was never started, and sleeps as well.
     asleep(&Guest::new(script.clone().call(Halt, 0, 0)).option("--cpus=3"));
     let waits = script.wait(4, RUNS, u64::MAX, 2);
     Guest::new(waits).option("--cpus=2").option("--timeout=17s").ends_with(124);
