@@ -17,9 +17,10 @@ mod imp {
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))] // see above
 mod imp {
-    use std::path::{Path, PathBuf};
-    use std::process::{Command, ExitCode};
+    use std::path::Path;
+    use std::process::ExitCode;
 
+    use bench::build;
     use bench::measure::Candidate;
     use bench::table;
     use guests::x86_64::kernels::{STORM, TINY};
@@ -49,8 +50,7 @@ mod imp {
             Ok::<String, String>(path.display().to_string())
         };
         let (tiny, storm) = (guest("tiny.elf", TINY)?, guest("storm.elf", STORM)?);
-        let runner = build(&[], "runner")?;
-        let floor = build(&["--package=bench", "--example=floor"], "examples/floor")?;
+        let (runner, floor) = build::runner_and_floor()?;
         let (runner, floor) = (runner.display(), floor.display());
         let new = |name: &str, line: String| Candidate::new(name, &line, HELLO);
         println!("start: exec to the first byte of a guest that says hello and ends");
@@ -69,21 +69,6 @@ mod imp {
         ];
         table::print(&exits, &table::run(&exits, ROUNDS / 4)?);
         Ok(())
-    }
-
-    /// Builds a program with `cargo static` and gives its path.
-    fn build(args: &[&str], program: &str) -> Result<PathBuf, String> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let built = Command::new(cargo).arg("static").args(args).current_dir(&root).status();
-        match built {
-            Ok(status) if status.success() => {
-                let folder = format!("target/{}-unknown-linux-gnu/release", std::env::consts::ARCH);
-                Ok(root.join(folder).join(program))
-            }
-            Ok(status) => Err(format!("cargo static: {status}")),
-            Err(error) => Err(format!("cargo static: {error}")),
-        }
     }
 
     /// Peers that are installed and can start the same guest.
