@@ -167,4 +167,56 @@ mod tests {
         discard(&file, 0, 4096).unwrap_err();
         assert_eq!(std::fs::read(&path).unwrap(), [0x5a; 4096]);
     }
+
+    /// A block device on a file, where this user may make one. It goes when this does.
+    #[cfg(target_os = "linux")] // losetup(8)
+    struct Loop(String);
+
+    #[cfg(target_os = "linux")] // see above
+    impl Loop {
+        fn on(path: &std::path::Path) -> Result<Self, String> {
+            let mut losetup = std::process::Command::new("losetup");
+            let made = losetup.args(["--show", "-f"]).arg(path).output();
+            let made = made.map_err(|error| format!("losetup: {error}"))?;
+            match made.status.success() {
+                true => Ok(Self(String::from_utf8(made.stdout).unwrap().trim().to_owned())),
+                false => Err(String::from_utf8_lossy(&made.stderr).trim().replace('\n', "; ")),
+            }
+        }
+    }
+
+    #[cfg(target_os = "linux")] // see above
+    impl Drop for Loop {
+        fn drop(&mut self) {
+            // Fails for a device that is gone.
+            let _ = std::process::Command::new("losetup").args(["-d", &self.0]).status();
+        }
+    }
+
+    #[cfg(target_os = "linux")] // see above
+    #[test]
+    fn a_block_device_is_zeroed_and_discarded() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk");
+        std::fs::write(&path, [0x5a; SIZE]).unwrap();
+        let device = match Loop::on(&path) {
+            Ok(device) => device,
+            Err(why) => return println!("skipped: no block device to try: {why}"),
+        };
+        let file = File::options().read(true).write(true).open(&device.0).unwrap();
+        for (offset, hole) in [(4096, false), (16384, true)] {
+            zero(&file, offset, 8192, hole).unwrap();
+        }
+        // Not a whole block of any device: written.
+        zero(&file, 100, 1, true).unwrap();
+        let mut expected = zeroed(4096, 8192);
+        expected[16384..16384 + 8192].fill(0);
+        expected[100] = 0;
+        assert!(bytes(&file) == expected);
+        file.sync_all().unwrap();
+        assert!(std::fs::read(&path).unwrap() == expected);
+        sys::discard_on_device(&file, 32768, 16384).unwrap();
+        discard_on_device(&file, 0, 4096).unwrap();
+        assert!(std::fs::read(&path).unwrap()[32768..32768 + 16384].iter().all(|byte| *byte == 0));
+    }
 }

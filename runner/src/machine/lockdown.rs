@@ -6,12 +6,15 @@ use std::sync::mpsc;
 use super::Error;
 use crate::jail::{self, Jail, Role};
 
+/// What became of a place.
+type Taken = Result<(), jail::Error>;
+
 /// A thread's place in the jail. It is taken on that thread, once it has all it needs.
 #[derive(Debug)]
 pub(crate) struct Place {
     jail: Jail,
     role: Role,
-    taken: mpsc::Sender<Result<(), jail::Error>>,
+    taken: mpsc::Sender<Taken>,
 }
 
 impl Place {
@@ -29,7 +32,7 @@ impl Place {
 pub(super) struct Lockdown {
     jail: Jail,
     places: usize,
-    taken: (mpsc::Sender<Result<(), jail::Error>>, mpsc::Receiver<Result<(), jail::Error>>),
+    taken: (mpsc::Sender<Taken>, mpsc::Receiver<Taken>),
 }
 
 impl Lockdown {

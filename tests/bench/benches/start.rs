@@ -17,9 +17,10 @@ mod imp {
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))] // see above
 mod imp {
-    use std::path::{Path, PathBuf};
-    use std::process::{Command, ExitCode};
+    use std::path::Path;
+    use std::process::ExitCode;
 
+    use bench::build;
     use bench::measure::Candidate;
     use bench::table;
     use guests::x86_64::kernels::{DISK_READS, DISK_READS_8, DISK_WRITES, STORM, TINY};
@@ -62,8 +63,7 @@ mod imp {
             Ok::<String, String>(path.display().to_string())
         };
         let (tiny, storm) = (guest("tiny.elf", TINY)?, guest("storm.elf", STORM)?);
-        let runner = build(&[], "runner")?;
-        let floor = build(&["--package=bench", "--example=floor"], "examples/floor")?;
+        let (runner, floor) = build::runner_and_floor()?;
         let (runner, floor) = (runner.display(), floor.display());
         let new = |name: &str, line: String| Candidate::new(name, &line, HELLO);
         println!("start: exec to the first byte of a guest that says hello and ends");
@@ -99,21 +99,6 @@ mod imp {
         }
         table::print(&requests, &table::run(&requests, ROUNDS / 4)?);
         Ok(())
-    }
-
-    /// Builds a program with `cargo static` and gives its path.
-    fn build(args: &[&str], program: &str) -> Result<PathBuf, String> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let built = Command::new(cargo).arg("static").args(args).current_dir(&root).status();
-        match built {
-            Ok(status) if status.success() => {
-                let folder = format!("target/{}-unknown-linux-gnu/release", std::env::consts::ARCH);
-                Ok(root.join(folder).join(program))
-            }
-            Ok(status) => Err(format!("cargo static: {status}")),
-            Err(error) => Err(format!("cargo static: {error}")),
-        }
     }
 
     /// Peers that are installed and can start the same guest.

@@ -5,6 +5,8 @@
 //! every round starts each of them once, in an order that rotates.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
+pub mod build;
+pub mod crowd;
 pub mod floor;
 pub mod measure;
 pub mod table;

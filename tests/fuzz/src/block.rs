@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hv::{GuestMemory, GuestRam, Width};
-use runner::devices::virtio::block::Disk;
+use runner::devices::virtio::block::{Disk, Scratch};
 use runner::devices::virtio::mmio::Mmio;
 use runner::devices::virtio::transport::Transport;
 use runner::devices::virtio::worker::Worker;
@@ -30,21 +30,38 @@ const HEADER: u64 = 0x5000;
 const STATUS: u64 = 0x70;
 const NOTIFY: u64 = 0x50;
 
+/// Requests whose data the device reads.
+const OUT: u32 = 1;
+const DISCARD: u32 = 11;
+const WRITE_ZEROES: u32 = 13;
+
 /// Actions in one input, at most: what more bytes could do, fewer do as well.
 const ACTIONS: usize = 256;
 
-/// A list of actions. The first byte: whether the disk is read-only.
+/// A list of actions. The first byte: what is to become of writes.
 pub fn block(data: &[u8]) {
     let mut input = Input(data);
-    let read_only = input.byte() & 1 != 0;
-    let mut driver = Driver::new(read_only);
+    let kind = match input.byte() % 4 {
+        0 => Kind::ReadWrite,
+        2 => Kind::Ephemeral,
+        _ => Kind::ReadOnly,
+    };
+    let mut driver = Driver::new(kind);
     for _ in 0..ACTIONS {
         if input.0.is_empty() {
             break;
         }
         driver.act(&mut input);
     }
-    driver.finish(read_only);
+    driver.finish(kind);
+}
+
+/// What becomes of what the driver writes.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    ReadWrite,
+    ReadOnly,
+    Ephemeral,
 }
 
 impl Input<'_> {
@@ -80,12 +97,17 @@ struct Driver {
 }
 
 impl Driver {
-    fn new(read_only: bool) -> Self {
+    fn new(kind: Kind) -> Self {
         let piece = || GuestRam::new(RAM / 2).expect("128 KiB");
         let memory = hv::mem::memory([(0, piece()), (RAM / 2, piece())]).expect("two pieces");
         let file = disk();
         let shared = Arc::new(file.try_clone().expect("a descriptor"));
-        let disk = Disk::new("disk0", "fuzz", shared, LEN as u64, read_only);
+        let disk = match kind {
+            Kind::Ephemeral => {
+                Disk::ephemeral("disk0", "fuzz", shared, LEN as u64, scratch(LEN as u64))
+            }
+            other => Disk::new("disk0", "fuzz", shared, LEN as u64, other == Kind::ReadOnly),
+        };
         let mut worker = Worker::new(memory.clone()).expect("an event loop");
         let transport = Arc::new(Transport::new(
             disk.identity(),
@@ -116,7 +138,7 @@ impl Driver {
             }
             4 => {
                 let sector = if input.one_in(8) { u64::MAX } else { input.byte().into() };
-                let kind = if input.one_in(4) { input.word() } else { input.word() % 9 };
+                let kind = if input.one_in(4) { input.word() } else { input.word() % 14 };
                 self.request(kind, sector, input);
             }
             5 => {
@@ -140,7 +162,7 @@ impl Driver {
 
     /// Starts the device as a good driver does, up to two bytes of its own in the features.
     fn start(&mut self, input: &mut Input<'_>) {
-        let features = u64::from(input.word() & 0x3000_0220);
+        let features = u64::from(input.word() & 0x3000_6220);
         let size = if input.one_in(8) { input.word() } else { 8 };
         for (register, value) in [
             (STATUS, 1),
@@ -166,9 +188,20 @@ impl Driver {
     fn request(&mut self, kind: u32, sector: u64, input: &mut Input<'_>) {
         self.write_memory(HEADER, &kind.to_le_bytes());
         self.write_memory(HEADER + 8, &sector.to_le_bytes());
-        let flags = if kind == 1 { 1 } else { 3 };
+        let flags = if [OUT, DISCARD, WRITE_ZEROES].contains(&kind) { 1 } else { 3 };
+        let mut data = (input.address(), input.len(), flags, 2);
+        if kind == DISCARD || kind == WRITE_ZEROES {
+            // Mostly a segment, most of whose bits are 0.
+            let segment = [input.byte(), 0, input.byte() % 10, input.byte() % 3].map(u32::from);
+            for (at, word) in (HEADER + 0x100..).step_by(4).zip(segment) {
+                self.write_memory(at, &word.to_le_bytes());
+            }
+            if !input.one_in(4) {
+                data = (HEADER + 0x100, 16, flags, 2);
+            }
+        }
         self.descriptor(DESCRIPTORS, 0, (HEADER, 16, 1, 1));
-        self.descriptor(DESCRIPTORS, 1, (input.address(), input.len(), flags, 2));
+        self.descriptor(DESCRIPTORS, 1, data);
         self.descriptor(DESCRIPTORS, 2, (HEADER + 16, 1, 2, 0));
     }
 
@@ -197,7 +230,7 @@ impl Driver {
 
     /// Whatever was done to it, the device can be reset and works again, and the file has kept its
     /// length and what the guest must not reach.
-    fn finish(mut self, read_only: bool) {
+    fn finish(mut self, kind: Kind) {
         self.mmio.write(STATUS, Width::W4, 0);
         self.turn();
         assert_eq!(self.mmio.read(STATUS, Width::W4), 0, "a reset that does not end");
@@ -215,7 +248,7 @@ impl Driver {
         self.memory.read_slice(&mut answer, GuestAddress(HEADER + 16)).expect("in RAM");
         assert_eq!((self.mmio.read(STATUS, Width::W4), answer), (0xf, [0]), "it works");
         self.worker.finish().expect("a flush");
-        check_disk(&self.file, read_only);
+        check_disk(&self.file, kind);
     }
 }
 
@@ -226,11 +259,18 @@ fn disk() -> File {
     file
 }
 
-fn check_disk(mut file: &File, read_only: bool) {
+/// What takes the writes to an ephemeral disk.
+fn scratch(len: u64) -> Scratch {
+    let file = tempfile::tempfile().expect("a temporary file");
+    file.set_len(len).expect("a hole");
+    Scratch { file: Arc::new(file), folder: "/tmp".into() }
+}
+
+fn check_disk(mut file: &File, kind: Kind) {
     let mut bytes = Vec::new();
     file.rewind().expect("a file");
     std::io::Read::read_to_end(&mut file, &mut bytes).expect("a file");
     assert_eq!(bytes.len(), LEN, "the file's length");
-    let kept = if read_only { 0 } else { 8 * 512 };
+    let kept = if kind == Kind::ReadWrite { 8 * 512 } else { 0 };
     assert!(bytes[kept..].iter().all(|byte| *byte == 0x5a), "bytes out of the guest's reach");
 }

@@ -81,6 +81,7 @@ pub mod x86_64 {
     pub mod kernels {
         guests! {
             "x86_64/kernels" ".elf":
+            ACPI_INFO = "acpi_info",
             DISK = "disk",
             DISK_LAST_WRITE = "disk_last_write",
             DISK_LOOP = "disk_loop",

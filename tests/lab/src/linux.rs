@@ -25,8 +25,8 @@ pub(crate) const TESTS: &str = "linux::";
 
 /// In the order in which they can be loaded. ext4 is built in.
 const MODULES: [&str; 4] = [
-    "drivers/virtio/virtio.ko",
     "drivers/virtio/virtio_ring.ko",
+    "drivers/virtio/virtio.ko",
     "drivers/virtio/virtio_mmio.ko",
     "drivers/block/virtio_blk.ko",
 ];
@@ -43,11 +43,11 @@ const TOOLS: [(&str, &str); 9] = [
     ("sbin/e2fsck", "e2fsck"),
     ("lib/x86_64-linux-gnu/ld-linux-x86-64.so.2", "ld.so"),
     ("lib/x86_64-linux-gnu/libc.so.6", "libc.so.6"),
-    ("lib/x86_64-linux-gnu/libblkid.so.1", "libblkid.so.1"),
+    ("usr/lib/x86_64-linux-gnu/libblkid.so.1", "libblkid.so.1"),
     ("lib/x86_64-linux-gnu/libcom_err.so.2", "libcom_err.so.2"),
     ("lib/x86_64-linux-gnu/libe2p.so.2", "libe2p.so.2"),
     ("lib/x86_64-linux-gnu/libext2fs.so.2", "libext2fs.so.2"),
-    ("lib/x86_64-linux-gnu/libuuid.so.1", "libuuid.so.1"),
+    ("usr/lib/x86_64-linux-gnu/libuuid.so.1", "libuuid.so.1"),
 ];
 
 /// The folder and what is in it.

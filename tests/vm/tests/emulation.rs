@@ -316,7 +316,7 @@ fn verbose_begins_with_the_accelerator_and_has_qemus_command_line() {
     let finished = runner(["--accel=off", "-v", "hello"]).ends_with(0);
     let lines: Vec<&str> = said(&finished).lines().collect();
     assert!(lines[0].starts_with("accelerator: none (software emulation, qemu-"), "{finished}");
-    let command = format!("qemu: {QEMU} -nodefaults ");
+    let command = format!("qemu: {QEMU} -");
     assert_eq!(lines.iter().filter(|line| line.starts_with(&command)).count(), 1, "{finished}");
     // How we end QEMU is nobody's affair.
     assert!(!finished.stderr.contains("terminating on signal"), "{finished}");

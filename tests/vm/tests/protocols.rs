@@ -65,6 +65,21 @@ fn further_cpus_are_in_acpi_tables_whatever_announces_devices() {
 }
 
 #[test]
+fn a_guest_finds_its_cpus_and_disks_by_acpi_and_every_cpu_wakes() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    for (cpus, disks) in [(1, 1), (2, 0), (5, 3)] {
+        let mut run = runner(["-m", "32", "--cpus", &cpus.to_string()]);
+        for disk in 0..disks {
+            run = run.arg("--disk").arg(folder.file(&disk.to_string(), vec![0; 512]));
+        }
+        let finished = run.arg(kernel("acpi_info")).ends_with(0);
+        let found = format!("cpus: {cpus}\nawake: {cpus}\ndevices: {disks}\n");
+        assert_eq!(finished.quiet_text(), found);
+    }
+}
+
+#[test]
 fn a_kernel_finds_its_ram_disk_byte_for_byte() {
     or_skip!(accelerator());
     let folder = Folder::new();

@@ -6,8 +6,9 @@ use std::thread::{Builder, JoinHandle};
 
 use super::worker::{Shared, Worker};
 
-/// How many requests can be slow at once before the next one waits. More threads than this gain
-/// nothing on a local disk, and each costs every start of a guest with a disk.
+/// How many requests can be slow at once before the next one waits: a flush, a write or a read that
+/// waits for the medium, and one more. Every start of a guest with a disk pays for each of them, with
+/// the jail on most for its list of system calls, so they are few.
 const THREADS: usize = 3;
 
 type Handle = JoinHandle<Result<(), String>>;

@@ -5,7 +5,7 @@ use std::fs;
 use super::driver::*;
 use super::rings::all_of_ram;
 use super::script::Script;
-use super::{Folder, Guest, Runner, SECTORS, accelerator, or_skip, served, stops};
+use super::{Guest, SECTORS, accelerator, or_skip, served, stops};
 
 /// One request and its answer. Each is the first of an activation.
 fn answers(kind: u32, sector: u64, data: &[(u64, u32, u16)], answer: u64) {
@@ -117,11 +117,13 @@ fn segment(sector: u64, sectors: u32, flags: u32) -> Vec<u8> {
 
 /// Guests that mean no harm: one gives a block of its disk back, the other has one zeroed. They live
 /// as long as what is returned first.
-pub(crate) fn with_space() -> [(Folder, Runner); 2] {
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub(crate) fn with_space() -> [(super::Folder, super::Runner); 2] {
     [(DISCARD, DISCARD_FEATURE), (WRITE_ZEROES, WRITE_ZEROES_FEATURE)].map(|(kind, feature)| {
-        let script = Script::default().copy(BIG, &segment(0, SECTORS as u32, 0)).start(feature);
+        let all = u32::try_from(SECTORS).unwrap();
+        let script = Script::default().copy(BIG, &segment(0, all, 0)).start(feature);
         let script = script.request(kind, 0, &[(BIG, 16, 0)]).expect(1, ANSWER, OK).end(0);
-        let guest = Guest { folder: Folder::in_memory(), ..Guest::new(script) };
+        let guest = Guest { folder: super::Folder::in_memory(), ..Guest::new(script) };
         let run = guest.runner();
         (guest.folder, run)
     })

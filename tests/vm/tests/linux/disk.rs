@@ -59,7 +59,7 @@ impl Chain<'_> {
     }
 
     fn round(&mut self, round: u32) {
-        let kernel = if round % 2 == 0 { Kernel::BzImage } else { Kernel::Pvh };
+        let kernel = if round.is_multiple_of(2) { Kernel::BzImage } else { Kernel::Pvh };
         let disk = self.disk.display().to_string();
         let job = format!("disk {} {}", self.from, self.to);
         // Linux needs some 100 MiB; a small one starts faster.

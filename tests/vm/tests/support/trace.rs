@@ -87,7 +87,7 @@ pub(crate) fn watch(process: u32, mut intrusion: Option<Intrusion>) -> Trace {
             libc::SIGSTOP if !known => 0, // a new thread's first stop
             signal => signal,
         };
-        ptrace(libc::PTRACE_SYSCALL, thread, 0, signal.into());
+        ptrace(libc::PTRACE_SYSCALL, thread, 0, isize::try_from(signal).unwrap());
     }
     trace
 }
@@ -110,7 +110,7 @@ fn options(thread: pid_t) {
         | libc::PTRACE_O_TRACECLONE
         | libc::PTRACE_O_TRACEFORK
         | libc::PTRACE_O_EXITKILL;
-    ptrace(libc::PTRACE_SETOPTIONS, thread, 0, options.into());
+    ptrace(libc::PTRACE_SETOPTIONS, thread, 0, isize::try_from(options).unwrap());
 }
 
 fn syscall_stop(
@@ -122,7 +122,7 @@ fn syscall_stop(
     // SAFETY: a structure of integers, which the kernel fills.
     let mut info: libc::ptrace_syscall_info = unsafe { std::mem::zeroed() };
     let size = size_of_val(&info);
-    ptrace(libc::PTRACE_GET_SYSCALL_INFO, thread, size, (&raw mut info).addr() as i64);
+    ptrace(libc::PTRACE_GET_SYSCALL_INFO, thread, size, (&raw mut info).addr().cast_signed());
     if info.op == libc::PTRACE_SYSCALL_INFO_ENTRY {
         // SAFETY: at the entry of a call this is what the union has.
         let (number, arguments) = unsafe { (info.u.entry.nr, info.u.entry.args) };
@@ -161,12 +161,12 @@ fn kind(thread: pid_t) -> String {
 fn registers(thread: pid_t) -> user_regs_struct {
     // SAFETY: a structure of integers, which the kernel fills.
     let mut registers: user_regs_struct = unsafe { std::mem::zeroed() };
-    ptrace(libc::PTRACE_GETREGS, thread, 0, (&raw mut registers).addr() as i64);
+    ptrace(libc::PTRACE_GETREGS, thread, 0, (&raw mut registers).addr().cast_signed());
     registers
 }
 
 fn set_registers(thread: pid_t, registers: &user_regs_struct) {
-    ptrace(libc::PTRACE_SETREGS, thread, 0, (&raw const *registers).addr() as i64);
+    ptrace(libc::PTRACE_SETREGS, thread, 0, (&raw const *registers).addr().cast_signed());
 }
 
 /// Has `thread`, which has made a call of ours, make its own: the instruction is two bytes long.
@@ -195,7 +195,7 @@ fn send(thread: pid_t, signal: c_int) {
 }
 
 /// A request about a stopped thread, which fails only for one that was killed meanwhile.
-fn ptrace(request: c_uint, thread: pid_t, address: usize, data: i64) {
+fn ptrace(request: c_uint, thread: pid_t, address: usize, data: isize) {
     // SAFETY: the callers pass addresses of structures that are as large as the request wants.
     let done = unsafe { libc::ptrace(request, thread, address as *mut c_void, data) };
     let gone = done != -1 || io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH);

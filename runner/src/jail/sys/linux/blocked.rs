@@ -10,6 +10,7 @@
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
+use std::fmt::Write as _;
 use std::io;
 
 use libc::{c_int, c_void, siginfo_t};
@@ -49,8 +50,8 @@ extern "C" fn blocked(_signal: c_int, info: *mut siginfo_t, _context: *mut c_voi
     let mut line = fatal::Line::default();
     line.push("runner: the jail stopped thread ");
     line.push(THREAD.get());
-    line.push(" at system call ");
-    line.push_number(number.unsigned_abs());
+    // Numbers are written without a lock or memory, and a line takes everything.
+    let _ = write!(line, " at system call {number}");
     if let Some((_, name)) = NAMES.iter().find(|(known, _)| *known == i64::from(number)) {
         line.push(" (");
         line.push(name);

@@ -424,7 +424,7 @@ mod tests {
             let with = |choice: &SeccompCondition| {
                 let choice = choice.clone();
                 all.iter()
-                    .map(move |before| [&before[..], &[choice.clone()]].concat())
+                    .map(move |before| [&before[..], std::slice::from_ref(&choice)].concat())
                     .collect::<Vec<_>>()
             };
             all = choices.iter().flat_map(with).collect();
