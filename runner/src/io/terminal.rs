@@ -7,18 +7,16 @@
 //! A process group in the background neither reads the terminal nor changes it (section 11.1.4):
 //! it is raw only while our group is in the foreground.
 
-// UNSAFETY: the signal mask of a thread, and stopping oneself, have no safe interface.
+// UNSAFETY: the signal mask of a thread, stopping oneself, and process groups as numbers have no
+// safe interface.
 #![allow(unsafe_code)]
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use rustix::io::Errno;
-use rustix::process::{Pid, getpgrp};
 use rustix::stdio::stdin;
-use rustix::termios::{
-    OptionalActions, SpecialCodeIndex, Termios, isatty, tcgetattr, tcgetpgrp, tcsetattr,
-};
+use rustix::termios::{OptionalActions, SpecialCodeIndex, Termios, isatty, tcgetattr, tcsetattr};
 
 /// The key that ends the run, Ctrl-]: the one byte that never reaches the guest from a keyboard.
 /// virsh(1) and telnet(1) have it, and unlike Ctrl-A no shell or editor does.
@@ -26,8 +24,9 @@ pub const ESCAPE: u8 = 0x1d;
 
 /// The terminal's modes, and whose it is.
 struct Modes {
-    /// Our process group, which nobody but we could change.
-    group: Pid,
+    /// Our process group, which nobody but we could change. It is 0 where its leader is outside of
+    /// our PID namespace, which rustix has no type for.
+    group: i32,
     /// As it was found.
     before: Termios,
     /// While the guest has it.
@@ -64,7 +63,9 @@ impl Terminal {
         }
         let before = tcgetattr(stdin()).ok()?;
         let raw = raw(&before);
-        MODES.set(Modes { group: getpgrp(), before, raw }).ok()?;
+        // SAFETY: returns a number.
+        let group = unsafe { libc::getpgrp() };
+        MODES.set(Modes { group, before, raw }).ok()?;
         Some(Self(()))
     }
 }
@@ -180,9 +181,10 @@ fn put_back(modes: &Modes) -> bool {
 /// Whether this process may read the terminal: its group is in the foreground, or the terminal is
 /// not the one that controls it.
 pub fn foreground() -> bool {
-    match tcgetpgrp(stdin()) {
-        Ok(group) => MODES.get().is_some_and(|modes| modes.group == group),
-        Err(_) => true,
+    // SAFETY: returns a number.
+    match unsafe { libc::tcgetpgrp(libc::STDIN_FILENO) } {
+        -1 => true,
+        group => MODES.get().is_some_and(|modes| modes.group == group),
     }
 }
 
