@@ -7,7 +7,7 @@ for time in $(seq "$1"); do
     for reader in 1 2 3; do
         dd if=/dev/vda of=/dev/null bs=64k skip=$((16 * reader)) 2>/dev/null &
     done
-    yes "load" | dd of=/dev/vda bs=64k seek=64 count=256 conv=fsync 2>/dev/null &
+    yes "load" | dd of=/dev/vda bs=64k seek=64 count=256 iflag=fullblock conv=fsync 2>/dev/null &
     usleep $((time * 997 % 50000))
     echo "$device" >$driver/unbind || fail "unbind, time $time"
     wait
