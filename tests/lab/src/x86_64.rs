@@ -182,7 +182,7 @@ pub(crate) fn run(filter: &str) -> Result<()> {
         }
     }
     for gate in gates {
-        let counting = lab.guest(Clock::Instructions, LAB_DEADLINE);
+        let counting = lab.guest(gate.clock(), LAB_DEADLINE);
         tally.gate(gate.name(), gate.check(&lab.runner, &lab.guests, &counting));
     }
     tally.finish()
