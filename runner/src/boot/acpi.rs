@@ -52,6 +52,19 @@ const PM1_EVENTS: u16 = 0x600;
 const PM1_CONTROL: u16 = 0x604;
 const SCI: u16 = 9;
 
+/// A BIOS's first instructions, as far as there is one: they reset the machine by the keyboard
+/// controller. Linux with hardware-reduced ACPI counts on EFI (`efi_reboot_required`), and without it
+/// resets by nothing but a jump to these, in real mode.
+pub(super) const RESET_CODE: [u8; 7] = [
+    0xb0,
+    RESET_COMMAND, // mov $RESET_COMMAND, %al
+    0xe6,
+    0x64, // out %al, $0x64
+    0xf4, // 1: hlt
+    0xeb,
+    0xfd, // jmp 1b
+];
+
 /// What the tables describe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tables {

@@ -30,7 +30,10 @@ pub(super) const COMMAND_LINE_MAX: usize = 0xffff;
 /// QEMU's firmware leaves free.
 pub(super) const RSDP: u64 = 0xe_0000;
 
-/// All of the above but the RSDP lies in here.
+/// Where a processor begins in real mode, f000:fff0: what resets a machine by a jump goes there.
+pub(super) const RESET_VECTOR: u64 = 0xf_fff0;
+
+/// All of the above but the RSDP and what is behind it lies in here.
 pub(super) const BOOT_DATA: std::ops::Range<u64> = 0..0x3_0000;
 
 /// Conventional memory ends here; up to 1 MiB there would be a BIOS, and tables that guests scan for.

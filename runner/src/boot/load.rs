@@ -5,9 +5,9 @@ use hv::arch::x86_64::{GDT_SIZE, IDENTITY_MAP_SIZE, write_gdt, write_identity_ma
 use hv::{GuestMemory, State};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
-use super::acpi::Timers;
+use super::acpi::{RESET_CODE, Timers};
 use super::layout::{
-    BOOT_DATA, COMMAND_LINE, GDT, HIGH_START, LOW_END, PAGE_TABLES, RSDP, ZERO_PAGE,
+    BOOT_DATA, COMMAND_LINE, GDT, HIGH_START, LOW_END, PAGE_TABLES, RESET_VECTOR, RSDP, ZERO_PAGE,
 };
 use super::{BootPlan, Error, Gpas, Protocol, linux, pvh};
 use crate::image::{Segment, Source};
@@ -169,11 +169,15 @@ impl BootPlan {
         let range = RSDP..RSDP.saturating_add(tables.len() as u64);
         let what = || format!("the ACPI tables for {} CPUs", acpi.cpus);
         fits(&range, ram, what)?;
-        if range.end > HIGH_START {
-            let why = format!("their place ends at {HIGH_START:#x}");
+        if range.end > RESET_VECTOR {
+            let why = format!("their place ends at {RESET_VECTOR:#x}");
             return Err(does_not_fit(what(), &range, why, "ask for fewer CPUs"));
         }
         loading.write(RSDP, &tables)?;
+        // QEMU has its firmware there.
+        if timers == Timers::Hypervisor {
+            loading.write(RESET_VECTOR, &RESET_CODE)?;
+        }
         Ok(RSDP)
     }
 }

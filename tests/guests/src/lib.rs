@@ -82,6 +82,7 @@ pub mod x86_64 {
         guests! {
             "x86_64/kernels" ".elf":
             ACPI_INFO = "acpi_info",
+            BIOS_RESET = "bios_reset",
             DISK = "disk",
             DISK_LAST_WRITE = "disk_last_write",
             DISK_LOOP = "disk_loop",

@@ -80,6 +80,13 @@ fn a_guest_finds_its_cpus_and_disks_by_acpi_and_every_cpu_wakes() {
 }
 
 #[test]
+fn a_jump_to_the_reset_vector_resets_as_linux_does_it_without_efi() {
+    or_skip!(accelerator());
+    let finished = runner(["-m", "32", "--cpus", "2"]).arg(kernel("bios_reset")).ends_with(0);
+    assert_eq!(finished.quiet_text(), "running\n");
+}
+
+#[test]
 fn a_kernel_finds_its_ram_disk_byte_for_byte() {
     or_skip!(accelerator());
     let folder = Folder::new();
