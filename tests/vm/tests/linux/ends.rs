@@ -1,6 +1,7 @@
 //! How Linux ends, and what status that is.
 
 use super::super::support::or_skip;
+use super::super::support::program::says;
 use super::{Debian, Kernel};
 
 /// The status of a run that ends with `end HOW`.
@@ -26,10 +27,15 @@ fn a_reboot_ends_with_0() {
 }
 
 #[test]
-fn switching_off_ends_with_0() {
+fn switching_off_halts_for_ever_which_is_a_crash_and_said() {
     let debian = or_skip!(Debian::find());
-    assert_eq!(status(&debian, Kernel::BzImage, "1", "poweroff"), Some(0));
-    assert_eq!(status(&debian, Kernel::Pvh, "4", "poweroff"), Some(0));
+    for (kernel, cpus) in [(Kernel::BzImage, "4"), (Kernel::Pvh, "1")] {
+        let args = ["-m", "256", "--cpus", cpus];
+        let finished = debian.boot(kernel, &args, "end poweroff").ends_with(126);
+        // There is no ACPI power-off, and without one Linux halts.
+        assert!(finished.text().contains("reboot: System halted"), "{finished}");
+        says(&finished.stderr, &["every vCPU has halted with interrupts off"]);
+    }
 }
 
 #[test]
