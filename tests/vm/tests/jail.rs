@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
+use std::process::Command;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
@@ -230,6 +231,20 @@ fn root_by_sudo_becomes_the_user_who_typed_it() {
     let running = spinning(run);
     assert_eq!(lines(running.id(), "status", "Uid:"), ["1234\t1234\t1234\t1234"; 3]);
     assert_eq!(lines(running.id(), "status", "Gid:"), ["2345\t2345\t2345\t2345"; 3]);
+}
+
+#[test]
+fn root_of_a_namespace_without_other_users_stays_that_and_has_no_rights() {
+    or_skip!(accelerator());
+    let unshare = ["unshare", "-r"];
+    if !Command::new("unshare").args(["-r", "true"]).output().is_ok_and(|o| o.status.success()) {
+        println!("skipped: no user namespaces here");
+        return;
+    }
+    let finished = runner(["-v", "-m", "32", "hello"]).by(unshare).ends_with(0);
+    says(&finished.stderr, &["jail: root of a user namespace", "without capabilities"]);
+    let refusal = runner(["--jail=strict", "hello"]).by(unshare).refused();
+    says(&refusal, &["--jail=strict", "user namespace"]);
 }
 
 #[test]
