@@ -5,12 +5,11 @@
 //! counts.
 
 use std::fmt;
-use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use crate::io::stderr;
 
 static VERBOSE: AtomicBool = AtomicBool::new(false);
 
@@ -24,16 +23,12 @@ pub fn verbose() -> bool {
     VERBOSE.load(Ordering::Relaxed)
 }
 
-/// How long a line waits for a stderr that nobody reads before it is dropped.
-const PATIENCE: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
-
 /// Writes one line to stderr. A stderr that is gone, or that nobody reads, is no reason to stop.
 pub fn line(text: fmt::Arguments<'_>) {
-    let mut stderr = std::io::stderr().lock();
-    let read = poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&PATIENCE));
-    if !matches!(read, Ok(0)) {
-        let _ = writeln!(stderr, "{text}");
-    }
+    let line = format!("{text}\n");
+    // One line at a time.
+    let _lock = std::io::stderr().lock();
+    stderr::write(line.as_bytes());
 }
 
 const WINDOW: Duration = Duration::from_secs(5);

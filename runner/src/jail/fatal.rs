@@ -9,8 +9,7 @@ use std::fmt::Write as _;
 use std::panic::PanicHookInfo;
 use std::sync::OnceLock;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
+use crate::io::stderr;
 use crate::outcome::status;
 
 /// What brings the terminal back. It has to keep to what this module does.
@@ -86,20 +85,12 @@ impl std::fmt::Write for Line {
     }
 }
 
-/// How long the line waits for a stderr that nobody reads.
-const PATIENCE: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
-
 /// Ends the process with `line` and status 125.
 pub(crate) fn end(line: &mut Line) -> ! {
     if let Some(restore) = RESTORE.get() {
         restore();
     }
-    let stderr = std::io::stderr();
-    let read = poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&PATIENCE));
-    if !matches!(read, Ok(0)) {
-        // Nobody is left to be told that it failed.
-        let _ = rustix::io::write(&stderr, line.finish());
-    }
+    stderr::write(line.finish());
     // SAFETY: ends the process, and takes nothing along but what the kernel has of it.
     unsafe { libc::_exit(status::FAILED.into()) }
 }

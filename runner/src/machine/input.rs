@@ -87,7 +87,9 @@ impl Input {
             }
         };
         let phase = if stdin.is_keyboard() { Phase::Away } else { Phase::Open };
-        Some(Self { stdin, com1, token, readable, drained, left: VecDeque::new(), phase })
+        // All of it now: in the jail it could not grow, for which the C library calls mremap(2).
+        let left = VecDeque::with_capacity(AHEAD);
+        Some(Self { stdin, com1, token, readable, drained, left, phase })
     }
 
     /// Moves on as far as stdin and the guest let it.

@@ -76,6 +76,17 @@ fn a_paste_of_64_kib_reaches_the_guest_without_loss() {
 }
 
 #[test]
+fn a_paste_that_the_guest_does_not_read_is_kept_and_ends_nothing() {
+    or_skip!(accelerator());
+    let terminal = Terminal::new();
+    let running = working(&terminal, "spin");
+    // More than the C library grows without a call that the jail stops, less than is read ahead.
+    terminal.types(&[b'x'; 200 << 10]);
+    running.signal(Signal::TERM);
+    ended(&terminal, running, 143);
+}
+
+#[test]
 fn the_escape_ends_a_run_and_leaves_the_terminal_as_it_was() {
     or_skip!(accelerator());
     let terminal = Terminal::new();

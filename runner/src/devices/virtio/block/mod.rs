@@ -12,8 +12,8 @@ mod segments;
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO,
@@ -55,10 +55,17 @@ pub struct Disk {
     features: AtomicU64,
     /// Writes that have come to an end, well or not: a part may have been written all the same.
     written: AtomicU64,
-    /// How many of them are durable.
-    durable: AtomicU64,
-    /// A flush failed: what it should have saved may be gone, and no later one can tell.
-    flush_failed: AtomicBool,
+    /// Held while the medium is flushed.
+    flushed: Mutex<Flushed>,
+}
+
+/// What flushes came to.
+#[derive(Debug, Default)]
+struct Flushed {
+    /// How many writes are durable.
+    durable: u64,
+    /// One failed: what it should have saved may be gone, and no later one can tell.
+    failed: bool,
 }
 
 impl fmt::Debug for Disk {
@@ -98,8 +105,7 @@ impl Disk {
             read_only,
             features: AtomicU64::new(0),
             written: AtomicU64::new(0),
-            durable: AtomicU64::new(0),
-            flush_failed: AtomicBool::new(false),
+            flushed: Mutex::default(),
         }
     }
 
@@ -246,24 +252,29 @@ impl Disk {
     }
 
     /// Makes durable what was written and answered before: fdatasync, on macOS F_FULLFSYNC (std
-    /// chooses). Two flushes at once both wait for the medium, as each has promised.
+    /// chooses). Of two flushes at once the second waits for what the first one came to: the system
+    /// tells an error once, and it counts for both.
     fn flush(&self, slow: &mut dyn FnMut()) -> Answer {
         let written = self.written.load(Ordering::Acquire);
-        if self.durable.load(Ordering::Acquire) < written
-            && !self.flush_failed.load(Ordering::Acquire)
-        {
+        let mut flushed = match self.flushed.try_lock() {
+            Ok(flushed) => flushed,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                slow();
+                self.flushed.lock().unwrap_or_else(PoisonError::into_inner)
+            }
+        };
+        if flushed.durable < written && !flushed.failed {
             slow();
             match self.medium.sync() {
-                Ok(()) => {
-                    self.durable.fetch_max(written, Ordering::AcqRel);
-                }
+                Ok(()) => flushed.durable = written,
                 Err(error) => {
-                    self.flush_failed.store(true, Ordering::Release);
+                    flushed.failed = true;
                     crate::warning!("{}: flush: {error}; every later flush fails, too", self.name);
                 }
             }
         }
-        match self.flush_failed.load(Ordering::Acquire) {
+        match flushed.failed {
             true => Answer::Error,
             false => Answer::Ok,
         }

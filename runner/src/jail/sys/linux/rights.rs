@@ -4,7 +4,7 @@ use std::io;
 
 use rustix::process::{DumpableBehavior, geteuid, set_dumpable_behavior};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, Gid, Uid, clear_ambient_capability_set,
+    CapabilitySet, CapabilitySets, Gid, Uid, capabilities, clear_ambient_capability_set,
     remove_capability_from_bounding_set, set_capabilities, set_no_new_privs, set_thread_groups,
     set_thread_res_gid, set_thread_res_uid, set_thread_uid,
 };
@@ -27,6 +27,10 @@ fn other() -> (u32, u32, &'static str) {
 pub(super) fn nobody_to_become() -> Option<String> {
     if !geteuid().is_root() {
         return None;
+    }
+    let needed = CapabilitySet::SETUID | CapabilitySet::SETGID;
+    if !capabilities(None).is_ok_and(|sets| sets.effective.contains(needed)) {
+        return Some("root without the right to become another user stays root".to_owned());
     }
     let (uid, gid, _) = other();
     let read = |name: &str| std::fs::read_to_string(format!("/proc/self/{name}")).ok();

@@ -19,16 +19,24 @@ use crate::jail::{Error, Jail, Needs, Role, fatal};
 use crate::outcome::status;
 
 /// What a guest that has broken in would try: what it is, and the call for it.
-const PROBES: [(&str, c_long, [c_long; 3]); 8] = [
-    ("exec", libc::SYS_execve, [0, 0, 0]),
-    ("spawn", libc::SYS_clone, [libc::SIGCHLD as c_long, 0, 0]),
-    ("W^X", libc::SYS_mmap, [0, 4096, (libc::PROT_WRITE | libc::PROT_EXEC) as c_long]),
-    ("W^X later", libc::SYS_mprotect, [0, 4096, libc::PROT_EXEC as c_long]),
-    ("ptrace", libc::SYS_ptrace, [libc::PTRACE_ATTACH as c_long, 1, 0]),
-    ("netlink", libc::SYS_socket, [libc::AF_NETLINK as c_long, libc::SOCK_RAW as c_long, 0]),
-    ("kill", libc::SYS_kill, [1, 0, 0]),
-    ("KVM_CREATE_VM", libc::SYS_ioctl, [-1, 0xae01, 0]),
+const PROBES: [(&str, c_long, [c_long; 6]); 8] = [
+    ("exec", libc::SYS_execve, [0; 6]),
+    ("spawn", libc::SYS_clone, [libc::SIGCHLD as c_long, 0, 0, 0, 0, 0]),
+    // But for PROT_EXEC it is what every thread may do.
+    ("W^X", libc::SYS_mmap, [0, 4096, WRITE_AND_EXECUTE, PRIVATE, -1, 0]),
+    ("W^X later", libc::SYS_mprotect, [0, 4096, libc::PROT_EXEC as c_long, 0, 0, 0]),
+    ("ptrace", libc::SYS_ptrace, [libc::PTRACE_ATTACH as c_long, 1, 0, 0, 0, 0]),
+    (
+        "netlink",
+        libc::SYS_socket,
+        [libc::AF_NETLINK as c_long, libc::SOCK_RAW as c_long, 0, 0, 0, 0],
+    ),
+    ("kill", libc::SYS_kill, [1, 0, 0, 0, 0, 0]),
+    ("KVM_CREATE_VM", libc::SYS_ioctl, [-1, 0xae01, 0, 0, 0, 0]),
 ];
+
+const WRITE_AND_EXECUTE: c_long = (libc::PROT_WRITE | libc::PROT_EXEC) as c_long;
+const PRIVATE: c_long = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as c_long;
 
 /// The jail's checks.
 pub(super) fn checks() -> Vec<Check> {
@@ -74,9 +82,9 @@ fn failures(role: Role) -> Vec<Option<String>> {
     };
     let refused = PROBES.iter().map(|(probe, number, arguments)| {
         let call = |_| {
-            let [a, b, c] = *arguments;
+            let [a, b, c, d, e, f] = *arguments;
             // SAFETY: with these arguments none of the calls would touch this process's memory.
-            unsafe { libc::syscall(*number, a, b, c) };
+            unsafe { libc::syscall(*number, a, b, c, d, e, f) };
         };
         match within(role, call) {
             Ok((Some(end), said))
