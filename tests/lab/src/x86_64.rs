@@ -23,7 +23,7 @@ const TESTS: [&[&str]; 2] = [&["--package=hv-kvm"], &["--package=runner", "--tes
 const TEST_DEADLINE: Duration = Duration::from_secs(240);
 
 /// All tests, however many boots they take. CI has 30 minutes for everything.
-const LAB_DEADLINE: Duration = Duration::from_secs(15 * 60);
+const LAB_DEADLINE: Duration = Duration::from_secs(20 * 60);
 
 /// One boot should do; each of the others follows a test that took the machine down.
 const BOOTS: usize = 4;
