@@ -20,6 +20,12 @@ pub(crate) enum Verdict {
     Failed(String),
 }
 
+/// What a test measured, which is worth a line also where it passes: lines that begin with
+/// `measured: `.
+pub(crate) fn measured(output: &str) -> impl Iterator<Item = &str> {
+    output.lines().filter_map(|line| line.strip_prefix("measured: "))
+}
+
 /// Judges one test of a libtest binary that ran alone in its process.
 pub(crate) fn judge(test: &str, outcome: &Outcome, allowed: &[AllowedSkip]) -> Verdict {
     let expected_skip = allowed.iter().find(|skip| skip.test == test);
@@ -73,6 +79,12 @@ mod tests {
             Verdict::Failed(why) => why,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn what_a_test_measured_is_found_in_its_output() {
+        let output = "test x ... measured: no\nmeasured: 7 ms\nok";
+        assert_eq!(measured(output).collect::<Vec<_>>(), ["7 ms"]);
     }
 
     #[test]

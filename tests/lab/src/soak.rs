@@ -4,7 +4,7 @@
 use crate::command::Result;
 use crate::guest::Clock;
 use crate::protocol::{Job, Plan, Report};
-use crate::results::{Verdict, judge};
+use crate::results::{Verdict, judge, measured};
 use crate::x86_64::Lab;
 use std::time::{Duration, Instant};
 
@@ -46,8 +46,8 @@ pub(crate) fn run(what: What, rounds: u32) -> Result<()> {
         match judge(what.test(), outcome, &[]) {
             Verdict::Passed => {
                 passed += rounds_of(job);
-                let said = outcome.output.lines().filter(|line| line.starts_with("killed "));
-                println!("{seconds} s, {}: {}", job.name, said.collect::<String>());
+                let said: Vec<_> = measured(&outcome.output).collect();
+                println!("{seconds} s, {}: {}", job.name, said.join("; "));
             }
             Verdict::Skipped(why) | Verdict::Failed(why) => {
                 println!("{seconds} s, {}: FAILED: {why}\n{}", job.name, outcome.output);

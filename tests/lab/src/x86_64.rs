@@ -8,7 +8,7 @@ use crate::guest::{Clock, Guest, QEMU};
 use crate::linux::{self, Guests};
 use crate::packages::{self, Wanted};
 use crate::protocol::{Job, Outcome, Plan, Report};
-use crate::results::{AllowedSkip, Verdict, judge};
+use crate::results::{AllowedSkip, Verdict, judge, measured};
 use std::collections::BTreeSet;
 use std::fs;
 use std::iter;
@@ -341,6 +341,9 @@ struct Tally {
 impl Tally {
     fn test(&mut self, name: &str, verdict: &Verdict, outcome: &Outcome) {
         self.add(name, verdict, &format!(" ({} ms)", outcome.milliseconds));
+        for line in measured(&outcome.output) {
+            println!("    | {line}");
+        }
         if matches!(verdict, Verdict::Failed(_)) {
             for line in outcome.output.lines().filter(|line| !line.is_empty()) {
                 println!("    | {line}");

@@ -31,7 +31,10 @@ fn what_linux_has_synced_outlives_a_runner_that_is_killed_at_any_moment() {
         let second = chain("b.img", rounds / 2);
         (first.join().unwrap(), second)
     });
-    println!("killed {rounds} times, found all of {} files that were synced", files + more);
+    println!(
+        "measured: killed {rounds} times, found all of {} files that were synced",
+        files + more
+    );
 }
 
 /// One disk through all its rounds.

@@ -19,7 +19,7 @@ fn four_processors_with_nothing_to_do_cost_their_timer_ticks() {
     let finished = running.finish();
     assert_eq!(finished.status, Some(0), "{finished}");
     let ticks = number(finished.text(), "ticks");
-    println!("{} ms of CPU in {SECONDS} s, {ticks} timer interrupts", used.as_millis());
+    println!("measured: {} ms of CPU in {SECONDS} s, {ticks} timer interrupts", used.as_millis());
     // A busy loop takes 100 % of one CPU at least, a poll every millisecond several.
     assert!(used.as_millis() * 100 < u128::from(SECONDS) * 1000 * 5, "{used:?}, {ticks} ticks");
 }
