@@ -3,6 +3,7 @@
 content() {
     yes "file $1" | head -c 20000
 }
+echo begin
 must mount -t ext4 /dev/vda /mnt
 for n in $(seq "$1" "$2"); do
     content "$n" | cmp - "/mnt/$n" || fail "file $n"

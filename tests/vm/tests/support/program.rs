@@ -216,6 +216,13 @@ fn command_line(command: &Command) -> String {
     words.join(OsStr::new(" ")).to_string_lossy().into_owned()
 }
 
+/// Why a run does not say what it should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Silence {
+    Ended,
+    TimeIsUp,
+}
+
 /// A started `runner`. It is killed when this value goes.
 #[derive(Debug)]
 pub(crate) struct Running {
@@ -251,13 +258,23 @@ impl Running {
 
     /// Waits until `text` is somewhere in its stdout.
     pub(crate) fn wait_until_it_says(&mut self, text: &str) {
+        if let Err(silence) = self.says_in_time(text) {
+            let printed = self.stdout.as_ref().unwrap().bytes.escape_ascii();
+            panic!("{}: {silence:?} without {text:?}, only {printed}", self.line);
+        }
+    }
+
+    /// Waits for `text` as [`Running::wait_until_it_says`].
+    pub(crate) fn says_in_time(&mut self, text: &str) -> Result<(), Silence> {
         let stdout = self.stdout.as_mut().unwrap();
         while !stdout.bytes.windows(text.len()).any(|bytes| bytes == text.as_bytes()) {
-            if !matches!(stdout.more(self.until), Ok(true)) {
-                let printed = stdout.bytes.escape_ascii();
-                panic!("{}: {text:?} did not come, only {printed}", self.line);
+            match stdout.more(self.until) {
+                Ok(true) => {}
+                Ok(false) => return Err(Silence::Ended),
+                Err(_) => return Err(Silence::TimeIsUp),
             }
         }
+        Ok(())
     }
 
     /// Sends it a signal.
