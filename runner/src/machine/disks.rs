@@ -1,6 +1,7 @@
 //! The machine's disks: virtio-mmio block devices, their doorbells, and the threads behind them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hv::{Address, Doorbell, GuestMemory, Kind, Vm, Width};
 
@@ -17,6 +18,10 @@ use crate::devices::virtio::worker::{Worker, WorkerThread};
 use crate::io::event::Event;
 use crate::jail::Role;
 use crate::plan::DiskPlan;
+
+/// How long a vCPU that resets a disk waits for requests which are under way. After that the status
+/// field alone says so.
+const RESET_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The disks, and the threads that serve them all.
 pub(super) struct Disks<V: Vm> {
@@ -55,7 +60,7 @@ impl<V: Vm> Disks<V> {
             }
             let (line, commands) = (interrupt(vm, slot.line)?, worker.commands());
             let transport = Transport::new(identity, memory.clone(), line, events, commands);
-            let transport = Arc::new(transport);
+            let transport = Arc::new(transport.patient(RESET_PATIENCE));
             worker.add(Arc::clone(&transport), Box::new(disk)).map_err(system())?;
             bus.add(Address::Mmio(slot.base), VIRTIO_WINDOW, Arc::new(Mmio(transport)));
         }

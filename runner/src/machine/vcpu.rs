@@ -14,11 +14,16 @@ pub(super) fn run(id: u32, vcpu: &mut impl Vcpu, bus: &Bus, stop: &Stop, watch: 
 }
 
 fn exits(id: u32, vcpu: &mut impl Vcpu, bus: &Bus, stop: &Stop, watch: &Watch) -> Result<()> {
-    let mut answered = 0;
+    let (mut answered, watched) = (0, watch.vcpu(id));
     let mut resume = Resume::Go;
     while !stop.requested() {
         let exit = vcpu.run(resume)?;
         resume = Resume::Go;
+        if exit != Exit::Kicked
+            && let Some(watched) = watched
+        {
+            watched.came_out();
+        }
         match exit {
             Exit::Read { at, width } => resume = Resume::Value(bus.read(at, width)),
             Exit::Write { at, width, value } => bus.write(at, width, value),

@@ -1,12 +1,12 @@
 //! Finds out that nothing can wake the guest any more: every vCPU has halted with interrupts off, or
 //! was never started. Kernels end like that when they give up.
 //!
-//! With an irqchip in the kernel a halt brings no exit, so every vCPU is asked now and then, by a
-//! kick. All have to say so in two rounds in a row: one may still wake another behind its answer. What
+//! With an irqchip in the kernel a halt brings no exit, so a vCPU that has not come out for a while is
+//! asked now and then, by a kick. All have to say so in two rounds in a row: one may still wake another behind its answer. What
 //! only a non-maskable interrupt of a device could wake is taken for dead.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::stop::Wake;
@@ -14,10 +14,24 @@ use super::stop::Wake;
 /// From one round to the next. A kick costs a vCPU some 20 µs.
 const PERIOD: Duration = Duration::from_secs(5);
 
+/// A vCPU, as seen from the I/O loop.
+pub(super) struct Watched {
+    kick: Wake,
+    /// It has come out by itself since it was last looked at.
+    out: AtomicBool,
+}
+
+impl Watched {
+    /// It came out by itself, and so is awake. Costs a store.
+    pub(super) fn came_out(&self) {
+        self.out.store(true, Ordering::Relaxed);
+    }
+}
+
 /// What the I/O loop and the vCPUs share.
 #[derive(Default)]
 pub(super) struct Watch {
-    kicks: OnceLock<Vec<Wake>>,
+    vcpus: OnceLock<Vec<Watched>>,
     /// The round that vCPUs are asked in; 0 is none.
     round: AtomicU32,
     /// How many have said in this round that they are asleep.
@@ -33,8 +47,14 @@ impl std::fmt::Debug for Watch {
 impl Watch {
     /// Names what kicks each vCPU. Called once, before the guest runs.
     pub(super) fn kick_with(&self, kicks: Vec<Wake>) {
+        let watched = |kick| Watched { kick, out: AtomicBool::new(false) };
         // Nobody calls it twice.
-        let _ = self.kicks.set(kicks);
+        let _ = self.vcpus.set(kicks.into_iter().map(watched).collect());
+    }
+
+    /// The vCPU with this number.
+    pub(super) fn vcpu(&self, id: u32) -> Option<&Watched> {
+        self.vcpus.get()?.get(usize::try_from(id).ok()?)
     }
 
     /// The vCPU behind `answered`, kicked, says once in a round whether it is asleep.
@@ -47,12 +67,14 @@ impl Watch {
 
     /// Begins a round. Whether all were asleep in the one before.
     fn ask(&self) -> bool {
-        let kicks = self.kicks.get().map_or(&[][..], Vec::as_slice);
+        let vcpus = self.vcpus.get().map_or(&[][..], Vec::as_slice);
         let asleep = self.asleep.swap(0, Ordering::AcqRel);
-        let all = usize::try_from(asleep) == Ok(kicks.len()) && !kicks.is_empty();
+        let all = usize::try_from(asleep) == Ok(vcpus.len()) && !vcpus.is_empty();
         self.round.fetch_add(1, Ordering::AcqRel);
-        for kick in kicks {
-            kick();
+        for vcpu in vcpus {
+            if !vcpu.out.swap(false, Ordering::Relaxed) {
+                (vcpu.kick)();
+            }
         }
         all
     }
@@ -139,6 +161,19 @@ mod tests {
             assert!(!rounds.look(&watch, rounds.next()));
             watch.answer(&mut answered, || true);
         }
+    }
+
+    #[test]
+    fn a_vcpu_that_came_out_by_itself_is_not_disturbed() {
+        let (watch, kicks) = watch();
+        let mut rounds = Rounds::default();
+        for round in 1..=8 {
+            watch.vcpu(1).unwrap().came_out();
+            assert!(!rounds.look(&watch, rounds.next()));
+            assert_eq!(kicks.load(Ordering::SeqCst), round);
+            watch.answer(&mut 0, || true);
+        }
+        assert!(watch.vcpu(2).is_none());
     }
 
     #[test]

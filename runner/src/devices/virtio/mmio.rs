@@ -101,7 +101,14 @@ impl Mmio {
             VIRTIO_MMIO_QUEUE_READY => transport.write_queue(|queue| queue.ready = value == 1),
             VIRTIO_MMIO_QUEUE_NOTIFY => transport.notify(value.into()),
             VIRTIO_MMIO_INTERRUPT_ACK => transport.acknowledge(value),
-            VIRTIO_MMIO_STATUS => transport.set_status(value),
+            VIRTIO_MMIO_STATUS => {
+                transport.set_status(value);
+                // Linux's driver for this transport goes on at once, and does not look (§4.2.3.1.1
+                // lets it), so the write takes as long as the reset.
+                if value == 0 {
+                    transport.await_reset();
+                }
+            }
             VIRTIO_MMIO_QUEUE_DESC_LOW => {
                 transport.write_queue(|queue| Half::Low.set(&mut queue.descriptors, value));
             }

@@ -3,7 +3,8 @@
 //!
 //! The lock is held for a few instructions, never while anybody waits.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use hv::GuestMemory;
 use virtio_bindings::virtio_config::{
@@ -59,6 +60,8 @@ struct State {
 pub struct Transport {
     identity: Identity,
     state: Mutex<State>,
+    reset_over: Condvar,
+    patience: Duration,
     memory: GuestMemory,
     interrupt: Interrupt,
     /// One for each queue: what its notifications signal.
@@ -141,7 +144,20 @@ impl Transport {
         commands: Commands,
     ) -> Self {
         let state = Mutex::new(State::new(&identity));
-        Self { identity, state, memory, interrupt, doorbells, commands }
+        let (reset_over, patience) = (Condvar::new(), Duration::ZERO);
+        Self { identity, state, reset_over, patience, memory, interrupt, doorbells, commands }
+    }
+
+    /// How long [`Transport::await_reset`] waits: for a worker that has threads.
+    pub fn patient(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// Waits for the end of a reset that has begun, for a while.
+    pub fn await_reset(&self) {
+        let waited =
+            self.reset_over.wait_timeout_while(self.lock(), self.patience, |state| state.resetting);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Its state, for a person.
@@ -321,6 +337,7 @@ impl Transport {
         let mut state = self.lock();
         if state.resetting && state.generation == generation {
             self.clear(&mut state);
+            self.reset_over.notify_all();
         }
     }
 

@@ -81,6 +81,15 @@ pub(super) fn memory() -> GuestMemory {
 
 impl Rig {
     pub(super) fn new(identity: Identity, backend: Box<dyn Backend>) -> Self {
+        Self::patient(identity, backend, Duration::ZERO)
+    }
+
+    /// The same, whose resets wait up to `patience`: for a worker on its threads.
+    pub(super) fn patient(
+        identity: Identity,
+        backend: Box<dyn Backend>,
+        patience: Duration,
+    ) -> Self {
         let memory = memory();
         let mut worker = Worker::new(memory.clone()).unwrap();
         let interrupts = Arc::new(AtomicU32::new(0));
@@ -93,7 +102,7 @@ impl Rig {
         let commands = worker.commands();
         let transport =
             Transport::new(identity, memory.clone(), Arc::new(interrupt), doorbells, commands);
-        let transport = Arc::new(transport);
+        let transport = Arc::new(transport.patient(patience));
         worker.add(Arc::clone(&transport), backend).unwrap();
         let mmio = Arc::new(Mmio(transport));
         Self { memory, mmio, worker, interrupts, next_available: 0 }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use hv::Width;
 
@@ -9,7 +10,7 @@ use super::super::COMMON_FEATURES;
 use super::super::chain::{Broken, Chain};
 use super::super::mmio::Mmio;
 use super::super::transport::Identity;
-use super::super::worker::{Backend, WorkerThread};
+use super::super::worker::{Backend, Worker, WorkerThread};
 use super::{Rig, SIZE, reg};
 use crate::machine::bus::Device;
 
@@ -214,4 +215,38 @@ fn a_device_that_was_started_when_the_run_was_over_is_served_too() {
     rig.write(reg::STATUS, 0xf);
     rig.worker.finish().unwrap();
     assert_eq!((served.load(Ordering::SeqCst), rig.used_index()), (1, 1));
+}
+
+#[test]
+fn a_driver_that_does_not_wait_for_its_reset_finds_it_done() {
+    let (rang, ring) = mpsc::channel();
+    let slow = move || {
+        let _ = rang.send(());
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    let identity = Identity {
+        name: "test".into(),
+        device: 42,
+        features: COMMON_FEATURES,
+        queues: vec![256],
+        config: Vec::new(),
+    };
+    let backend = Box::new(Calls(Mutex::new(Box::new(slow))));
+    let mut rig = Rig::patient(identity, backend, Duration::from_secs(60));
+    // What the rig does with its worker from now on it does with another, which has nothing.
+    let other = Worker::new(rig.memory.clone()).unwrap();
+    let worker = std::mem::replace(&mut rig.worker, other);
+    let threads = WorkerThread::start(worker, "test", || || true, |why| panic!("{why}")).unwrap();
+    rig.start(0);
+    rig.descriptor(0, (0x10000, 16, 0, 0));
+    rig.offer(0);
+    rig.kick();
+    ring.recv().unwrap();
+    // A request is under way.
+    rig.write(reg::STATUS, 0);
+    assert_eq!(rig.status(), 0);
+    rig.write(reg::STATUS, 1);
+    rig.write(reg::STATUS, 3);
+    assert_eq!(rig.status(), 3);
+    drop(threads);
 }
