@@ -45,6 +45,8 @@ pub(crate) struct Guest<'a> {
     pub(crate) agent: &'a Path,
     pub(crate) workspace: &'a Workspace,
     pub(crate) clock: Clock,
+    /// MiB of memory.
+    pub(crate) memory: u32,
     /// When it is killed, whatever it does.
     pub(crate) until: Instant,
 }
@@ -93,10 +95,9 @@ impl Guest<'_> {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", QEMU]);
         // EPYC has SVM and what kvm-amd asks for; TCG says on stderr which of its other features
-        // it lacks. Memory costs nothing before it is touched, half of it limits the root, and the
-        // largest guest of the tests has 5 GiB.
-        let machine = "-M q35 -cpu EPYC -m 6144 -nodefaults -no-reboot -display none";
-        command.args(machine.split(' '));
+        // it lacks. Memory costs nothing before it is touched, and half of it limits the root.
+        let machine = "-M q35 -cpu EPYC -nodefaults -no-reboot -display none";
+        command.args(machine.split(' ')).arg("-m").arg(self.memory.to_string());
         command.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd);
         command.arg("-serial").arg(format!("file:{}", console.display()));
         command.args(["-serial", "stdio"]);
