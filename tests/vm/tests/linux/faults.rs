@@ -71,7 +71,7 @@ fn a_driver_may_reset_a_disk_while_it_works_a_hundred_times() {
     let debian = or_skip!(Debian::find());
     let folder = Folder::new();
     let disk = sparse(&folder).display().to_string();
-    let args = ["-m", "256", "--cpus", "2", "--disk", &disk];
+    let args = ["-m", "256", "--disk", &disk];
     let finished = debian.boot(Kernel::BzImage, &args, "rebind 100").ends_with(0);
     assert!(finished.text().contains("bound 100 times"), "{finished}");
     assert_eq!(finished.stderr, "", "{finished}");
