@@ -21,9 +21,9 @@ use super::transport::Transport;
 use crate::io::event::Event;
 use crate::io::waiter::Waiter;
 
-/// Bytes of requests that are still served for a device when the run is over. A guest that ends
-/// without waiting for its last writes finds that much of them on its disk, and none can keep a run
-/// from ending. What is left out is said.
+/// Bytes of work ([`Backend::work`]) that are still done for a device when the run is over. A guest
+/// that ends without waiting for its last writes finds that much of them on its disk, and none can
+/// keep a run from ending. What is left out is said.
 const LAST_BYTES: u64 = 256 << 20;
 
 /// What a kind of device does with its requests. Several threads may call it at once.
@@ -37,6 +37,11 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`Broken`] when the request cannot even be refused: the device stops until it is reset.
     fn serve(&self, chain: Chain<'_>, slow: &mut dyn FnMut()) -> Result<u32, Broken>;
+
+    /// How much work one request is, in bytes that may have to be moved for it; at least its own.
+    fn work(&self, chain: &Chain<'_>) -> u64 {
+        chain.len()
+    }
 
     /// The guest is gone, no request is being served: brings everything it wrote to where it
     /// belongs.
@@ -267,8 +272,8 @@ impl Shared {
             let job = self.desk().take_of(device, &self.memory);
             let Some(job) = job else { return };
             let chain = Chain::read(&self.memory, job.table, job.head);
-            let len = chain.as_ref().map_or(0, Chain::len);
-            let Some(rest) = left.checked_sub(len) else {
+            let work = chain.as_ref().map_or(0, |chain| job.backend.work(chain));
+            let Some(rest) = left.checked_sub(work) else {
                 crate::warning!(
                     "{:?}: the guest left more than {} MiB of requests, and the rest is dropped",
                     job.backend,
