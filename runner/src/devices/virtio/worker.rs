@@ -6,6 +6,7 @@
 //! and no more requests are begun than there are threads: the others stay in their rings, which
 //! bounds what is in flight without a table or a buffer.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
@@ -183,8 +184,9 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    fn desk(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    fn desk(&self) -> AtDesk<'_> {
+        let desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
+        AtDesk { desk, notes: Notes(Vec::new()) }
     }
 
     /// A thread's work, until the run is over.
@@ -210,9 +212,9 @@ impl Shared {
     /// something to note already.
     fn watch<'a>(
         &'a self,
-        mut desk: MutexGuard<'a, Desk>,
+        mut desk: AtDesk<'a>,
         timeout: Option<Duration>,
-    ) -> io::Result<MutexGuard<'a, Desk>> {
+    ) -> io::Result<AtDesk<'a>> {
         let timeout = if desk.is_rung() { Some(Duration::ZERO) } else { timeout };
         desk.idle = desk.idle.saturating_add(1);
         drop(desk);
@@ -284,6 +286,43 @@ impl Shared {
             left = rest;
             let done = chain.and_then(|chain| job.backend.serve(chain, &mut || ()));
             self.desk().done(&self.memory, &job, done);
+        }
+    }
+}
+
+/// The lock on the desk. Behind it, and without it, what came up is said.
+struct AtDesk<'a> {
+    // Fields are dropped in this order.
+    desk: MutexGuard<'a, Desk>,
+    notes: Notes,
+}
+
+impl Deref for AtDesk<'_> {
+    type Target = Desk;
+    fn deref(&self) -> &Desk {
+        &self.desk
+    }
+}
+
+impl DerefMut for AtDesk<'_> {
+    fn deref_mut(&mut self) -> &mut Desk {
+        &mut self.desk
+    }
+}
+
+impl Drop for AtDesk<'_> {
+    fn drop(&mut self) {
+        self.notes.0 = self.desk.notes();
+    }
+}
+
+/// Lines for stderr, said when they are dropped.
+struct Notes(Vec<String>);
+
+impl Drop for Notes {
+    fn drop(&mut self) {
+        for note in &self.0 {
+            crate::warning!("{note}");
         }
     }
 }
