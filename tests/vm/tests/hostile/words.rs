@@ -45,7 +45,8 @@ fn a_stderr_that_nobody_reads_does_not_keep_the_time_from_being_over() {
 fn a_stderr_that_nobody_reads_does_not_keep_a_signal_from_ending_the_run() {
     or_skip!(accelerator());
     let (reader, writer) = full_pipe();
-    let mut running = guest().runner().stderr(writer).start();
+    let guest = guest();
+    let mut running = guest.runner().stderr(writer).start();
     running.wait_for("!");
     running.signal(Signal::TERM);
     let finished = running.finish();
