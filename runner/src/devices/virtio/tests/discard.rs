@@ -8,11 +8,11 @@ use virtio_bindings::virtio_blk::{VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_WRITE_ZEROE
 use vm_memory::{Bytes, GuestAddress};
 
 use super::super::block::{Disk, Scratch};
-use super::{NEXT, Rig, WRITE};
 use super::block::{
     DATA, DISCARD, FLUSH, HEADER, IOERR, LEN, OK, SECTORS, STATUS, UNSUPP, WRITE_ZEROES, file,
     header, request, rig_on, sector_of,
 };
+use super::{NEXT, Rig, WRITE};
 
 const FEATURES: u64 = FLUSH | DISCARD | WRITE_ZEROES;
 const UNMAP: u32 = 1;
@@ -231,6 +231,10 @@ fn a_guest_that_is_gone_has_no_more_zeros_written_than_other_bytes() {
     // 64 MiB each, which is more than the 33 bytes of their chains: 256 MiB are not exceeded.
     assert_eq!(left_at_the_end(VIRTIO_BLK_T_WRITE_ZEROES, 1 << 17), 3);
     assert_eq!(left_at_the_end(VIRTIO_BLK_T_WRITE_ZEROES, 1 << 10), 7);
-    assert_eq!(left_at_the_end(VIRTIO_BLK_T_WRITE_ZEROES, u32::MAX), 7, "refused, which is no work");
+    assert_eq!(
+        left_at_the_end(VIRTIO_BLK_T_WRITE_ZEROES, u32::MAX),
+        7,
+        "refused, which is no work"
+    );
     assert_eq!(left_at_the_end(VIRTIO_BLK_T_DISCARD, 1 << 23), 7, "moves no bytes");
 }
