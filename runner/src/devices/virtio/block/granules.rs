@@ -13,14 +13,11 @@ const LEAF: u64 = WORDS as u64 * 64;
 
 /// A set of granules, by their numbers. It takes memory where there are some of a leaf's but not all:
 /// half a kilobyte for 16 MiB of the disk. So a guest that writes a little all over a terabyte makes
-/// it grow to 36 MiB, and one that fills it with zeros to 2 MiB. [`MOST`] bounds both.
+/// it grow to 36 MiB. [`super::overlay::Scratch::MOST`] bounds that.
 #[derive(Debug, Default)]
 pub(super) struct Granules {
     leaves: BTreeMap<u64, Leaf>,
 }
-
-/// The most bytes of a disk that a set is for: with all its leaves it takes 144 MiB.
-pub(super) const MOST: u64 = 4 << 40;
 
 /// 4096 granules, of which there is at least one.
 #[derive(Debug)]
@@ -116,7 +113,10 @@ fn bits(start: u64, end: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::overlay::Scratch;
     use super::*;
+
+    const MOST: u64 = Scratch::MOST;
 
     #[test]
     fn runs_end_where_the_next_one_begins_or_the_range_does() {

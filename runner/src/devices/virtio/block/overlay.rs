@@ -19,6 +19,11 @@ pub struct Scratch {
     pub folder: String,
 }
 
+impl Scratch {
+    /// The most bytes of a disk: to know what was written of it takes up to 144 MiB.
+    pub const MOST: u64 = 4 << 40;
+}
+
 /// A base and what was written over it.
 ///
 /// A granule of the disk is wholly in one of both files. It begins in the base and goes to the
