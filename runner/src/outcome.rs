@@ -3,11 +3,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hv::Crash;
+use rustix::fs::fstat;
 use serde::Serialize;
 
 use crate::log::printable_path;
@@ -157,9 +159,9 @@ pub struct Report {
 }
 
 /// Whether two open files are one.
-fn same_file(one: &File, other: &File) -> bool {
-    match (one.metadata(), other.metadata()) {
-        (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
+fn same_file(one: impl AsFd, other: impl AsFd) -> bool {
+    match (fstat(one), fstat(other)) {
+        (Ok(one), Ok(other)) => (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino),
         _ => false,
     }
 }
@@ -179,6 +181,8 @@ impl Report {
         })?;
         let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
         let report = Self { file, is_file, name };
+        report.spare_stream(io::stdout(), "what goes to stdout")?;
+        report.spare_stream(io::stderr(), "what goes to stderr")?;
         for path in read {
             if let Ok(file) = File::open(path) {
                 report.refuse(&file, &printable_path(path))?;
@@ -195,7 +199,13 @@ impl Report {
         plan.files().try_for_each(|(file, name)| self.refuse(file, name))
     }
 
-    fn refuse(&self, file: &File, name: &str) -> Result<(), String> {
+    /// Refuses a record that would cut off what was written to `stream`. Behind the words of a
+    /// terminal or a pipe there is room for one more.
+    fn spare_stream(&self, stream: impl AsFd, name: &str) -> Result<(), String> {
+        if self.is_file { self.refuse(stream, name) } else { Ok(()) }
+    }
+
+    fn refuse(&self, file: impl AsFd, name: &str) -> Result<(), String> {
         match same_file(&self.file, file) {
             false => Ok(()),
             true => Err(format!(
@@ -304,5 +314,18 @@ mod tests {
         let error = Report::create(&link, std::slice::from_ref(&config)).unwrap_err();
         assert!(error.contains("would replace"), "{error}");
         assert_eq!(std::fs::read_to_string(&config).unwrap(), "{}");
+    }
+
+    #[test]
+    fn a_record_replaces_no_stream_that_is_a_file_and_follows_one_that_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let stream = File::create(&path).unwrap();
+        let report = Report::create(&path, &[]).unwrap();
+        let error = report.spare_stream(&stream, "what goes to stdout").unwrap_err();
+        assert!(error.contains("would replace what goes to stdout"), "{error}");
+        let null = Report::create(Path::new("/dev/null"), &[]).unwrap();
+        let stream = File::options().write(true).open("/dev/null").unwrap();
+        null.spare_stream(stream, "what goes to stdout").unwrap();
     }
 }

@@ -95,6 +95,7 @@ impl Run {
         let terminal = if settings.stdin { Terminal::on_stdin() } else { None };
         let signals = Signals::install(terminal.is_some())
             .map_err(|error| format!("signal handlers: {error}; raise ulimit -n"))?;
+        fatal::end_on_fault().map_err(|error| format!("signal handlers: {error}"))?;
         for warning in &settings.warnings {
             warning!("{warning}");
         }

@@ -22,8 +22,21 @@ use super::terminal;
 /// Signals that ask for an end.
 const ENDING: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
 
-/// Signals that end a process where it stands, unless it handles them.
+/// Signals that end a process where it stands, unless it handles them. Those of its own faults are
+/// `jail::fatal`'s.
 const FATAL: [i32; 8] = [SIGABRT, SIGALRM, SIGPROF, SIGQUIT, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU];
+
+/// More of them, which only this system has or only here are fatal. The first real-time signal is the
+/// kick's (`hv_kvm::kick`).
+#[cfg(target_os = "linux")] // signal(7)
+fn more_fatal() -> impl Iterator<Item = i32> {
+    let real_time = libc::SIGRTMIN().saturating_add(1)..=libc::SIGRTMAX();
+    [libc::SIGIO, libc::SIGPWR, libc::SIGSTKFLT].into_iter().chain(real_time)
+}
+#[cfg(not(target_os = "linux"))] // sigaction(2) of macOS
+fn more_fatal() -> impl Iterator<Item = i32> {
+    std::iter::once(libc::SIGEMT)
+}
 
 /// Signals that came.
 #[derive(Debug)]
@@ -127,7 +140,16 @@ impl Job {
                 low_level::pipe::register(signal, writable.try_clone()?)?;
             }
         }
-        for signal in FATAL.into_iter().filter(|signal| !ignored(*signal)) {
+        for signal in [libc::SIGTTIN, libc::SIGTTOU] {
+            // They stop a process with the terminal raw. Ignored, a read in the background is an
+            // error, and what the guest says is shown.
+            // SAFETY: no handler of ours is called.
+            if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        let fatal = FATAL.into_iter().chain(more_fatal());
+        for signal in fatal.filter(|signal| !ignored(*signal)) {
             let end = move || {
                 terminal::restore();
                 // As a shell would call its death, which the jail has no room for.

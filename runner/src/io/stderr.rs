@@ -41,3 +41,65 @@ pub fn write(mut bytes: &[u8]) {
     }
     UNREAD.store(false, Ordering::Relaxed);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::os::fd::OwnedFd;
+    use std::process::{Command, Stdio};
+
+    use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+
+    use super::*;
+
+    /// A pipe with no room left.
+    fn full_pipe() -> (std::io::PipeReader, OwnedFd) {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let writer = OwnedFd::from(writer);
+        let flags = fcntl_getfl(&writer).unwrap();
+        fcntl_setfl(&writer, flags | OFlags::NONBLOCK).unwrap();
+        for piece in [&[b'.'; 4096][..], b"."] {
+            while rustix::io::write(&writer, piece).is_ok() {}
+        }
+        fcntl_setfl(&writer, flags).unwrap();
+        (reader, writer)
+    }
+
+    #[test]
+    #[ignore = "its stderr is a full pipe: started by the test below"]
+    fn writes_to_a_full_pipe() {
+        // A second for each would be days.
+        for _ in 0..1_000_000 {
+            write(b"dropped\n");
+        }
+        assert!(UNREAD.load(Ordering::Relaxed));
+        println!("full");
+        std::io::stdin().lock().read_line(&mut String::new()).unwrap();
+        write(&[b'x'; 3 * PIECE + 1]);
+        assert!(!UNREAD.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn behind_a_dropped_line_none_waits_until_there_is_room() {
+        let (mut reader, writer) = full_pipe();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--ignored", "--nocapture"])
+            .arg("io::stderr::tests::writes_to_a_full_pipe")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(writer)
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(said.any(|line| line.unwrap().ends_with("full")));
+        // All that the pipe holds, with nobody writing.
+        let mut held = vec![0; 1 << 20];
+        let len = reader.read(&mut held).unwrap();
+        assert!(held[..len].iter().all(|byte| *byte == b'.'), "a dropped line was written");
+        child.stdin.take().unwrap().write_all(b"\n").unwrap();
+        let mut rest = String::new();
+        reader.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest.trim_start_matches('.'), "x".repeat(3 * PIECE + 1));
+        assert!(child.wait().unwrap().success());
+    }
+}

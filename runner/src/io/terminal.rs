@@ -2,7 +2,7 @@
 //! as it was found (POSIX.1-2024, Base Definitions, chapter 11, "General Terminal Interface").
 //!
 //! A process has one such terminal, so its state is static: whatever ends the process can put it
-//! back, a signal handler or a panic, too. Only SIGKILL, and a fault of our own, cannot.
+//! back, a signal handler or a panic, too. Only SIGKILL cannot, and SIGSTOP.
 //!
 //! A process group in the background neither reads the terminal nor changes it (section 11.1.4):
 //! it is raw only while our group is in the foreground.
@@ -304,6 +304,96 @@ mod tests {
         take_for_good();
         Jail::enter(JailChoice::On, Needs::default()).unwrap().lock(role).unwrap();
         let _ = std::net::TcpListener::bind("127.0.0.1:0");
+    }
+
+    /// What [`dies_of`] dies of: a signal's number.
+    const SIGNAL: &str = "RUNNER_TEST_SIGNAL";
+    /// Its status when it did not.
+    const ALIVE: i32 = 99;
+
+    /// Real-time signals, but for the kick's, which is handled before the terminal is raw; and those
+    /// that are not fatal on this system.
+    #[cfg(target_os = "linux")] // signal(7)
+    fn others() -> (Vec<i32>, Vec<i32>) {
+        ((libc::SIGRTMIN() + 1..=libc::SIGRTMAX()).collect(), Vec::new())
+    }
+    #[cfg(not(target_os = "linux"))] // sigaction(2) of macOS
+    fn others() -> (Vec<i32>, Vec<i32>) {
+        (Vec::new(), vec![libc::SIGIO, libc::SIGINFO])
+    }
+
+    #[test]
+    fn no_signal_leaves_the_terminal_raw() {
+        let (real_time, harmless) = others();
+        let all = (1..32).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal));
+        for signal in all.chain(real_time) {
+            let output = takes_and_leaves("dies_of", &[(SIGNAL, &signal.to_string())]);
+            let status = output.status.code();
+            let faults = [libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGSEGV];
+            let fault = faults.contains(&signal) || [libc::SIGSYS, libc::SIGTRAP].contains(&signal);
+            // Those that are for the I/O loop, and those that nobody minds.
+            let minor = [
+                libc::SIGINT,
+                libc::SIGTERM,
+                libc::SIGHUP,
+                libc::SIGTSTP,
+                libc::SIGCONT,
+                libc::SIGTTIN,
+                libc::SIGTTOU,
+                libc::SIGXFSZ,
+                libc::SIGPIPE,
+                libc::SIGCHLD,
+                libc::SIGURG,
+                libc::SIGWINCH,
+            ];
+            let wanted = match signal {
+                _ if fault => 125,
+                _ if minor.contains(&signal) || harmless.contains(&signal) => ALIVE,
+                _ => 128 + signal,
+            };
+            assert_eq!(status, Some(wanted), "{signal}: {output:?}");
+        }
+    }
+
+    #[test]
+    #[ignore = "its parent starts it"]
+    fn dies_of() {
+        let signal = std::env::var(SIGNAL).unwrap().parse().unwrap();
+        fatal::restore_with(restore);
+        fatal::end_on_fault().unwrap();
+        let signals = crate::io::signals::Signals::install(true).unwrap();
+        take_for_good();
+        // SAFETY: sends a signal to this process.
+        unsafe { libc::raise(signal) };
+        // As the I/O loop does at its end.
+        restore();
+        drop(signals);
+        signal_hook::low_level::exit(ALIVE);
+    }
+
+    #[test]
+    fn a_fault_leaves_the_terminal_as_it_was() {
+        let output = takes_and_leaves("faults", &[]);
+        assert_eq!(output.status.code(), Some(125), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.starts_with("runner: stopped by SIGBUS at address 0x"), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+
+    #[test]
+    #[ignore = "its parent starts it"]
+    fn faults() {
+        fatal::restore_with(restore);
+        fatal::end_on_fault().unwrap();
+        take_for_good();
+        let empty = tempfile::tempfile().unwrap();
+        let (fd, read) = (std::os::fd::AsRawFd::as_raw_fd(&empty), libc::PROT_READ);
+        // SAFETY: a new mapping, at an address of the system's choice.
+        let page = unsafe { libc::mmap(std::ptr::null_mut(), 4096, read, libc::MAP_SHARED, fd, 0) };
+        assert_ne!(page, libc::MAP_FAILED);
+        Jail::enter(JailChoice::On, Needs::default()).unwrap().lock(Role::Io).unwrap();
+        // SAFETY: the address is the page's; that it has no byte, and the process ends, is the test.
+        unsafe { std::ptr::read_volatile(page.cast::<u8>()) };
     }
 
     #[test]

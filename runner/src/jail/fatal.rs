@@ -2,12 +2,16 @@
 //! terminal as it was, status 125. No lock is taken, nothing is allocated and no file is opened, so
 //! that it is the same within the jail and without.
 
-// UNSAFETY: leaving without the exit handlers, which take locks, has no safe interface.
+// UNSAFETY: leaving without the exit handlers, which take locks, has no safe interface, nor has a
+// signal's handler that reads what the kernel tells it.
 #![allow(unsafe_code)]
 
 use std::fmt::Write as _;
+use std::io;
 use std::panic::PanicHookInfo;
 use std::sync::OnceLock;
+
+use libc::{c_int, c_void, siginfo_t};
 
 use crate::io::stderr;
 use crate::outcome::status;
@@ -38,6 +42,67 @@ fn panicked(info: &PanicHookInfo<'_>) {
     line.push("; this is a bug in runner, please report it");
     end(&mut line)
 }
+
+/// Signals of a process's own faults. SIGSYS is the jail's once it is there, if this system's has a
+/// list of calls.
+const FAULTS: [(c_int, &str); 6] = [
+    (libc::SIGBUS, "SIGBUS"),
+    (libc::SIGFPE, "SIGFPE"),
+    (libc::SIGILL, "SIGILL"),
+    (libc::SIGSEGV, "SIGSEGV"),
+    (libc::SIGSYS, "SIGSYS"),
+    (libc::SIGTRAP, "SIGTRAP"),
+];
+
+/// Makes a fault, on whatever thread, one line and the end of the process. The standard library's
+/// handler for memory that is not there would set the signal back to what it was, a system call that
+/// the jail stops.
+///
+/// # Errors
+/// What the operating system says.
+pub fn end_on_fault() -> io::Result<()> {
+    for (signal, _) in FAULTS {
+        handle(signal, faulted)?;
+    }
+    Ok(())
+}
+
+/// What a signal calls that says more than its number: on the thread's other stack, where it has one.
+pub(crate) type Handler = extern "C" fn(c_int, *mut siginfo_t, *mut c_void);
+
+/// Has `handler` called for `signal`, for the rest of the process's life. It has to be safe at any
+/// point of any thread.
+pub(crate) fn handle(signal: c_int, handler: Handler) -> io::Result<()> {
+    // SAFETY: a sigaction of zeros is one, and the handler has the type that SA_SIGINFO asks for.
+    let result = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+        libc::sigaction(signal, &raw const action, std::ptr::null_mut())
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+extern "C" fn faulted(signal: c_int, info: *mut siginfo_t, _context: *mut c_void) {
+    // SAFETY: the kernel passes a siginfo_t, whose address any signal may be asked for.
+    let (code, address) = unsafe { ((*info).si_code, (*info).si_addr()) };
+    let name =
+        FAULTS.iter().find(|(known, _)| *known == signal).map_or("a signal", |fault| fault.1);
+    let mut line = Line::default();
+    line.push("runner: stopped by ");
+    line.push(name);
+    if code <= 0 || code == SENT {
+        line.push(", which a process sent");
+    } else {
+        // A line takes everything.
+        let _ = write!(line, " at address {:#x}", address.addr());
+        line.push(": the guest broke into runner, or runner has a bug: do not trust the guest's disks, and report it");
+    }
+    end(&mut line)
+}
+
+/// `si_code` of a signal that a process sent, on macOS (SI_USER); on Linux it is not above 0.
+const SENT: c_int = 0x10001;
 
 /// Text on its way to stderr, cut where it would be too long.
 #[derive(Clone, Copy, Debug)]

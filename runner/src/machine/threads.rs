@@ -146,7 +146,6 @@ impl Duty {
             if let Some(input) = &mut input {
                 input.serve(&mut self.event_loop);
                 if input.escaped() {
-                    self.signals.end_at_next();
                     self.stop.request(Reason::Escape);
                     break;
                 }
@@ -168,7 +167,38 @@ impl Duty {
                 self.stop.request(Reason::Failed(format!("wait for events: {error}")));
             }
         }
-        // Disks are flushed next, which takes its time.
+        // Disks are flushed next, which takes its time: whoever has not got it ends the process.
+        self.signals.end_at_next();
         terminal::restore();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[ignore = "ends the process: started by the test below"]
+    fn ends_at_a_signal() {
+        let stop = Stop::default();
+        stop.request(Reason::Shutdown);
+        let duty = Duty {
+            event_loop: EventLoop::new().unwrap(),
+            signals: Signals::install(false).unwrap(),
+            timeout: None,
+            stop,
+            watch: Arc::default(),
+        };
+        duty.serve(None);
+        signal_hook::low_level::raise(signal_hook::consts::SIGTERM).unwrap();
+        println!("went on");
+    }
+
+    #[test]
+    fn once_the_run_is_over_the_first_signal_ends_the_process() {
+        let mut test = std::process::Command::new(std::env::current_exe().unwrap());
+        test.args(["--exact", "--ignored", "machine::threads::tests::ends_at_a_signal"]);
+        let output = test.output().unwrap();
+        assert_eq!(output.status.code(), Some(143), "{output:?}");
     }
 }

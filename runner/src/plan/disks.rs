@@ -93,11 +93,26 @@ fn place(source: Source, wanted: Use, slot: VirtioSlot) -> Result<DiskPlan, Erro
     let mode = if wanted == Use::ReadWrite { Mode::Write } else { Mode::Read };
     let lock = DiskLock::take(&file, source.name(), mode)?;
     let scratch = match wanted {
-        Use::Ephemeral => Some(scratch(&std::env::temp_dir(), source.len())?),
+        Use::Ephemeral => {
+            small_enough(source.name(), source.len())?;
+            Some(scratch(&std::env::temp_dir(), source.len())?)
+        }
         Use::ReadOnly | Use::ReadWrite => None,
     };
     let (id, read_only) = (format!("disk{}", slot.index), wanted == Use::ReadOnly);
     Ok(DiskPlan { id, source, file, read_only, scratch, slot, lock })
+}
+
+/// What a guest writes is kept account of in memory.
+fn small_enough(name: &str, len: u64) -> Result<(), Error> {
+    match len <= Scratch::MOST {
+        true => Ok(()),
+        false => Err(Error::Asked(format!(
+            "{name}: {len} bytes, and --ephemeral is for disks of {} TiB at most: \
+             let the guest write to a copy (cp --sparse=always), without --ephemeral",
+            Scratch::MOST >> 40
+        ))),
+    }
 }
 
 /// A sparse file of `len` bytes without a name, in `folder`. What is not written takes no room.
@@ -127,6 +142,14 @@ mod tests {
         assert_eq!((metadata.len(), metadata.nlink()), (1 << 30, 0));
         assert!(metadata.blocks() < 64, "{} blocks", metadata.blocks());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_disk_whose_account_would_take_all_memory_is_refused_with_the_remedy() {
+        small_enough("d.img", 4 << 40).unwrap();
+        let error = small_enough("d.img", (4 << 40) + 512).unwrap_err().to_string();
+        assert!(error.starts_with("d.img: 4398046511616 bytes"), "{error}");
+        assert!(error.contains("4 TiB at most") && error.contains("a copy"), "{error}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::support::files::{Folder, kernel};
 use super::support::host::accelerator;
 use super::support::or_skip;
-use super::support::program::{Runner, Running, runner};
+use super::support::program::{Runner, Running, runner, says};
 
 #[test]
 fn every_status_of_a_guest_is_the_processs() {
@@ -170,6 +170,16 @@ fn an_instruction_that_the_host_cannot_execute_is_named_with_its_bytes_and_addre
     {
         assert!(last.contains(wanted), "{wanted}: {finished}");
     }
+}
+
+#[test]
+fn a_report_that_would_replace_the_console_is_refused_and_the_file_keeps_what_it_has() {
+    let folder = Folder::new();
+    let log = folder.file("log", "before\n");
+    let stdout = std::fs::File::options().append(true).open(&log).unwrap();
+    let run = runner(["--report", "/dev/stdout", "/nonexistent/image"]).stdout(stdout);
+    says(&run.refused(), &["--report /dev/stdout", "what goes to stdout", "another file"]);
+    assert_eq!(std::fs::read_to_string(&log).unwrap(), "before\n");
 }
 
 #[test]

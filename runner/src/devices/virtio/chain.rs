@@ -158,7 +158,7 @@ impl Walk {
 }
 
 /// Guest memory in pieces, as if it were one.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Buffers<'m> {
     slices: Vec<VolatileSlice<'m>>,
     len: u64,

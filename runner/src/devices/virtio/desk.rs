@@ -39,6 +39,8 @@ pub(super) struct Device {
     in_flight: usize,
     /// A reset of that activation waits for them.
     resetting: Option<u64>,
+    /// Why it stopped, until somebody has said so.
+    note: Option<String>,
 }
 
 #[derive(Debug)]
@@ -146,6 +148,11 @@ impl Desk {
         }
     }
 
+    /// What there is to say, without the lock: a stderr that nobody reads makes it wait.
+    pub(super) fn notes(&mut self) -> Vec<String> {
+        self.devices.iter_mut().filter_map(|device| device.note.take()).collect()
+    }
+
     /// A device's backend, and its state for a person, when the run is over.
     pub(super) fn part_with(&self, device: usize) -> Option<(Arc<dyn Backend>, String)> {
         let device = self.devices.get(device)?;
@@ -159,8 +166,8 @@ impl Device {
         backend: Arc<dyn Backend>,
         doorbells: Vec<usize>,
     ) -> Self {
-        let (active, in_flight, resetting) = (None, 0, None);
-        Self { transport, backend, doorbells, rung: false, active, in_flight, resetting }
+        let (active, in_flight, resetting, note) = (None, 0, None, None);
+        Self { transport, backend, doorbells, rung: false, active, in_flight, resetting, note }
     }
 
     fn obey(&mut self, command: Command) {
@@ -258,7 +265,7 @@ impl Device {
 
     fn stop(&mut self, fault: Fault) {
         if let Some(active) = self.active.take() {
-            self.transport.fault(active.generation, fault);
+            self.note = self.transport.fault(active.generation, fault);
         }
     }
 }

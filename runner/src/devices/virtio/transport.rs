@@ -298,7 +298,10 @@ impl Transport {
                 state.active = true;
                 self.commands.send(Command::Activate(activation));
             }
-            Err(fault) => self.give_up(state, fault),
+            Err(fault) => {
+                let note = self.give_up(state, fault);
+                crate::warning!("{note}");
+            }
         }
     }
 
@@ -357,21 +360,23 @@ impl Transport {
         }
     }
 
-    /// The worker cannot go on with what the driver gave it.
-    pub(super) fn fault(&self, generation: u64, fault: Fault) {
+    /// The worker cannot go on with what the driver gave it. Returns what the user is to hear, unless
+    /// that activation is over.
+    #[must_use]
+    pub(super) fn fault(&self, generation: u64, fault: Fault) -> Option<String> {
         let state = self.lock();
-        if state.generation == generation && !state.resetting {
-            self.give_up(state, fault);
-        }
+        let current = state.generation == generation && !state.resetting;
+        current.then(|| self.give_up(state, fault))
     }
 
-    /// The driver must reset the device (§2.1.2: the bit, and a configuration change).
-    fn give_up(&self, mut state: MutexGuard<'_, State>, fault: Fault) {
+    /// The driver must reset the device (§2.1.2: the bit, and a configuration change). Returns what
+    /// the user is to hear.
+    fn give_up(&self, mut state: MutexGuard<'_, State>, fault: Fault) -> String {
         state.status = state.status.with(VIRTIO_CONFIG_S_NEEDS_RESET);
         state.interrupt_status |= VIRTIO_MMIO_INT_CONFIG;
         drop(state);
-        crate::warning!("{}: stopped until the driver resets it: {fault}", self.identity.name);
         (self.interrupt)();
+        format!("{}: stopped until the driver resets it: {fault}", self.identity.name)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

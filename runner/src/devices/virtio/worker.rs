@@ -6,6 +6,7 @@
 //! and no more requests are begun than there are threads: the others stay in their rings, which
 //! bounds what is in flight without a table or a buffer.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
@@ -21,9 +22,9 @@ use super::transport::Transport;
 use crate::io::event::Event;
 use crate::io::waiter::Waiter;
 
-/// Bytes of requests that are still served for a device when the run is over. A guest that ends
-/// without waiting for its last writes finds that much of them on its disk, and none can keep a run
-/// from ending. What is left out is said.
+/// Bytes of work ([`Backend::work`]) that are still done for a device when the run is over. A guest
+/// that ends without waiting for its last writes finds that much of them on its disk, and none can
+/// keep a run from ending. What is left out is said.
 const LAST_BYTES: u64 = 256 << 20;
 
 /// What a kind of device does with its requests. Several threads may call it at once.
@@ -37,6 +38,11 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`Broken`] when the request cannot even be refused: the device stops until it is reset.
     fn serve(&self, chain: Chain<'_>, slow: &mut dyn FnMut()) -> Result<u32, Broken>;
+
+    /// How much work one request is, in bytes that may have to be moved for it; at least its own.
+    fn work(&self, chain: &Chain<'_>) -> u64 {
+        chain.len()
+    }
 
     /// The guest is gone, no request is being served: brings everything it wrote to where it
     /// belongs.
@@ -178,8 +184,9 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    fn desk(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    fn desk(&self) -> AtDesk<'_> {
+        let desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
+        AtDesk { desk, notes: Notes(Vec::new()) }
     }
 
     /// A thread's work, until the run is over.
@@ -205,9 +212,9 @@ impl Shared {
     /// something to note already.
     fn watch<'a>(
         &'a self,
-        mut desk: MutexGuard<'a, Desk>,
+        mut desk: AtDesk<'a>,
         timeout: Option<Duration>,
-    ) -> io::Result<MutexGuard<'a, Desk>> {
+    ) -> io::Result<AtDesk<'a>> {
         let timeout = if desk.is_rung() { Some(Duration::ZERO) } else { timeout };
         desk.idle = desk.idle.saturating_add(1);
         drop(desk);
@@ -267,8 +274,8 @@ impl Shared {
             let job = self.desk().take_of(device, &self.memory);
             let Some(job) = job else { return };
             let chain = Chain::read(&self.memory, job.table, job.head);
-            let len = chain.as_ref().map_or(0, Chain::len);
-            let Some(rest) = left.checked_sub(len) else {
+            let work = chain.as_ref().map_or(0, |chain| job.backend.work(chain));
+            let Some(rest) = left.checked_sub(work) else {
                 crate::warning!(
                     "{:?}: the guest left more than {} MiB of requests, and the rest is dropped",
                     job.backend,
@@ -279,6 +286,43 @@ impl Shared {
             left = rest;
             let done = chain.and_then(|chain| job.backend.serve(chain, &mut || ()));
             self.desk().done(&self.memory, &job, done);
+        }
+    }
+}
+
+/// The lock on the desk. Behind it, and without it, what came up is said.
+struct AtDesk<'a> {
+    // Fields are dropped in this order.
+    desk: MutexGuard<'a, Desk>,
+    notes: Notes,
+}
+
+impl Deref for AtDesk<'_> {
+    type Target = Desk;
+    fn deref(&self) -> &Desk {
+        &self.desk
+    }
+}
+
+impl DerefMut for AtDesk<'_> {
+    fn deref_mut(&mut self) -> &mut Desk {
+        &mut self.desk
+    }
+}
+
+impl Drop for AtDesk<'_> {
+    fn drop(&mut self) {
+        self.notes.0 = self.desk.notes();
+    }
+}
+
+/// Lines for stderr, said when they are dropped.
+struct Notes(Vec<String>);
+
+impl Drop for Notes {
+    fn drop(&mut self) {
+        for note in &self.0 {
+            crate::warning!("{note}");
         }
     }
 }

@@ -12,6 +12,7 @@ mod registers;
 mod rings;
 mod script;
 mod two;
+mod words;
 
 use std::fs;
 use std::path::PathBuf;
@@ -69,10 +70,15 @@ impl Guest {
 
     /// The command line. A run that hangs ends with 124, which no case here expects.
     fn runner(&self) -> Runner {
+        self.runner_for("60s")
+    }
+
+    /// The same, with another time for it.
+    fn runner_for(&self, timeout: &str) -> Runner {
         self.folder.file("d.img", [0x5a; SECTORS * 512]);
         let script = self.folder.file("script", self.script.bytes());
         let read_only = if self.read_only { ",ro" } else { "" };
-        runner(["--timeout", "60s"])
+        runner(["--timeout", timeout])
             .arg(format!("-m{}M", self.memory))
             .arg(format!("--disk={}{read_only}", self.disk().display()))
             .arg(format!("--initrd={}", script.display()))

@@ -39,6 +39,7 @@ pub(crate) struct Runner {
     command: Command,
     input: Option<Vec<u8>>,
     capture: bool,
+    capture_stderr: bool,
     user: Option<u32>,
 }
 
@@ -57,7 +58,7 @@ impl Runner {
         command.args(args).env("HOME", "/nonexistent");
         command.env_remove("OPS_HOME").env_remove("ops_render_config");
         command.stdin(Stdio::null());
-        Self { command, input: None, capture: true, user: None }
+        Self { command, input: None, capture: true, capture_stderr: true, user: None }
     }
 
     /// One more argument.
@@ -100,6 +101,14 @@ impl Runner {
     pub(crate) fn stdout(mut self, to: impl Into<Stdio>) -> Self {
         self.command.stdout(to);
         self.capture = false;
+        self
+    }
+
+    /// Sends its stderr elsewhere.
+    #[cfg_attr(not(all(target_os = "linux", target_arch = "x86_64")), allow(dead_code))]
+    pub(crate) fn stderr(mut self, to: impl Into<Stdio>) -> Self {
+        self.command.stderr(to);
+        self.capture_stderr = false;
         self
     }
 
@@ -157,7 +166,10 @@ impl Runner {
         if let Some(user) = self.user {
             command.uid(user).gid(user);
         }
-        let mut child = match command.stderr(Stdio::piped()).spawn() {
+        if self.capture_stderr {
+            command.stderr(Stdio::piped());
+        }
+        let mut child = match command.spawn() {
             Ok(child) => child,
             Err(error) => panic!("cannot start {line}: {error}"),
         };

@@ -177,6 +177,16 @@ impl Backend for Disk {
         Ok(request.answer(answer, filled))
     }
 
+    fn work(&self, chain: &Chain<'_>) -> u64 {
+        let (operation, output) = Request::peek(chain);
+        let more = match operation {
+            Operation::Discard => segments::work(Use::Discard, &output, self.sectors),
+            Operation::WriteZeroes => segments::work(Use::Zero, &output, self.sectors),
+            _ => 0,
+        };
+        chain.len().saturating_add(more)
+    }
+
     fn finish(&self) -> Result<(), String> {
         match self.flush(&mut || ()) {
             Answer::Ok => Ok(()),

@@ -19,6 +19,11 @@ pub struct Scratch {
     pub folder: String,
 }
 
+impl Scratch {
+    /// The most bytes of a disk: to know what was written of it takes up to 144 MiB.
+    pub const MOST: u64 = 4 << 40;
+}
+
 /// A base and what was written over it.
 ///
 /// A granule of the disk is wholly in one of both files. It begins in the base and goes to the
@@ -282,6 +287,81 @@ mod tests {
             let bytes = read(&overlay, granule * GRANULE, 4096);
             for (thread, sector) in (0..8u8).zip(bytes.chunks(512)) {
                 assert_eq!(sector, [0xa0 + thread; 512], "{granule} {thread}");
+            }
+        }
+    }
+
+    /// A sector of a granule that others bring into the overlay meanwhile, and what happens to it. Its
+    /// thread alone changes it, so it always knows what is there.
+    fn sector_at_work(overlay: &Overlay, offset: u64, before: &[u8], seed: u64) {
+        let mut chance = Chance(seed);
+        let mut expected = before.to_vec();
+        for round in 0..40 {
+            match chance.below(3) {
+                0 => {
+                    let byte = u8::try_from(1 + chance.below(250)).unwrap();
+                    expected = vec![byte; 512];
+                    write(overlay, offset, &expected).unwrap();
+                }
+                1 => {
+                    expected = vec![0; 512];
+                    overlay.zero(offset, 512).unwrap();
+                }
+                // A part of a granule is never given back.
+                _ => overlay.discard(offset, 512).unwrap(),
+            }
+            assert!(read(overlay, offset, 512) == expected, "{round}: {offset}");
+        }
+    }
+
+    #[test]
+    fn reads_zeros_and_discards_of_a_granule_that_others_write_change_their_own_sectors_alone() {
+        let (overlay, _, before) = overlay();
+        for granule in 0..20 {
+            let start = std::sync::Barrier::new(8);
+            std::thread::scope(|scope| {
+                for thread in 0..8u64 {
+                    let (overlay, before, start) = (&overlay, &before, &start);
+                    scope.spawn(move || {
+                        let offset = granule * GRANULE + thread * 512;
+                        let sector = &before[usize(offset)..usize(offset) + 512];
+                        // Together, so that all find it in the base.
+                        start.wait();
+                        match thread {
+                            // Reads what nobody changes: the base's, wherever it is by now.
+                            0 => (0..200).for_each(|_| {
+                                assert!(read(overlay, offset, 512) == sector, "{granule}");
+                            }),
+                            _ => sector_at_work(overlay, offset, sector, granule * 8 + thread),
+                        }
+                    });
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn a_granule_that_is_discarded_while_it_is_written_is_zeros_or_what_was_written() {
+        let (overlay, _, before) = overlay();
+        for granule in 0..20 {
+            let offset = granule * GRANULE;
+            let start = std::sync::Barrier::new(3);
+            std::thread::scope(|scope| {
+                let (overlay, start) = (&overlay, &start);
+                for part in [0, 1] {
+                    scope.spawn(move || {
+                        start.wait();
+                        write(overlay, offset + part * 2048, &[0xaa; 512]).unwrap();
+                    });
+                }
+                start.wait();
+                overlay.discard(offset, GRANULE).unwrap();
+            });
+            let now = read(&overlay, offset, 4096);
+            let then = before[usize(offset)..usize(offset) + 4096].chunks(512);
+            for (sector, (now, then)) in now.chunks(512).zip(then).enumerate() {
+                let written = if sector % 4 == 0 { &[0xaa; 512][..] } else { then };
+                assert!(now == written || now == [0; 512], "{granule} {sector}");
             }
         }
     }

@@ -84,6 +84,13 @@ impl<'m> Request<'m> {
         Ok(Self { operation: operation(&header), output, input, status })
     }
 
+    /// What `chain` asks for and what comes with it, without taking it.
+    pub(super) fn peek(chain: &Chain<'m>) -> (Operation, Buffers<'m>) {
+        let mut output = chain.readable.clone();
+        let header = output.take(HEADER as u64);
+        (operation(&header), output)
+    }
+
     /// Answers. `filled` is how many bytes of the input hold data now; returns how many bytes were
     /// written from the first on, which is what the used ring tells.
     pub(super) fn answer(self, answer: Answer, filled: u64) -> u32 {

@@ -39,8 +39,7 @@ impl Use {
         }
     }
 
-    /// The most segments in one request. Where zeros have to be written, a gigabyte of them is the
-    /// most that a reset or the end of the run may have to wait for.
+    /// The most segments in one request.
     pub(super) fn max_segments(self) -> u32 {
         match self {
             Use::Discard => MAX_SEGMENTS.into(),
@@ -48,11 +47,22 @@ impl Use {
         }
     }
 
-    /// The most sectors in one segment.
+    /// The most sectors in one segment. Where a file system cannot make zeros they are written: 64
+    /// MiB are the most that a reset, or the end of the run, waits for in each thread.
     pub(super) fn max_sectors(self) -> u32 {
         match self {
             Use::Discard => 1 << 23,
-            Use::Zero => 1 << 21,
+            Use::Zero => 1 << 17,
+        }
+    }
+
+    /// What so many bytes of the disk are in bytes to be moved. Zeros may have to be written, all of
+    /// them; for room that is given back a file system changes its records, of which 4 MiB stand for
+    /// 4 GiB.
+    fn work(self, len: u64) -> u64 {
+        match self {
+            Use::Discard => len / 1024,
+            Use::Zero => len,
         }
     }
 }
@@ -85,6 +95,12 @@ pub(super) fn parse(
     output.copy_to(&mut bytes);
     let (raw, _) = bytes.as_chunks::<SEGMENT>();
     raw.iter().take(len / SEGMENT).map(|raw| segment(wanted, raw, sectors)).collect()
+}
+
+/// How much work the segments of a request are: nothing when they will be refused.
+pub(super) fn work(wanted: Use, output: &Buffers<'_>, sectors: u64) -> u64 {
+    let segments = parse(wanted, output, sectors).unwrap_or_default();
+    segments.iter().fold(0, |sum, segment| sum.saturating_add(wanted.work(segment.len)))
 }
 
 fn segment(wanted: Use, raw: &[u8; SEGMENT], sectors: u64) -> Result<Segment, Answer> {

@@ -109,7 +109,7 @@ fn a_driver_is_told_of_capacity_segments_and_block_size() {
     assert_eq!(rig.offered(), COMMON_FEATURES | own | DISCARD | WRITE_ZEROES);
     // Discard: most sectors, most segments, alignment; zeros: the same and whether they may unmap.
     assert_eq!((config(36), config(40), config(44)), (1 << 23, 32, 8));
-    assert_eq!((config(48), config(52), config(56)), (1 << 21, 1, 1));
+    assert_eq!((config(48), config(52), config(56)), (1 << 17, 1, 1));
     let read_only = rig_on(file(), LEN, true, 0);
     assert_eq!(read_only.offered(), COMMON_FEATURES | own | 1 << VIRTIO_BLK_F_RO);
     assert_eq!([36, 40, 48, 52, 56].map(|at| read_only.read(reg::CONFIG + at)), [0; 5]);

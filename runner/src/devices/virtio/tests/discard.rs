@@ -8,11 +8,11 @@ use virtio_bindings::virtio_blk::{VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_WRITE_ZEROE
 use vm_memory::{Bytes, GuestAddress};
 
 use super::super::block::{Disk, Scratch};
-use super::Rig;
 use super::block::{
-    DATA, DISCARD, FLUSH, IOERR, LEN, OK, SECTORS, UNSUPP, WRITE_ZEROES, file, request, rig_on,
-    sector_of,
+    DATA, DISCARD, FLUSH, HEADER, IOERR, LEN, OK, SECTORS, STATUS, UNSUPP, WRITE_ZEROES, file,
+    header, request, rig_on, sector_of,
 };
+use super::{NEXT, Rig, WRITE};
 
 const FEATURES: u64 = FLUSH | DISCARD | WRITE_ZEROES;
 const UNMAP: u32 = 1;
@@ -139,7 +139,7 @@ fn segments_longer_than_the_driver_was_told_are_errors_on_a_disk_that_has_them()
     let len = 16 << 30;
     file.set_len(len).unwrap();
     let mut rig = rig_on(file.try_clone().unwrap(), len, false, FEATURES);
-    for (kind, most) in [(VIRTIO_BLK_T_DISCARD, 1 << 23), (VIRTIO_BLK_T_WRITE_ZEROES, 1 << 21)] {
+    for (kind, most) in [(VIRTIO_BLK_T_DISCARD, 1 << 23), (VIRTIO_BLK_T_WRITE_ZEROES, 1 << 17)] {
         assert_eq!(segments(&mut rig, kind, &[(0, most + 1, 0)]), IOERR);
         assert_eq!(segments(&mut rig, kind, &[(0, u32::MAX, 0)]), IOERR);
     }
@@ -205,4 +205,36 @@ fn an_ephemeral_disk_reads_zeros_and_its_file_keeps_what_it_has() {
     assert_eq!(request(&mut rig, 4, 0, &[]), (OK, 1));
     rig.worker.finish().unwrap();
     assert_eq!(kept(&file).len(), 8);
+}
+
+/// Leaves seven requests for `count` sectors each, and ends the run. Returns how many were served.
+fn left_at_the_end(kind: u32, count: u32) -> u16 {
+    let file = tempfile::tempfile().unwrap();
+    let len = 16 << 30;
+    file.set_len(len).unwrap();
+    let mut rig = rig_on(file, len, false, FEATURES);
+    header(&rig, kind, 0);
+    let flags = if kind == VIRTIO_BLK_T_DISCARD { 0 } else { UNMAP };
+    let segment = u128::from(flags) << 96 | u128::from(count) << 64;
+    rig.memory.write_obj(segment.to_le(), GuestAddress(HEADER + 16)).unwrap();
+    rig.descriptor(7, (STATUS, 1, WRITE, 0));
+    for head in 0..7 {
+        rig.descriptor(head, (HEADER, 32, NEXT, 7));
+        rig.offer(head);
+    }
+    rig.worker.finish().unwrap();
+    rig.used_index()
+}
+
+#[test]
+fn a_guest_that_is_gone_has_no_more_zeros_written_than_other_bytes() {
+    // 64 MiB each, which is more than the 33 bytes of their chains: 256 MiB are not exceeded.
+    assert_eq!(left_at_the_end(VIRTIO_BLK_T_WRITE_ZEROES, 1 << 17), 3);
+    assert_eq!(left_at_the_end(VIRTIO_BLK_T_WRITE_ZEROES, 1 << 10), 7);
+    assert_eq!(
+        left_at_the_end(VIRTIO_BLK_T_WRITE_ZEROES, u32::MAX),
+        7,
+        "refused, which is no work"
+    );
+    assert_eq!(left_at_the_end(VIRTIO_BLK_T_DISCARD, 1 << 23), 7, "moves no bytes");
 }

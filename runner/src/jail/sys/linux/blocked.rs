@@ -6,7 +6,7 @@
 //! blocked, within pthread_create(3) and posix_spawn(3), the kernel ends the process without a word
 //! (status 159 in a shell) and its audit log has the line (`type=1326`).
 
-// UNSAFETY: a signal's handler is installed and reads what the kernel tells it through a raw pointer.
+// UNSAFETY: a signal's handler reads what the kernel tells it through a raw pointer.
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
@@ -29,15 +29,7 @@ pub(super) fn name_thread(name: &'static str) {
 
 /// Installs the handler, for the rest of the process's life.
 pub(super) fn install() -> io::Result<()> {
-    let handler: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) = blocked;
-    // SAFETY: a handler that is safe at any point of any thread.
-    let result = unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = handler as *const () as usize;
-        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-        libc::sigaction(libc::SIGSYS, &raw const action, std::ptr::null_mut())
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    fatal::handle(libc::SIGSYS, blocked)
 }
 
 /// Where a `siginfo_t` of SIGSYS has the call's number: behind three ints, padding and an address

@@ -1,0 +1,55 @@
+//! A guest that gives runner something to say all the time, with a stderr that nobody reads.
+
+use std::io::PipeReader;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::process::Signal;
+
+use super::driver::register::STATUS;
+use super::script::Script;
+use super::{Guest, accelerator, or_skip};
+
+/// COM1.
+const SERIAL: u16 = 0x3f8;
+
+/// A pipe with no room left, and the end that would make some.
+fn full_pipe() -> (PipeReader, OwnedFd) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let writer = OwnedFd::from(writer);
+    let flags = fcntl_getfl(&writer).unwrap();
+    fcntl_setfl(&writer, flags | OFlags::NONBLOCK).unwrap();
+    for piece in [&[b'.'; 4096][..], b"."] {
+        while rustix::io::write(&writer, piece).is_ok() {}
+    }
+    fcntl_setfl(&writer, flags).unwrap();
+    (reader, writer)
+}
+
+/// Writes forbidden statuses without end, and says when it has begun.
+fn guest() -> Guest {
+    let forbidden = |script: Script| script.set(STATUS, 2);
+    let script = forbidden(Script::default()).output(1, SERIAL, b'!'.into());
+    Guest::new(script.times(1 << 40, forbidden).end(0))
+}
+
+#[test]
+fn a_stderr_that_nobody_reads_does_not_keep_the_time_from_being_over() {
+    or_skip!(accelerator());
+    let (reader, writer) = full_pipe();
+    guest().runner_for("1s").stderr(writer).ends_with(124);
+    drop(reader);
+}
+
+#[test]
+fn a_stderr_that_nobody_reads_does_not_keep_a_signal_from_ending_the_run() {
+    or_skip!(accelerator());
+    let (reader, writer) = full_pipe();
+    let guest = guest();
+    let mut running = guest.runner().stderr(writer).start();
+    running.wait_for("!");
+    running.signal(Signal::TERM);
+    let finished = running.finish();
+    assert_eq!(finished.status, Some(143), "{finished}");
+    drop(reader);
+}
