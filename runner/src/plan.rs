@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::boot::{BootPlan, CommandLine, nanos_overrides, plain_words};
 use crate::config::Settings;
-use crate::image::{self, Access, Arch, Image, Kernel, Source};
+use crate::image::{self, Access, Arch, Image, Kernel, Marks, Source};
 use crate::machine::map::{self, VirtioSlot};
 pub use disks::DiskPlan;
 use images::Opened;
@@ -155,9 +155,16 @@ fn open_image(settings: &Settings) -> Result<Opened, Error> {
     match (&settings.image, &settings.kernel) {
         (Some(name), _) => {
             let access = if settings.ephemeral { Access::Read } else { Access::ReadWrite };
-            Ok(images::open(name, access)?)
+            // Whoever says how to enter it says that it is a kernel.
+            let marks = match (settings.entry, &settings.kernel) {
+                (Some(_), None) => Marks::NotNeeded,
+                _ => Marks::Needed,
+            };
+            Ok(images::open(name, access, marks)?)
         }
-        (None, Some(kernel)) => Ok(Opened { image: Image::open(kernel)?, writable: false }),
+        (None, Some(kernel)) => {
+            Ok(Opened { image: Image::open(kernel, Marks::NotNeeded)?, writable: false })
+        }
         (None, None) => Err(Error::Asked("no image to boot".into())),
     }
 }
@@ -245,7 +252,7 @@ fn addresses(settings: &Settings) -> Vec<(&'static str, String)> {
 /// # Errors
 /// As [`Plan::new`].
 pub fn inspect(name: &Path) -> Result<Vec<String>, Error> {
-    let Opened { image, .. } = images::open(name, Access::Read)?;
+    let Opened { image, .. } = images::open(name, Access::Read, Marks::Needed)?;
     let kernel = image.kernel();
     let mut lines = vec![
         format!("image: {}", image.source().name()),
@@ -283,3 +290,6 @@ pub fn inspect(name: &Path) -> Result<Vec<String>, Error> {
     }
     Ok(lines)
 }
+
+#[cfg(test)]
+mod tests;
