@@ -43,3 +43,18 @@ fn entry_and_kernel_override_what_was_recognised() {
     let error = plan(&[path, "--entry=pvh"]).unwrap_err();
     assert!(error.contains("only by linux64"), "{error}");
 }
+
+#[test]
+fn a_kernel_of_very_many_segments_is_described_in_few_lines() {
+    let source = Source::from_bytes("kernel", &ElfFile::kernel().build());
+    let kernel = Kernel::open(&source).unwrap();
+    let segment = kernel.segments().first().unwrap();
+    let lines = |count| describe_segments(&vec![*segment; count]).collect::<Vec<_>>();
+    let line = "memory: 0x000100000-0x000100020 kernel segment 0";
+    assert_eq!(lines(MOST_SEGMENTS), [line; MOST_SEGMENTS]);
+    let many = lines(60_000);
+    assert_eq!(
+        (many.len(), many.last().unwrap().as_str()),
+        (MOST_SEGMENTS + 1, "memory: … and 59984 more kernel segments",)
+    );
+}
