@@ -77,7 +77,9 @@ impl Plan {
         };
         let mut boot = BootPlan::new(&image, kernel, settings.entry)?;
         if let Some(path) = &settings.initrd {
-            boot.initrd = Some(Source::open(path, Access::Read)?);
+            let initrd = Source::open(path, Access::Read);
+            let initrd = initrd.map_err(|error| Error::Asked(format!("the ram disk {error}")))?;
+            boot.initrd = Some(initrd);
         }
         let devices = boot.announce(settings.cpus, disks.iter().map(|disk| disk.slot));
         boot.tell(command_line(settings, &image, devices)?)?;

@@ -58,3 +58,23 @@ fn a_kernel_of_very_many_segments_is_described_in_few_lines() {
         (MOST_SEGMENTS + 1, "memory: … and 59984 more kernel segments",)
     );
 }
+
+#[test]
+fn a_ram_disk_that_cannot_be_opened_is_called_one() {
+    if Arch::HOST != Some(Arch::X86_64) {
+        println!("skipped: the kernel is for x86_64");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let empty = folder.path().join("empty");
+    std::fs::write(&empty, []).unwrap();
+    for (path, why) in [
+        (folder.path(), "it is a directory: name the file inside it"),
+        (&empty, "it is empty: copy or build it again"),
+        (&folder.path().join("none"), "there is no such file: check the path"),
+    ] {
+        let path = path.to_str().unwrap();
+        let error = plan(&["hello", "--initrd", path]).unwrap_err();
+        assert_eq!(error, format!("the ram disk {path}: {why}"));
+    }
+}
