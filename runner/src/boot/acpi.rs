@@ -45,7 +45,7 @@ pub enum Timers {
     /// The hypervisor's clock and the local APICs: hardware-reduced ACPI.
     Hypervisor,
     /// The PIT behind an 8259, as in QEMU's emulation: ACPI with fixed hardware, which is
-    /// [`PM1_REGISTERS`] and an interrupt that never comes.
+    /// registers that keep what is written to them and an interrupt that never comes.
     Pit,
 }
 

@@ -224,9 +224,9 @@ fn a_ram_disk_goes_into_the_last_gap_that_the_kernel_leaves() {
     assert_eq!(place(&[(8 * MIB - 5000, 4096)], 5, 8 * MIB), Some(8 * MIB - 3 * 4096));
     // Too small a gap, then one that is just large enough.
     let two = [(4 * MIB, MIB), (6 * MIB, MIB)];
-    assert_eq!(place(&two, (MIB + 1) as usize, 8 * MIB), Some(3 * MIB - 4096));
-    assert_eq!(place(&two, MIB as usize, 8 * MIB), Some(7 * MIB));
-    assert_eq!(place(&two, (3 * MIB) as usize, 8 * MIB), None, "the kernel begins at 1 MiB");
+    assert_eq!(place(&two, (1 << 20) + 1, 8 * MIB), Some(3 * MIB - 4096));
+    assert_eq!(place(&two, 1 << 20, 8 * MIB), Some(7 * MIB));
+    assert_eq!(place(&two, 3 << 20, 8 * MIB), None, "the kernel begins at 1 MiB");
 }
 
 #[test]
