@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::boot::{BootPlan, CommandLine, nanos_overrides, plain_words};
 use crate::config::Settings;
-use crate::image::{self, Access, Arch, Image, Kernel, Source};
+use crate::image::{self, Access, Arch, Image, Kernel, Marks, Segment, Source};
 use crate::machine::map::{self, VirtioSlot};
 pub use disks::DiskPlan;
 use images::Opened;
@@ -33,6 +33,9 @@ pub enum Error {
     #[error("{0}")]
     Asked(String),
 }
+
+/// So many segments are described; kernels have a handful, and a hostile file can have 65,535.
+const MOST_SEGMENTS: usize = 16;
 
 /// Everything a run needs, open.
 #[derive(Debug)]
@@ -74,7 +77,9 @@ impl Plan {
         };
         let mut boot = BootPlan::new(&image, kernel, settings.entry)?;
         if let Some(path) = &settings.initrd {
-            boot.initrd = Some(Source::open(path, Access::Read)?);
+            let initrd = Source::open(path, Access::Read);
+            let initrd = initrd.map_err(|error| Error::Asked(format!("the ram disk {error}")))?;
+            boot.initrd = Some(initrd);
         }
         let devices = boot.announce(settings.cpus, disks.iter().map(|disk| disk.slot));
         boot.tell(command_line(settings, &image, devices)?)?;
@@ -116,13 +121,7 @@ impl Plan {
             let mib = (range.end - range.start) / map::MIB;
             lines.push(format!("memory: {:#011x}-{:#011x} RAM, {mib} MiB", range.start, range.end));
         }
-        for segment in boot.kernel.segments() {
-            let (start, end) = (segment.paddr, segment.end());
-            lines.push(format!(
-                "memory: {start:#011x}-{end:#011x} kernel segment {}",
-                segment.index
-            ));
-        }
+        lines.extend(describe_segments(boot.kernel.segments()));
         // Where it does not fit, loading it says so.
         if let (Ok(Some(place)), Some(initrd)) = (boot.initrd_place(&ram), &boot.initrd) {
             let (start, end) = (place.start, place.end);
@@ -132,7 +131,7 @@ impl Plan {
         lines.push("device: com1, ports 0x3f8-0x3ff, line 4: the console".into());
         lines.push("device: exit, port 0x501; reset, port 0x64; clock, port 0x70".into());
         if !self.disks.is_empty() {
-            lines.push(format!("devices announced by {}", boot.announcement));
+            lines.push(format!("devices announced by {}", boot.announcement()));
         }
         if boot.acpi.is_some() {
             lines.push("acpi: tables from 0xe0000 on".into());
@@ -151,13 +150,30 @@ impl Plan {
     }
 }
 
+fn describe_segments(segments: &[Segment]) -> impl Iterator<Item = String> {
+    let more = segments.len().saturating_sub(MOST_SEGMENTS);
+    let line = |segment: &Segment| {
+        let (start, end) = (segment.paddr, segment.end());
+        format!("memory: {start:#011x}-{end:#011x} kernel segment {}", segment.index)
+    };
+    let rest = (more > 0).then(|| format!("memory: … and {more} more kernel segments"));
+    segments.iter().take(MOST_SEGMENTS).map(line).chain(rest)
+}
+
 fn open_image(settings: &Settings) -> Result<Opened, Error> {
     match (&settings.image, &settings.kernel) {
         (Some(name), _) => {
             let access = if settings.ephemeral { Access::Read } else { Access::ReadWrite };
-            Ok(images::open(name, access)?)
+            // Whoever says how to enter it says that it is a kernel.
+            let marks = match (settings.entry, &settings.kernel) {
+                (Some(_), None) => Marks::NotNeeded,
+                _ => Marks::Needed,
+            };
+            Ok(images::open(name, access, marks)?)
         }
-        (None, Some(kernel)) => Ok(Opened { image: Image::open(kernel)?, writable: false }),
+        (None, Some(kernel)) => {
+            Ok(Opened { image: Image::open(kernel, Marks::NotNeeded)?, writable: false })
+        }
         (None, None) => Err(Error::Asked("no image to boot".into())),
     }
 }
@@ -245,7 +261,7 @@ fn addresses(settings: &Settings) -> Vec<(&'static str, String)> {
 /// # Errors
 /// As [`Plan::new`].
 pub fn inspect(name: &Path) -> Result<Vec<String>, Error> {
-    let Opened { image, .. } = images::open(name, Access::Read)?;
+    let Opened { image, .. } = images::open(name, Access::Read, Marks::Needed)?;
     let kernel = image.kernel();
     let mut lines = vec![
         format!("image: {}", image.source().name()),
@@ -283,3 +299,6 @@ pub fn inspect(name: &Path) -> Result<Vec<String>, Error> {
     }
     Ok(lines)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,11 @@
 //! ACPI tables for x86_64 (ACPI 6.5, chapter 5; crate `acpi_tables`): RSDP, XSDT, FADT, MADT, DSDT.
 //!
-//! Hardware-reduced ACPI: no fixed hardware, so no PM timer, no SCI, no 8259 and no PIT for the guest
-//! to set up. Linux then has its clocks from KVM; in software emulation it has none but the PIT, so
-//! there the tables say that there is fixed hardware. No `\_S5`: a guest that could switch itself off by ACPI would take its exit status along
-//! (Nanos does). The reset register is the keyboard controller's, which is all of it that there is.
+//! Hardware-reduced ACPI: no fixed hardware, so no PM timer and no SCI, and Linux sets up neither 8259
+//! nor PIT, although KVM has both 8259s and the MADT says so. Linux then has its clocks from KVM; in
+//! software emulation it has none but the PIT, so there the tables say that there is fixed hardware.
+//!
+//! No `\_S5`: a guest that could switch itself off by ACPI would take its exit status along (Nanos
+//! does). The reset register is the keyboard controller's, which is all of it that there is.
 
 use acpi_tables::aml::{
     Device, EISAName, IO, Interrupt, Memory32Fixed, Name, Path, ResourceTemplate, Scope,
@@ -15,6 +17,7 @@ use acpi_tables::sdt::Sdt;
 use acpi_tables::{Aml, AmlSink};
 
 use super::layout::RSDP;
+use crate::devices::rtc::CENTURY;
 use crate::machine::map::{
     COM1, COM1_LINE, IOAPIC, LOCAL_APIC, RESET_COMMAND, RESET_PORT, RTC, VIRTIO_WINDOW, VirtioSlot,
 };
@@ -41,15 +44,20 @@ const FIRST_X2APIC: u32 = 255;
 pub enum Timers {
     /// The hypervisor's clock and the local APICs: hardware-reduced ACPI.
     Hypervisor,
-    /// The PIT behind an 8259, as in QEMU's emulation: ACPI with fixed hardware, of which there are
-    /// only registers that read as ones and an interrupt that never comes.
+    /// The PIT behind an 8259, as in QEMU's emulation: ACPI with fixed hardware, which is
+    /// registers that keep what is written to them and an interrupt that never comes.
     Pit,
 }
 
-/// FADT, fixed hardware for [`Timers::Pit`]: the event and control registers, at ports where nothing
-/// is, and their interrupt.
-const PM1_EVENTS: u16 = 0x600;
-const PM1_CONTROL: u16 = 0x604;
+/// The fixed hardware of [`Timers::Pit`] (4.8.3): the PM1 event registers, status and enable, and the
+/// control register, whose SCI_EN says that ACPI is on. They are memory behind the tables, so what a
+/// guest writes is what it reads: at ports without a device they would read as ones, and Linux
+/// complains of events that cannot be disabled.
+const PM1_REGISTERS: [u8; 6] = [0, 0, 0, 0, 1, 0];
+/// Bytes of them that are the event registers.
+const PM1_EVENTS: u8 = 4;
+const PM1_CONTROL: u8 = 2;
+/// Their interrupt.
 const SCI: u16 = 9;
 
 /// A BIOS's first instructions, as far as there is one: they reset the machine by the keyboard
@@ -79,7 +87,11 @@ impl Tables {
     pub(super) fn bytes(&self, timers: Timers) -> Vec<u8> {
         let mut all = Area(vec![0; Rsdp::len()]);
         let dsdt = all.add(self.dsdt().as_slice());
-        let fadt = all.add(&fadt(dsdt, timers));
+        let pm1 = match timers {
+            Timers::Hypervisor => None,
+            Timers::Pit => Some(all.add(&PM1_REGISTERS)),
+        };
+        let fadt = all.add(&fadt(dsdt, pm1));
         let madt = all.add(self.madt(timers).as_slice());
         let mut xsdt = Sdt::new(*b"XSDT", HEADER, 1, OEM, OEM_TABLE, OEM_REVISION);
         for table in [fadt, madt] {
@@ -159,22 +171,27 @@ impl Tables {
     }
 }
 
-fn fadt(dsdt: u64, timers: Timers) -> Vec<u8> {
+/// `pm1`: where the registers of the fixed hardware are, if there is some.
+fn fadt(dsdt: u64, pm1: Option<u64>) -> Vec<u8> {
     let mut fadt = FADTBuilder::new(OEM, OEM_TABLE, OEM_REVISION)
         .dsdt_64(dsdt)
         .flag(Flags::Wbinvd)
         .flag(Flags::PwrButton)
         .flag(Flags::SlpButton)
         .flag(Flags::ResetRegSup);
-    match timers {
-        Timers::Hypervisor => fadt = fadt.flag(Flags::HwReducedAcpi),
-        Timers::Pit => {
+    match pm1 {
+        None => fadt = fadt.flag(Flags::HwReducedAcpi),
+        Some(events) => {
+            let register = |bytes: u8, address| {
+                GAS::new(AddressSpace::SystemMemory, 8 * bytes, 0, AccessSize::WordAccess, address)
+            };
             fadt.sci_int = SCI.into();
-            fadt.pm1a_evt_blk = u32::from(PM1_EVENTS).into();
-            fadt.pm1a_cnt_blk = u32::from(PM1_CONTROL).into();
-            (fadt.pm1_evt_len, fadt.pm1_cnt_len) = (4, 2);
+            (fadt.pm1_evt_len, fadt.pm1_cnt_len) = (PM1_EVENTS, PM1_CONTROL);
+            fadt.x_pm1a_evt_blk = register(PM1_EVENTS, events);
+            fadt.x_pm1a_cnt_blk = register(PM1_CONTROL, events + u64::from(PM1_EVENTS));
         }
     }
+    fadt.century = CENTURY;
     fadt.iapc_boot_arch = NO_VGA_NO_MSI.into();
     let port = u64::from(RESET_PORT);
     fadt.reset_reg = GAS::new(AddressSpace::SystemIo, 8, 0, AccessSize::ByteAccess, port);

@@ -10,7 +10,16 @@ fn where_the_pit_keeps_time_the_tables_have_fixed_hardware_and_its_interrupt() {
     let all = Tables { cpus: 1, virtio: Vec::new() }.bytes(Timers::Pit);
     let fadt = find(&all, b"FACP");
     assert_eq!(u32_at(fadt, 112) >> 20 & 1, 0);
-    assert_eq!((u32_at(fadt, 56), u32_at(fadt, 64), fadt[88], fadt[89]), (0x600, 0x604, 4, 2));
+    assert_eq!((u32_at(fadt, 56), u32_at(fadt, 64), fadt[88], fadt[89]), (0, 0, 4, 2));
+    // System memory, 32 and 16 bits wide, word access.
+    assert_eq!((&fadt[148..152], &fadt[172..176]), (&[0, 32, 0, 2][..], &[0, 16, 0, 2][..]));
+    let (events, control) = (u64_at(fadt, 152), u64_at(fadt, 176));
+    assert_eq!(events + 4, control);
+    // No event has come, none is enabled; ACPI is on.
+    let registers = usize::try_from(events - RSDP).unwrap();
+    assert_eq!(all[registers..registers + 6], [0, 0, 0, 0, 1, 0]);
+    let reduced = tables(1, 0);
+    assert_eq!(find(&reduced, b"FACP")[148..196], [0; 48]);
     assert!(find(&all, b"APIC").ends_with(&[2, 10, 0, 0, 2, 0, 0, 0, 0, 0]));
 }
 
@@ -69,6 +78,7 @@ fn the_fadt_is_hardware_reduced_and_resets_by_the_keyboard_controller() {
     let boot_flags = u16::from_le_bytes([fadt[109], fadt[110]]);
     assert_eq!(boot_flags & 1 << 1, 0, "no 8042 to probe");
     assert_eq!(boot_flags & 1 << 5, 0, "there is a CMOS clock");
+    assert_eq!(fadt[108], 0x32, "the clock's register for the century");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Carrying out a boot plan: everything checked against the machine's memory, then read straight
 //! into place.
 
+use std::cmp::Reverse;
+
 use hv::arch::x86_64::{GDT_SIZE, IDENTITY_MAP_SIZE, write_gdt, write_identity_map};
 use hv::{GuestMemory, State};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
@@ -12,11 +14,13 @@ use super::layout::{
 use super::{BootPlan, Error, Gpas, Protocol, linux, pvh};
 use crate::image::{Segment, Source};
 use crate::io::file;
-use crate::machine::map::LOW_RAM_END;
+use crate::machine::map::{HIGH_RAM, LOW_RAM_END};
 
 const MORE_MEMORY: &str = "give the guest more memory (-m)";
 const SMALLER: &str = "use a smaller one: the kernel reaches no further, or RAM has its hole there";
 const RELINK: &str = "link the kernel elsewhere";
+const OUT_OF_HOLE: &str =
+    "link it lower: from 3 GiB to 4 GiB there is no RAM, however much the guest is given";
 /// Linux's 64-bit protocol wants the kernel mapped to itself; our tables map the first GiB.
 const MAPPED: u64 = 1 << 30;
 
@@ -95,18 +99,35 @@ impl BootPlan {
             .setup()
             .map_or(u64::MAX, |setup| u64::from(setup.initrd_addr_max).saturating_add(1));
         let low_end = ram.first().map_or(0, |low| low.end).min(limit);
-        let kernel_end = self.kernel.segments().iter().map(Segment::end).max().unwrap_or(0);
-        let start = low_end.checked_sub(source.len()).map(|start| start & !0xfff);
-        match start.filter(|start| *start >= kernel_end.max(HIGH_START)) {
-            Some(start) => Ok(Some(start..start + source.len())),
-            None => {
-                let range = kernel_end..kernel_end.saturating_add(source.len());
-                let what = format!("the ram disk {}", source.name());
-                let why = format!("memory for it ends at {low_end:#x}");
-                let remedy = if low_end < LOW_RAM_END.min(limit) { MORE_MEMORY } else { SMALLER };
-                Err(does_not_fit(what, &range, why, remedy))
+        if let Some(start) = self.last_gap(source.len(), low_end) {
+            return Ok(Some(start..start + source.len()));
+        }
+        let what = format!("the ram disk {}", source.name());
+        let range = HIGH_START..HIGH_START.saturating_add(source.len());
+        let why = format!("memory for it ends at {low_end:#x}, with the kernel before it");
+        let with_more = self.last_gap(source.len(), LOW_RAM_END.min(limit));
+        let remedy = if with_more.is_some() { MORE_MEMORY } else { SMALLER };
+        Err(does_not_fit(what, &range, why, remedy))
+    }
+
+    /// The highest page from 1 MiB on from where `len` bytes are free of the kernel, all of them below
+    /// `end`.
+    fn last_gap(&self, len: u64, mut end: u64) -> Option<u64> {
+        let mut segments: Vec<_> = self.kernel.segments().iter().collect();
+        segments.sort_unstable_by_key(|segment| Reverse(segment.paddr));
+        let below = |end: u64| Some(end.checked_sub(len)? & !0xfff).filter(|at| *at >= HIGH_START);
+        for segment in segments {
+            if segment.paddr >= end {
+                continue;
+            }
+            match below(end) {
+                Some(start) if start >= segment.end() => return Some(start),
+                // No two segments overlap: the next gap ends where this one begins.
+                Some(_) => end = segment.paddr & !0xfff,
+                None => return None,
             }
         }
+        below(end)
     }
 
     fn load_initrd(&self, ram: &[Gpas], loading: &mut Loading<'_>) -> Result<Option<Gpas>, Error> {
@@ -233,7 +254,9 @@ fn fits(range: &Gpas, ram: &[Gpas], what: impl FnOnce() -> String) -> Result<(),
     }
     let memory: u64 = ram.iter().map(|piece| piece.end - piece.start).sum();
     let why = format!("the guest has {} MiB, up to {:#x}", memory >> 20, end_of(ram));
-    Err(does_not_fit(what(), range, why, MORE_MEMORY))
+    let in_hole = range.end > LOW_RAM_END && range.start < HIGH_RAM;
+    let remedy = if in_hole { OUT_OF_HOLE } else { MORE_MEMORY };
+    Err(does_not_fit(what(), range, why, remedy))
 }
 
 fn end_of(ram: &[Gpas]) -> u64 {

@@ -157,12 +157,76 @@ fn a_ram_disk_that_leaves_no_room_is_refused_with_what_helps() {
     let mut file = BzImageFile::new();
     file.u32(0x22c, 0x10f_ffff);
     let mut plan = self::plan(&file.build());
-    plan.initrd = Some(Source::from_bytes("big.img", &vec![1; 2 << 20]));
+    plan.initrd = Some(Source::from_bytes("big.img", &vec![1; 16 << 20]));
     let error = refused(&plan, 64 * MIB);
     assert!(
         error.contains("memory for it ends at 0x1100000") && error.ends_with(SMALLER),
         "{error}"
     );
+}
+
+#[test]
+fn a_segment_in_the_hole_is_to_be_linked_lower_as_no_memory_helps() {
+    let ram = crate::machine::map::ram(5 << 30);
+    let remedy = |start: u64, end| match fits(&(start..end), &ram, String::new) {
+        Err(Error::DoesNotFit { remedy, .. }) => Some(remedy),
+        _ => None,
+    };
+    assert_eq!(remedy(LOW_RAM_END - MIB, LOW_RAM_END), None);
+    assert_eq!(remedy(LOW_RAM_END, LOW_RAM_END + 16), Some(OUT_OF_HOLE));
+    assert_eq!(remedy(LOW_RAM_END - 16, LOW_RAM_END + 16), Some(OUT_OF_HOLE));
+    assert_eq!(remedy(HIGH_RAM - 16, HIGH_RAM + 16), Some(OUT_OF_HOLE));
+    assert_eq!(remedy(MIB, u64::MAX), Some(OUT_OF_HOLE));
+    assert_eq!(remedy(HIGH_RAM, HIGH_RAM + 16), None);
+    assert_eq!(remedy(6 << 30, (6 << 30) + 16), Some(MORE_MEMORY));
+}
+
+/// A file without blocks, whatever its length.
+fn sparse(len: u64) -> Source {
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(len).unwrap();
+    Source::from_file(file, "big.img").unwrap()
+}
+
+#[test]
+fn a_ram_disk_that_no_memory_has_room_for_is_to_be_smaller_however_much_there_is() {
+    let mut plan = plan(&ElfFile::kernel().build());
+    let remedy =
+        |plan: &BootPlan, memory| match plan.initrd_place(&crate::machine::map::ram(memory)) {
+            Err(Error::DoesNotFit { remedy, .. }) => remedy,
+            other => panic!("{other:?}"),
+        };
+    plan.initrd = Some(sparse(3 << 30));
+    for memory in [64 * MIB, 3 << 30, 8 << 30] {
+        assert_eq!(remedy(&plan, memory), SMALLER, "{memory}");
+    }
+    plan.initrd = Some(sparse(2 << 30));
+    assert_eq!(remedy(&plan, 64 * MIB), MORE_MEMORY);
+    assert!(plan.initrd_place(&crate::machine::map::ram(3 << 30)).is_ok());
+}
+
+#[test]
+fn a_ram_disk_goes_into_the_last_gap_that_the_kernel_leaves() {
+    let place = |segments: &[(u64, u64)], len: usize, memory| {
+        let mut file = ElfFile::kernel();
+        for (at, size) in segments {
+            file.load(*at, &[0xf4; 16], *size);
+        }
+        file.notes(&pvh_note(0x10_0000));
+        let mut plan = plan(&file.build());
+        plan.initrd = Some(Source::from_bytes("ram disk", &vec![1; len]));
+        plan.initrd_place(&crate::machine::map::ram(memory)).ok().flatten().map(|at| at.start)
+    };
+    // A kernel above 4 GiB leaves everything below.
+    assert_eq!(place(&[(HIGH_RAM, 4096)], 5, 5 << 30), Some(LOW_RAM_END - 4096));
+    // At the end of memory, one across it, one with less than a page behind it.
+    assert_eq!(place(&[(8 * MIB - 4096, 4096)], 5, 8 * MIB), Some(8 * MIB - 8192));
+    assert_eq!(place(&[(8 * MIB - 5000, 4096)], 5, 8 * MIB), Some(8 * MIB - 3 * 4096));
+    // Too small a gap, then one that is just large enough.
+    let two = [(4 * MIB, MIB), (6 * MIB, MIB)];
+    assert_eq!(place(&two, (1 << 20) + 1, 8 * MIB), Some(3 * MIB - 4096));
+    assert_eq!(place(&two, 1 << 20, 8 * MIB), Some(7 * MIB));
+    assert_eq!(place(&two, 3 << 20, 8 * MIB), None, "the kernel begins at 1 MiB");
 }
 
 #[test]

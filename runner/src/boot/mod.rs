@@ -107,8 +107,6 @@ pub struct BootPlan {
     pub kernel: Kernel,
     /// A ram disk for the kernel.
     pub initrd: Option<Source>,
-    /// How it finds its devices.
-    pub announcement: Announcement,
     /// ACPI tables, if the guest gets some.
     pub acpi: Option<AcpiTables>,
     /// What the kernel is told.
@@ -223,20 +221,24 @@ impl BootPlan {
             let can: Vec<_> = can().map(Protocol::name).collect();
             return Err(Error::OtherEntry { name: name(), asked: protocol, can: can.join(", ") });
         };
-        let announcement = match (protocol, kernel.setup()) {
-            (Protocol::Linux64, None) => Announcement::CommandLine,
-            _ => Announcement::Acpi,
-        };
         Ok(Self {
             protocol,
             entry,
             kernel,
             initrd: None,
-            announcement,
             acpi: None,
             command_line: CommandLine::default(),
             exit_code: status_is_value,
         })
+    }
+
+    /// How the guest finds its devices.
+    #[must_use]
+    pub fn announcement(&self) -> Announcement {
+        match (self.protocol, self.kernel.setup()) {
+            (Protocol::Linux64, None) => Announcement::CommandLine,
+            _ => Announcement::Acpi,
+        }
     }
 
     /// Plans for `cpus` processors and for virtio-mmio devices, and returns the words about these that
@@ -253,7 +255,7 @@ impl BootPlan {
         let word = |VirtioSlot { base, line, .. }| {
             format!("virtio_mmio.device={VIRTIO_WINDOW}@{base:#x}:{line}")
         };
-        match self.announcement {
+        match self.announcement() {
             Announcement::Acpi => {
                 self.acpi = Some(AcpiTables { cpus, virtio: virtio.collect() });
                 Vec::new()

@@ -180,7 +180,7 @@ impl<'a> Reader<'a, '_> {
             Kind::Cpus if number => Value::Number(values::cpus(raw).map_err(bad)?.into()),
             Kind::Cpus => return Err(self.mismatch(raw, kind, path)),
             Kind::Size => Value::Number(values::memory(&text()?).map_err(bad)?),
-            Kind::Which => Value::Accel(values::accel(&text()?).map_err(bad)?),
+            Kind::Which => Value::Accel(values::accelerator(&text()?).map_err(bad)?),
             Kind::Jail => Value::Jail(values::jail(&text()?).map_err(bad)?),
             Kind::Entry => Value::Entry(values::entry(&text()?).map_err(bad)?),
             Kind::Time if number => Value::Time(values::duration(raw).map_err(bad)?),
@@ -243,7 +243,9 @@ impl<'a> Reader<'a, '_> {
             let (mut path, mut read_only) = (String::new(), false);
             for (raw_name, raw_value) in doc.members(item)? {
                 let name = doc.string(raw_name)?;
+                let is_null = describe(raw_value) == "null";
                 match find(SECTION, &name).and_then(|index| FIELDS.get(index)) {
+                    Some(_) if is_null => {}
                     Some(field) if field.kind == Kind::Path => {
                         path = self.text(raw_value, field.kind, field.path)?;
                     }

@@ -88,30 +88,43 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// An accelerator: `auto` and `true`, `kvm`, `hvf`, `off` and `false`.
+/// An accelerator by its name: `auto`, `kvm`, `hvf`, `off`.
+///
+/// # Errors
+/// Anything else.
+pub fn accelerator(text: &str) -> Result<AccelChoice, String> {
+    match text {
+        "auto" => Ok(AccelChoice::Auto),
+        "kvm" => Ok(AccelChoice::Kvm),
+        "hvf" => Ok(AccelChoice::Hvf),
+        "off" => Ok(AccelChoice::Off),
+        _ => Err("is not an accelerator; choose auto, kvm, hvf or off".into()),
+    }
+}
+
+/// An accelerator as the command line has it: its name, or OPS's `true` and `false`.
 ///
 /// # Errors
 /// Anything else.
 pub fn accel(text: &str) -> Result<AccelChoice, String> {
     match text {
-        "auto" | "true" => Ok(AccelChoice::Auto),
-        "kvm" => Ok(AccelChoice::Kvm),
-        "hvf" => Ok(AccelChoice::Hvf),
-        "off" | "false" => Ok(AccelChoice::Off),
-        _ => Err("is not an accelerator; choose auto, true, kvm, hvf, off or false".into()),
+        "true" => Ok(AccelChoice::Auto),
+        "false" => Ok(AccelChoice::Off),
+        _ => accelerator(text)
+            .map_err(|_| "is not an accelerator; choose auto, true, kvm, hvf, off or false".into()),
     }
 }
 
-/// How much of a jail: `on` and `true`, `strict`, `off` and `false`.
+/// How much of a jail: `on`, `strict`, `off`.
 ///
 /// # Errors
 /// Anything else.
 pub fn jail(text: &str) -> Result<JailChoice, String> {
     match text {
-        "on" | "true" => Ok(JailChoice::On),
+        "on" => Ok(JailChoice::On),
         "strict" => Ok(JailChoice::Strict),
-        "off" | "false" => Ok(JailChoice::Off),
-        _ => Err("is not a jail; choose on, true, strict, off or false".into()),
+        "off" => Ok(JailChoice::Off),
+        _ => Err("is not a jail; choose on, strict or off".into()),
     }
 }
 

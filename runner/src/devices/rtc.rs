@@ -30,11 +30,17 @@ const STATUS_A: u8 = 0xa;
 const STATUS_B: u8 = 0xb;
 const STATUS_C: u8 = 0xc;
 const STATUS_D: u8 = 0xd;
-const CENTURY: u8 = 0x32;
+/// Where the FADT says it is.
+pub(crate) const CENTURY: u8 = 0x32;
 
-/// A: the divider runs from 32.768 kHz; an update is never in progress (bit 7).
+/// A: the divider runs from 32.768 kHz.
 const DIVIDER: u8 = 0x26;
+/// A: the time changes within [`UPDATE`]. A guest that has seen this bit clear has that long to read
+/// registers that belong together.
 const UPDATE_IN_PROGRESS: u8 = 1 << 7;
+const UPDATE: Duration = Duration::from_micros(244);
+/// B: the guest sets the time, and no update is in progress meanwhile.
+const SET: u8 = 1 << 7;
 /// B: hours from 0 to 23, which cannot be changed.
 const HOURS_24: u8 = 1 << 1;
 /// B: numbers are binary, not BCD.
@@ -80,6 +86,7 @@ impl Rtc {
     fn get(&self, registers: &Registers) -> u8 {
         let now = || Date::of((self.clock)().as_secs());
         let number = match registers.index {
+            STATUS_A => return registers.kept(STATUS_A) | self.update_in_progress(registers),
             SECONDS => now().second,
             MINUTES => now().minute,
             HOURS => now().hour,
@@ -93,6 +100,16 @@ impl Rtc {
         match registers.kept(STATUS_B) & BINARY {
             0 => bcd(number),
             _ => number,
+        }
+    }
+
+    /// The bit of that name.
+    fn update_in_progress(&self, registers: &Registers) -> u8 {
+        let into_second = Duration::from_nanos((self.clock)().subsec_nanos().into());
+        let close = into_second.saturating_add(UPDATE) >= Duration::from_secs(1);
+        match close && registers.kept(STATUS_B) & SET == 0 {
+            true => UPDATE_IN_PROGRESS,
+            false => 0,
         }
     }
 }
@@ -238,6 +255,20 @@ mod tests {
         assert_eq!(register(&rtc, STATUS_B) & (HOURS_24 | BINARY), HOURS_24);
         assert_eq!(register(&rtc, STATUS_A) & UPDATE_IN_PROGRESS, 0);
         assert_eq!((register(&rtc, STATUS_C), register(&rtc, STATUS_D)), (0, VALID));
+    }
+
+    #[test]
+    fn the_end_of_a_second_is_announced_so_that_no_time_is_read_in_pieces() {
+        for (nanos, announced) in
+            [(0, false), (999_755_999, false), (999_756_000, true), (999_999_999, true)]
+        {
+            let rtc = Rtc::new(Box::new(move || Duration::new(LEAP_DAY, nanos)));
+            let shown = register(&rtc, STATUS_A);
+            assert_eq!(shown & UPDATE_IN_PROGRESS != 0, announced, "{nanos}");
+            assert_eq!(shown & !UPDATE_IN_PROGRESS, DIVIDER);
+            set(&rtc, STATUS_B, SET);
+            assert_eq!(register(&rtc, STATUS_A), DIVIDER, "not while the time is being set");
+        }
     }
 
     #[test]

@@ -9,7 +9,8 @@
 //! 6. an ELF64 kernel with a PVH note; 7. a kernel with a Multiboot header;
 //! 8. any other ELF64 kernel: the Linux 64-bit entry.
 //!
-//! 1, 4, 6 and 8 are booted, the others named. Containers and compressed files are named with the
+//! 1, 4, 6 and 8 are booted, the others named. A file of which the user says that it is a kernel, or
+//! how it is entered, is 6 or 8 before it is 7. Containers and compressed files are named with the
 //! command that converts them and never opened: were a disk's format guessed, a guest could write
 //! itself another one.
 //!
@@ -45,6 +46,7 @@ pub use error::{Error, Problem};
 pub use hv::Arch;
 pub use kernel::Kernel;
 pub use manifest::Manifest;
+pub use recognise::Marks;
 pub use source::{Access, Source};
 pub use view::{Piece, View};
 
@@ -97,17 +99,25 @@ impl Image {
     ///
     /// # Errors
     /// [`Error`]: it cannot be opened, is damaged, or is nothing that is booted.
-    pub fn open(path: &Path) -> Result<Self, Error> {
-        Self::recognise(Source::open(path, Access::Read)?)
+    pub fn open(path: &Path, marks: Marks) -> Result<Self, Error> {
+        Self::recognise_as(Source::open(path, Access::Read)?, marks)
+    }
+
+    /// Recognises what has been opened, and of which nobody says what it is.
+    ///
+    /// # Errors
+    /// [`Error`]: it is damaged, or nothing that is booted.
+    pub fn recognise(source: Source) -> Result<Self, Error> {
+        Self::recognise_as(source, Marks::Needed)
     }
 
     /// Recognises what has been opened.
     ///
     /// # Errors
-    /// [`Error`]: it is damaged, or nothing that is booted.
-    pub fn recognise(source: Source) -> Result<Self, Error> {
+    /// As [`Image::recognise`].
+    pub fn recognise_as(source: Source, marks: Marks) -> Result<Self, Error> {
         let name = source.name().to_owned();
-        recognise::image(source).map_err(|problem| Error::new(&name, problem))
+        recognise::image(source, marks).map_err(|problem| Error::new(&name, problem))
     }
 
     /// The file it is in.

@@ -10,7 +10,7 @@ use super::{Format, Image, Kernel, Problem, Source, View, kernel, magic};
 const HEAD: u64 = 32 << 10;
 
 /// The image in `source`.
-pub(super) fn image(source: Source) -> Result<Image, Problem> {
+pub(super) fn image(source: Source, marks: Marks) -> Result<Image, Problem> {
     // A partition table that leads nowhere is the answer only when the file is nothing else: a
     // bzImage has the same signature.
     let no_disk = match disk(&source)? {
@@ -19,7 +19,7 @@ pub(super) fn image(source: Source) -> Result<Image, Problem> {
         None => None,
     };
     let head = head(&source, HEAD)?;
-    match any_kernel(&source, &head, Marks::Needed)? {
+    match any_kernel(&source, &head, marks)? {
         Some((format, kernel)) => Ok(Image { source, format, kernel, root: None }),
         None => Err(not_bootable(&source, &head, no_disk)?),
     }
@@ -111,10 +111,12 @@ fn named_by_note(elf: &Elf) -> Option<String> {
     elf.notes.hermit.map(|version| format!("a Hermit unikernel (entry version {version})"))
 }
 
-/// Whether a kernel has to be told from a program, or the user has said that it is one.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Marks {
+/// Whether a kernel has to be told from other files, or the user has said that it is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Marks {
+    /// An ELF file is a kernel if something in it says so, and nothing that it is another format's.
     Needed,
+    /// Any ELF file that can be entered is: the user names it as a kernel, or says how to enter it.
     NotNeeded,
 }
 
@@ -143,7 +145,8 @@ fn any_kernel(
     }
     let Some(elf) = elf else { return Ok(None) };
     let format = if elf.notes.pvh_entry.is_some() { Format::Pvh } else { Format::Elf };
-    if format == Format::Elf
+    if marks == Marks::Needed
+        && format == Format::Elf
         && elf.interpreter.is_none()
         && let Some(version) = magic::multiboot(head)
     {

@@ -189,23 +189,23 @@ pub enum OpenError {
     )]
     Denied,
     /// A directory.
-    #[error("it is a directory: name the image file inside it")]
+    #[error("it is a directory: name the file inside it")]
     Directory,
     /// A FIFO.
-    #[error("it is a FIFO, and an image is read at any offset: write it to a file first")]
+    #[error("it is a FIFO, and it has to be read at any offset: write it to a file first")]
     Fifo,
     /// A character device.
-    #[error("it is a character device, and an image is a regular file or a block device")]
+    #[error("it is a character device: name a regular file or a block device")]
     CharDevice,
     /// A socket.
-    #[error("it is a socket, and an image is a regular file or a block device")]
+    #[error("it is a socket: name a regular file or a block device")]
     Socket,
     /// A regular file without contents.
     #[error("it is empty: copy or build it again")]
     Empty,
     /// A block device that does not tell its size.
     #[error(
-        "this block device does not tell its size: copy it into a file with `dd`, and run that"
+        "this block device does not tell its size: copy it into a file with `dd`, and name that"
     )]
     SizeUnknown,
     /// Anything else the operating system said.

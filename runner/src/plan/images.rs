@@ -3,7 +3,7 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use crate::image::{self, Access, Image, Source};
+use crate::image::{self, Access, Image, Marks, Source};
 use crate::log::printable_path;
 
 /// Nothing by that name.
@@ -54,13 +54,13 @@ pub(super) struct Opened {
 ///
 /// # Errors
 /// [`NotFound`].
-pub(super) fn open(name: &Path, access: Access) -> Result<Opened, NotFound> {
+pub(super) fn open(name: &Path, access: Access, marks: Marks) -> Result<Opened, NotFound> {
     let places = places(name, ops_folder().as_deref());
     let mut there = places.iter().filter(|place| place.symlink_metadata().is_ok());
     let file = there.clone().find(|place| !place.is_dir());
     // A folder is no image, and hides none.
     match file.or_else(|| there.next().filter(|_| builtin(name).is_none())) {
-        Some(path) => open_path(path, access).map_err(|error| {
+        Some(path) => open_path(path, access, marks).map_err(|error| {
             let others = places.iter().filter(|place| *place != path && place.is_file());
             NotFound::image(error, others.map(|place| place.as_path()).next())
         }),
@@ -71,7 +71,7 @@ pub(super) fn open(name: &Path, access: Access) -> Result<Opened, NotFound> {
     }
 }
 
-fn open_path(path: &Path, access: Access) -> Result<Opened, image::Error> {
+fn open_path(path: &Path, access: Access, marks: Marks) -> Result<Opened, image::Error> {
     let writable = match access {
         Access::Read => None,
         Access::ReadWrite => Source::open(path, Access::ReadWrite).ok(),
@@ -80,7 +80,7 @@ fn open_path(path: &Path, access: Access) -> Result<Opened, image::Error> {
         Some(source) => (source, true),
         None => (Source::open(path, Access::Read)?, false),
     };
-    Ok(Opened { image: Image::recognise(source)?, writable })
+    Ok(Opened { image: Image::recognise_as(source, marks)?, writable })
 }
 
 /// OPS's folder: `.ops` in `$OPS_HOME`, or in the home folder.
@@ -161,7 +161,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("server.img"), b"x").unwrap();
         let path = folder.path().join("sever.img");
-        let error = open(&path, Access::Read).err().unwrap().to_string();
+        let error = open(&path, Access::Read, Marks::Needed).err().unwrap().to_string();
         assert!(error.contains("sever.img"), "{error}");
         assert!(error.contains("did you mean \"server.img\"?"), "{error}");
     }

@@ -4,7 +4,7 @@ use runner::image::elf::Elf;
 use runner::image::mbr;
 use runner::image::notes::Notes;
 use runner::image::tfs::{Filesystem, Region, Tuple, Value};
-use runner::image::{Error, Image, Kernel, Segment, Source, View};
+use runner::image::{Error, Image, Kernel, Marks, Segment, Source, View};
 
 /// An ELF file: whatever is accepted can be loaded.
 pub fn elf(data: &[u8]) {
@@ -93,14 +93,16 @@ pub fn bzimage(data: &[u8]) {
 /// A whole image, and the same bytes as a kernel that the user names.
 pub fn image(data: &[u8]) {
     let source = Source::from_bytes("fuzz", data);
-    match Image::recognise(source.clone()) {
-        Ok(image) => {
-            check_kernel(image.kernel());
-            if let Err(error) = image.manifest() {
-                check_error(&error);
+    for marks in [Marks::Needed, Marks::NotNeeded] {
+        match Image::recognise_as(source.clone(), marks) {
+            Ok(image) => {
+                check_kernel(image.kernel());
+                if let Err(error) = image.manifest() {
+                    check_error(&error);
+                }
             }
+            Err(error) => check_error(&error),
         }
-        Err(error) => check_error(&error),
     }
     match Kernel::open(&source) {
         Ok(kernel) => check_kernel(&kernel),

@@ -2,16 +2,28 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use super::super::fields::{Class, FIELDS, Field, Kind};
-use super::super::{values, values::MAX_CPUS};
-use super::{error, settled};
+use super::super::values::MAX_CPUS;
+use super::{parse_str, settled};
 
-const SIZE: &str = "^[0-9]+[MmGgTt]?$";
-const TIME: &str = "^[0-9]+(ms|s|m|h)?$";
+const SIZE: &str = "^0*[1-9][0-9]*[MmGgTt]?$";
+const SIZE_UNITS: &[&str] = &["", "M", "m", "G", "g", "T", "t"];
+const TIME: &str = "^0*[1-9][0-9]*(ms|s|m|h)?$";
+const TIME_UNITS: &[&str] = &["", "ms", "s", "m", "h"];
+/// The most seconds whose milliseconds are a u64.
+const MOST_SECONDS: u64 = u64::MAX / 1000;
+
+/// Whether `^0*[1-9][0-9]*` and one of `units` match the whole text.
+fn is_quantity(text: &str, units: &[&str]) -> bool {
+    let rest = text.trim_start_matches('0');
+    let unit = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+    rest.len() > unit.len() && units.contains(&unit)
+}
 
 fn checkout() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -88,9 +100,14 @@ fn schema(field: &Field) -> Value {
         Kind::Which => json!({"type": "string", "enum": ["auto", "kvm", "hvf", "off"]}),
         Kind::Jail => json!({"type": "string", "enum": ["on", "strict", "off"]}),
         Kind::Entry => json!({"type": "string", "enum": ["linux64", "linux32", "pvh"]}),
-        Kind::Time => json!({"type": ["integer", "string"], "minimum": 1, "pattern": TIME}),
-        Kind::Ip4 | Kind::Mask => json!({"type": "string", "format": "ipv4"}),
-        Kind::Ip6 => json!({"type": "string", "format": "ipv6"}),
+        Kind::Time => json!({
+            "type": ["integer", "string"], "minimum": 1, "maximum": MOST_SECONDS, "pattern": TIME,
+        }),
+        // An empty text is none.
+        Kind::Ip4 | Kind::Mask => {
+            json!({"type": "string", "anyOf": [{"format": "ipv4"}, {"const": ""}]})
+        }
+        Kind::Ip6 => json!({"type": "string", "anyOf": [{"format": "ipv6"}, {"const": ""}]}),
         Kind::Disks => {
             let mut disk = section("Runner.Disks[]");
             disk["required"] = json!(["Path"]);
@@ -102,7 +119,23 @@ fn schema(field: &Field) -> Value {
         note => format!("{}: {note}", class(field.class)),
     };
     schema["description"] = Value::String(description);
+    // What has to be there cannot be nothing.
+    if field.path != "Runner.Disks[].Path" {
+        allow_null(&mut schema);
+    }
     schema
+}
+
+/// `null` is as good as no field at all.
+fn allow_null(schema: &mut Value) {
+    let types = match schema["type"].take() {
+        Value::Array(types) => types,
+        one => vec![one],
+    };
+    schema["type"] = types.into_iter().chain([json!("null")]).collect();
+    if let Some(names) = schema.get_mut("enum").and_then(Value::as_array_mut) {
+        names.push(Value::Null);
+    }
 }
 
 fn section(path: &str) -> Value {
@@ -118,8 +151,10 @@ fn whole_schema() -> Value {
     let mut schema = section("");
     schema["$schema"] = json!("http://json-schema.org/draft-07/schema#");
     schema["title"] = json!("runner's config.json: OPS's fields, and ours under Runner");
-    schema["$comment"] =
-        json!("Made from runner/src/config/fields.rs, which reads names without case.");
+    schema["$comment"] = json!(
+        "Made from runner/src/config/fields.rs. Runner itself reads names without case, and refuses \
+         what no pattern can tell: sizes and times beyond 64 bits, masks with holes."
+    );
     schema
 }
 
@@ -137,7 +172,14 @@ fn the_schema_is_the_table_of_fields() {
 fn valid(schema: &Value, value: &Value) -> bool {
     let rules = schema.as_object().expect("a schema is an object");
     rules.iter().all(|(word, rule)| match word.as_str() {
-        "$schema" | "$comment" | "title" | "description" | "format" => true,
+        "$schema" | "$comment" | "title" | "description" => true,
+        "format" => value.as_str().is_none_or(|text| match rule.as_str() {
+            Some("ipv4") => text.parse::<Ipv4Addr>().is_ok(),
+            Some("ipv6") => text.parse::<Ipv6Addr>().is_ok(),
+            other => panic!("format {other:?}"),
+        }),
+        "const" => value == rule,
+        "anyOf" => rule.as_array().unwrap().iter().any(|rule| valid(rule, value)),
         "type" => match rule {
             Value::Array(types) => types.iter().any(|rule| is(rule, value)),
             rule => is(rule, value),
@@ -157,11 +199,11 @@ fn valid(schema: &Value, value: &Value) -> bool {
         }),
         "items" => value.as_array().is_none_or(|items| items.iter().all(|item| valid(rule, item))),
         "enum" => rule.as_array().unwrap().contains(value),
-        "minimum" => value.as_i64().is_none_or(|n| n >= rule.as_i64().unwrap()),
-        "maximum" => value.as_i64().is_none_or(|n| n <= rule.as_i64().unwrap()),
+        "minimum" => value.as_f64().is_none_or(|n| n >= rule.as_f64().unwrap()),
+        "maximum" => value.as_u64().is_none_or(|n| n <= rule.as_u64().unwrap()),
         "pattern" => value.as_str().is_none_or(|text| match rule.as_str() {
-            Some(SIZE) => values::memory(text).is_ok(),
-            Some(TIME) => values::duration(text).is_ok(),
+            Some(SIZE) => is_quantity(text, SIZE_UNITS),
+            Some(TIME) => is_quantity(text, TIME_UNITS),
             other => panic!("pattern {other:?}"),
         }),
         other => panic!("{other}"),
@@ -175,6 +217,7 @@ fn is(name: &Value, value: &Value) -> bool {
         Some("string") => value.is_string(),
         Some("integer") => value.is_i64() || value.is_u64(),
         Some("boolean") => value.is_boolean(),
+        Some("null") => value.is_null(),
         other => panic!("type {other:?}"),
     }
 }
@@ -203,33 +246,78 @@ fn the_examples_are_valid_by_the_schema_and_settle_without_a_warning() {
     assert_eq!(examples, ["hello.json", "ops.json", "runner.json"]);
 }
 
+/// Whether schema and parser both take a config, or both refuse it.
+fn taken(schema: &Value, text: &str) -> bool {
+    let by_schema = valid(schema, &serde_json::from_str(text).unwrap());
+    let by_parser = parse_str("c.json", text);
+    assert_eq!(by_schema, by_parser.is_ok(), "{text}: {by_parser:?}");
+    by_schema
+}
+
 #[test]
-fn the_schema_and_the_parser_agree_on_what_is_wrong() {
+fn the_schema_and_the_parser_take_and_refuse_the_same() {
     let schema: Value = serde_json::from_str(&read("config/config.schema.json")).unwrap();
     for field in FIELDS.iter().filter(|field| !field.path.contains("[]")) {
         if field.kind != Kind::Section {
             let text = super::parse::with(field.path, super::parse::sample(field.kind));
             // Samples of disks have names in small letters, which no schema can allow.
             let text = text.replace("path", "Path").replace("readonly", "ReadOnly");
-            let value = serde_json::from_str(&text).unwrap();
-            assert!(valid(&schema, &value), "{text}");
+            assert!(taken(&schema, &text), "{text}");
         }
-        let text = super::parse::with(field.path, "1.5");
-        let value = serde_json::from_str(&text).unwrap();
-        assert!(!valid(&schema, &value), "{text}");
-        error(&text);
+        assert!(taken(&schema, &super::parse::with(field.path, "null")), "{}", field.path);
+        assert!(!taken(&schema, &super::parse::with(field.path, "1.5")), "{}", field.path);
+        for value in ["true", "-1", "0", "1", "[]", "{}", "[null]", r#"{"a": null}"#] {
+            taken(&schema, &super::parse::with(field.path, value));
+        }
+        for word in [
+            "",
+            "0",
+            "1",
+            "007",
+            "0s",
+            "00ms",
+            "2m",
+            "3h",
+            "5d",
+            "0G",
+            "64t",
+            "-1",
+            "1.5",
+            "true",
+            "false",
+            "auto",
+            "kvm",
+            "hvf",
+            "off",
+            "on",
+            "strict",
+            "tcg",
+            "linux64",
+            "linux32",
+            "pvh",
+            "multiboot",
+            "255.255.255.0",
+            "256.0.0.0",
+            "fd00::1",
+            "::g",
+        ] {
+            taken(&schema, &super::parse::with(field.path, &format!("\"{word}\"")));
+        }
     }
+    let disk = |disk: &str| format!(r#"{{"Runner": {{"Disks": [{disk}]}}}}"#);
+    assert!(taken(&schema, &disk(r#"{"Path": "d", "ReadOnly": null}"#)));
     for text in [
-        r#"{"Envs": {}}"#,
-        r#"{"Runner": {"Disks": [{"ReadOnly": true}]}}"#,
-        r#"{"RunConfig": {"Memory": "0"}}"#,
-        r#"{"RunConfig": {"CPUs": 0}}"#,
-        r#"{"Runner": {"Accel": "tcg"}}"#,
-        r#"{"Runner": {"Timeout": 0}}"#,
-        r#"{"Env": {"A": 1}}"#,
+        disk(r#"{"ReadOnly": true}"#),
+        disk(r#"{"Path": null}"#),
+        disk(r#"{"Path": "d", "ReadOnly": "true"}"#),
+        disk("null"),
+        r#"{"Envs": {}}"#.into(),
+        r#"{"RunConfig": {"CPUs": 65536}}"#.into(),
+        format!(r#"{{"Runner": {{"Timeout": {}}}}}"#, MOST_SECONDS + 1),
+        r#"{"Env": {"A": 1}}"#.into(),
+        r#"{"Runner": {"Jail": "true"}}"#.into(),
     ] {
-        let value = serde_json::from_str(text).unwrap();
-        assert!(!valid(&schema, &value), "{text}");
-        error(text);
+        assert!(!taken(&schema, &text), "{text}");
     }
+    assert!(taken(&schema, &format!(r#"{{"Runner": {{"Timeout": {MOST_SECONDS}}}}}"#)));
 }

@@ -274,7 +274,15 @@ fn a_value_out_of_range_is_an_error_with_its_place_and_a_remedy() {
         ),
         (
             r#"{"Runner": {"Accel": "fast"}}"#,
-            r#"c.json:1:22: Runner.Accel "fast" is not an accelerator; choose auto, true, kvm, hvf, off or false"#,
+            r#"c.json:1:22: Runner.Accel "fast" is not an accelerator; choose auto, kvm, hvf or off"#,
+        ),
+        (
+            r#"{"Runner": {"Accel": "true"}}"#,
+            r#"c.json:1:22: Runner.Accel "true" is not an accelerator; choose auto, kvm, hvf or off"#,
+        ),
+        (
+            r#"{"Runner": {"Jail": true}}"#,
+            r#"c.json:1:21: Runner.Jail takes a string: "on", "strict" or "off"; here is true"#,
         ),
         (
             r#"{"RunConfig": {"IPAddress": "10.0.0"}}"#,

@@ -2,7 +2,7 @@ use std::ffi::OsStr;
 use std::time::Duration;
 
 use super::super::values::*;
-use super::super::{AccelChoice, Disk};
+use super::super::{AccelChoice, Disk, JailChoice};
 
 #[test]
 fn a_memory_size_is_in_mib_unless_a_letter_says_otherwise() {
@@ -98,6 +98,16 @@ fn an_accelerator_is_known_by_ops_words_and_by_its_name() {
         assert_eq!(accel(&choice.to_string()), Ok(choice));
     }
     assert!(accel("KVM").is_err() && accel("").is_err() && accel("tcg").is_err());
+}
+
+#[test]
+fn configs_know_accelerators_and_jails_by_their_names_alone() {
+    assert_eq!(accelerator("off"), Ok(AccelChoice::Off));
+    assert_eq!(jail("strict"), Ok(JailChoice::Strict));
+    for word in ["true", "false", "", "On"] {
+        assert!(accelerator(word).unwrap_err().ends_with("auto, kvm, hvf or off"), "{word}");
+        assert!(jail(word).unwrap_err().ends_with("on, strict or off"), "{word}");
+    }
 }
 
 #[test]

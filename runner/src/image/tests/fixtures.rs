@@ -112,7 +112,7 @@ fn a_fixture_truncated_anywhere_in_its_head_is_an_error() {
 fn a_fixture_is_recognised_from_a_file_and_says_so_when_it_shrinks() {
     let path = std::env::temp_dir().join(format!("runner-fixture-{}.img", std::process::id()));
     std::fs::write(&path, unpacked(3)).unwrap();
-    let image = Image::open(&path);
+    let image = Image::open(&path, Marks::Needed);
     let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
     let image = image.unwrap();

@@ -28,7 +28,7 @@ fn hermit() -> ElfFile {
 }
 
 /// A kernel whose first segment begins with a Multiboot header.
-fn multiboot() -> ElfFile {
+pub(super) fn multiboot() -> ElfFile {
     let mut file = ElfFile::kernel();
     let magic: u32 = 0x1bad_b002;
     let header = [magic, 0, 0_u32.wrapping_sub(magic)].map(u32::to_le_bytes).concat();

@@ -133,6 +133,25 @@ fn the_user_may_name_a_kernel_that_nothing_marks_but_no_program() {
 }
 
 #[test]
+fn a_file_that_the_user_says_is_a_kernel_needs_no_marks_and_is_no_multiboot_kernel() {
+    let recognise_as = |file: &[u8], marks| {
+        Image::recognise_as(Source::from_bytes("k", file), marks).map(|image| image.format())
+    };
+    let multiboot = super::formats::multiboot().build();
+    for file in [kernel_at(0x60_0000).build(), multiboot.clone()] {
+        assert!(recognise_as(&file, Marks::Needed).is_err());
+        assert_eq!(recognise_as(&file, Marks::NotNeeded).unwrap(), Format::Elf);
+    }
+    assert!(Kernel::open(&Source::from_bytes("k", &multiboot)).is_ok());
+    // A bzImage is one all the same, and a program with an interpreter never a kernel.
+    let bzimage = crate::image::testing::BzImageFile::new().build();
+    assert_eq!(recognise_as(&bzimage, Marks::NotNeeded).unwrap(), Format::BzImage);
+    let mut dynamic = kernel_at(0x60_0000);
+    dynamic.interpreter(b"/lib/ld.so\0");
+    assert!(recognise_as(&dynamic.build(), Marks::NotNeeded).is_err());
+}
+
+#[test]
 fn entries_are_checked_and_a_virtual_one_needs_a_pvh_note_beside_it() {
     let mut file = kernel_at(0x10_0000);
     file.entry = 0x10_0010;

@@ -1,0 +1,80 @@
+use super::*;
+use crate::cli;
+use crate::config::{parse_str, settle};
+use crate::image::testing::ElfFile;
+
+/// The plan for a command line.
+fn plan(line: &[&str]) -> Result<Plan, String> {
+    let command = cli::parse(std::iter::once("runner").chain(line.iter().copied()));
+    let Ok(cli::Command::Run(options)) = command else { panic!("{line:?}") };
+    let config = parse_str("empty.json", "{}").unwrap();
+    Plan::new(&settle(*options, &config).unwrap()).map_err(|error| error.to_string())
+}
+
+/// A kernel where programs are, with a Multiboot header.
+fn unmarked() -> Vec<u8> {
+    let mut file = ElfFile::new(0x60_0000);
+    let magic: u32 = 0x1bad_b002;
+    let header = [magic, 0, magic.wrapping_neg()].map(u32::to_le_bytes).concat();
+    file.load(0x60_0000, &header, 16);
+    file.build()
+}
+
+#[test]
+fn entry_and_kernel_override_what_was_recognised() {
+    if Arch::HOST != Some(Arch::X86_64) {
+        println!("skipped: the kernel is for x86_64");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("h.elf");
+    std::fs::write(&path, unmarked()).unwrap();
+    let path = path.to_str().unwrap();
+    let error = plan(&[path]).unwrap_err();
+    assert!(error.contains("Multiboot"), "{error}");
+    for line in [
+        &[path, "--entry=linux64"][..],
+        &["--kernel", path],
+        &["--kernel", path, "--entry=linux64"],
+        &["--kernel", path, "hello"],
+    ] {
+        assert_eq!(plan(line).unwrap().boot.entry, 0x60_0000, "{line:?}");
+    }
+    let error = plan(&[path, "--entry=pvh"]).unwrap_err();
+    assert!(error.contains("only by linux64"), "{error}");
+}
+
+#[test]
+fn a_kernel_of_very_many_segments_is_described_in_few_lines() {
+    let source = Source::from_bytes("kernel", &ElfFile::kernel().build());
+    let kernel = Kernel::open(&source).unwrap();
+    let segment = kernel.segments().first().unwrap();
+    let lines = |count| describe_segments(&vec![*segment; count]).collect::<Vec<_>>();
+    let line = "memory: 0x000100000-0x000100020 kernel segment 0";
+    assert_eq!(lines(MOST_SEGMENTS), [line; MOST_SEGMENTS]);
+    let many = lines(60_000);
+    assert_eq!(
+        (many.len(), many.last().unwrap().as_str()),
+        (MOST_SEGMENTS + 1, "memory: … and 59984 more kernel segments",)
+    );
+}
+
+#[test]
+fn a_ram_disk_that_cannot_be_opened_is_called_one() {
+    if Arch::HOST != Some(Arch::X86_64) {
+        println!("skipped: the kernel is for x86_64");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let empty = folder.path().join("empty");
+    std::fs::write(&empty, []).unwrap();
+    for (path, why) in [
+        (folder.path(), "it is a directory: name the file inside it"),
+        (&empty, "it is empty: copy or build it again"),
+        (&folder.path().join("none"), "there is no such file: check the path"),
+    ] {
+        let path = path.to_str().unwrap();
+        let error = plan(&["hello", "--initrd", path]).unwrap_err();
+        assert_eq!(error, format!("the ram disk {path}: {why}"));
+    }
+}
