@@ -27,13 +27,6 @@ fn memory_and_cpus_are_as_many_as_asked_for() {
 }
 
 #[test]
-fn more_than_256_cpus_are_counted() {
-    or_skip!(accelerator());
-    let finished = runner(["-m", "64", "--cpus", "257", "hello"]).ends_with(0);
-    assert_eq!(finished.text(), greeting("64", "257"));
-}
-
-#[test]
 fn run_load_and_no_command_do_the_same() {
     or_skip!(accelerator());
     for args in [&["run", "hello"][..], &["load", "hello"], &["-i", "hello"]] {
