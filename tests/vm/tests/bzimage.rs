@@ -117,8 +117,12 @@ fn a_ram_disk_goes_no_higher_than_the_kernel_can_reach() {
     let run = |image: Vec<u8>| {
         runner(["-m", "64", "--initrd"]).arg(&disk).arg(folder.file("image", image))
     };
-    assert!(run(end(0x1ff_ffff)).ends_with(0).text().contains("ram disk: a ram disk\n"));
-    for low in [0, 0xfff, 0x100_ffff, 0x101_0000] {
+    // Above the kernel; below it, where its limit is within or just behind it.
+    for fits in [0x1ff_ffff, 0x101_0000, 0x100_ffff, 0x10_ffff] {
+        let finished = run(end(fits)).ends_with(0);
+        assert!(finished.text().contains("ram disk: a ram disk\n"), "{fits:#x}: {finished}");
+    }
+    for low in [0, 0xfff, 0xf_ffff] {
         says(&run(end(low)).refused(), &["the ram disk", "the kernel reaches no further"]);
     }
 }

@@ -34,7 +34,7 @@ fn what_is_no_file_is_named_for_what_it_is() {
     says(&refused("/nonexistent/image"), &["/nonexistent/image", "no image"]);
     says(&refused(dangling), &["no such file"]);
     says(&refused(folder.file("empty", "")), &["it is empty"]);
-    says(&refused(folder.path()), &["it is a directory", "name the image file inside it"]);
+    says(&refused(folder.path()), &["it is a directory", "name the file inside it"]);
     says(&refused(fifo), &["it is a FIFO"]);
     says(&refused(socket), &["it is a socket"]);
     says(&refused("/dev/zero"), &["it is a character device"]);

@@ -32,7 +32,10 @@ _start:
 
         lea     cpus(%rip), %rsi
         call    print
-        call    count_cpus
+        mov     $0x80000008, %eax       /* ECX 7:0: cores of the package, less one */
+        cpuid
+        movzbl  %cl, %eax
+        inc     %eax
         call    print_number
         lea     newline(%rip), %rsi
         call    print
@@ -76,25 +79,6 @@ sum_memory:
 2:      add     $0x80000, %rax
         shr     $20, %rax
         ret
-
-/* EAX = processors of the package, which is all there is: by extended topology, level 1, EBX 15:0;
- * where that is not, by 80000008h, ECX 7:0, which is one less and ends at 256. */
-count_cpus:
-        xor     %eax, %eax
-        cpuid
-        cmp     $0xb, %eax
-        jb      1f
-        mov     $0xb, %eax
-        mov     $1, %ecx
-        cpuid
-        movzwl  %bx, %eax
-        test    %eax, %eax
-        jnz     2f
-1:      mov     $0x80000008, %eax
-        cpuid
-        movzbl  %cl, %eax
-        inc     %eax
-2:      ret
 
 /* Prints EAX in decimal. */
 print_number:
