@@ -17,9 +17,10 @@ use hv::{GuestMemory, GuestRam, Width};
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use vm_memory::{Bytes, GuestAddress};
 
+use super::COMMON_FEATURES;
 use super::mmio::Mmio;
 use super::transport::{Identity, Transport};
-use super::worker::{Backend, Worker};
+use super::worker::{Backend, Worker, WorkerThread};
 use crate::io::event::Event;
 use crate::machine::bus::Device;
 
@@ -74,6 +75,17 @@ pub(super) struct Rig {
     next_available: u16,
 }
 
+/// A device with one queue and nothing else.
+pub(super) fn identity() -> Identity {
+    Identity {
+        name: "test".into(),
+        device: 42,
+        features: COMMON_FEATURES,
+        queues: vec![256],
+        config: Vec::new(),
+    }
+}
+
 pub(super) fn memory() -> GuestMemory {
     let piece = |len| GuestRam::new(len).unwrap();
     hv::mem::memory([(0, piece(SEAM)), (SEAM, piece(RAM - SEAM))]).unwrap()
@@ -106,6 +118,13 @@ impl Rig {
         worker.add(Arc::clone(&transport), backend).unwrap();
         let mmio = Arc::new(Mmio(transport));
         Self { memory, mmio, worker, interrupts, next_available: 0 }
+    }
+
+    /// Gives the worker its threads. What the rig does with its own from now on does nothing.
+    pub(super) fn threads(&mut self) -> WorkerThread {
+        let other = Worker::new(self.memory.clone()).unwrap();
+        let worker = std::mem::replace(&mut self.worker, other);
+        WorkerThread::start(worker, "test", || || true, |why| panic!("{why}")).unwrap()
     }
 
     pub(super) fn read(&self, register: u64) -> u64 {

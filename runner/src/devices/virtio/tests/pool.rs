@@ -4,11 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
-use super::super::COMMON_FEATURES;
 use super::super::chain::{Broken, Chain};
-use super::super::transport::Identity;
-use super::super::worker::{Backend, Worker, WorkerThread};
-use super::{Rig, SIZE, WRITE, reg};
+use super::super::worker::{Backend, WorkerThread};
+use super::{Rig, SIZE, WRITE, identity, reg};
 
 /// The threads there are (`threads.rs`).
 const THREADS: usize = 3;
@@ -66,19 +64,8 @@ impl Pool {
         let most = Arc::new(AtomicUsize::new(0));
         let (now, go_on) = (AtomicUsize::new(0), Mutex::new(may_go));
         let gate = Gate { begun, go: go_on, now, most: Arc::clone(&most) };
-        let identity = Identity {
-            name: "test".into(),
-            device: 42,
-            features: COMMON_FEATURES,
-            queues: vec![256],
-            config: Vec::new(),
-        };
-        let mut rig = Rig::new(identity, Box::new(gate));
-        // What the rig does with its worker from now on it does with another, which has nothing.
-        let other = Worker::new(rig.memory.clone()).unwrap();
-        let worker = std::mem::replace(&mut rig.worker, other);
-        let threads =
-            WorkerThread::start(worker, "test", || || true, |why| panic!("{why}")).unwrap();
+        let mut rig = Rig::new(identity(), Box::new(gate));
+        let threads = rig.threads();
         rig.start(0);
         Self { rig, threads, begun: has_begun, go, most }
     }

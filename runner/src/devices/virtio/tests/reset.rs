@@ -6,12 +6,10 @@ use std::time::Duration;
 
 use hv::Width;
 
-use super::super::COMMON_FEATURES;
 use super::super::chain::{Broken, Chain};
 use super::super::mmio::Mmio;
-use super::super::transport::Identity;
-use super::super::worker::{Backend, Worker, WorkerThread};
-use super::{Rig, SIZE, reg};
+use super::super::worker::{Backend, WorkerThread};
+use super::{Rig, SIZE, identity, reg};
 use crate::machine::bus::Device;
 
 /// Calls a test back for every request.
@@ -35,14 +33,7 @@ impl Backend for Calls {
 }
 
 fn rig(call: impl FnMut() + Send + 'static) -> Rig {
-    let identity = Identity {
-        name: "test".into(),
-        device: 42,
-        features: COMMON_FEATURES,
-        queues: vec![256],
-        config: Vec::new(),
-    };
-    Rig::new(identity, Box::new(Calls(Mutex::new(Box::new(call)))))
+    Rig::new(identity(), Box::new(Calls(Mutex::new(Box::new(call)))))
 }
 
 /// A place for the registers that a backend wants to write while it serves.
@@ -224,19 +215,9 @@ fn a_driver_that_does_not_wait_for_its_reset_finds_it_done() {
         let _ = rang.send(());
         std::thread::sleep(Duration::from_millis(50));
     };
-    let identity = Identity {
-        name: "test".into(),
-        device: 42,
-        features: COMMON_FEATURES,
-        queues: vec![256],
-        config: Vec::new(),
-    };
     let backend = Box::new(Calls(Mutex::new(Box::new(slow))));
-    let mut rig = Rig::patient(identity, backend, Duration::from_secs(60));
-    // What the rig does with its worker from now on it does with another, which has nothing.
-    let other = Worker::new(rig.memory.clone()).unwrap();
-    let worker = std::mem::replace(&mut rig.worker, other);
-    let threads = WorkerThread::start(worker, "test", || || true, |why| panic!("{why}")).unwrap();
+    let mut rig = Rig::patient(identity(), backend, Duration::from_secs(60));
+    let threads = rig.threads();
     rig.start(0);
     rig.descriptor(0, (0x10000, 16, 0, 0));
     rig.offer(0);

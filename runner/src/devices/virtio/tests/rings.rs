@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex};
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 use vm_memory::{Bytes, GuestAddress};
 
-use super::super::COMMON_FEATURES;
 use super::super::chain::{Broken, Chain};
-use super::super::transport::Identity;
 use super::super::worker::Backend;
-use super::{AVAILABLE, DESCRIPTORS, INDIRECT, NEXT, RAM, Rig, SEAM, SIZE, USED, WRITE, reg};
+use super::{
+    AVAILABLE, DESCRIPTORS, INDIRECT, NEXT, RAM, Rig, SEAM, SIZE, USED, WRITE, identity, reg,
+};
 
 const EVENT_IDX: u64 = 1 << VIRTIO_RING_F_EVENT_IDX;
 const INDIRECT_DESC: u64 = 1 << VIRTIO_RING_F_INDIRECT_DESC;
@@ -44,15 +44,8 @@ impl Backend for Notes {
 
 fn rig_with(meanwhile: impl FnMut() + Send + 'static) -> (Rig, Arc<Mutex<Vec<Seen>>>) {
     let seen = Arc::new(Mutex::new(Vec::new()));
-    let identity = Identity {
-        name: "test".into(),
-        device: 42,
-        features: COMMON_FEATURES,
-        queues: vec![256],
-        config: Vec::new(),
-    };
     let backend = Notes { seen: Arc::clone(&seen), meanwhile: Mutex::new(Box::new(meanwhile)) };
-    (Rig::new(identity, Box::new(backend)), seen)
+    (Rig::new(identity(), Box::new(backend)), seen)
 }
 
 fn rig() -> (Rig, Arc<Mutex<Vec<Seen>>>) {
