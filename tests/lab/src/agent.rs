@@ -44,12 +44,6 @@ pub(crate) fn run(plan: &Path, reports: &Path) -> Result<()> {
         port.write_all(protocol::line(report)?.as_bytes())
             .map_err(|e| format!("cannot report to the host: {e}"))
     };
-    // KVM is Linux's.
-    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-    let _held = match plan.hold_kvm.then(crate::hold::hold).transpose() {
-        Ok(held) => held,
-        Err(why) => return send(&Report::Broken { why }),
-    };
     for (job, spec) in plan.jobs.iter().enumerate() {
         send(&Report::Started { job })?;
         let outcome = execute(spec);

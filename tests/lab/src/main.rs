@@ -9,6 +9,7 @@
 
 mod agent;
 mod binaries;
+mod boots;
 mod bzimage;
 mod cache;
 mod command;
@@ -18,13 +19,13 @@ mod foreign;
 mod fuzz;
 mod gates;
 mod guest;
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-mod hold;
 mod linux;
 mod packages;
 mod protocol;
 mod results;
+mod skips;
 mod soak;
+mod tally;
 mod x86_64;
 
 use clap::{Parser, Subcommand};

@@ -12,8 +12,6 @@ pub(crate) const PREFIX: &str = "@lab ";
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Plan {
     pub(crate) jobs: Vec<Job>,
-    /// Keep KVM in use between jobs, so that the kernel does not patch itself while they run.
-    pub(crate) hold_kvm: bool,
 }
 
 /// One process to run to its end.

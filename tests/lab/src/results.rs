@@ -1,15 +1,7 @@
 //! From what a job did to what the lab says about it.
 
 use crate::protocol::{End, Outcome};
-
-/// A skip that is right inside the lab.
-#[derive(Debug)]
-pub(crate) struct AllowedSkip {
-    /// The test as the lab prints it, `package::test`.
-    pub(crate) test: &'static str,
-    /// Why the lab cannot run it.
-    pub(crate) because: &'static str,
-}
+use crate::skips::AllowedSkip;
 
 /// What the lab says about one test.
 #[derive(Debug, PartialEq, Eq)]

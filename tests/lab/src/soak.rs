@@ -76,7 +76,7 @@ fn plan(test: &Job, rounds: u32) -> Plan {
         jobs.push(job);
         done += some;
     }
-    Plan { jobs, hold_kvm: true }
+    Plan { jobs }
 }
 
 const VARIABLE: &str = "RUNNER_LAB_ROUNDS";

@@ -14,7 +14,8 @@ fn status(debian: &Debian, kernel: Kernel, cpus: &str, how: &str) -> Option<i32>
 #[test]
 fn the_byte_that_init_writes_to_the_exit_port_is_the_status() {
     let debian = or_skip!(Debian::find());
-    for (kernel, cpus, code) in [(Kernel::BzImage, "1", 0), (Kernel::Pvh, "4", 213)] {
+    let ways = [(Kernel::BzImage, "1", 0), (Kernel::BzImage32, "1", 99), (Kernel::Pvh, "4", 213)];
+    for (kernel, cpus, code) in ways {
         assert_eq!(status(&debian, kernel, cpus, &code.to_string()), Some(code));
     }
 }

@@ -16,11 +16,13 @@ use std::process::Command;
 use super::support::host::accelerator;
 use super::support::program::{Runner, runner};
 
-/// The file that is booted.
+/// The file that is booted, and how it is entered.
 #[derive(Clone, Copy, Debug)]
 enum Kernel {
     /// As Debian ships it.
     BzImage,
+    /// The same by its 32-bit entry, where its own code unpacks and finds its way to 64 bits.
+    BzImage32,
     /// The ELF inside, by its PVH entry.
     Pvh,
 }
@@ -43,11 +45,12 @@ impl Debian {
     fn boot(&self, kernel: Kernel, args: &[&str], job: &str) -> Runner {
         // Mitigations cost much where the processor is emulated, and are not what is tested.
         let words = "console=ttyS0 quiet panic=-1 mitigations=off";
-        let file = match kernel {
-            Kernel::BzImage => "vmlinuz",
-            Kernel::Pvh => "vmlinux",
+        let (file, entry) = match kernel {
+            Kernel::BzImage => ("vmlinuz", None),
+            Kernel::BzImage32 => ("vmlinuz", Some("--entry=linux32")),
+            Kernel::Pvh => ("vmlinux", None),
         };
-        runner(args.iter().copied())
+        runner(args.iter().copied().chain(entry))
             .arg("--initrd")
             .arg(self.0.join("initrd"))
             .arg("--append")

@@ -1,0 +1,56 @@
+//! Which tests the lab may skip, and why.
+
+/// A skip that is right inside the lab.
+#[derive(Debug)]
+pub(crate) struct AllowedSkip {
+    /// The test as the lab prints it, `package::test`.
+    pub(crate) test: &'static str,
+    /// Why the lab cannot run it.
+    pub(crate) because: &'static str,
+}
+
+/// Skips that are right inside the lab. An entry whose test runs, or is gone, is a failure.
+pub(crate) const ALLOWED_SKIPS: &[AllowedSkip] = &[
+    emulated(
+        "runner/vm::disks::runner_and_qemu_keep_each_other_from_a_disk_that_one_of_them_writes",
+    ),
+    emulated("runner/vm::emulation::hello_greets_and_says_what_runs_it"),
+    emulated(
+        "runner/vm::emulation::every_image_of_the_two_real_writers_ends_with_its_programs_status_when_emulated",
+    ),
+    emulated("runner/vm::emulation::every_status_of_an_emulated_guest_is_the_processs"),
+    emulated("runner/vm::emulation::a_wide_exit_value_is_cut_to_8_bits_when_emulated"),
+    emulated("runner/vm::emulation::a_triple_fault_is_a_crash_and_a_reset_is_none"),
+    emulated("runner/vm::emulation::the_time_ends_an_emulated_guest_that_spins_or_halts"),
+    emulated("runner/vm::emulation::a_signal_ends_an_emulated_guest"),
+    emulated("runner/vm::emulation::qemu_does_not_outlive_a_runner_that_is_killed"),
+    emulated(
+        "runner/vm::emulation::an_emulated_guest_gets_its_input_and_loses_no_output_to_a_slow_reader",
+    ),
+    emulated("runner/vm::emulation::an_emulated_guest_has_a_keyboard_that_is_left_as_it_was"),
+    emulated("runner/vm::emulation::every_end_of_an_emulated_guest_leaves_the_terminal_as_it_was"),
+    emulated("runner/vm::emulation::a_signal_ends_an_emulated_guest_whose_output_nobody_reads"),
+    emulated("runner/vm::emulation::an_emulated_guest_is_told_the_same_by_both_protocols"),
+    emulated("runner/vm::emulation::an_emulated_guest_writes_its_disk_unless_it_is_read_only"),
+    emulated(
+        "runner/vm::emulation::a_write_that_an_emulated_guest_did_not_wait_for_is_on_the_disk",
+    ),
+    emulated(
+        "runner/vm::emulation::what_an_emulated_guest_writes_to_an_ephemeral_disk_is_gone_after_the_run",
+    ),
+    emulated("runner/vm::emulation::a_disk_that_is_emulated_is_locked_as_any"),
+    emulated(
+        "runner/vm::emulation::verbose_begins_with_the_accelerator_and_has_qemus_command_line",
+    ),
+    emulated("runner/vm::emulation::a_config_that_wants_no_accelerator_is_named"),
+    emulated("runner/vm::emulation::where_there_is_no_kvm_the_same_command_still_runs_and_says_so"),
+    emulated("runner/vm::emulation::a_qemu_that_emulates_is_in_its_own_jail_unless_none_is_wanted"),
+    AllowedSkip {
+        test: "runner/vm::jail::root_by_sudo_becomes_the_user_who_typed_it",
+        because: "the lab runs tests as an ordinary user",
+    },
+];
+
+const fn emulated(test: &'static str) -> AllowedSkip {
+    AllowedSkip { test, because: "the lab is in QEMU, and has none inside" }
+}
