@@ -18,8 +18,8 @@ const MACHINES: usize = 2;
 /// One boot of each should do; each of the others follows a test that took the machine down.
 const BOOTS: usize = 4;
 
-/// How many tests may fail and then pass: what an emulator, or a host with other work, is to blame
-/// for. More are a fault of ours.
+/// How many tests may fail and then pass: what the emulator (an interrupt delivered twice, guest.rs), or
+/// a host with other work, is to blame for. More are a fault of ours.
 const DOUBTFUL: usize = 3;
 
 /// How often a test that failed has to pass after all, in another boot.

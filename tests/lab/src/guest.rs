@@ -103,8 +103,11 @@ impl Guest<'_> {
         command.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd);
         command.arg("-serial").arg(format!("file:{}", console.display()));
         command.args(["-serial", "stdio"]);
-        // One CPU: two, each emulated by a thread of its own, now and then end a guest in a triple
-        // fault, lose a kick, or hang where Linux patches its own code (QEMU 7.2).
+        // One CPU. VMRUN with an interrupt to inject leaves its vector in QEMU's exception_index (7.2,
+        // target/i386/tcg/sysemu/svm_helper.c, "XXX: is it always correct?"), and a CPU that is called
+        // out of its loop before the next #VMEXIT delivers it a second time, whatever IF says. With two
+        // CPUs they call each other out all the time: guests end in triple faults or wait for a lock
+        // that they hold. And a CPU may keep the `int3` of code that the other one patches.
         command.args(["-accel", "tcg,thread=single", "-smp", "1"]);
         let mut append = "console=ttyS0 quiet panic=-1 mitigations=off".to_owned();
         if let Clock::Instructions { huge_pages } = self.clock {
