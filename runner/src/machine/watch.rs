@@ -2,8 +2,8 @@
 //! was never started. Kernels end like that when they give up.
 //!
 //! With an irqchip in the kernel a halt brings no exit, so a vCPU that has not come out for a while is
-//! asked now and then, by a kick. All have to say so in two rounds in a row: one may still wake another behind its answer. What
-//! only a non-maskable interrupt of a device could wake is taken for dead.
+//! asked now and then, by a kick. All have to say so in two rounds in a row: one may still wake another
+//! behind its answer. What only a non-maskable interrupt of a device could wake is taken for dead.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -22,9 +22,12 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    /// It came out by itself, and so is awake. Costs a store.
+    /// It came out by itself, and so is awake. Costs a load: vCPUs share the cache line, and take it
+    /// from each other only once a round.
     pub(super) fn came_out(&self) {
-        self.out.store(true, Ordering::Relaxed);
+        if !self.out.load(Ordering::Relaxed) {
+            self.out.store(true, Ordering::Relaxed);
+        }
     }
 }
 
