@@ -1,9 +1,8 @@
 //! A guest that gives runner something to say all the time, with a stderr that nobody reads.
 
-use std::io::PipeReader;
-use std::os::fd::OwnedFd;
+use std::io::{PipeReader, PipeWriter, Write as _};
 
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::pipe::fcntl_getpipe_size;
 use rustix::process::Signal;
 
 use super::driver::register::STATUS;
@@ -14,15 +13,10 @@ use super::{Guest, accelerator, or_skip};
 const SERIAL: u16 = 0x3f8;
 
 /// A pipe with no room left, and the end that would make some.
-fn full_pipe() -> (PipeReader, OwnedFd) {
-    let (reader, writer) = std::io::pipe().unwrap();
-    let writer = OwnedFd::from(writer);
-    let flags = fcntl_getfl(&writer).unwrap();
-    fcntl_setfl(&writer, flags | OFlags::NONBLOCK).unwrap();
-    for piece in [&[b'.'; 4096][..], b"."] {
-        while rustix::io::write(&writer, piece).is_ok() {}
-    }
-    fcntl_setfl(&writer, flags).unwrap();
+fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let room = fcntl_getpipe_size(&writer).unwrap();
+    writer.write_all(&vec![b'.'; room]).unwrap();
     (reader, writer)
 }
 
