@@ -17,8 +17,8 @@ use super::{Debian, Kernel};
 /// soak sets.
 const ROUNDS: u32 = 20;
 
-/// Of so many rounds one may hang before Linux has come to its /init: QEMU 7.2 does that to a vCPU that
-/// is kicked, now and then (tests/lab/src/x86_64.rs). None may in the tests' few.
+/// Of so many rounds one may hang before Linux has come to its /init: QEMU 7.2 now and then delivers an
+/// interrupt twice (tests/lab/src/guest.rs). None may in the tests' few.
 const ROUNDS_PER_HANG: u32 = 50;
 
 #[test]
