@@ -1,22 +1,25 @@
-//! The event loop: descriptors and what to do when they are readable (crate `polling`: epoll,
-//! kqueue).
-
-// UNSAFETY: polling wants a promise that a registered descriptor is removed before it is closed.
-#![allow(unsafe_code)]
+//! The event loop: descriptors and what to do when they are readable (crate `mio`: epoll, kqueue).
+//!
+//! Two kinds. A source has a handler, which is called whenever there is something new to read. What is
+//! watched has only a number: whoever serves it asks after each turn what is ready.
+//!
+//! Both are edge-triggered: what was left unread is not announced again, and a descriptor costs no
+//! system call for as long as it is open.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use polling::{Event as Ready, Events, PollMode, Poller};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Registry, Token as Number};
 
 /// What a handler wants done with its descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Control {
-    /// Call again when it is readable.
+    /// Call again when there is more to read: it has read all there was.
     Keep,
-    /// Not before [`EventLoop::resume`].
+    /// Not before [`EventLoop::resume`], and then at once if there is anything to read.
     Pause,
 }
 
@@ -31,24 +34,73 @@ struct Source {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token(usize);
 
+/// The waker's number; sources count from 0.
+const WAKER: Number = Number(usize::MAX);
+
+/// What is watched has the upper half of all other numbers.
+const WATCHED: usize = 1 << (usize::BITS - 1);
+
 /// Wakes a loop from another thread. A wake before the wait is not lost.
 #[derive(Clone, Debug)]
-pub struct Waker(Arc<Poller>);
+pub struct Waker(Arc<mio::Waker>);
 
 impl Waker {
     /// Makes the current or next [`EventLoop::turn`] return.
     pub fn wake(&self) {
         // Fails only when the loop is gone, which then needs no waking.
-        let _ = self.0.notify();
+        let _ = self.0.wake();
+    }
+}
+
+/// A watched descriptor that is ready, or may be: what it says is for a system call to find out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// The number it was watched with.
+    pub key: usize,
+    /// Reading may bring something: bytes, an end, an error, a connection.
+    pub readable: bool,
+    /// Writing may go on.
+    pub writable: bool,
+}
+
+/// Has descriptors watched by a loop, which need not be at hand.
+#[derive(Debug)]
+pub struct Watcher(Registry);
+
+impl Watcher {
+    /// Announces from now on whenever `fd` becomes readable or writable, at first if it is. `key` is
+    /// the caller's, below 2³¹ on every system.
+    ///
+    /// # Errors
+    /// What the operating system says: no room, or a descriptor that cannot be waited for.
+    pub fn watch(&self, fd: BorrowedFd<'_>, key: usize) -> io::Result<()> {
+        let number = Number(WATCHED | key);
+        self.0.register(
+            &mut SourceFd(&fd.as_raw_fd()),
+            number,
+            Interest::READABLE | Interest::WRITABLE,
+        )
+    }
+
+    /// No more. Before it is closed, or with the last of its descriptors closed: what was ready already
+    /// may still be announced in this turn.
+    pub fn forget(&self, fd: BorrowedFd<'_>) {
+        // Fails for what is not watched, and then there is nothing to forget.
+        let _ = self.0.deregister(&mut SourceFd(&fd.as_raw_fd()));
     }
 }
 
 /// A thread's loop.
 pub struct EventLoop {
-    poller: Arc<Poller>,
+    poll: Poll,
     events: Events,
     sources: Vec<Source>,
+    ready: Vec<Ready>,
+    waker: Waker,
 }
+
+/// Events of one turn. More wait for the next.
+const EVENTS: usize = 256;
 
 impl std::fmt::Debug for EventLoop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -62,16 +114,29 @@ impl EventLoop {
     /// # Errors
     /// When the process has no file descriptors left.
     pub fn new() -> io::Result<Self> {
-        let poller = Arc::new(Poller::new()?);
-        Ok(Self { poller, events: Events::new(), sources: Vec::new() })
+        let poll = Poll::new()?;
+        let waker = Waker(Arc::new(mio::Waker::new(poll.registry(), WAKER)?));
+        let events = Events::with_capacity(EVENTS);
+        // All of it now: in the jail it could not grow, for which the C library calls mremap(2).
+        let ready = Vec::with_capacity(EVENTS);
+        Ok(Self { poll, events, sources: Vec::new(), ready, waker })
     }
 
     /// What wakes this loop.
     pub fn waker(&self) -> Waker {
-        Waker(Arc::clone(&self.poller))
+        self.waker.clone()
     }
 
-    /// Calls `handler` whenever `fd` is readable, for as long as the loop lives.
+    /// What has descriptors watched by this loop.
+    ///
+    /// # Errors
+    /// When the process has no file descriptors left.
+    pub fn watcher(&self) -> io::Result<Watcher> {
+        self.poll.registry().try_clone().map(Watcher)
+    }
+
+    /// Calls `handler` whenever there is something new to read from `fd`, for as long as the loop
+    /// lives.
     ///
     /// # Errors
     /// `PermissionDenied` for a descriptor that cannot be waited for, a regular file for instance.
@@ -102,41 +167,51 @@ impl EventLoop {
     }
 
     /// Waits until something is ready, the loop is woken, or `timeout` is over, and calls the
-    /// handlers of what is ready.
+    /// handlers of what is ready. What is watched and ready is in [`EventLoop::ready`].
     ///
     /// # Errors
     /// What the operating system says.
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.events.clear();
-        match self.poller.wait(&mut self.events, timeout) {
+        self.ready.clear();
+        match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             result => result?,
-        };
-        let ready: Vec<usize> = self.events.iter().map(|event| event.key).collect();
-        for key in ready {
-            let Some(source) = self.sources.get_mut(key) else { continue };
+        }
+        for event in &self.events {
+            let Number(number) = event.token();
+            if event.token() == WAKER {
+                continue;
+            }
+            if number & WATCHED != 0 {
+                let over = event.is_error();
+                self.ready.push(Ready {
+                    key: number & !WATCHED,
+                    readable: event.is_readable() || event.is_read_closed() || over,
+                    writable: event.is_writable() || event.is_write_closed() || over,
+                });
+                continue;
+            }
+            let Some(source) = self.sources.get_mut(number) else { continue };
             if (source.handler)() == Control::Pause {
-                self.poller.delete(source.fd.as_fd())?;
+                self.poll.registry().deregister(&mut SourceFd(&source.fd.as_fd().as_raw_fd()))?;
                 source.paused = true;
             }
         }
         Ok(())
     }
 
-    fn listen(&self, fd: &(dyn AsFd + Send + Sync), token: Token) -> io::Result<()> {
-        let ready = Ready::readable(token.0);
-        // SAFETY: a source keeps its descriptor open for as long as the loop lives, and `drop`
-        // deletes it from the poller first.
-        unsafe { self.poller.add_with_mode(&fd.as_fd(), ready, PollMode::Level) }
+    /// What was found ready in the last turn, of what is watched.
+    pub fn ready(&self) -> &[Ready] {
+        &self.ready
     }
-}
 
-impl Drop for EventLoop {
-    fn drop(&mut self) {
-        for source in self.sources.iter().filter(|source| !source.paused) {
-            // Wakers may keep the poller; what it waits for goes now.
-            let _ = self.poller.delete(source.fd.as_fd());
-        }
+    fn listen(&self, fd: &(dyn AsFd + Send + Sync), token: Token) -> io::Result<()> {
+        let registry = self.poll.registry();
+        registry.register(
+            &mut SourceFd(&fd.as_fd().as_raw_fd()),
+            Number(token.0),
+            Interest::READABLE,
+        )
     }
 }
 
@@ -216,5 +291,29 @@ mod tests {
         let waker = lp.waker();
         std::thread::spawn(move || waker.wake()).join().unwrap();
         lp.turn(None).unwrap();
+    }
+
+    #[test]
+    fn what_is_watched_is_announced_by_its_number_once_for_each_change() {
+        let mut lp = EventLoop::new().unwrap();
+        let watcher = lp.watcher().unwrap();
+        let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        watcher.watch(ours.as_fd(), 7).unwrap();
+        lp.turn(None).unwrap();
+        assert_eq!(lp.ready(), [Ready { key: 7, readable: false, writable: true }]);
+        lp.turn(SHORT).unwrap();
+        assert_eq!(lp.ready(), []);
+        io::Write::write_all(&mut theirs, b"x").unwrap();
+        lp.turn(None).unwrap();
+        assert!(matches!(lp.ready(), [Ready { key: 7, readable: true, .. }]));
+        lp.turn(SHORT).unwrap();
+        assert_eq!(lp.ready(), [], "what was left unread is not announced again");
+        drop(theirs);
+        lp.turn(None).unwrap();
+        assert!(matches!(lp.ready(), [Ready { key: 7, readable: true, .. }]), "its end");
+        watcher.forget(ours.as_fd());
+        watcher.watch(ours.as_fd(), 8).unwrap();
+        lp.turn(None).unwrap();
+        assert!(matches!(lp.ready(), [Ready { key: 8, .. }]), "under another number");
     }
 }

@@ -144,14 +144,19 @@ const MAIN: [Call; 19 + CLOSE.len()] = join(
     CLOSE,
 );
 
+/// What epoll_wait(3) calls; newer architectures have one call for it and epoll_pwait(3).
+#[cfg(target_arch = "x86_64")]
+const EPOLL_WAIT: Call = call!(SYS_epoll_wait, "epoll_wait", Any);
+#[cfg(target_arch = "aarch64")]
+const EPOLL_WAIT: Call = call!(SYS_epoll_pwait, "epoll_pwait", Any);
+
 /// The I/O loop: events, signals, the timeout, stdin, and a terminal there.
-const IO: [Call; 25 + CLOSE.len()] = join(
-    join::<17, 8, 25>(
+const IO: [Call; 24 + CLOSE.len()] = join(
+    join::<17, 7, 24>(
         THREAD,
         [
-            call!(SYS_epoll_pwait, "epoll_pwait", Any),
+            EPOLL_WAIT,
             call!(SYS_epoll_ctl, "epoll_ctl", Any),
-            call!(SYS_timerfd_settime, "timerfd_settime", Any),
             call!(SYS_read, "read", Any),
             call!(SYS_tgkill, "tgkill", TGKILL),
             call!(SYS_ioctl, "ioctl", If(&[(1, Among(&TERMINAL))])),
