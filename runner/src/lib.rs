@@ -17,6 +17,7 @@ pub mod io;
 pub mod jail;
 pub mod log;
 pub mod machine;
+pub mod net;
 pub mod outcome;
 pub mod plan;
 pub mod run;

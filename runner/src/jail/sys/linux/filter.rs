@@ -508,7 +508,7 @@ mod tests {
         for (role, promised, fcntl) in [
             (Role::Main, 20, debug),
             (Role::Vcpu, 20, debug),
-            (Role::Io, 26, debug),
+            (Role::Io, 25, debug),
             (Role::Disk, 25, 0),
         ] {
             let list = lists::list(role);
