@@ -2,6 +2,7 @@
 
 mod disks;
 mod images;
+mod network;
 
 use std::fs::File;
 use std::path::Path;
@@ -13,6 +14,7 @@ use crate::image::{self, Access, Arch, Image, Kernel, Marks, Segment, Source};
 use crate::machine::map::{self, VirtioSlot};
 pub use disks::DiskPlan;
 use images::Opened;
+pub use network::NetworkPlan;
 
 /// Why a run cannot be planned.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +50,8 @@ pub struct Plan {
     pub boot: BootPlan,
     /// The guest's disks, in the order of their slots.
     pub disks: Vec<DiskPlan>,
+    /// The guest's network.
+    pub network: Option<NetworkPlan>,
     /// RAM in bytes.
     pub memory: u64,
     /// Number of vCPUs.
@@ -88,6 +92,7 @@ impl Plan {
             image: image.source().name().to_owned(),
             boot,
             disks,
+            network: None,
             memory: settings.memory,
             cpus: settings.cpus,
             timeout: settings.timeout,
