@@ -6,6 +6,7 @@ pub mod event;
 pub mod event_loop;
 pub mod file;
 pub mod lock;
+pub mod ports;
 pub mod signals;
 pub mod space;
 pub mod stderr;

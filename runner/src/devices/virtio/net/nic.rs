@@ -70,8 +70,7 @@ impl fmt::Debug for Nic {
         write!(
             f,
             "{name}: {state}, frames: {sent} sent, {dropped} of them not valid, {received} received, \
-             {too_large} too large for the guest; {:?}",
-            self.link
+             {too_large} too large for the guest"
         )
     }
 }
