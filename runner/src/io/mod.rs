@@ -7,6 +7,7 @@ pub mod event_loop;
 pub mod file;
 pub mod lock;
 pub mod signals;
+pub mod socket;
 pub mod space;
 pub mod stderr;
 pub mod terminal;
