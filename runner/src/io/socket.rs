@@ -19,6 +19,13 @@ use vm_memory::VolatileSlice;
 
 use super::sys;
 
+mod datagrams;
+#[cfg_attr(target_os = "linux", path = "socket/sys/linux.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "socket/sys/macos.rs")]
+mod failures;
+
+pub use datagrams::{Datagrams, Failure};
+
 /// Pieces of guest memory in one call. A frame of a Linux guest's has 18 at most.
 const PIECES: usize = 32;
 
@@ -26,11 +33,14 @@ const PIECES: usize = 32;
 const BACKLOG: i32 = 128;
 
 fn open(like: IpAddr, kind: SocketType) -> io::Result<OwnedFd> {
-    let family = match like {
+    Ok(sys::socket(family(like), kind, None)?)
+}
+
+fn family(like: IpAddr) -> AddressFamily {
+    match like {
         IpAddr::V4(_) => AddressFamily::INET,
         IpAddr::V6(_) => AddressFamily::INET6,
-    };
-    Ok(sys::socket(family, kind, None)?)
+    }
 }
 
 /// Where the socket is.
@@ -226,76 +236,6 @@ impl Acceptor {
 }
 
 impl AsFd for Acceptor {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-/// A port that sends and takes datagrams of UDP's.
-#[derive(Debug)]
-pub struct Datagrams(OwnedFd);
-
-impl Datagrams {
-    /// At `address`; port 0: at one that is free. An IPv6 address takes no datagrams by IPv4.
-    ///
-    /// # Errors
-    /// What the operating system says, `AddrInUse` or `PermissionDenied` for instance.
-    pub fn bind(address: SocketAddr) -> io::Result<Self> {
-        let fd = open(address.ip(), SocketType::DGRAM)?;
-        if address.is_ipv6() {
-            sockopt::set_ipv6_v6only(&fd, true)?;
-        }
-        rustix::net::bind(&fd, &address)?;
-        Ok(Self(fd))
-    }
-
-    /// Where it is.
-    ///
-    /// # Errors
-    /// What the operating system says.
-    pub fn local(&self) -> io::Result<SocketAddr> {
-        local(&self.0)
-    }
-
-    /// Sends one datagram out of guest memory, which lies in at most 32 pieces. `false`: not now.
-    ///
-    /// # Errors
-    /// What the operating system says, about an earlier datagram perhaps.
-    pub fn send_guest<'a>(
-        &self,
-        mut pieces: impl Iterator<Item = VolatileSlice<'a>>,
-        to: SocketAddr,
-    ) -> io::Result<bool> {
-        let vectors = Vectors::gather(&mut pieces);
-        if pieces.next().is_some() {
-            return Err(Errno::MSGSIZE.into());
-        }
-        Ok(unless_busy(vectors.send(self.0.as_fd(), Some(to)))?.is_some())
-    }
-
-    /// Sends one datagram. `false`: not now.
-    ///
-    /// # Errors
-    /// As [`Datagrams::send_guest`].
-    pub fn send(&self, bytes: &[u8], to: SocketAddr) -> io::Result<bool> {
-        let sent = retry_on_intr(|| rustix::net::sendto(&self.0, bytes, sys::SEND, &to));
-        Ok(unless_busy(sent)?.is_some())
-    }
-
-    /// The next datagram, cut to `buffer`, and where it comes from; `None`: there is none yet.
-    ///
-    /// # Errors
-    /// What the operating system says, `ConnectionRefused` about an earlier datagram for instance.
-    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<(usize, SocketAddr)>> {
-        let flags = rustix::net::RecvFlags::empty();
-        let received = retry_on_intr(|| rustix::net::recvfrom(&self.0, &mut *buffer, flags));
-        let Some((len, _, from)) = unless_busy(received)? else { return Ok(None) };
-        let from = from.ok_or(Errno::AFNOSUPPORT)?.try_into()?;
-        Ok(Some((len, from)))
-    }
-}
-
-impl AsFd for Datagrams {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }

@@ -10,8 +10,11 @@
 pub mod addresses;
 mod arp;
 mod counters;
+mod flows;
+mod fragments;
 mod guest;
 mod ipv4;
+mod list;
 mod open;
 mod out;
 mod outbox;
@@ -21,12 +24,13 @@ mod resolvers;
 mod wire;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use smoltcp::wire::{EthernetAddress, EthernetFrame, EthernetProtocol};
 
 use crate::io::event_loop::{Ready, Watcher};
+use crate::io::socket::Datagrams;
 use crate::net::frame::{Frame, LARGEST};
 use crate::net::{ETHERNET, Forward, Inbox, Link, Offer, Sent, Transport};
 use addresses::{MTU, may_be_guest};
@@ -45,7 +49,7 @@ const HEADERS: usize = ETHERNET + ipv4::LONGEST + COPIED;
 #[derive(Debug)]
 pub struct User {
     options: Options,
-    forwards: Vec<(Forward, UdpSocket)>,
+    forwards: Vec<(Forward, Datagrams)>,
     guest: Guest,
     outbox: Outbox,
     counters: Counters,
@@ -72,8 +76,8 @@ impl User {
 
     /// What is forwarded, and where the host listens: port 0 has become one that was free.
     pub fn forwards(&self) -> Vec<(Forward, SocketAddr)> {
-        let real = |(forward, socket): &(Forward, UdpSocket)| {
-            (*forward, socket.local_addr().unwrap_or(forward.host))
+        let real = |(forward, socket): &(Forward, Datagrams)| {
+            (*forward, socket.local().unwrap_or(forward.host))
         };
         self.forwards.iter().map(real).collect()
     }
