@@ -8,6 +8,7 @@ pub mod file;
 pub mod lock;
 pub mod ports;
 pub mod signals;
+pub mod socket;
 pub mod space;
 pub mod stderr;
 pub mod terminal;

@@ -95,8 +95,8 @@ impl Link for Mirror {
     }
 
     fn receive(&mut self, inbox: &mut dyn Inbox, _: Duration) {
-        let room = inbox.room();
         while let Some((offload, bytes)) = self.frames.pop_front() {
+            let room = inbox.room();
             self.turn = self.turn.wrapping_add(1);
             let (head, rest) = bytes.split_at(ETHERNET);
             let put = match self.turn % 3 {

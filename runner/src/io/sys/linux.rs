@@ -16,6 +16,11 @@ use std::time::Duration;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, Protocol, SendFlags, SocketAddrAny, SocketFlags, SocketType, acceptfrom_with,
+    socket_with,
+};
 
 use crate::io::event::Event;
 use crate::io::lock::{Holder, Mode};
@@ -289,12 +294,40 @@ impl Set {
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         let mut ready = [MaybeUninit::uninit(); 8];
         let (ready, _) = match epoll::wait(&self.0, &mut ready, timeout.as_ref()) {
-            Err(rustix::io::Errno::INTR) => return Ok(()),
+            Err(Errno::INTR) => return Ok(()),
             result => result?,
         };
         for event in ready {
             woken(usize::try_from(event.data.u64()).unwrap_or(usize::MAX));
         }
         Ok(())
+    }
+}
+
+/// Flags of every socket.
+const SOCKET: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
+
+/// Flags of everything that is sent: no SIGPIPE.
+pub(super) const SEND: SendFlags = SendFlags::NOSIGNAL;
+
+/// A socket that does not wait, and that no child has.
+pub(super) fn socket(
+    family: AddressFamily,
+    kind: SocketType,
+    protocol: Option<Protocol>,
+) -> Result<OwnedFd, Errno> {
+    socket_with(family, kind, SOCKET, protocol)
+}
+
+/// The next connection, which does not wait either, and where it comes from.
+pub(super) fn accept(fd: &OwnedFd) -> Result<(OwnedFd, Option<SocketAddrAny>), Errno> {
+    acceptfrom_with(fd, SOCKET)
+}
+
+/// How many vectors a message has. The types differ among C libraries.
+pub(super) fn set_length(header: &mut libc::msghdr, count: usize) {
+    #[allow(clippy::useless_conversion, reason = "glibc's type is usize")]
+    {
+        header.msg_iovlen = count.try_into().unwrap_or_default();
     }
 }

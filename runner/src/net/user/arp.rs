@@ -10,7 +10,7 @@ use smoltcp::wire::{
 
 use super::addresses::{DNS, GATEWAY};
 use super::counters::Cause;
-use super::out::{Out, mac};
+use super::out::Out;
 use crate::net::ETHERNET;
 
 /// Bytes of an ARP packet for Ethernet and IPv4.
@@ -29,7 +29,7 @@ pub(super) fn packet(bytes: &[u8], out: &mut Out<'_>) -> Result<Ipv4Addr, Cause>
     else {
         return Err(Cause::Arp);
     };
-    if hardware != out.guest {
+    if hardware != out.desk.path(IpAddr::V4(GATEWAY)).guest {
         return Err(Cause::Arp);
     }
     if operation == ArpOperation::Request && (target == GATEWAY || target == DNS) {
@@ -41,7 +41,8 @@ pub(super) fn packet(bytes: &[u8], out: &mut Out<'_>) -> Result<Ipv4Addr, Cause>
 fn answer(guest: Ipv4Addr, asked: Ipv4Addr, out: &mut Out<'_>) {
     let mut frame = [0; ETHERNET + ARP];
     let (ethernet, arp) = frame.split_at_mut(ETHERNET);
-    let (ours, theirs) = (EthernetAddress(mac(IpAddr::V4(asked))), EthernetAddress(out.guest));
+    let path = out.desk.path(IpAddr::V4(asked));
+    let (ours, theirs) = (EthernetAddress(path.ours), EthernetAddress(path.guest));
     EthernetRepr { src_addr: ours, dst_addr: theirs, ethertype: EthernetProtocol::Arp }
         .emit(&mut EthernetFrame::new_unchecked(ethernet));
     ArpRepr::EthernetIpv4 {

@@ -90,8 +90,13 @@ pub(super) struct Counters {
 impl Counters {
     /// One more was dropped.
     pub(super) fn drop(&mut self, cause: Cause) {
+        self.drop_many(cause, 1);
+    }
+
+    /// So many more were.
+    pub(super) fn drop_many(&mut self, cause: Cause, more: u64) {
         if let Some(count) = self.dropped.get_mut(cause as usize) {
-            *count = count.saturating_add(1);
+            *count = count.saturating_add(more);
         }
     }
 

@@ -2,12 +2,13 @@
 //! host's ports that are forwarded.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use super::addresses::{GATEWAY, GUEST, NETMASK, may_be_guest};
 use super::policy::Policy;
 use crate::io::lock::Holders;
 use crate::io::ports;
+use crate::io::socket::Datagrams;
 use crate::net::{Forward, Transport};
 
 /// What a network is to be.
@@ -155,12 +156,8 @@ pub(super) fn refused(forward: Forward, error: io::Error) -> Error {
 }
 
 /// A socket that has the host's port of `forward`.
-pub(super) fn bind_udp(forward: Forward) -> Result<UdpSocket, Error> {
-    let bound = UdpSocket::bind(forward.host).and_then(|socket| {
-        socket.set_nonblocking(true)?;
-        Ok(socket)
-    });
-    bound.map_err(|error| refused(forward, error))
+pub(super) fn bind_udp(forward: Forward) -> Result<Datagrams, Error> {
+    Datagrams::bind(forward.host).map_err(|error| refused(forward, error))
 }
 
 #[cfg(test)]
@@ -199,8 +196,7 @@ mod tests {
     #[test]
     fn a_port_that_is_taken_is_named_with_its_address_and_another_one() {
         let first = bind_udp(forward(Transport::Udp, "127.0.0.1:0")).unwrap();
-        let taken =
-            Forward { transport: Transport::Udp, host: first.local_addr().unwrap(), guest: 53 };
+        let taken = Forward { transport: Transport::Udp, host: first.local().unwrap(), guest: 53 };
         let text = bind_udp(taken).unwrap_err().to_string();
         let port = taken.host.port();
         let wanted = format!("forward UDP 127.0.0.1:{port}: the port is taken by ");

@@ -2,7 +2,7 @@
 //! or the guest is being listened to. What is larger than the network's largest packet goes in
 //! fragments (RFC 791 §3.2).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use smoltcp::wire::{IpProtocol, Ipv4Packet};
 
@@ -16,34 +16,67 @@ use crate::net::{ETHERNET, Inbox, Put};
 /// Bytes of an IPv4 header of ours.
 const IPV4: usize = 20;
 
-/// What a part of the network answers by.
-pub(super) struct Out<'a> {
-    pub(super) outbox: &'a mut Outbox,
-    /// The guest's memory, when there may be room.
-    pub(super) inbox: Option<&'a mut dyn Inbox>,
-    pub(super) counters: &'a mut Counters,
+/// What all parts of the network have in common.
+#[derive(Debug)]
+pub(super) struct Desk {
+    pub(super) outbox: Outbox,
+    pub(super) counters: Counters,
     /// The guest's hardware address.
-    pub(super) guest: [u8; 6],
+    guest: [u8; 6],
     /// Bytes of the largest packet.
     pub(super) mtu: u16,
     /// Of the next packet that goes in fragments.
-    pub(super) identification: &'a mut u16,
+    identification: u16,
+}
+
+impl Desk {
+    pub(super) fn new(guest: [u8; 6], mtu: u16) -> Self {
+        let (outbox, counters) = (Outbox::default(), Counters::default());
+        Self { outbox, counters, guest, mtu, identification: 0 }
+    }
+
+    /// The guest, that has no room now: whatever is for it waits.
+    pub(super) fn out(&mut self) -> Out<'_> {
+        Out { desk: self, inbox: None }
+    }
+
+    /// The guest, that may have room.
+    pub(super) fn out_to<'a>(&'a mut self, inbox: &'a mut dyn Inbox) -> Out<'a> {
+        Out { desk: self, inbox: Some(inbox) }
+    }
+
+    /// The two ends of the guest's cable, for what comes from `source`.
+    pub(super) fn path(&self, source: IpAddr) -> Path {
+        Path { ours: mac(source), guest: self.guest }
+    }
+}
+
+/// What a part of the network answers by.
+pub(super) struct Out<'a> {
+    pub(super) desk: &'a mut Desk,
+    /// The guest's memory, when there may be room.
+    inbox: Option<&'a mut dyn Inbox>,
 }
 
 impl Out<'_> {
     /// Whether there is room in the guest's memory, and nothing waits before it.
     pub(super) fn has_room(&mut self) -> bool {
-        self.outbox.is_empty() && self.inbox.as_mut().is_some_and(|inbox| inbox.room() > 0)
+        self.desk.outbox.is_empty() && self.inbox.as_mut().is_some_and(|inbox| inbox.room() > 0)
+    }
+
+    /// A packet is dropped.
+    pub(super) fn drop(&mut self, cause: Cause) {
+        self.desk.counters.drop(cause);
     }
 
     /// A frame, its checksums done.
     pub(super) fn frame(&mut self, pieces: &[&[u8]]) {
-        if let (true, Some(inbox)) = (self.outbox.is_empty(), self.inbox.as_mut())
+        if let (true, Some(inbox)) = (self.desk.outbox.is_empty(), self.inbox.as_mut())
             && inbox.put(Offload::default(), pieces) == Put::Done
         {
             return;
         }
-        self.outbox.push(pieces);
+        self.desk.outbox.push(pieces);
     }
 
     /// A packet whose body lies in two pieces.
@@ -54,22 +87,25 @@ impl Out<'_> {
         protocol: IpProtocol,
         body: [&[u8]; 2],
     ) {
-        let path = Path { ours: mac(source), guest: self.guest };
+        let mut path = self.desk.path(source);
+        if destination == IpAddr::V4(Ipv4Addr::BROADCAST) {
+            path.guest = [0xff; 6];
+        }
         let [first, second] = body;
         let len = first.len().saturating_add(second.len());
         let mut out = [0; HEAD];
         let Some(headers) = head(path, source, destination, protocol, len, &mut out) else {
-            return self.counters.drop(Cause::Size);
+            return self.desk.counters.drop(Cause::Size);
         };
-        let most = usize::from(self.mtu).saturating_add(ETHERNET).saturating_sub(headers);
+        let most = usize::from(self.desk.mtu).saturating_add(ETHERNET).saturating_sub(headers);
         if len <= most {
             let head = out.get(..headers).unwrap_or_default();
             return self.frame(&[head, first, second]);
         }
         if source.is_ipv6() {
-            return self.counters.drop(Cause::Size);
+            return self.desk.counters.drop(Cause::Size);
         }
-        *self.identification = self.identification.wrapping_add(1);
+        self.desk.identification = self.desk.identification.wrapping_add(1);
         // Fragments are counted in units of eight bytes.
         let most = most & !7;
         let mut from = 0;
@@ -89,7 +125,7 @@ impl Out<'_> {
         let Some(header) = out.get_mut(ETHERNET..) else { return };
         let mut packet = Ipv4Packet::new_unchecked(header);
         packet.set_total_len(narrow(to.saturating_sub(from).saturating_add(IPV4)));
-        packet.set_ident(*self.identification);
+        packet.set_ident(self.desk.identification);
         packet.set_dont_frag(false);
         packet.set_more_frags(more);
         packet.set_frag_offset(narrow(from));
@@ -122,26 +158,18 @@ mod tests {
     use super::*;
     use crate::net::testing::Mailbox;
 
-    fn send(mailbox: &mut Mailbox, outbox: &mut Outbox, len: usize) {
+    fn send(mailbox: &mut Mailbox, desk: &mut Desk, len: usize) {
         let body: Vec<u8> = (0..251).cycle().take(len).collect();
         let (first, second) = body.split_at(8);
-        let mut out = Out {
-            outbox,
-            inbox: Some(mailbox),
-            counters: &mut Counters::default(),
-            guest: [4; 6],
-            mtu: 1500,
-            identification: &mut 41,
-        };
         let (source, destination) = ("1.2.3.4".parse().unwrap(), "10.0.2.15".parse().unwrap());
-        out.packet(source, destination, IpProtocol::Udp, [first, second]);
+        desk.out_to(mailbox).packet(source, destination, IpProtocol::Udp, [first, second]);
     }
 
     #[test]
     fn a_packet_that_fits_goes_in_one_frame_and_a_larger_one_in_fragments_that_add_up() {
         for (len, frames) in [(1480, 1), (1481, 2), (8000, 6), (65_515, 45)] {
-            let (mut mailbox, mut outbox) = (Mailbox::with_room(100), Outbox::default());
-            send(&mut mailbox, &mut outbox, len);
+            let (mut mailbox, mut desk) = (Mailbox::with_room(100), Desk::new([4; 6], 1500));
+            send(&mut mailbox, &mut desk, len);
             assert_eq!(mailbox.frames.len(), frames);
             let mut whole = Vec::new();
             for (index, frame) in mailbox.bytes().into_iter().enumerate() {
@@ -150,7 +178,7 @@ mod tests {
                 assert!(packet.verify_checksum());
                 assert_eq!(usize::from(packet.frag_offset()), whole.len());
                 assert_eq!(packet.more_frags(), index + 1 < frames);
-                assert_eq!(packet.ident(), if frames > 1 { 42 } else { 0 });
+                assert_eq!(packet.ident(), if frames > 1 { 1 } else { 0 });
                 whole.extend_from_slice(packet.payload());
             }
             assert!(whole.iter().copied().eq((0..251).cycle().take(len)));
@@ -160,14 +188,14 @@ mod tests {
 
     #[test]
     fn what_the_guest_has_no_room_for_waits_and_stays_in_order() {
-        let (mut mailbox, mut outbox) = (Mailbox::with_room(1), Outbox::default());
-        send(&mut mailbox, &mut outbox, 4000);
+        let (mut mailbox, mut desk) = (Mailbox::with_room(1), Desk::new([4; 6], 1500));
+        send(&mut mailbox, &mut desk, 4000);
         assert_eq!(mailbox.frames.len(), 1);
         mailbox.room = 1;
-        send(&mut mailbox, &mut outbox, 100);
+        send(&mut mailbox, &mut desk, 100);
         assert_eq!(mailbox.frames.len(), 1, "the fragments wait before it");
         mailbox.room = 9;
-        assert!(outbox.deliver(&mut mailbox));
+        assert!(desk.outbox.deliver(&mut mailbox));
         let sizes: Vec<_> = mailbox.bytes().into_iter().map(<[u8]>::len).collect();
         assert_eq!(sizes, [1514, 1514, 1074, 134]);
     }
