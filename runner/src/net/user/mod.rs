@@ -11,4 +11,5 @@ pub mod addresses;
 mod outbox;
 mod packet;
 pub mod policy;
+pub mod tcp;
 mod wire;
