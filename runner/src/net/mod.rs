@@ -19,12 +19,13 @@
 
 pub mod dgram;
 pub mod frame;
+pub mod framing;
 mod packets;
 pub mod pcap;
 pub mod stream;
 pub mod tap;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod user;
 
 #[cfg_attr(target_os = "linux", path = "sys/linux.rs")]
@@ -62,6 +63,11 @@ pub struct Offer {
 pub fn random_mac() -> [u8; 6] {
     let [a, b, c, ..] = random().to_ne_bytes();
     [0x52, 0x54, 0x00, a, b, c]
+}
+
+/// A hardware address as people write it.
+pub fn mac_text([a, b, c, d, e, f]: [u8; 6]) -> String {
+    format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
 }
 
 /// A number that cannot be foretold: what hash maps are seeded with.

@@ -4,7 +4,7 @@
 //! What comes is read in large pieces and handed on frame by frame. What the other side does not take
 //! at once is kept: the rest of one frame, and no more.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -14,17 +14,12 @@ use rustix::io::Errno;
 use rustix::net::sockopt;
 
 use super::frame::{Frame, LARGEST, Offload};
+use super::framing::{self, LENGTH, Reader};
 use super::{ETHERNET, Inbox, Link, Offer, Put, Sent};
 use crate::io::event_loop::{Ready, Watcher};
 use crate::io::frames;
 use crate::log::printable_path;
 use crate::{info, warning};
-
-/// Bytes of a length.
-const LENGTH: usize = 4;
-
-/// Room for what has been read and not handed on: the largest frame at least.
-const READ: usize = 128 << 10;
 
 /// Room in the socket for frames under way, where the system grants it.
 const ROOM: usize = 1 << 20;
@@ -46,10 +41,7 @@ pub struct Stream {
     readable: bool,
     /// There was more to read than one batch.
     more: bool,
-    /// What has been read: bytes `start..end`.
-    buffer: Vec<u8>,
-    start: usize,
-    end: usize,
+    reader: Reader,
     /// The rest of a frame that has been sent in part.
     rest: Vec<u8>,
     sent: u64,
@@ -97,9 +89,7 @@ impl Stream {
             mac,
             readable: true,
             more: false,
-            buffer: vec![0; READ],
-            start: 0,
-            end: 0,
+            reader: Reader::default(),
             rest: Vec::with_capacity(LENGTH.saturating_add(LARGEST)),
             sent: 0,
             received: 0,
@@ -145,8 +135,7 @@ impl Stream {
             self.dropped = self.dropped.saturating_add(1);
             return Sent::Done;
         };
-        let len = u32::try_from(frame.bytes.len()).ok().filter(|_| frame.bytes.len() <= LARGEST);
-        let Some(length) = len.map(u32::to_be_bytes) else {
+        let Some(length) = framing::length(frame.bytes.len()) else {
             self.dropped = self.dropped.saturating_add(1);
             return Sent::Done;
         };
@@ -182,14 +171,9 @@ impl Stream {
     /// Reads once. Returns whether there may be more.
     fn read(&mut self) -> bool {
         let Some(socket) = &mut self.socket else { return false };
-        self.buffer.copy_within(self.start..self.end, 0);
-        (self.start, self.end) = (0, self.end.saturating_sub(self.start));
-        match socket.read(self.buffer.get_mut(self.end..).unwrap_or_default()) {
+        match self.reader.fill(socket) {
             Ok(0) => self.lose(&"it has closed the connection"),
-            Ok(read) => {
-                self.end = self.end.saturating_add(read);
-                return true;
-            }
+            Ok(_) => return true,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return true,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable = false,
             Err(error) => self.lose(&error),
@@ -200,15 +184,14 @@ impl Stream {
     /// Hands on what frames there are. Returns whether all of them could be.
     fn deliver(&mut self, inbox: &mut dyn Inbox) -> bool {
         loop {
-            let waiting = self.buffer.get(self.start..self.end).unwrap_or_default();
-            let Some((length, rest)) = waiting.split_first_chunk::<LENGTH>() else { return true };
-            let len = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
-            if len > LARGEST {
-                self.end = self.start;
-                self.lose(&format_args!("it has announced a frame of {len} bytes"));
-                return true;
-            }
-            let Some(frame) = rest.get(..len) else { return true };
+            let frame = match self.reader.frame() {
+                Ok(Some(frame)) => &*frame,
+                Ok(None) => return true,
+                Err(too_long) => {
+                    self.lose(&too_long);
+                    return true;
+                }
+            };
             if frame.len() < ETHERNET {
                 self.dropped = self.dropped.saturating_add(1);
             } else {
@@ -217,7 +200,7 @@ impl Stream {
                     Put::Done => self.received = self.received.saturating_add(1),
                 }
             }
-            self.start = self.start.saturating_add(LENGTH).saturating_add(len);
+            self.reader.take();
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::net::tap::Tap;
 use crate::net::user::addresses::{GATEWAY, GATEWAY_6, GUEST_MAC, NETMASK, may_be_guest};
 use crate::net::user::policy::Policy;
 use crate::net::user::{self, GuestAddress, User};
-use crate::net::{Forward, Link, Offer, random_mac};
+use crate::net::{Forward, Link, mac_text, random_mac};
 use crate::warning;
 
 /// The guest's network device and what is behind it.
@@ -168,7 +168,7 @@ pub(super) fn open(
         None => None,
     };
     let (mut link, mut about) = link(choice, settings)?;
-    about += &format!(", guest {}", mac(&link.offer()));
+    about += &format!(", guest {}", mac_text(link.offer().mac));
     let mut capture = None;
     if let Some((file, path)) = pcap {
         let name = printable_path(path);
@@ -234,12 +234,6 @@ fn user(settings: &Settings, mac: [u8; 6]) -> Result<(Box<dyn Link>, String), Er
         about += &format!(", {transport} {real} to its port {guest}");
     }
     Ok((Box::new(link), about))
-}
-
-/// The guest's hardware address.
-fn mac(offer: &Offer) -> String {
-    let [a, b, c, d, e, f] = offer.mac;
-    format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
 }
 
 #[cfg(test)]

