@@ -169,8 +169,8 @@ struct Counted<'a> {
 }
 
 impl Inbox for Counted<'_> {
-    fn room(&mut self) -> usize {
-        self.inbox.room()
+    fn room(&mut self, most: usize) -> usize {
+        self.inbox.room(most)
     }
 
     fn put(&mut self, offload: Offload, pieces: &[&[u8]]) -> Put {
