@@ -117,14 +117,14 @@ impl Link for User {
     }
 
     fn finish(&mut self) {
-        let (counters, tcp) = (&self.desk.counters, self.tcp.counters());
+        let (counters, outbox, tcp) = (&self.desk.counters, &self.desk.outbox, self.tcp.counters());
         crate::info!(
-            "network: {counters}, {}; {} TCP connections of the guest's, {} forwarded to it, {} \
-             refused, {} segments dropped",
-            self.desk.outbox,
+            "network: {counters}, {outbox}; TCP: {} connections of the guest's, {} to it, {} refused, \
+             {} open at the end, {} segments dropped",
             tcp.outbound,
             tcp.forwarded,
             tcp.refused,
+            self.tcp.flows(),
             tcp.dropped
         );
     }
