@@ -41,12 +41,13 @@ pub(super) struct Cable {
 
 impl Cable {
     /// The network of the plan.
-    pub(super) fn new(plan: &NetworkPlan) -> io::Result<Option<Self>> {
-        let Some(link) = plan.take_link() else { return Ok(None) };
+    pub(super) fn new(plan: &NetworkPlan) -> io::Result<Self> {
+        let link = plan.take_link();
+        let link = link.ok_or_else(|| io::Error::other("a machine that could not run had it"))?;
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let offer = link.offer();
-        Ok(Some(Self { link, ours, theirs, offer }))
+        Ok(Self { link, ours, theirs, offer })
     }
 
     /// Carries frames until QEMU is gone, on a thread. QEMU has its end.
