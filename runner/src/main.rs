@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use runner::cli::{self, Command};
 use runner::host::Accelerator;
-use runner::{config, doctor, log, outcome, plan, run};
+use runner::{config, doctor, jail, log, outcome, plan, run};
 
 fn main() -> ExitCode {
+    jail::prepare();
     let status = match cli::parse(std::env::args_os()) {
         Err(failure) => {
             match failure.to_stdout {

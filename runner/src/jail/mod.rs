@@ -127,6 +127,11 @@ impl Jail {
     }
 }
 
+/// What the lists of threads count on. For a process that has one thread and has not begun yet.
+pub fn prepare() {
+    sys::prepare();
+}
+
 /// Gives up what the child that emulates the guest must not inherit: descriptors that were left open
 /// by whoever started us, core dumps, and the way to more rights.
 ///

@@ -3,6 +3,7 @@
 mod blocked;
 mod descriptors;
 mod filter;
+mod heap;
 mod landlock;
 mod limits;
 mod lists;
@@ -29,6 +30,11 @@ pub(super) fn missing() -> Vec<Missing> {
 /// Whether threads can restrict themselves.
 pub(super) fn has_lists() -> bool {
     seccomp::available()
+}
+
+/// The part of a process that has not begun yet.
+pub(super) fn prepare() {
+    heap::share();
 }
 
 /// The process's part, in an order that matters: rights first, as Landlock forbids none of the rest;
