@@ -39,7 +39,7 @@ pub enum Error {
 }
 
 impl Error {
-    fn system(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn system(what: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |error| Error::System { what, error }
     }
 }

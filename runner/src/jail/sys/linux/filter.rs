@@ -558,10 +558,10 @@ mod tests {
         // The README has these numbers. A debug build's library has one call more where it closes.
         let debug = usize::from(cfg!(debug_assertions));
         for (role, promised, fcntl) in [
-            (Role::Main, 18, debug),
-            (Role::Vcpu, 19, debug),
-            (Role::Io, 24, debug),
-            (Role::Disk, 24, 0),
+            (Role::Main, 17, debug),
+            (Role::Vcpu, 18, debug),
+            (Role::Io, 23, debug),
+            (Role::Disk, 23, 0),
         ] {
             let list = lists::list(role);
             assert_eq!(list.len(), promised + fcntl, "{role:?}");

@@ -69,7 +69,7 @@ const fn join<const A: usize, const B: usize, const N: usize>(
 }
 
 /// What every thread does: write to a console, stderr or an event, wait, have memory, end.
-const EVERYBODY: [Call; 14] = [
+const EVERYBODY: [Call; 13] = [
     call!(SYS_write, "write", Any),
     call!(SYS_ppoll, "ppoll", Any),
     call!(SYS_futex, "futex", Any),
@@ -85,14 +85,13 @@ const EVERYBODY: [Call; 14] = [
     call!(SYS_rt_sigreturn, "rt_sigreturn", Any),
     call!(SYS_restart_syscall, "restart_syscall", Any),
     call!(SYS_clock_gettime, "clock_gettime", Any),
-    // The end: of a thread, or of all, with the terminal put back undisturbed by signals.
-    call!(SYS_sigaltstack, "sigaltstack", Any),
+    // The end, of a thread or of all, with the terminal put back undisturbed by signals.
     call!(SYS_rt_sigprocmask, "rt_sigprocmask", Any),
     call!(SYS_exit_group, "exit_group", Any),
 ];
 
 /// What every thread does but the main one: end alone.
-const THREAD: [Call; 16] =
+const THREAD: [Call; 15] =
     join(EVERYBODY, [call!(SYS_madvise, "madvise", MADVISE), call!(SYS_exit, "exit", Any)]);
 
 /// Descriptors that a thread is the last one to have. The library of a debug build looks whether one
@@ -122,8 +121,8 @@ const VCPU_IOCTLS: Rule = {
 };
 
 /// A vCPU, which may be the one that ends the run.
-const VCPU: [Call; 18 + CLOSE.len()] = join(
-    join::<16, 2, 18>(
+const VCPU: [Call; 17 + CLOSE.len()] = join(
+    join::<15, 2, 17>(
         THREAD,
         [call!(SYS_ioctl, "ioctl", VCPU_IOCTLS), call!(SYS_tgkill, "tgkill", TGKILL)],
     ),
@@ -131,8 +130,8 @@ const VCPU: [Call; 18 + CLOSE.len()] = join(
 );
 
 /// The main thread: the first vCPU, then the end of the run and its record.
-const MAIN: [Call; 17 + CLOSE.len()] = join(
-    join::<14, 3, 17>(
+const MAIN: [Call; 16 + CLOSE.len()] = join(
+    join::<13, 3, 16>(
         EVERYBODY,
         [
             call!(SYS_ioctl, "ioctl", VCPU_IOCTLS),
@@ -150,8 +149,8 @@ const EPOLL_WAIT: Call = call!(SYS_epoll_wait, "epoll_wait", Any);
 const EPOLL_WAIT: Call = call!(SYS_epoll_pwait, "epoll_pwait", Any);
 
 /// The I/O loop: events, signals, the timeout, stdin, and a terminal there.
-const IO: [Call; 23 + CLOSE.len()] = join(
-    join::<16, 7, 23>(
+const IO: [Call; 22 + CLOSE.len()] = join(
+    join::<15, 7, 22>(
         THREAD,
         [
             EPOLL_WAIT,
@@ -173,7 +172,7 @@ const BLKDISCARD: u32 = 0x1277;
 const DISK_IOCTLS: Rule = If(&[(1, Among(&[BLKDISCARD, TERMINAL[0], TERMINAL[1], TERMINAL[2]]))]);
 
 /// A thread that serves disks.
-const DISK: [Call; 24] = join(
+const DISK: [Call; 23] = join(
     THREAD,
     [
         call!(SYS_epoll_pwait, "epoll_pwait", Any),
