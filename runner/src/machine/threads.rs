@@ -190,7 +190,8 @@ mod tests {
             watch: Arc::default(),
         };
         duty.serve(None);
-        signal_hook::low_level::raise(signal_hook::consts::SIGTERM).unwrap();
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM)
+            .unwrap();
         println!("went on");
     }
 
