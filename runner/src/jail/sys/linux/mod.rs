@@ -22,7 +22,8 @@ pub(super) fn missing() -> Vec<Missing> {
     if !has_lists() {
         missing.push(Missing { what: seccomp::MISSING.to_owned(), is_a_hole: true });
     }
-    missing.extend(rights::nobody_to_become().map(|what| Missing { what, is_a_hole: false }));
+    let root = rights::nobody_to_become().map(str::to_owned);
+    missing.extend(root.map(|what| Missing { what, is_a_hole: false }));
     missing.extend(landlock::missing().map(|what| Missing { what, is_a_hole: false }));
     missing
 }
