@@ -197,7 +197,7 @@ impl Forwards {
     /// Forgets all clients. What waits at the ports is for the guest that comes next.
     pub(super) fn clear(&mut self) {
         self.clients.clear();
-        self.numbers = HashMap::new();
+        self.numbers.clear();
     }
 }
 
