@@ -1,10 +1,11 @@
 //! Sockets: opened, read and written here alone. None of them waits: what cannot be done now says so,
 //! and whoever wants it done has the socket watched ([`super::event_loop::Watcher`]).
 //!
-//! Bytes are sent straight out of guest memory, and read into memory of ours. Nothing is allocated. No
-//! write to a socket whose other end is gone raises SIGPIPE.
+//! Bytes of streams are sent straight out of guest memory, and read into memory of ours; datagrams are
+//! of ours both ways. Nothing is allocated. No write to a socket whose other end is gone raises SIGPIPE.
 
-// UNSAFETY: guest memory is handed to sendmsg as raw ranges, which no safe interface takes.
+// UNSAFETY: guest memory is handed to sendmsg as raw ranges, and Linux's queue of errors is read, which
+// no safe interface does.
 #![allow(unsafe_code)]
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -13,11 +14,17 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::io::{Errno, retry_on_intr};
-use rustix::net::addr::SocketAddrArg;
 use rustix::net::{AddressFamily, SendAncillaryBuffer, SendFlags, SocketType, sockopt};
 use vm_memory::VolatileSlice;
 
 use super::sys;
+
+mod datagrams;
+#[cfg_attr(target_os = "linux", path = "socket/sys/linux.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "socket/sys/macos.rs")]
+mod failures;
+
+pub use datagrams::{Datagrams, Failure};
 
 /// Pieces of guest memory in one call. A frame of a Linux guest's has 18 at most.
 const PIECES: usize = 32;
@@ -26,11 +33,14 @@ const PIECES: usize = 32;
 const BACKLOG: i32 = 128;
 
 fn open(like: IpAddr, kind: SocketType) -> io::Result<OwnedFd> {
-    let family = match like {
+    Ok(sys::socket(family(like), kind, None)?)
+}
+
+fn family(like: IpAddr) -> AddressFamily {
+    match like {
         IpAddr::V4(_) => AddressFamily::INET,
         IpAddr::V6(_) => AddressFamily::INET6,
-    };
-    Ok(sys::socket(family, kind, None)?)
+    }
 }
 
 /// Where the socket is.
@@ -141,7 +151,7 @@ impl Stream {
             if vectors.is_empty() {
                 return Ok(written);
             }
-            let sent = match unless_busy(vectors.send(self.0.as_fd(), None)) {
+            let sent = match unless_busy(vectors.send(self.0.as_fd())) {
                 Err(_) if written > 0 => return Ok(written),
                 sent => sent?.unwrap_or(0),
             };
@@ -231,76 +241,6 @@ impl AsFd for Acceptor {
     }
 }
 
-/// A port that sends and takes datagrams of UDP's.
-#[derive(Debug)]
-pub struct Datagrams(OwnedFd);
-
-impl Datagrams {
-    /// At `address`; port 0: at one that is free. An IPv6 address takes no datagrams by IPv4.
-    ///
-    /// # Errors
-    /// What the operating system says, `AddrInUse` or `PermissionDenied` for instance.
-    pub fn bind(address: SocketAddr) -> io::Result<Self> {
-        let fd = open(address.ip(), SocketType::DGRAM)?;
-        if address.is_ipv6() {
-            sockopt::set_ipv6_v6only(&fd, true)?;
-        }
-        rustix::net::bind(&fd, &address)?;
-        Ok(Self(fd))
-    }
-
-    /// Where it is.
-    ///
-    /// # Errors
-    /// What the operating system says.
-    pub fn local(&self) -> io::Result<SocketAddr> {
-        local(&self.0)
-    }
-
-    /// Sends one datagram out of guest memory, which lies in at most 32 pieces. `false`: not now.
-    ///
-    /// # Errors
-    /// What the operating system says, about an earlier datagram perhaps.
-    pub fn send_guest<'a>(
-        &self,
-        mut pieces: impl Iterator<Item = VolatileSlice<'a>>,
-        to: SocketAddr,
-    ) -> io::Result<bool> {
-        let vectors = Vectors::gather(&mut pieces);
-        if pieces.next().is_some() {
-            return Err(Errno::MSGSIZE.into());
-        }
-        Ok(unless_busy(vectors.send(self.0.as_fd(), Some(to)))?.is_some())
-    }
-
-    /// Sends one datagram. `false`: not now.
-    ///
-    /// # Errors
-    /// As [`Datagrams::send_guest`].
-    pub fn send(&self, bytes: &[u8], to: SocketAddr) -> io::Result<bool> {
-        let sent = retry_on_intr(|| rustix::net::sendto(&self.0, bytes, sys::SEND, &to));
-        Ok(unless_busy(sent)?.is_some())
-    }
-
-    /// The next datagram, cut to `buffer`, and where it comes from; `None`: there is none yet.
-    ///
-    /// # Errors
-    /// What the operating system says, `ConnectionRefused` about an earlier datagram for instance.
-    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<(usize, SocketAddr)>> {
-        let flags = rustix::net::RecvFlags::empty();
-        let received = retry_on_intr(|| rustix::net::recvfrom(&self.0, &mut *buffer, flags));
-        let Some((len, _, from)) = unless_busy(received)? else { return Ok(None) };
-        let from = from.ok_or(Errno::AFNOSUPPORT)?.try_into()?;
-        Ok(Some((len, from)))
-    }
-}
-
-impl AsFd for Datagrams {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
 /// Pieces of guest memory for one call.
 struct Vectors {
     vectors: [libc::iovec; PIECES],
@@ -328,35 +268,22 @@ impl Vectors {
     }
 
     /// One sendmsg(2), repeated when a signal ended it.
-    fn send(&self, fd: BorrowedFd<'_>, to: Option<SocketAddr>) -> Result<usize, Errno> {
+    fn send(&self, fd: BorrowedFd<'_>) -> Result<usize, Errno> {
         // SAFETY: all zeros are a header without name, vectors and control.
         let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
         header.msg_iov = self.vectors.as_ptr().cast_mut();
         sys::set_length(&mut header, self.count);
-        let Some(to) = to else { return send(fd, &header) };
-        // SAFETY: the closure passes the name on to sendmsg(2), which reads it, and no further.
-        unsafe {
-            to.with_sockaddr(|name, len| {
-                header.msg_name = name.cast_mut().cast();
-                header.msg_namelen = len;
-                send(fd, &header)
+        let flags = sys::SEND.union(SendFlags::DONTWAIT).bits().cast_signed();
+        retry_on_intr(|| {
+            // SAFETY: every vector is a range of guest memory that outlives the call, and guest memory
+            // is plain bytes that anybody may write at any time.
+            let sent = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const header, flags) };
+            usize::try_from(sent).map_err(|_| {
+                let error = io::Error::last_os_error();
+                Errno::from_io_error(&error).unwrap_or(Errno::IO)
             })
-        }
-    }
-}
-
-/// `header` is one that [`Vectors::send`] has made.
-fn send(fd: BorrowedFd<'_>, header: &libc::msghdr) -> Result<usize, Errno> {
-    let flags = sys::SEND.union(SendFlags::DONTWAIT).bits().cast_signed();
-    retry_on_intr(|| {
-        // SAFETY: every vector is a range of guest memory that outlives the call, and guest memory is
-        // plain bytes that anybody may write at any time; the name, if any, lives as long.
-        let sent = unsafe { libc::sendmsg(fd.as_raw_fd(), header, flags) };
-        usize::try_from(sent).map_err(|_| {
-            let error = io::Error::last_os_error();
-            Errno::from_io_error(&error).unwrap_or(Errno::IO)
         })
-    })
+    }
 }
 
 #[cfg(test)]

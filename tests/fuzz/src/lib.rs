@@ -9,9 +9,11 @@
 pub mod block;
 pub mod chain;
 pub mod config;
+pub mod frames;
 pub mod image;
 mod input;
 pub mod mmio;
+pub mod nic;
 pub mod serial;
 
 /// A target: the name of its corpus, and what it does.
@@ -24,9 +26,11 @@ pub const TARGETS: &[Target] = &[
     ("chain", chain::chain),
     ("config", config::config),
     ("elf", image::elf),
+    ("frames", frames::frames),
     ("image", image::image),
     ("mbr", image::mbr),
     ("mmio", mmio::mmio),
+    ("nic", nic::nic),
     ("notes", image::notes),
     ("serial", serial::serial),
     ("tfs", image::tfs),

@@ -18,6 +18,7 @@ use rustix::net::{
 
 use crate::io::event::Event;
 use crate::io::lock::{Holder, Mode};
+use crate::net::Transport;
 
 /// The descriptors of an event: to read, and to write where that is another. A pipe.
 pub(super) fn event() -> io::Result<(OwnedFd, Option<OwnedFd>)> {
@@ -67,6 +68,11 @@ pub(super) fn unlock(file: &File) {
 
 /// The system does not say who has a file open without a private interface.
 pub(super) fn holders(_file: &File) -> Vec<Holder> {
+    Vec::new()
+}
+
+/// Nor who listens at a port.
+pub(super) fn port_holders(_: Transport, _: u16) -> Vec<Holder> {
     Vec::new()
 }
 

@@ -8,8 +8,188 @@
 //! read and written by [`crate::io::socket`] alone.
 
 pub mod addresses;
+mod arp;
+mod counters;
+mod datagram;
+mod dhcp;
+mod dns;
+mod flows;
+mod forwards;
+mod fragments;
+mod guest;
+mod icmp;
+mod ip;
+mod ipv4;
+mod ipv6;
+mod link;
+mod list;
+mod ndp;
+mod open;
+mod out;
 mod outbox;
 mod packet;
+mod ping;
 pub mod policy;
+mod resolvers;
 pub mod tcp;
+#[cfg(test)]
+mod tests;
+mod udp;
 mod wire;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use smoltcp::wire::{EthernetAddress, EthernetFrame, EthernetProtocol};
+
+use crate::io::socket::Datagrams;
+use crate::net::frame::{Frame, LARGEST};
+use crate::net::{ETHERNET, Forward, Transport};
+use addresses::{MTU, may_be_guest};
+use counters::Cause;
+use dhcp::Dhcp;
+use dns::Dns;
+use forwards::Forwards;
+use fragments::Fragments;
+use guest::Guest;
+use ndp::Ndp;
+pub use open::{Error, GuestAddress, Options};
+use out::Desk;
+use packet::COPIED;
+use ping::Ping;
+use policy::Policy;
+pub use resolvers::resolvers;
+use tcp::{Listener, Tcp};
+use udp::Udp;
+
+/// The most bytes of headers that are copied out of a frame.
+const HEADERS: usize = ETHERNET + ipv4::LONGEST + COPIED;
+
+/// Room for one datagram of any size, and as much behind it.
+const SCRATCH: usize = 2 * 65_536;
+
+/// A network in user space.
+#[derive(Debug)]
+pub struct User {
+    policy: Policy,
+    /// The guest's address, hardware and IP.
+    mac: [u8; 6],
+    address: Ipv4Addr,
+    guest: Guest,
+    desk: Desk,
+    scratch: Scratch,
+    fragments: Fragments,
+    /// Whether the host has a way to the world by IPv6, and the guest is told so.
+    has_ipv6: bool,
+    ndp: Ndp,
+    dhcp: Dhcp,
+    dns: Dns,
+    udp: Udp,
+    forwards: Forwards,
+    ping: Ping,
+    tcp: Tcp,
+    /// What is forwarded, and where the host listens.
+    forwarded: Vec<(Forward, SocketAddr)>,
+    /// Its driver has just come.
+    is_new: bool,
+    /// There is more for the guest than it was given in one turn.
+    more: bool,
+}
+
+/// Where a datagram lies while it is looked at: copied once, and believed.
+struct Scratch(Box<[u8]>);
+
+impl std::fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+impl User {
+    /// A network, with every port of the host's that it forwards.
+    ///
+    /// # Errors
+    /// [`Error`]: a port that cannot be had.
+    pub fn open(options: Options) -> Result<User, Error> {
+        let Options { policy, forwards, resolvers, mac, guest } = options;
+        open::check(&forwards)?;
+        let (mut ports, mut listeners, mut forwarded) = (Vec::new(), Vec::new(), Vec::new());
+        for forward in forwards {
+            let local = match forward.transport {
+                Transport::Udp => {
+                    let port = open::bind(forward, |forward| Datagrams::bind(forward.host))?;
+                    let local = port.local();
+                    ports.push((forward, port));
+                    local
+                }
+                Transport::Tcp => {
+                    let listener = open::bind(forward, Listener::bind)?;
+                    let local = listener.local();
+                    listeners.push(listener);
+                    Ok(local)
+                }
+            };
+            forwarded.push((forward, local.unwrap_or(forward.host)));
+        }
+        let address = guest.get();
+        Ok(Self {
+            policy,
+            mac,
+            address,
+            guest: Guest::new(address),
+            desk: Desk::new(mac, MTU),
+            scratch: Scratch(vec![0; SCRATCH].into()),
+            fragments: Fragments::default(),
+            has_ipv6: open::has_ipv6(),
+            ndp: Ndp::default(),
+            dhcp: Dhcp::new(mac, address),
+            tcp: Tcp::new(policy, resolvers.clone(), listeners),
+            dns: Dns::new(resolvers),
+            udp: Udp::new(policy),
+            forwards: Forwards::new(ports),
+            ping: Ping::new(policy),
+            forwarded,
+            is_new: false,
+            more: false,
+        })
+    }
+
+    /// What is forwarded, and where the host listens: port 0 has become one that was free.
+    pub fn forwards(&self) -> Vec<(Forward, SocketAddr)> {
+        self.forwarded.clone()
+    }
+
+    fn frame(&mut self, frame: &Frame<'_>, now: Duration) -> Result<(), Cause> {
+        let len = frame.bytes.len();
+        let mut copy = [0; HEADERS];
+        let copied = frame.bytes.copy_to(&mut copy);
+        let copy = copy.get(..copied).unwrap_or_default();
+        let Some((ethernet, head)) = copy.split_at_checked(ETHERNET).filter(|_| len <= LARGEST)
+        else {
+            return Err(Cause::Size);
+        };
+        let ethernet = EthernetFrame::new_unchecked(ethernet);
+        if ethernet.src_addr() != EthernetAddress(self.mac) {
+            return Err(Cause::Sender);
+        }
+        match ethernet.ethertype() {
+            EthernetProtocol::Arp => {
+                let shown = arp::packet(head, &mut self.desk.out())?;
+                self.shown(shown.into(), now);
+                Ok(())
+            }
+            EthernetProtocol::Ipv4 => self.ipv4(head, frame, now),
+            EthernetProtocol::Ipv6 if self.has_ipv6 => self.ipv6(head, frame, now),
+            _ => Err(Cause::EtherType),
+        }
+    }
+
+    /// The guest has shown an address.
+    fn shown(&mut self, address: IpAddr, now: Duration) {
+        if !may_be_guest(address) || !self.guest.spoke(address) {
+            return;
+        }
+        let address = if address.is_ipv4() { self.guest.address().into() } else { address };
+        self.tcp.guest_spoke(address, now);
+    }
+}

@@ -94,7 +94,6 @@ impl Rig {
                 head: &head[..len],
                 body: frame.bytes,
                 unsummed: sent.unsummed,
-                offload: frame.offload,
             };
             tcp.segment(&packet, outbox, PATH, now);
         });
