@@ -69,7 +69,7 @@ pub struct Watcher(Registry);
 
 impl Watcher {
     /// Announces from now on whenever `fd` becomes readable or writable, at first if it is. `key` is
-    /// the caller's, below 2³¹ on every system.
+    /// the caller's, below 2⁶².
     ///
     /// # Errors
     /// What the operating system says: no room, or a descriptor that cannot be waited for.

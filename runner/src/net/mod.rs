@@ -17,12 +17,23 @@
     allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::unwrap_used)
 )]
 
+pub mod dgram;
 pub mod frame;
+pub mod framing;
+mod packets;
+pub mod pcap;
+pub mod stream;
+pub mod tap;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod user;
 
+#[cfg_attr(target_os = "linux", path = "sys/linux.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "sys/macos.rs")]
+mod sys;
+
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -45,6 +56,23 @@ pub struct Offer {
     pub mac: [u8; 6],
     /// Bytes of the largest IP packet that is not a segment to be cut.
     pub mtu: u16,
+}
+
+/// A hardware address that nobody else has, as far as chance goes: of those that belong to no maker of
+/// cards, in QEMU's range.
+pub fn random_mac() -> [u8; 6] {
+    let [a, b, c, ..] = random().to_ne_bytes();
+    [0x52, 0x54, 0x00, a, b, c]
+}
+
+/// A hardware address as people write it.
+pub fn mac_text([a, b, c, d, e, f]: [u8; 6]) -> String {
+    format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+}
+
+/// A number that cannot be foretold: what hash maps are seeded with.
+fn random() -> u64 {
+    RandomState::new().hash_one(0)
 }
 
 /// What became of a frame of the guest's.
@@ -136,10 +164,12 @@ pub enum Put {
 
 /// The guest's room for frames.
 pub trait Inbox {
-    /// Whether there is any room at all.
-    fn has_room(&mut self) -> bool;
+    /// Bytes of the largest frame that there is room for now, or `most`: what is more need not be
+    /// looked for. 0 when there is none.
+    fn room(&mut self, most: usize) -> usize;
 
-    /// A frame that lies in pieces. `offload` must not ask for what the guest has not accepted.
+    /// A frame that lies in pieces. `offload` must not ask for what the guest has not accepted; with a
+    /// segment to be cut, the first piece is all of its headers.
     fn put(&mut self, offload: Offload, pieces: &[&[u8]]) -> Put;
 
     /// A frame of at most `most` bytes that `read` brings into the guest's memory by itself, with one

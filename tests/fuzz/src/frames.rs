@@ -308,8 +308,8 @@ impl Net {
 }
 
 impl Inbox for Guest {
-    fn has_room(&mut self) -> bool {
-        self.room > 0
+    fn room(&mut self, most: usize) -> usize {
+        if self.room > 0 { most } else { 0 }
     }
 
     fn put(&mut self, offload: Offload, pieces: &[&[u8]]) -> Put {

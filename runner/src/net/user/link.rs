@@ -174,8 +174,8 @@ struct Counted<'a> {
 }
 
 impl Inbox for Counted<'_> {
-    fn has_room(&mut self) -> bool {
-        self.inbox.has_room()
+    fn room(&mut self, most: usize) -> usize {
+        self.inbox.room(most)
     }
 
     fn put(&mut self, offload: Offload, pieces: &[&[u8]]) -> Put {

@@ -14,6 +14,9 @@ use crate::net::{Inbox, Put};
 /// What one flow sends before the next one has its turn.
 const SHARE: usize = 64 << 10;
 
+/// The most bytes of headers before data: Ethernet, IPv6, TCP.
+const HEADERS: usize = crate::net::ETHERNET + 40 + 20;
+
 /// What a flow is given for its turn.
 pub(in super::super) struct Turn<'a> {
     pub(in super::super) path: Path,
@@ -145,12 +148,12 @@ impl Flow {
         let mut share = SHARE;
         loop {
             if self.readable && !self.ended {
-                if !turn.inbox.has_room() {
+                if turn.inbox.room(1) == 0 {
                     return Outcome::Full;
                 }
                 self.fill(turn.room);
             }
-            let Some((len, end)) = self.plan(turn.accepted) else { break };
+            let Some((len, end)) = self.plan(turn.accepted, turn.inbox) else { break };
             let flight = self.flight();
             let data = self.outward.peek(flight, len);
             let all = flight.saturating_add(len) == self.outward.len();
@@ -178,16 +181,20 @@ impl Flow {
         self.conclude(turn)
     }
 
-    /// What comes next: so many bytes, and whether the end.
-    fn plan(&self, accepted: Accepted) -> Option<(usize, bool)> {
+    /// What comes next: so many bytes, and whether the end. A guest may never make room for as much as
+    /// a segment to be cut can hold: what there is room for now will do.
+    fn plan(&self, accepted: Accepted, inbox: &mut dyn Inbox) -> Option<(usize, bool)> {
         let flight = self.flight();
         let unsent = self.outward.len().saturating_sub(flight);
         let usable = self.window.saturating_sub(flight);
         let whole = |len: usize| len.saturating_sub(len.checked_rem(self.mss).unwrap_or(0));
         // What is repeated may have been too large.
         let large = accepted.large(self.key.guest) && self.tries == 0;
-        let most = if large { whole(LARGEST_DATA) } else { self.mss };
-        let mut len = unsent.min(usable).min(most);
+        let mut len = unsent.min(usable).min(if large { LARGEST_DATA } else { self.mss });
+        if len > self.mss {
+            let room = inbox.room(len.saturating_add(HEADERS)).saturating_sub(HEADERS);
+            len = len.min(room).max(self.mss);
+        }
         if len < unsent && len >= self.mss {
             len = whole(len);
         } else if len < unsent && flight > 0 {
