@@ -102,7 +102,8 @@ impl Forwards {
         out: &mut Out<'_>,
         now: Duration,
     ) -> bool {
-        if out.has_room()
+        if self.ready.first().is_some()
+            && out.has_room()
             && let Some(number) = self.ready.pop()
             && !self.drain(number, guest, scratch, out, now)
         {
