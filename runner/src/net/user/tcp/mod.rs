@@ -110,17 +110,6 @@ pub(super) struct Tcp {
     counters: Counters,
 }
 
-impl fmt::Display for Counters {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { outbound, forwarded, refused, dropped } = self;
-        write!(
-            f,
-            "TCP: {outbound} connections of the guest's, {refused} refused; {forwarded} of clients; \
-             {dropped} segments dropped"
-        )
-    }
-}
-
 impl fmt::Debug for Tcp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (flows, counters) = (self.table.len(), self.counters);
