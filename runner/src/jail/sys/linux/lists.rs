@@ -184,8 +184,8 @@ const NETWORK_IOCTLS: Rule = If(&[(
 )]);
 
 /// The I/O loop with a network: what it does without one, and connections.
-const NETWORK: [Call; 37 + CLOSE.len()] = join(
-    join::<15, 22, 37>(
+const NETWORK: [Call; 36 + CLOSE.len()] = join(
+    join::<15, 21, 36>(
         THREAD,
         [
             EPOLL_WAIT,
@@ -197,8 +197,6 @@ const NETWORK: [Call; 37 + CLOSE.len()] = join(
             call!(SYS_gettid, "gettid", Any),
             // A connection's buffer that grows.
             call!(SYS_mremap, "mremap", Any),
-            // Keys of hash tables, which a guest must not guess.
-            call!(SYS_getrandom, "getrandom", Any),
             call!(SYS_socket, "socket", SOCKET),
             call!(SYS_connect, "connect", Any),
             call!(SYS_accept4, "accept4", Any),

@@ -297,7 +297,8 @@ impl Tcp {
             self.accept_at = None;
             self.accept_again = true;
         }
-        let room = self.calling < HALF_OPEN && !self.table.is_full();
+        let slots = !self.table.is_full() || !self.lingering.is_empty();
+        let room = self.calling < HALF_OPEN && slots;
         if !self.accept_again || !room || self.accept_at.is_some() {
             return;
         }

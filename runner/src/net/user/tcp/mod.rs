@@ -42,7 +42,7 @@ pub(super) use connect::{Unreachable, Why};
 use flow::{After, Outcome, State, Turn};
 pub use listen::Listener;
 use ring::{BASE, Room};
-use segment::{Accepted, Key, Segment, Sum};
+use segment::{Accepted, Key, LARGEST_DATA, Segment, Sum};
 use seq::Seq;
 use stage::Stage;
 use table::{FLOWS, Table};
@@ -57,6 +57,10 @@ const RESERVED: usize = FLOWS * BASE;
 
 /// Data that is worth a call of its own. Less is copied and gathered.
 const LARGE: usize = 8 << 10;
+
+/// The least that a packet may hold: what is sent in smaller ones is not worth the guest's time, or
+/// ours.
+const LEAST: usize = 64;
 
 /// Bytes of the headers behind an IP packet's beginning, over IPv4 and IPv6.
 const HEADERS: [u16; 2] = [20 + 20, 40 + 20];
@@ -179,7 +183,8 @@ impl Tcp {
     }
 
     fn set_mtu(&mut self, mtu: u16) {
-        self.most = HEADERS.map(|headers| usize::from(mtu.saturating_sub(headers)).max(64));
+        let most = |headers| usize::from(mtu.saturating_sub(headers)).clamp(LEAST, LARGEST_DATA);
+        self.most = HEADERS.map(most);
     }
 
     /// All flows that the guest knows of end. Clients that wait for it go on waiting.

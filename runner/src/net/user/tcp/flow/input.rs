@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Flow, SCALE, State};
+use crate::net::user::tcp::LEAST;
 use crate::net::user::tcp::segment::{Reply, Segment};
 use crate::net::user::tcp::seq::Seq;
 
@@ -24,16 +25,12 @@ pub(in super::super) enum After {
     Anew,
 }
 
-/// The least that a packet may hold: what is sent in smaller ones is not worth the guest's time, or
-/// ours.
-const LEAST_MSS: usize = 64;
-
 impl Flow {
     /// Takes from a SYN what the guest says about itself.
     pub(super) fn learn(&mut self, syn: &Segment, most: usize) {
         // Without the option: RFC 9293 §3.7.1.
         let usual = if self.key.guest.is_ipv4() { 536 } else { 1220 };
-        self.mss = syn.mss.map_or(usual, usize::from).min(most).max(LEAST_MSS);
+        self.mss = syn.mss.map_or(usual, usize::from).min(most).max(LEAST);
         self.scaled = syn.scale.is_some();
         self.scale = syn.scale.unwrap_or(0).min(14);
         self.received = syn.seq.add(1);

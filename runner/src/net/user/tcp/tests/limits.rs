@@ -117,7 +117,7 @@ fn segments_of_every_kind_at_every_state_do_no_harm() {
     let peer = gateway(echo.local_addr().unwrap().port());
     let (mut clients, mut accepted) = (Vec::new(), Vec::new());
     let mut last = (Seq(0), Seq(0));
-    for round in 0..30_000 {
+    for round in 0..10_000 {
         if round % 500 == 0 {
             clients.truncate(5);
             clients.push(client(local));
@@ -202,7 +202,7 @@ fn flows_take_turns() {
         lead = lead.max(most - least);
         least > 150_000
     });
-    assert!(lead <= 2 * 64 << 10, "{lead}");
+    assert!(lead <= 128 << 10, "{lead}");
 }
 
 /// How many descriptors this process has.

@@ -51,6 +51,7 @@ struct Rig {
     /// Frames that have come, and how many of them there are to one that is lost.
     frames: usize,
     lose: Option<usize>,
+    random: u64,
     /// Frames that the guest has room for at a time.
     room: usize,
     /// The guest listens at this port, and answers.
@@ -78,6 +79,7 @@ impl Rig {
             strays: Vec::new(),
             frames: 0,
             lose: None,
+            random: 1,
             room: 64,
             listens: None,
         }
@@ -129,7 +131,10 @@ impl Rig {
 
     fn arrive(&mut self, offload: Offload, frame: &[u8]) {
         self.frames += 1;
-        if self.lose.is_some_and(|lose| self.frames % lose == 0) {
+        // Not every so-and-so-many: what is repeated might be hit each time.
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(99);
+        let random = usize::try_from(self.random >> 33).unwrap();
+        if self.lose.is_some_and(|lose| random.is_multiple_of(lose)) {
             return;
         }
         if let Some((family, _)) = offload.segment {

@@ -24,7 +24,7 @@ fn many_bytes_come_through_whatever_the_guest_has_accepted_and_whatever_is_lost(
                 let mut rig = Rig::new(features, Vec::new());
                 let (end, mut host) = rig.pair(1000, manner);
                 rig.lose = lose;
-                rig.exchange(end, &mut host, &noise(1_500_000, 3), &noise(1_500_000, 4));
+                rig.exchange(end, &mut host, &noise(700_000, 3), &noise(700_000, 4));
                 rig.lose = None;
                 drop(host);
                 rig.ends[end].finish();
