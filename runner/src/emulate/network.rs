@@ -211,12 +211,12 @@ impl Port {
 }
 
 impl Inbox for Port {
-    fn room(&mut self) -> usize {
-        if self.waiting.len() + LENGTH + LARGEST <= ROOM { LARGEST } else { 0 }
+    fn room(&mut self, most: usize) -> usize {
+        if self.waiting.len() + LENGTH + LARGEST <= ROOM { most } else { 0 }
     }
 
     fn put(&mut self, _offload: Offload, pieces: &[&[u8]]) -> Put {
-        if self.room() == 0 {
+        if self.room(1) == 0 {
             return Put::Full;
         }
         self.push(pieces);
@@ -229,7 +229,7 @@ impl Inbox for Port {
         with_header: bool,
         read: &mut dyn FnMut(&[VolatileSlice<'_>]) -> io::Result<usize>,
     ) -> io::Result<Put> {
-        if self.room() == 0 {
+        if self.room(1) == 0 {
             return Ok(Put::Full);
         }
         let mut scratch = std::mem::take(&mut self.scratch);

@@ -1,15 +1,23 @@
 //! What the device and the I/O loop see of the network.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use virtio_bindings::virtio_net::{
+    VIRTIO_NET_F_CSUM, VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_GUEST_TSO4, VIRTIO_NET_F_GUEST_TSO6,
+    VIRTIO_NET_F_HOST_TSO4, VIRTIO_NET_F_HOST_TSO6,
+};
 use vm_memory::VolatileSlice;
 
-use super::addresses::MTU;
+use super::addresses::{GATEWAY, MTU};
 use super::counters::{Cause, Traffic};
 use super::guest::Guest;
+use super::ip::unreachable;
+use super::ndp::Ndp;
 use super::packet::Owner;
+use super::tcp::Tcp;
 use super::{User, dns, ping, udp};
 use crate::io::event_loop::{Ready, Watcher};
 use crate::net::frame::{Frame, Offload};
@@ -18,15 +26,23 @@ use crate::net::{Inbox, Link, Offer, Put, Sent};
 /// Rounds in one turn, in each of which every part may give the guest a burst.
 const ROUNDS: usize = 8;
 
+/// What TCP can do without, and can leave to the guest: checksums, and segments that are cut.
+const FEATURES: u64 = 1 << VIRTIO_NET_F_CSUM
+    | 1 << VIRTIO_NET_F_GUEST_CSUM
+    | 1 << VIRTIO_NET_F_HOST_TSO4
+    | 1 << VIRTIO_NET_F_GUEST_TSO4;
+const FEATURES_6: u64 = 1 << VIRTIO_NET_F_HOST_TSO6 | 1 << VIRTIO_NET_F_GUEST_TSO6;
+
 impl Link for User {
     fn offer(&self) -> Offer {
-        Offer { features: 0, mac: self.mac, mtu: MTU }
+        let six = if self.has_ipv6 { FEATURES_6 } else { 0 };
+        Offer { features: FEATURES | six, mac: self.mac, mtu: MTU }
     }
 
     fn descriptors(&self) -> u64 {
-        [udp::MOST, dns::MOST, ping::MOST]
-            .into_iter()
-            .fold(0, |sum, most| sum.saturating_add(u64::try_from(most).unwrap_or(u64::MAX)))
+        [udp::MOST, dns::MOST, ping::MOST].into_iter().fold(Tcp::descriptors(), |sum, most| {
+            sum.saturating_add(u64::try_from(most).unwrap_or(u64::MAX))
+        })
     }
 
     fn watch(&mut self, watcher: Watcher) -> io::Result<()> {
@@ -34,19 +50,22 @@ impl Link for User {
         self.forwards.watch(&watcher)?;
         self.dns.watch(Arc::clone(&watcher));
         self.ping.watch(Arc::clone(&watcher));
-        self.udp.watch(watcher);
-        Ok(())
+        self.udp.watch(Arc::clone(&watcher));
+        self.tcp.watch(watcher)
     }
 
-    fn activate(&mut self, _features: Option<u64>) {
+    fn activate(&mut self, features: Option<u64>) {
         self.guest = Guest::new(self.address);
         self.desk.outbox.clear();
         self.fragments = Default::default();
+        self.ndp = Ndp::default();
         self.dhcp.clear();
         self.dns.clear();
         self.udp.clear();
         self.forwards.clear();
         self.ping.clear();
+        self.tcp.activate(features, MTU);
+        self.is_new = features.is_some();
         self.more = false;
     }
 
@@ -59,20 +78,27 @@ impl Link for User {
     }
 
     fn receive(&mut self, inbox: &mut dyn Inbox, now: Duration) {
+        if std::mem::take(&mut self.is_new) {
+            // TCP knows of no other address yet than the usual one.
+            self.tcp.guest_spoke(self.guest.address().into(), now);
+        }
         self.expire(now);
         let mut counted = Counted { inbox, traffic: self.desk.counters.received };
-        self.more = self.desk.outbox.deliver(&mut counted) && self.emit(&mut counted, now);
+        self.desk.outbox.deliver(&mut counted);
+        self.more = self.emit(&mut counted, now);
         self.desk.counters.received = counted.traffic;
     }
 
-    fn ready(&mut self, ready: Ready, _now: Duration) {
+    fn ready(&mut self, ready: Ready, now: Duration) {
         let Some((owner, number)) = Owner::of(ready.key) else { return };
         match owner {
             Owner::UdpFlow => self.udp.ready(number),
             Owner::UdpForward => self.forwards.ready(number),
             Owner::Dns => self.dns.ready(number),
             Owner::Ping => self.ping.ready(number),
-            Owner::TcpFlow | Owner::TcpListener => {}
+            Owner::TcpFlow | Owner::TcpListener => {
+                self.tcp.ready(owner, number, ready.readable, ready.writable, now);
+            }
         }
     }
 
@@ -80,16 +106,27 @@ impl Link for User {
         let parts = [
             self.more.then_some(Duration::ZERO),
             self.fragments.deadline(),
+            self.ndp.deadline(),
             self.dns.deadline(),
             self.udp.deadline(),
             self.forwards.deadline(),
             self.ping.deadline(),
+            self.tcp.deadline(),
         ];
         parts.into_iter().flatten().min()
     }
 
     fn finish(&mut self) {
-        crate::info!("network: {}, {}", self.desk.counters, self.desk.outbox);
+        let (counters, outbox, tcp) = (&self.desk.counters, &self.desk.outbox, self.tcp.counters());
+        crate::info!(
+            "network: {counters}, {outbox}; TCP: {} connections of the guest's, {} to it, {} refused, \
+             {} open at the end, {} segments dropped",
+            tcp.outbound,
+            tcp.forwarded,
+            tcp.refused,
+            self.tcp.flows(),
+            tcp.dropped
+        );
     }
 }
 
@@ -98,6 +135,7 @@ impl User {
     fn expire(&mut self, now: Duration) {
         self.fragments.expire(now);
         self.desk.counters.drop_many(Cause::Fragment, self.fragments.take_dropped());
+        self.ndp.expire(&mut self.desk.out(), now);
         self.dns.expire(&mut self.desk.out(), now);
         self.udp.expire(now);
         self.forwards.expire(now);
@@ -107,15 +145,20 @@ impl User {
     /// Gives the guest what there is for it, a burst of each part's after the other. Whether there is
     /// more, and room for it: then the I/O loop has other things to do first.
     fn emit(&mut self, inbox: &mut dyn Inbox, now: Duration) -> bool {
-        let scratch = &mut self.scratch.0;
-        let mut out = self.desk.out_to(inbox);
+        let path = self.desk.path(IpAddr::V4(GATEWAY));
         for _ in 0..ROUNDS {
+            let scratch = &mut self.scratch.0;
+            let mut out = self.desk.out_to(inbox);
             let more = [
                 self.forwards.emit(self.guest.address(), scratch, &mut out, now),
                 self.udp.emit(scratch, &mut out, now),
                 self.dns.emit(scratch, &mut out, now),
                 self.ping.emit(scratch, &mut out),
             ];
+            // Also without room: what the guest has sent goes on its way here.
+            self.tcp.emit(path, inbox, now);
+            let mut out = self.desk.out_to(inbox);
+            unreachable(&mut self.tcp, &mut out);
             if !more.contains(&true) || !out.has_room() {
                 return false;
             }
@@ -131,8 +174,8 @@ struct Counted<'a> {
 }
 
 impl Inbox for Counted<'_> {
-    fn room(&mut self) -> usize {
-        self.inbox.room()
+    fn room(&mut self, most: usize) -> usize {
+        self.inbox.room(most)
     }
 
     fn put(&mut self, offload: Offload, pieces: &[&[u8]]) -> Put {

@@ -5,6 +5,8 @@ mod forwards;
 mod frames;
 mod icmp;
 mod limits;
+mod six;
+mod tcp;
 mod udp;
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
