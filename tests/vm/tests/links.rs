@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -248,10 +249,49 @@ fn run(line: &str) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
+/// A page by TCP.
+fn page(to: SocketAddr) -> String {
+    let mut page = String::new();
+    let mut stream = TcpStream::connect(to).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    stream.read_to_string(&mut page).unwrap();
+    page
+}
+
+#[test]
+fn an_emulated_guest_serves_through_ports_of_the_hosts() {
+    or_skip!(qemu());
+    let mut running = web("--accel=off", &["-p", "0:80", "--udp", "0:9"]);
+    let mut chosen: Vec<SocketAddr> = Vec::new();
+    while chosen.len() < 2 {
+        let line = running.next_line_of_stderr();
+        let address = line.rsplit_once(' ').and_then(|(_, last)| last.parse::<SocketAddr>().ok());
+        chosen.extend(address.filter(|_| line.contains("of the guest's: at")));
+    }
+    for _ in 0..5 {
+        assert!(page(chosen[0]).ends_with("Hello from a unikernel!\n"));
+    }
+    let pages: Vec<_> = (0..20)
+        .map(|_| {
+            std::thread::spawn({
+                let to = chosen[0];
+                move || page(to)
+            })
+        })
+        .collect();
+    for page in pages {
+        assert!(page.join().unwrap().ends_with("Hello from a unikernel!\n"));
+    }
+    UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[9], chosen[1]).unwrap();
+    let finished = running.finish();
+    assert_eq!((finished.status, said(&finished).as_str()), (Some(9), ""), "{finished}");
+}
+
 /// Talks to the guest over the host's own network, and ends it.
 #[cfg(target_os = "linux")]
 fn talk(mut running: Running) {
-    let socket = std::net::UdpSocket::bind("10.0.2.2:0").unwrap();
+    let socket = UdpSocket::bind("10.0.2.2:0").unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     running.wait_for("listening\n");
     let mut bytes = [0; 2000];
@@ -269,11 +309,7 @@ fn talk(mut running: Running) {
             }
         }
     }
-    let mut page = String::new();
-    let mut stream = std::net::TcpStream::connect("10.0.2.15:80").unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
-    stream.read_to_string(&mut page).unwrap();
+    let page = page("10.0.2.15:80".parse().unwrap());
     assert!(page.ends_with("Hello from a unikernel!\n"), "{page}");
     socket.send_to(&[42], "10.0.2.15:9").unwrap();
     let finished = running.finish();
