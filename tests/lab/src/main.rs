@@ -20,12 +20,14 @@ mod fuzz;
 mod gates;
 mod guest;
 mod linux;
+mod oracle;
 mod packages;
 mod protocol;
 mod results;
 mod skips;
 mod soak;
 mod tally;
+mod tools;
 mod x86_64;
 
 use clap::{Parser, Subcommand};
@@ -57,6 +59,11 @@ enum Lab {
         /// How often
         rounds: u32,
     },
+    /// Run the tests of the network with QEMU's user network in the place of runner's, here, emulated
+    Oracle {
+        /// Run only what has this text in its name
+        filter: Option<String>,
+    },
     /// Lint every crate for aarch64-apple-darwin
     Darwin,
     /// Lint every crate for aarch64-unknown-linux-gnu
@@ -85,6 +92,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().lab {
         Lab::X86_64 { filter } => x86_64::run(filter.as_deref().unwrap_or_default()),
         Lab::Soak { what, rounds } => soak::run(what, rounds),
+        Lab::Oracle { filter } => oracle::run(filter.as_deref().unwrap_or_default()),
         Lab::Darwin => foreign::lint("aarch64-apple-darwin"),
         Lab::Aarch64Linux => foreign::lint("aarch64-unknown-linux-gnu"),
         Lab::Fuzz { seconds, filter } => fuzz::run(seconds, filter.as_deref().unwrap_or_default()),

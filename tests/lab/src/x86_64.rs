@@ -85,6 +85,11 @@ impl Lab {
         self.jobs.iter().find(|job| job.name == name).ok_or_else(|| format!("no test {name}"))
     }
 
+    /// The tests whose names have all of these in them.
+    pub(crate) fn jobs_with<'a>(&'a self, texts: &'a [&str]) -> impl Iterator<Item = &'a Job> {
+        self.jobs.iter().filter(|job| texts.iter().all(|text| job.name.contains(text)))
+    }
+
     /// What the jobs of a plan read.
     pub(crate) fn files(&self, plan: &Plan) -> Result<Vec<PathBuf>> {
         let used: BTreeSet<_> = plan.jobs.iter().map(|job| &job.program).collect();
