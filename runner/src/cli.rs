@@ -21,7 +21,8 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 
 use crate::boot::Protocol;
-use crate::config::{AccelChoice, Disk, JailChoice, values};
+use crate::config::network::{self, Typed};
+use crate::config::{AccelChoice, Addresses, Disk, JailChoice, values};
 
 mod ops;
 #[cfg(test)]
@@ -79,6 +80,8 @@ pub struct Options {
     pub disks: Vec<Disk>,
     /// Throw away what the guest writes to its disks.
     pub ephemeral: bool,
+    /// The guest's network.
+    pub network: Typed,
     /// Say on stderr what is done.
     pub verbose: bool,
     /// End the run after this long; not 0.
@@ -131,6 +134,20 @@ Options:
       --disk FILE[,ro]  attach a disk, read-only with ,ro; repeatable
       --ephemeral       throw away what the guest writes to its disks, the image too;
                         many runs may share them
+  -p, --port PORTS      forward ports to the guest: 8080, 8080:80, 0.0.0.0:80:80, 80,443,
+                        8000-8010; on 127.0.0.1 without an address; repeatable
+      --udp PORTS       the same for UDP; repeatable
+      --net WHICH       user, none, tap:NAME, bridge:NAME, unix:PATH, unixgram:PATH
+                        [user for what OPS builds and with -p, else none]
+  -t, --tapname NAME    the same as --net=tap:NAME
+  -b, --bridged         put the guest into a bridge of the host's
+      --bridgename NAME that bridge [br0]
+      --ip-address, --netmask, --gateway, --ipv6-address ADDRESS
+                        the guest's own addresses, in place of what DHCP tells it
+      --mac ADDRESS     its hardware address
+      --host-loopback   let the guest reach the host's own services, at 10.0.2.2
+      --link-local      let it reach 169.254.0.0/16, where clouds keep credentials
+      --pcap FILE       write what goes over the network to FILE, for tcpdump
   -i, --imagename NAME  the same as IMAGE
   -k, --kernel FILE     boot this kernel in place of the image's own
       --initrd FILE     initial ram disk for the kernel
@@ -232,10 +249,34 @@ fn options(
         jail: one(matches, "jail", |v| values::jail(&text(v)?))?,
         disks: all(matches, "disk", values::disk)?,
         ephemeral: matches.get_flag("ephemeral"),
+        network: typed_network(matches)?,
         verbose: matches.get_flag("verbose"),
         timeout: one(matches, "timeout", |v| values::duration(&text(v)?))?,
         report: one(matches, "report", path)?,
         stdin: matches.get_flag("stdin"),
+    })
+}
+
+fn typed_network(matches: &ArgMatches) -> Result<Typed, Failure> {
+    let interface = |id| one(matches, id, |v| network::interface(&text(v)?));
+    let ip4 = |id| one(matches, id, |v| values::ip4(&text(v)?));
+    Ok(Typed {
+        net: one(matches, "net", network::net)?,
+        ports: all(matches, "port", |v| network::ports(&text(v)?))?,
+        udp: all(matches, "udp", |v| network::ports(&text(v)?))?,
+        tap: interface("tapname")?,
+        bridged: matches.get_flag("bridged"),
+        bridge: interface("bridgename")?,
+        addresses: Addresses {
+            ip: ip4("ip-address")?,
+            gateway: ip4("gateway")?,
+            netmask: one(matches, "netmask", |v| values::netmask(&text(v)?))?,
+            ipv6: one(matches, "ipv6-address", |v| values::ip6(&text(v)?))?,
+        },
+        mac: one(matches, "mac", |v| network::mac(&text(v)?))?,
+        host_loopback: matches.get_flag("host-loopback"),
+        link_local: matches.get_flag("link-local"),
+        pcap: one(matches, "pcap", path)?,
     })
 }
 
@@ -357,6 +398,20 @@ fn definition() -> clap::Command {
         .arg(repeated("envs").short('e'))
         .arg(repeated("disk"))
         .arg(flag("ephemeral"))
+        .arg(repeated("port").short('p'))
+        .arg(repeated("udp"))
+        .arg(option("net"))
+        .arg(option("tapname").short('t'))
+        .arg(flag("bridged").short('b'))
+        .arg(option("bridgename"))
+        .arg(option("ip-address"))
+        .arg(option("netmask"))
+        .arg(option("gateway"))
+        .arg(option("ipv6-address"))
+        .arg(option("mac"))
+        .arg(flag("host-loopback"))
+        .arg(flag("link-local"))
+        .arg(option("pcap"))
         .arg(option("imagename").short('i'))
         .arg(option("jail"))
         .arg(option("timeout"))

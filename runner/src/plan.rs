@@ -2,17 +2,19 @@
 
 mod disks;
 mod images;
+mod network;
 
 use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::boot::{BootPlan, CommandLine, nanos_overrides, plain_words};
-use crate::config::Settings;
+use crate::config::{Addresses, Settings};
 use crate::image::{self, Access, Arch, Image, Kernel, Marks, Segment, Source};
-use crate::machine::map::{self, VirtioSlot};
+use crate::machine::map::{self, VIRTIO_SLOTS, VirtioSlot};
 pub use disks::DiskPlan;
 use images::Opened;
+pub use network::NetworkPlan;
 
 /// Why a run cannot be planned.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +31,9 @@ pub enum Error {
     /// A disk that another program uses.
     #[error(transparent)]
     Locked(#[from] crate::io::lock::Error),
+    /// The user-mode network.
+    #[error(transparent)]
+    Network(#[from] crate::net::user::Error),
     /// Anything else that was asked for and cannot be.
     #[error("{0}")]
     Asked(String),
@@ -48,6 +53,8 @@ pub struct Plan {
     pub boot: BootPlan,
     /// The guest's disks, in the order of their slots.
     pub disks: Vec<DiskPlan>,
+    /// The guest's network device, if it has one, behind the disks.
+    pub network: Option<NetworkPlan>,
     /// RAM in bytes.
     pub memory: u64,
     /// Number of vCPUs.
@@ -65,7 +72,10 @@ impl Plan {
         let Opened { image, writable } = open_image(settings)?;
         require_host_arch(image.source().name(), image.arch())?;
         check_memory(settings.memory)?;
-        let disks = disks::open(&image, writable, settings)?;
+        let choice = network::choose(settings, image.is_disk())?;
+        let addresses = network::addresses(settings, choice.as_ref())?;
+        let room = VIRTIO_SLOTS.saturating_sub(usize::from(choice.is_some()));
+        let disks = disks::open(&image, writable, settings, room)?;
         let kernel = match &settings.kernel {
             Some(path) => {
                 let source = Source::open(path, Access::Read)?;
@@ -81,13 +91,21 @@ impl Plan {
             let initrd = initrd.map_err(|error| Error::Asked(format!("the ram disk {error}")))?;
             boot.initrd = Some(initrd);
         }
-        let devices = boot.announce(settings.cpus, disks.iter().map(|disk| disk.slot));
-        boot.tell(command_line(settings, &image, devices)?)?;
+        let slots = map::virtio_slots().take(disks.len().saturating_add(choice.iter().count()));
+        let devices = boot.announce(settings.cpus, slots);
+        boot.tell(command_line(settings, &addresses, &image, devices)?)?;
+        // Last: from here on clients may come.
+        let behind = map::virtio_slots().nth(disks.len());
+        let network = match choice.zip(behind) {
+            Some((choice, slot)) => Some(network::open(&choice, settings, slot)?),
+            None => None,
+        };
         Ok(Self {
             format: image.format().to_string(),
             image: image.source().name().to_owned(),
             boot,
             disks,
+            network,
             memory: settings.memory,
             cpus: settings.cpus,
             timeout: settings.timeout,
@@ -130,7 +148,7 @@ impl Plan {
         }
         lines.push("device: com1, ports 0x3f8-0x3ff, line 4: the console".into());
         lines.push("device: exit, port 0x501; reset, port 0x64; clock, port 0x70".into());
-        if !self.disks.is_empty() {
+        if !self.disks.is_empty() || self.network.is_some() {
             lines.push(format!("devices announced by {}", boot.announcement()));
         }
         if boot.acpi.is_some() {
@@ -146,6 +164,10 @@ impl Plan {
             let (id, name) = (&disk.id, disk.source.name().escape_debug());
             lines.push(format!("device: {id}, virtio-mmio {base:#x}, line {line}: {name}, {mode}"));
         }
+        lines.push(match &self.network {
+            Some(network) => network.describe(),
+            None => "network: none".into(),
+        });
         lines
     }
 }
@@ -214,23 +236,33 @@ fn host_memory() -> Option<u64> {
 /// user adds, which can override it all.
 fn command_line(
     settings: &Settings,
+    addresses: &Addresses,
     image: &Image,
     devices: Vec<String>,
 ) -> Result<CommandLine, Error> {
     let mut words = devices;
-    let addresses = addresses(settings);
     if image.is_disk() {
         let overridden =
             !settings.args.is_empty() || !settings.env.is_empty() || !addresses.is_empty();
         if overridden {
             let baked = image.manifest()?.map_or(0, |manifest| manifest.arguments.len());
             let baked = baked.saturating_sub(1); // the first is the program's name
-            words.extend(nanos_overrides(&settings.args, baked, &settings.env, &addresses)?);
+            words.extend(nanos_overrides(
+                &settings.args,
+                baked,
+                &settings.env,
+                &network::nanos_names(addresses),
+            )?);
         }
-    } else if !settings.env.is_empty() || !addresses.is_empty() {
+    } else if !settings.env.is_empty() {
         return Err(Error::Asked(
-            "environment and addresses reach the program of an OPS image only; \
-             for another kernel use --append"
+            "environment reaches the program of an OPS image only; for another kernel use --append"
+                .into(),
+        ));
+    } else if !addresses.is_empty() {
+        return Err(Error::Asked(
+            "addresses reach an OPS image only; a Linux with CONFIG_IP_PNP takes one by \
+             --append ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:off"
                 .into(),
         ));
     } else {
@@ -239,21 +271,6 @@ fn command_line(
     }
     words.extend(settings.append.clone());
     Ok(CommandLine::new(words)?)
-}
-
-/// Nanos's names for the first interface's addresses.
-fn addresses(settings: &Settings) -> Vec<(&'static str, String)> {
-    let network = &settings.network;
-    let text = |value: Option<std::net::Ipv4Addr>| value.map(|address| address.to_string());
-    [
-        ("en1.ipaddr", text(network.ip)),
-        ("en1.netmask", text(network.netmask)),
-        ("en1.gateway", text(network.gateway)),
-        ("en1.ip6addr", network.ipv6.map(|address| address.to_string())),
-    ]
-    .into_iter()
-    .filter_map(|(path, value)| Some((path, value?)))
-    .collect()
 }
 
 /// What `runner inspect` says of an image.

@@ -13,7 +13,7 @@ use crate::jail::{self, Jail, Needs, fatal};
 use crate::machine::stop::Reason;
 use crate::machine::{self, Machine};
 use crate::outcome::{Outcome, Report};
-use crate::plan::Plan;
+use crate::plan::{NetworkPlan, Plan};
 use crate::{info, warning};
 
 /// Runs what `settings` ask for on `H`, or in software emulation, and returns the process's exit
@@ -225,7 +225,13 @@ fn confined<H: Hypervisor>(
     settings: &Settings,
 ) -> Result<Reason, String> {
     let text = |error: jail::Error| error.to_string();
-    let jail = Jail::enter(settings.jail, Needs { largest_file: plan.largest_file() });
+    let network = plan.network.as_ref();
+    let needs = Needs {
+        largest_file: plan.largest_file(),
+        network: network.is_some(),
+        descriptors: network.map_or(0, NetworkPlan::descriptors),
+    };
+    let jail = Jail::enter(settings.jail, needs);
     let parked = machine.park(plan, signals, jail.map_err(text)?);
     let parked = parked.map_err(|error| error.to_string())?;
     Ok(parked.lock().map_err(|error| error.to_string())?.run())

@@ -7,8 +7,8 @@ use std::ffi::OsStr;
 use super::show;
 
 const BUILDS: &str = "runner boots images and builds none: build with ops, then run the image";
-const NETWORK: &str =
-    "this version has no network device: leave it out, the guest runs without a network";
+const BRIDGE_ADDRESS: &str = "the host's bridges stay as they are: leave it out, and give the bridge \
+    its address by `sudo ip address add 10.0.0.1/24 dev br0`";
 const DEBUGGER: &str = "this version has no debugger stub: use `ops run -d` for that";
 const KERNEL: &str = "an image brings its own kernel: leave it out, or name a kernel with -k";
 const TRACE: &str =
@@ -24,23 +24,16 @@ pub(super) const JSON_ELSEWHERE: &str =
 /// Options of `ops run` and `ops pkg load` that are not ours: letter (or a space), name, sentence.
 pub(super) const REFUSED: &[(char, &str, &str)] = &[
     ('4', "tfsv4", BUILDS),
-    ('b', "bridged", NETWORK),
     ('d', "debug", DEBUGGER),
     ('f', "force", BUILDS),
     ('g', "gdbport", DEBUGGER),
     ('l', "local", PACKAGES),
     ('n', "nightly", KERNEL),
-    ('p', "port", NETWORK),
     ('r', "target-root", BUILDS),
-    ('t', "tapname", NETWORK),
     (' ', "arch", BUILDS),
-    (' ', "bridgeipaddress", NETWORK),
-    (' ', "bridgename", NETWORK),
+    (' ', "bridgeipaddress", BRIDGE_ADDRESS),
     (' ', "consoles", BUILDS),
     (' ', "disable-args-copy", BUILDS),
-    (' ', "gateway", NETWORK),
-    (' ', "ip-address", NETWORK),
-    (' ', "ipv6-address", NETWORK),
     (' ', "missing-files", TRACE),
     (
         ' ',
@@ -51,7 +44,6 @@ pub(super) const REFUSED: &[(char, &str, &str)] = &[
     (' ', "nanos-version", KERNEL),
     (' ', "netconsole-ip", BUILDS),
     (' ', "netconsole-port", BUILDS),
-    (' ', "netmask", NETWORK),
     (' ', "no-trace", TRACE),
     (' ', "package", PACKAGES),
     (
@@ -65,7 +57,6 @@ pub(super) const REFUSED: &[(char, &str, &str)] = &[
     (' ', "syscall-summary", TRACE),
     (' ', "trace", TRACE),
     (' ', "type", BUILDS),
-    (' ', "udp", NETWORK),
 ];
 
 /// OPS's commands that are not ours.

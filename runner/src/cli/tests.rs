@@ -1,5 +1,6 @@
 use super::*;
 use crate::boot::Protocol;
+use crate::config::NetChoice;
 
 fn run(line: &str) -> Options {
     match parse(line.split(' ')) {
@@ -61,7 +62,10 @@ fn options_may_follow_the_image_and_precede_the_command() {
 fn every_option_arrives() {
     let line = "runner img -c a -c b -x=kvm -m 1G --cpus 3 -k vmlinux --initrd i --entry pvh --append q=1 -a -v \
                 -a x -e A=1 -e B=x=y --disk d,ro --disk e,f --ephemeral -v --timeout 500ms --report r --stdin \
-                --jail=strict -- --y z";
+                --jail=strict -p 8080:80 -p 443 --udp 53 --net tap:t0 -t t1 -b --bridgename b1 \
+                --ip-address 10.0.0.2 --netmask 255.0.0.0 --gateway 10.0.0.1 --ipv6-address fd00::2 \
+                --mac 52:54:00:00:00:01 --host-loopback --link-local --pcap c -- --y z";
+    let ports = |text| network::ports(text).unwrap();
     let wanted = Options {
         image: Some("img".into()),
         configs: vec!["a".into(), "b".into()],
@@ -84,6 +88,24 @@ fn every_option_arrives() {
         report: Some("r".into()),
         stdin: true,
         jail: Some(JailChoice::Strict),
+        network: Typed {
+            net: Some(NetChoice::Tap("t0".into())),
+            ports: vec![ports("8080:80"), ports("443")],
+            udp: vec![ports("53")],
+            tap: Some("t1".into()),
+            bridged: true,
+            bridge: Some("b1".into()),
+            addresses: Addresses {
+                ip: Some([10, 0, 0, 2].into()),
+                gateway: Some([10, 0, 0, 1].into()),
+                netmask: Some([255, 0, 0, 0].into()),
+                ipv6: Some("fd00::2".parse().unwrap()),
+            },
+            mac: Some([0x52, 0x54, 0, 0, 0, 1]),
+            host_loopback: true,
+            link_local: true,
+            pcap: Some("c".into()),
+        },
     };
     assert_eq!(run(line), wanted);
 }
@@ -142,9 +164,9 @@ fn doctor_takes_json_and_no_image() {
 #[test]
 fn every_option_of_ops_means_the_same_or_is_refused_with_a_sentence() {
     // nanovms/ops, cmd/flags_*.go: what `ops run` and `ops pkg load` know.
-    let all = "accel args=1 arch=1 bridged bridgeipaddress=1 bridgename=1 config=1 consoles=1 debug \
-        disable-args-copy envs=A=1 force gateway=1 gdbport=1 imagename=hello ip-address=1 ipv6-address=1 local \
-        memory=1 missing-files mounts=1 nanos-version=1 netconsole-ip=1 netconsole-port=1 netmask=1 nightly \
+    let all = "accel args=1 arch=1 bridged bridgeipaddress=1 bridgename=br1 config=1 consoles=1 debug \
+        disable-args-copy envs=A=1 force gateway=10.0.0.1 gdbport=1 imagename=hello ip-address=10.0.0.2 ipv6-address=fd00::2 local \
+        memory=1 missing-files mounts=1 nanos-version=1 netconsole-ip=1 netconsole-port=1 netmask=255.0.0.0 nightly \
         no-trace=1 package=1 port=1 qmp show-debug show-errors show-warnings skipbuild smp=1 syscall-summary \
         tapname=1 target-root=1 tfsv4 trace type=1 udp=1 verbose json";
     let letters = "a=1 b c=1 d e=A=1 f g=1 i=hello l m=1 n p=1 r=1 s t=1 v 4 j";
@@ -162,12 +184,8 @@ fn every_option_of_ops_means_the_same_or_is_refused_with_a_sentence() {
             ),
         }
     }
-    assert_eq!(
-        refused("runner hello -p 8080"),
-        "-p: this version has no network device: leave it out, the guest runs without a network"
-    );
-    assert!(refused("runner -vp 8080 hello").starts_with("-p: "));
-    assert!(refused("runner --port=8080 hello").starts_with("--port: "));
+    assert!(refused("runner -vd 8080 hello").starts_with("-d: "));
+    assert!(refused("runner --bridgeipaddress=10.0.0.1 hello").starts_with("--bridgeipaddress: "));
 }
 
 #[test]
@@ -284,5 +302,5 @@ fn the_help_lists_each_option_once_and_fits_a_screen() {
             assert!(line.starts_with(&short), "{line}");
         }
     }
-    assert!(HELP.lines().count() <= 40 && HELP.lines().all(|l| l.len() <= 90));
+    assert!(HELP.lines().count() <= 55 && HELP.lines().all(|l| l.len() <= 90));
 }

@@ -5,8 +5,8 @@
 
 use Class::{Cloud, Image, Ops, Refused, Warned, Works};
 use Kind::{
-    AnyList, AnyMap, Cpus, Disks, Entry, Flag, Ip4, Ip6, Map, Mask, Number, Path, Section, Size,
-    Text, Texts, Time, Which,
+    AnyList, AnyMap, Cpus, Disks, Entry, Flag, Interface, Ip4, Ip6, Mac, Map, Mask, Net, Number,
+    Path, Ports, Section, Size, Text, Texts, Time, Which,
 };
 
 /// A field.
@@ -63,6 +63,14 @@ pub enum Kind {
     Mask,
     /// A list of objects with the fields of `Runner.Disks[]`.
     Disks,
+    /// A network interface's name.
+    Interface,
+    /// Which network.
+    Net,
+    /// A hardware address, as a string.
+    Mac,
+    /// A list of ports to forward.
+    Ports,
 }
 
 impl Kind {
@@ -87,6 +95,10 @@ impl Kind {
             Kind::Ip4 => r#"an IPv4 address as a string: "10.0.2.15""#,
             Kind::Ip6 => r#"an IPv6 address as a string: "fd00::15""#,
             Kind::Mask => r#"a network mask as a string: "255.255.255.0""#,
+            Kind::Interface => r#"a network interface's name: "tap0""#,
+            Kind::Net => r#"a string such as "user", "none", "tap:tap0" or "bridge:br0""#,
+            Kind::Mac => r#"a string such as "52:54:00:12:34:56""#,
+            Kind::Ports => r#"a list of ports as strings: ["8080", "8443:443"]"#,
             Kind::Disks => r#"a list of disks: [{"Path": "disk.raw", "ReadOnly": true}]"#,
         }
     }
@@ -109,7 +121,10 @@ pub enum Class {
     Refused,
 }
 
-const NETWORK: &str = "this version has no network device, the guest runs without a network";
+const BRIDGE_ADDRESS: &str = "the host's bridges stay as they are: give it the address by \
+    `sudo ip address add 10.0.0.1/24 dev br0`";
+const NICS: &str =
+    "the guest has one network device, whose addresses are in the image or in IPAddress";
 const DEBUGGER: &str = "there is no debugger stub in this version: use `ops run -d`";
 const BACKGROUND: &str = "a run stays in the foreground; start it in the background with \
     `systemd-run --user --same-dir runner -c config.json hello` on Linux, \
@@ -212,9 +227,19 @@ pub static FIELDS: &[Field] = &[
         Refused,
         "nothing is started after a run: type `runner hello; COMMAND`",
     ),
-    field("RunConfig.Bridged", Flag, Warned, NETWORK),
-    field("RunConfig.BridgeIPAddress", Text, Warned, NETWORK),
-    field("RunConfig.BridgeName", Text, Warned, NETWORK),
+    field(
+        "RunConfig.Bridged",
+        Flag,
+        Works,
+        "puts the guest into the bridge BridgeName, or br0, as --bridged",
+    ),
+    field("RunConfig.BridgeIPAddress", Text, Warned, BRIDGE_ADDRESS),
+    field(
+        "RunConfig.BridgeName",
+        Interface,
+        Works,
+        "a bridge to put the guest into, as --bridgename",
+    ),
     field("RunConfig.CanIPForward", Flag, Cloud, ""),
     field("RunConfig.CPUs", Cpus, Works, "number of virtual CPUs"),
     field(
@@ -225,31 +250,41 @@ pub static FIELDS: &[Field] = &[
     ),
     field("RunConfig.GPUType", Text, Ops, "see GPUs"),
     field("RunConfig.Debug", Flag, Refused, DEBUGGER),
-    field("RunConfig.Gateway", Ip4, Warned, NETWORK),
+    field("RunConfig.Gateway", Ip4, Works, "the guest's gateway, as --gateway"),
     field("RunConfig.GdbPort", Number, Refused, DEBUGGER),
     field("RunConfig.ImageName", Path, Works, "names the image when the command line does not"),
     field("RunConfig.InstanceGroup", Text, Cloud, ""),
     field("RunConfig.InstanceName", Text, Ops, "a run has no name"),
-    field("RunConfig.IPAddress", Ip4, Warned, NETWORK),
-    field("RunConfig.IPv6Address", Ip6, Warned, NETWORK),
+    field(
+        "RunConfig.IPAddress",
+        Ip4,
+        Works,
+        "the guest's own address in place of DHCP's, as --ip-address",
+    ),
+    field("RunConfig.IPv6Address", Ip6, Works, "the guest's own IPv6 address, as --ipv6-address"),
     field("RunConfig.Kernel", Path, Works, "as Kernel, and before it"),
     field("RunConfig.Memory", Size, Works, "guest memory: `512M`, `2G`; a plain number is MiB"),
     field("RunConfig.Mgmt", Text, Refused, QMP),
     field("RunConfig.Vga", Flag, Warned, "there is no display, the guest's console is on stdout"),
     field("RunConfig.Mounts", Texts, Works, "files attached as disks the guest can write"),
     field("RunConfig.AttachVolumeOnInstanceCreate", Flag, Cloud, ""),
-    field("RunConfig.NetMask", Mask, Warned, NETWORK),
-    field("RunConfig.Nics", AnyList, Warned, NETWORK),
+    field("RunConfig.NetMask", Mask, Works, "the guest's network mask, as --netmask"),
+    field("RunConfig.Nics", AnyList, Warned, NICS),
     field("RunConfig.Background", Flag, Refused, BACKGROUND),
     field("RunConfig.BackgroundDetach", Flag, Refused, BACKGROUND),
-    field("RunConfig.Ports", Texts, Warned, NETWORK),
+    field(
+        "RunConfig.Ports",
+        Ports,
+        Works,
+        "TCP ports that lead to the guest, as -p; `8080-8090` is a range, and on 127.0.0.1 unless an address is given",
+    ),
     field("RunConfig.QMP", Flag, Refused, QMP),
     field("RunConfig.ShowDebug", Flag, Ops, ""),
     field("RunConfig.ShowErrors", Flag, Ops, "errors are always shown"),
     field("RunConfig.ShowWarnings", Flag, Ops, "warnings are always shown"),
     field("RunConfig.JSON", Flag, Ops, "see --report"),
-    field("RunConfig.TapName", Text, Warned, NETWORK),
-    field("RunConfig.UDPPorts", Texts, Warned, NETWORK),
+    field("RunConfig.TapName", Interface, Works, "a tap device for the guest, as --tapname"),
+    field("RunConfig.UDPPorts", Ports, Works, "the same for UDP, as --udp"),
     field("RunConfig.Verbose", Flag, Works, "says on stderr what is done"),
     field("RunConfig.VolumeSizeInGb", Number, Cloud, ""),
     field("RunConfig.ThreadsPerCore", Number, Cloud, ""),
@@ -286,8 +321,28 @@ pub static FIELDS: &[Field] = &[
         Works,
         "throws away what the guest writes to its disks, as --ephemeral",
     ),
+    field(
+        "Runner.HostLoopback",
+        Flag,
+        Works,
+        "the guest reaches the host's own services, as --host-loopback",
+    ),
     field("Runner.Initrd", Path, Works, "initial ram disk, as --initrd"),
     field("Runner.Jail", Kind::Jail, Works, "as --jail: `on`, `strict`, `off`"),
+    field(
+        "Runner.LinkLocal",
+        Flag,
+        Works,
+        "the guest reaches link-local addresses, as --link-local",
+    ),
+    field("Runner.Mac", Mac, Works, "the guest's hardware address, as --mac"),
+    field(
+        "Runner.Net",
+        Net,
+        Works,
+        "which network, as --net, and before TapName and Bridged: `user`, `none`, `tap:NAME`, …",
+    ),
+    field("Runner.Pcap", Path, Works, "where to write what goes over the network, as --pcap"),
     field("Runner.Report", Path, Works, "where to write the JSON record, as --report"),
     field("Runner.Stdin", Flag, Works, "a terminal on stdin is the guest's keyboard, as --stdin"),
     field("Runner.Timeout", Time, Works, "ends the run, as --timeout: `5`, `\"500ms\"`, `\"2m\"`"),

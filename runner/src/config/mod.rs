@@ -11,7 +11,6 @@
 )]
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,11 +18,13 @@ use crate::boot::Protocol;
 
 mod document;
 pub mod fields;
+pub mod network;
 mod parse;
 mod read;
 mod settle;
 pub mod values;
 
+pub use network::{Addresses, NetChoice, Network};
 pub use parse::{Config, parse_str};
 pub use read::{MAX_SIZE, load};
 pub use settle::settle;
@@ -68,8 +69,8 @@ pub struct Settings {
     pub disks: Vec<Disk>,
     /// What the guest writes to its disks, the image among them, is thrown away.
     pub ephemeral: bool,
-    /// Addresses for the guest's first network interface.
-    pub network: Addresses,
+    /// The guest's network.
+    pub network: Network,
     /// Say on stderr what is done.
     pub verbose: bool,
     /// End the run after this long; not 0.
@@ -128,19 +129,6 @@ pub struct Disk {
     pub path: PathBuf,
     /// The guest can only read it.
     pub read_only: bool,
-}
-
-/// Addresses for the guest's first network interface; what is `None` the guest finds out by itself.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Addresses {
-    /// The guest's IPv4 address.
-    pub ip: Option<Ipv4Addr>,
-    /// Its IPv4 gateway.
-    pub gateway: Option<Ipv4Addr>,
-    /// Its IPv4 network mask, contiguous.
-    pub netmask: Option<Ipv4Addr>,
-    /// The guest's IPv6 address.
-    pub ipv6: Option<Ipv6Addr>,
 }
 
 /// What is wrong with a config: the file, the line and the column where there is one, and what to do instead.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::document::{Document, describe, show};
 use super::fields::{Class, FIELDS, Field, Kind, find, nearest};
+use super::network::{self, NetChoice, Ports};
 use super::{AccelChoice, Disk, Error, JailChoice, values};
 use crate::boot::Protocol;
 
@@ -43,6 +44,9 @@ pub(super) enum Value {
     Ip4(Ipv4Addr),
     Ip6(Ipv6Addr),
     Disks(Vec<Disk>),
+    Net(NetChoice),
+    Mac([u8; 6]),
+    Ports(Vec<Ports>),
     /// An object or a list nobody looks into, and whether there is anything in it.
     Unread(bool),
 }
@@ -189,9 +193,16 @@ impl<'a> Reader<'a, '_> {
                 Some(address) => address,
                 None => return Err(bad(format!("is not {}", kind.expected()))),
             },
+            Kind::Interface => match text()? {
+                name if name.is_empty() => Value::Text(name),
+                name => Value::Text(network::interface(&name).map_err(bad)?),
+            },
             Kind::Texts => Value::Texts(self.texts(raw, path)?),
             Kind::Map => Value::Map(self.map(raw, path)?),
             Kind::Disks => Value::Disks(self.disks(raw, path)?),
+            Kind::Net => Value::Net(network::net(text()?.as_ref()).map_err(bad)?),
+            Kind::Mac => Value::Mac(network::mac(&text()?).map_err(bad)?),
+            Kind::Ports => Value::Ports(self.ports(raw, path)?),
         })
     }
 
@@ -213,6 +224,16 @@ impl<'a> Reader<'a, '_> {
         let items = self.doc.items(raw)?;
         let text = |item| self.text(item, Kind::Texts, path);
         items.into_iter().map(text).collect()
+    }
+
+    fn ports(&self, raw: &'a str, path: &str) -> Result<Vec<Ports>, Error> {
+        self.expect(raw, '[', Kind::Ports, path)?;
+        let ports = |item| {
+            let text = self.text(item, Kind::Ports, path)?;
+            let why = |why| self.doc.error(item, format!("{path} {} {why}", show(item)));
+            network::ports(&text).map_err(why)
+        };
+        self.doc.items(raw)?.into_iter().map(ports).collect()
     }
 
     fn map(&mut self, raw: &'a str, path: &str) -> Result<BTreeMap<String, String>, Error> {
@@ -299,9 +320,11 @@ fn put(slot: &mut Option<Set>, field: &Field, value: Value) {
         Value::Texts(texts) => texts.is_empty(),
         Value::Map(map) => map.is_empty(),
         Value::Disks(disks) => disks.is_empty(),
+        Value::Ports(ports) => ports.is_empty(),
         Value::Unread(something) => !something,
         Value::Accel(_) | Value::Jail(_) | Value::Entry(_) => false,
         Value::Time(_) | Value::Ip4(_) | Value::Ip6(_) => false,
+        Value::Net(_) | Value::Mac(_) => false,
     };
     let place = String::new();
     *slot = (!nothing).then_some(Set { value, place });

@@ -4,16 +4,18 @@ use std::path::{Path, PathBuf};
 
 use super::fields::Class;
 use super::parse::{Set, Value};
-use super::{AccelChoice, Addresses, Config, DEFAULT_MEMORY, Disk, Error, JailChoice, Settings};
+use super::{AccelChoice, Config, DEFAULT_MEMORY, Disk, Error, JailChoice, Settings, network};
 use crate::cli::Options;
 
 /// Decides what a run does. What the command line says stands; `-e` is added to `Env`, a variable of the same name
-/// being replaced, and `--disk` comes after the disks of the config; all else that is typed replaces what the config
+/// being replaced, `--disk` comes after the disks of the config, and `-p` and `--udp` after its ports; all else that is typed replaces what the config
 /// has. What nobody says is as in OPS: 2 GiB, one CPU, the host's accelerator.
 ///
 /// # Errors
-/// A refused field that is set, no image to boot.
+/// A refused field that is set, a network that cannot be as asked, no image to boot.
 pub fn settle(options: Options, config: &Config) -> Result<Settings, Error> {
+    let mut warnings = config.warnings.clone();
+    let network = network::settle(options.network, config, &mut warnings)?;
     let mut settings = Settings {
         image: options.image.or_else(|| image(config)),
         kernel: options
@@ -44,7 +46,7 @@ pub fn settle(options: Options, config: &Config) -> Result<Settings, Error> {
         jail: options.jail.or_else(|| config.jail("Runner.Jail")).unwrap_or_default(),
         disks: disks(config, options.disks),
         ephemeral: options.ephemeral || config.flag("Runner.Ephemeral"),
-        network: network(config),
+        network,
         verbose: options.verbose || config.flag("RunConfig.Verbose"),
         timeout: options.timeout.or_else(|| match config.value("Runner.Timeout") {
             Some(Value::Time(time)) => Some(*time),
@@ -52,7 +54,7 @@ pub fn settle(options: Options, config: &Config) -> Result<Settings, Error> {
         }),
         report: options.report.or_else(|| config.report()),
         stdin: options.stdin || config.flag("Runner.Stdin"),
-        warnings: config.warnings.clone(),
+        warnings,
         accepted: Vec::new(),
     };
     accelerator(&mut settings, options.accel, config);
@@ -72,11 +74,11 @@ impl Config {
         self.path("Runner.Report")
     }
 
-    fn value(&self, path: &str) -> Option<&Value> {
+    pub(super) fn value(&self, path: &str) -> Option<&Value> {
         self.get(path).map(|set| &set.value)
     }
 
-    fn text(&self, path: &str) -> Option<String> {
+    pub(super) fn text(&self, path: &str) -> Option<String> {
         match self.value(path) {
             Some(Value::Text(text)) => Some(text.clone()),
             _ => None,
@@ -94,7 +96,7 @@ impl Config {
         }
     }
 
-    fn flag(&self, path: &str) -> bool {
+    pub(super) fn flag(&self, path: &str) -> bool {
         matches!(self.value(path), Some(Value::Flag(true)))
     }
 
@@ -141,22 +143,6 @@ fn disks(config: &Config, typed: Vec<Disk>) -> Vec<Disk> {
     }
     disks.extend(typed);
     disks
-}
-
-fn network(config: &Config) -> Addresses {
-    let ip4 = |path| match config.value(path) {
-        Some(Value::Ip4(address)) => Some(*address),
-        _ => None,
-    };
-    Addresses {
-        ip: ip4("RunConfig.IPAddress"),
-        gateway: ip4("RunConfig.Gateway"),
-        netmask: ip4("RunConfig.NetMask"),
-        ipv6: match config.value("RunConfig.IPv6Address") {
-            Some(Value::Ip6(address)) => Some(*address),
-            _ => None,
-        },
-    }
 }
 
 fn accelerator(settings: &mut Settings, typed: Option<AccelChoice>, config: &Config) {

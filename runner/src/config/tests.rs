@@ -18,11 +18,11 @@ fn options(line: &str) -> Options {
 }
 
 /// What `line` and the config texts, one after the other, come to.
-fn settled(line: &str, texts: &[&str]) -> Settings {
+pub(super) fn settled(line: &str, texts: &[&str]) -> Settings {
     try_settled(line, texts).unwrap_or_else(|error| panic!("{line} {texts:?}: {error}"))
 }
 
-fn try_settled(line: &str, texts: &[&str]) -> Result<Settings, String> {
+pub(super) fn try_settled(line: &str, texts: &[&str]) -> Result<Settings, String> {
     let mut config = parse_str("first.json", "{}").expect("an empty object is a config");
     for (text, name) in texts.iter().zip(["a.json", "b.json", "c.json"]) {
         config.read(name, text).map_err(|e| e.to_string())?;
@@ -31,7 +31,7 @@ fn try_settled(line: &str, texts: &[&str]) -> Result<Settings, String> {
 }
 
 /// The error of a config text called `c.json`.
-fn error(text: &str) -> String {
+pub(super) fn error(text: &str) -> String {
     match parse_str("c.json", text) {
         Ok(_) => panic!("accepted: {text}"),
         Err(error) => {

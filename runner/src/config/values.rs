@@ -4,7 +4,7 @@
 //! caller says where the text stood.
 
 use std::ffi::{OsStr, OsString};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -164,6 +164,22 @@ pub fn env(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
         _ => Err("is not a variable; write KEY=VALUE".into()),
     }
+}
+
+/// An IPv4 address.
+///
+/// # Errors
+/// Anything else.
+pub fn ip4(text: &str) -> Result<Ipv4Addr, String> {
+    text.parse().map_err(|_| "is not an IPv4 address such as 10.0.2.15".into())
+}
+
+/// An IPv6 address.
+///
+/// # Errors
+/// Anything else.
+pub fn ip6(text: &str) -> Result<Ipv6Addr, String> {
+    text.parse().map_err(|_| "is not an IPv6 address such as fd00::15".into())
 }
 
 /// An IPv4 network mask, as an address: 255.255.255.0.

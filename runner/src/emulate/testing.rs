@@ -29,6 +29,7 @@ pub(super) fn plan(read_only: &[bool]) -> Plan {
         image: "hello".into(),
         boot,
         disks: disks.collect(),
+        network: None,
         memory: 64 * MIB,
         cpus: 2,
         timeout: None,

@@ -49,6 +49,16 @@ impl Event {
     }
 }
 
+impl Event {
+    /// Has the next signal seen by whoever has it watched (`EventLoop::watcher`).
+    pub fn rearm(&self) {
+        if self.write.is_some() {
+            // A pipe fills up; a counter does not.
+            self.clear();
+        }
+    }
+}
+
 impl AsFd for Event {
     /// The descriptor that becomes readable.
     fn as_fd(&self) -> BorrowedFd<'_> {

@@ -69,17 +69,25 @@ pub struct Watcher(Registry);
 
 impl Watcher {
     /// Announces from now on whenever `fd` becomes readable or writable, at first if it is. `key` is
-    /// the caller's, below 2³¹ on every system.
+    /// the caller's, below 2⁶².
     ///
     /// # Errors
     /// What the operating system says: no room, or a descriptor that cannot be waited for.
     pub fn watch(&self, fd: BorrowedFd<'_>, key: usize) -> io::Result<()> {
-        let number = Number(WATCHED | key);
-        self.0.register(
-            &mut SourceFd(&fd.as_raw_fd()),
-            number,
-            Interest::READABLE | Interest::WRITABLE,
-        )
+        self.register(fd, key, Interest::READABLE | Interest::WRITABLE)
+    }
+
+    /// As [`Watcher::watch`], but not for writing: for what is always writable, and would be announced
+    /// after each write (a socket for datagrams).
+    ///
+    /// # Errors
+    /// As [`Watcher::watch`].
+    pub fn watch_reading(&self, fd: BorrowedFd<'_>, key: usize) -> io::Result<()> {
+        self.register(fd, key, Interest::READABLE)
+    }
+
+    fn register(&self, fd: BorrowedFd<'_>, key: usize, interest: Interest) -> io::Result<()> {
+        self.0.register(&mut SourceFd(&fd.as_raw_fd()), Number(WATCHED | key), interest)
     }
 
     /// No more. Before it is closed, or with the last of its descriptors closed: what was ready already
@@ -291,6 +299,21 @@ mod tests {
         let waker = lp.waker();
         std::thread::spawn(move || waker.wake()).join().unwrap();
         lp.turn(None).unwrap();
+    }
+
+    #[test]
+    fn what_is_watched_for_reading_is_not_announced_when_it_is_written() {
+        let mut lp = EventLoop::new().unwrap();
+        let watcher = lp.watcher().unwrap();
+        let ours = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        watcher.watch_reading(ours.as_fd(), 7).unwrap();
+        let theirs = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        ours.send_to(b"out", theirs.local_addr().unwrap()).unwrap();
+        lp.turn(SHORT).unwrap();
+        assert_eq!(lp.ready(), []);
+        theirs.send_to(b"in", ours.local_addr().unwrap()).unwrap();
+        lp.turn(None).unwrap();
+        assert_eq!(lp.ready(), [Ready { key: 7, readable: true, writable: false }]);
     }
 
     #[test]

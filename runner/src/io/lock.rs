@@ -78,6 +78,13 @@ pub struct Holder {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Holders(Vec<Holder>);
 
+impl Holders {
+    /// These, of whatever they hold.
+    pub(super) fn new(holders: Vec<Holder>) -> Self {
+        Self(holders)
+    }
+}
+
 impl fmt::Display for Holders {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const NAMED: usize = 3;

@@ -53,13 +53,15 @@ pub enum Role {
     Vcpu,
     /// The I/O loop.
     Io,
+    /// The I/O loop of a guest with a network.
+    Network,
     /// Serves disks.
     Disk,
 }
 
 impl Role {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Main, Self::Vcpu, Self::Io, Self::Disk];
+    pub const ALL: [Self; 5] = [Self::Main, Self::Vcpu, Self::Io, Self::Network, Self::Disk];
 
     /// Its name, as messages and `doctor` have it.
     pub fn name(self) -> &'static str {
@@ -67,6 +69,7 @@ impl Role {
             Role::Main => "main (vcpu0)",
             Role::Vcpu => "vcpu",
             Role::Io => "io",
+            Role::Network => "io (network)",
             Role::Disk => "disk",
         }
     }
@@ -77,6 +80,10 @@ impl Role {
 pub struct Needs {
     /// Bytes of the largest file that the guest writes.
     pub largest_file: u64,
+    /// There is a network, which makes connections.
+    pub network: bool,
+    /// How many descriptors may be opened.
+    pub descriptors: u64,
 }
 
 /// A process that is in the jail, as far as its system has one.
@@ -84,6 +91,8 @@ pub struct Needs {
 pub struct Jail {
     /// Threads restrict themselves.
     lists: bool,
+    /// How many descriptors may still be opened.
+    descriptors: u64,
 }
 
 impl Jail {
@@ -95,7 +104,7 @@ impl Jail {
     pub fn enter(choice: JailChoice, needs: Needs) -> Result<Self, Error> {
         if choice == JailChoice::Off {
             info!("jail: off");
-            return Ok(Self { lists: false });
+            return Ok(Self { lists: false, descriptors: 0 });
         }
         let missing = sys::missing();
         if choice == JailChoice::Strict && !missing.is_empty() {
@@ -112,7 +121,7 @@ impl Jail {
         for done in sys::enter(needs)? {
             info!("jail: {done}");
         }
-        Ok(Self { lists })
+        Ok(Self { lists, descriptors: needs.descriptors })
     }
 
     /// Restricts the calling thread, for good, to what `role` does.
@@ -121,7 +130,8 @@ impl Jail {
     /// When the system refuses what it said it has.
     pub fn lock(self, role: Role) -> Result<(), Error> {
         match self.lists {
-            true => sys::lock(role).map_err(Error::system("restrict a thread's system calls")),
+            true => sys::lock(role, self.descriptors)
+                .map_err(Error::system("restrict a thread's system calls")),
             false => Ok(()),
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use hv::{Address, EdgeLine, GuestMemory, Hypervisor, Vm};
+use hv::{Address, Doorbell, EdgeLine, GuestMemory, Hypervisor, Kind, Vm, Width};
 
 use super::Error;
 use super::bus::Bus;
@@ -11,12 +11,14 @@ use super::disks::Disks;
 use super::input::Input;
 use super::lockdown::Lockdown;
 use super::map::{COM1, COM1_LINE, RESET_PORT, RTC};
+use super::network::Network;
 use super::stop::Stop;
 use crate::boot::EXIT_PORT;
 use crate::devices::Interrupt;
 use crate::devices::power::{ExitPort, ResetPort};
 use crate::devices::rtc::{self, Rtc};
 use crate::devices::serial::{self, Com1};
+use crate::devices::virtio::mmio::QUEUE_NOTIFY;
 use crate::io::console::Stdout;
 use crate::io::event::Event;
 use crate::io::event_loop::EventLoop;
@@ -27,6 +29,9 @@ pub(super) struct Devices<H: Hypervisor> {
     pub(super) bus: Arc<Bus>,
     input: Option<Input>,
     disks: Option<Disks<H::Vm>>,
+    network: Option<Network>,
+    #[expect(dead_code, reason = "doorbells ring for as long as these live")]
+    doorbells: Vec<<H::Vm as Vm>::Registration>,
 }
 
 impl<H: Hypervisor> std::fmt::Debug for Devices<H> {
@@ -60,7 +65,16 @@ impl<H: Hypervisor> Devices<H> {
             true => None,
             false => Some(Disks::new(vm, memory, &plan.disks, stop, &mut bus, lockdown)?),
         };
-        Ok(Self { bus: Arc::new(bus), input, disks })
+        let network = plan.network.as_ref();
+        let network = network.map(|plan| Network::new(vm, memory, plan, &mut bus, event_loop));
+        let (network, doorbells) = network.transpose()?.flatten().unzip();
+        let doorbells = doorbells.unwrap_or_default();
+        Ok(Self { bus: Arc::new(bus), input, disks, network, doorbells })
+    }
+
+    /// The network, for the I/O loop to look after.
+    pub(super) fn take_network(&mut self) -> Option<Network> {
+        self.network.take()
     }
 
     /// stdin, for the I/O loop to look after.
@@ -87,4 +101,21 @@ pub(super) fn interrupt<V: Vm>(vm: &V, line: u32) -> Result<Interrupt, Error> {
             crate::warning!("interrupt line {line}: {error}");
         }
     }))
+}
+
+/// Lets notifications of `queue` signal `event` without an exit. Where the host has no doorbells
+/// the exit does it.
+pub(super) fn doorbell<V: Vm>(
+    vm: &V,
+    base: u64,
+    queue: u64,
+    event: &Event,
+) -> Result<Option<V::Registration>, Error> {
+    let at = Address::Mmio(base + QUEUE_NOTIFY);
+    let bell = Doorbell { at, value: Some((Width::W4, queue)) };
+    match vm.doorbell(bell, event.signal_fd()) {
+        Ok(registration) => Ok(Some(registration)),
+        Err(error) if error.kind == Kind::Unsupported => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }

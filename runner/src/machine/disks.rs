@@ -1,27 +1,22 @@
 //! The machine's disks: virtio-mmio block devices, their doorbells, and the threads behind them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use hv::{Address, Doorbell, GuestMemory, Kind, Vm, Width};
+use hv::{Address, GuestMemory, Vm};
 
 use super::Error;
 use super::bus::Bus;
-use super::devices::interrupt;
+use super::devices::{doorbell, interrupt};
 use super::lockdown::Lockdown;
 use super::map::VIRTIO_WINDOW;
 use super::stop::{Reason, Stop};
 use crate::devices::virtio::block::Disk;
-use crate::devices::virtio::mmio::{Mmio, QUEUE_NOTIFY};
-use crate::devices::virtio::transport::Transport;
+use crate::devices::virtio::mmio::Mmio;
+use crate::devices::virtio::transport::{RESET_PATIENCE, Transport};
 use crate::devices::virtio::worker::{Worker, WorkerThread};
 use crate::io::event::Event;
 use crate::jail::Role;
 use crate::plan::DiskPlan;
-
-/// How long a vCPU that resets a disk waits for requests which are under way. After that the status
-/// field alone says so.
-const RESET_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The disks, and the threads that serve them all.
 pub(super) struct Disks<V: Vm> {
@@ -77,22 +72,5 @@ impl<V: Vm> Disks<V> {
     /// Serves what the guest left, and flushes.
     pub(super) fn finish(&mut self) -> Result<(), String> {
         self.worker.finish()
-    }
-}
-
-/// Lets notifications of `queue` signal `event` without an exit. Where the host has no doorbells
-/// the exit does it.
-fn doorbell<V: Vm>(
-    vm: &V,
-    base: u64,
-    queue: u64,
-    event: &Event,
-) -> Result<Option<V::Registration>, Error> {
-    let at = Address::Mmio(base + QUEUE_NOTIFY);
-    let bell = Doorbell { at, value: Some((Width::W4, queue)) };
-    match vm.doorbell(bell, event.signal_fd()) {
-        Ok(registration) => Ok(Some(registration)),
-        Err(error) if error.kind == Kind::Unsupported => Ok(None),
-        Err(error) => Err(error.into()),
     }
 }

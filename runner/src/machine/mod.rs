@@ -10,6 +10,7 @@ mod disks;
 mod input;
 pub(crate) mod lockdown;
 pub mod map;
+mod network;
 pub mod stop;
 mod threads;
 mod vcpu;
@@ -28,7 +29,7 @@ use crate::plan::Plan;
 use devices::Devices;
 use lockdown::Lockdown;
 use stop::{Reason, Stop};
-use threads::{Crew, Duty, IoThread};
+use threads::{Crew, Duty, IoThread, Traffic};
 use watch::Watch;
 
 /// Why there is no running guest.
@@ -98,7 +99,8 @@ impl<H: Hypervisor> Machine<H> {
         let mut lockdown = Lockdown::new(jail);
         let mut event_loop = EventLoop::new().map_err(Error::system("make an event loop"))?;
         signals.wake(&mut event_loop).map_err(Error::system("wait for signals"))?;
-        let io = IoThread::spawn(lockdown.place(Role::Io))?;
+        let role = if plan.network.is_some() { Role::Network } else { Role::Io };
+        let io = IoThread::spawn(lockdown.place(role))?;
         let stopped = Arc::new(Event::new().map_err(Error::system("make an event"))?);
         let wakes = wakes(&self.seeds, &event_loop, &stopped);
         watch.kick_with(self.seeds.iter().map(kick).collect());
@@ -214,8 +216,8 @@ impl<H: Hypervisor> Locked<H> {
     /// which saves the start a change of threads. Disks are flushed. Lines, doorbells and the VM stay
     /// until the process ends, which is next: one by one they would have to be taken back from KVM.
     pub fn run(mut self) -> Reason {
-        let input = self.devices.take_input();
-        self.io.begin(self.duty, input);
+        let (input, network) = (self.devices.take_input(), self.devices.take_network());
+        self.io.begin(self.duty, Traffic { input, network });
         self.crew.begin(&self.devices.bus);
         vcpu::run(0, &mut self.vcpu, &self.devices.bus, &self.stop, &self.watch);
         drop(self.vcpu);

@@ -12,6 +12,7 @@ use super::Error;
 use super::bus::Bus;
 use super::input::Input;
 use super::lockdown::{Lockdown, Place};
+use super::network::Network;
 use super::stop::{Reason, Stop};
 use super::vcpu;
 use super::watch::{Rounds, Watch};
@@ -115,34 +116,46 @@ pub(super) struct Duty {
     pub(super) watch: Arc<Watch>,
 }
 
+/// What comes and goes between the guest and the outside by way of the I/O loop.
+#[derive(Debug, Default)]
+pub(super) struct Traffic {
+    pub(super) input: Option<Input>,
+    pub(super) network: Option<Network>,
+}
+
 /// The thread of the I/O loop.
 #[derive(Debug)]
-pub(super) struct IoThread(Waiting<(Duty, Option<Input>)>);
+pub(super) struct IoThread(Waiting<(Duty, Traffic)>);
 
 impl IoThread {
     pub(super) fn spawn(place: Place) -> Result<Self, Error> {
-        let body = |work: mpsc::Receiver<(Duty, Option<Input>)>| {
+        let body = |work: mpsc::Receiver<(Duty, Traffic)>| {
             if place.take()
-                && let Ok((duty, input)) = work.recv()
+                && let Ok((duty, traffic)) = work.recv()
             {
-                duty.serve(input);
+                duty.serve(traffic);
             }
         };
         Ok(Self(Waiting::spawn("io".to_owned(), body)?))
     }
 
-    pub(super) fn begin(&mut self, duty: Duty, input: Option<Input>) {
-        self.0.begin((duty, input));
+    pub(super) fn begin(&mut self, duty: Duty, traffic: Traffic) {
+        self.0.begin((duty, traffic));
     }
 }
 
 impl Duty {
     /// Waits for whatever may come, until the stop.
-    fn serve(mut self, mut input: Option<Input>) {
+    fn serve(mut self, traffic: Traffic) {
         let started = Instant::now();
         let mut rounds = Rounds::default();
+        let Traffic { mut input, mut network } = traffic;
+        let mut service = network.as_mut().map(Network::service);
         while !self.stop.requested() {
             self.signals.control_job();
+            if let Some(service) = &mut service {
+                service.serve(self.event_loop.ready(), started.elapsed());
+            }
             if let Some(input) = &mut input {
                 input.serve(&mut self.event_loop);
                 if input.escaped() {
@@ -158,7 +171,8 @@ impl Duty {
             let left = self.timeout.map(|timeout| timeout.saturating_sub(now));
             let round = rounds.next().saturating_sub(now);
             let look = input.as_ref().and_then(Input::look_again);
-            let wait = left.into_iter().chain(look).chain([round]).min();
+            let again = service.as_mut().and_then(|service| service.wait(now));
+            let wait = left.into_iter().chain(look).chain(again).chain([round]).min();
             if left == Some(Duration::ZERO) {
                 self.stop.request(Reason::TimedOut);
             } else if let Some(signal) = self.signals.first() {
@@ -166,6 +180,10 @@ impl Duty {
             } else if let Err(error) = self.event_loop.turn(wait) {
                 self.stop.request(Reason::Failed(format!("wait for events: {error}")));
             }
+        }
+        drop(service);
+        if let Some(network) = &mut network {
+            network.finish();
         }
         // Disks are flushed next, which takes its time: whoever has not got it ends the process.
         self.signals.end_at_next();
@@ -189,7 +207,7 @@ mod tests {
             stop,
             watch: Arc::default(),
         };
-        duty.serve(None);
+        duty.serve(Traffic::default());
         signal_hook::low_level::raise(signal_hook::consts::SIGTERM).unwrap();
         println!("went on");
     }

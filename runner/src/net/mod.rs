@@ -136,10 +136,11 @@ pub enum Put {
 
 /// The guest's room for frames.
 pub trait Inbox {
-    /// Whether there is any room at all.
-    fn has_room(&mut self) -> bool;
+    /// Bytes of the largest frame that there is room for now; 0 when there is none.
+    fn room(&mut self) -> usize;
 
-    /// A frame that lies in pieces. `offload` must not ask for what the guest has not accepted.
+    /// A frame that lies in pieces. `offload` must not ask for what the guest has not accepted; with a
+    /// segment to be cut, the first piece is all of its headers.
     fn put(&mut self, offload: Offload, pieces: &[&[u8]]) -> Put;
 
     /// A frame of at most `most` bytes that `read` brings into the guest's memory by itself, with one

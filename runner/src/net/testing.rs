@@ -58,8 +58,8 @@ impl Mailbox {
 }
 
 impl Inbox for Mailbox {
-    fn has_room(&mut self) -> bool {
-        self.room > 0
+    fn room(&mut self) -> usize {
+        if self.room > 0 { LARGEST } else { 0 }
     }
 
     fn put(&mut self, offload: Offload, pieces: &[&[u8]]) -> Put {
@@ -78,7 +78,7 @@ impl Inbox for Mailbox {
         with_header: bool,
         read: &mut dyn FnMut(&[VolatileSlice<'_>]) -> io::Result<usize>,
     ) -> io::Result<Put> {
-        if !self.has_room() {
+        if self.room == 0 {
             return Ok(Put::Full);
         }
         let memory = hv::mem::memory([(0, GuestRam::new(0x20000).unwrap())]).unwrap();

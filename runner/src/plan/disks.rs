@@ -32,7 +32,8 @@ pub struct DiskPlan {
     pub lock: DiskLock,
 }
 
-/// Opens and locks every disk, and gives each a place: the image first, if it is one.
+/// Opens and locks every disk, and gives each a place: the image first, if it is one. There is room for
+/// `room`.
 ///
 /// # Errors
 /// Names the file, what is wrong with it and what to do.
@@ -40,6 +41,7 @@ pub(super) fn open(
     image: &Image,
     writable: bool,
     settings: &Settings,
+    room: usize,
 ) -> Result<Vec<DiskPlan>, Error> {
     let changing = if settings.ephemeral { Use::Ephemeral } else { Use::ReadWrite };
     let mut sources = Vec::new();
@@ -58,10 +60,14 @@ pub(super) fn open(
         let access = if wanted == Use::ReadWrite { Access::ReadWrite } else { Access::Read };
         sources.push((Source::open(&disk.path, access)?, wanted));
     }
-    if sources.len() > VIRTIO_SLOTS {
+    if sources.len() > room {
         let count = sources.len();
+        let (network, remedy) = match room < VIRTIO_SLOTS {
+            true => (" beside the network", ", or the network (--net=none)"),
+            false => ("", ""),
+        };
         return Err(Error::Asked(format!(
-            "{count} disks, where the machine has room for {VIRTIO_SLOTS}: leave some out"
+            "{count} disks, where the machine has room for {room}{network}: leave some out{remedy}"
         )));
     }
     let placed = sources.into_iter().zip(map::virtio_slots());

@@ -4,7 +4,7 @@ use crate::config::{parse_str, settle};
 use crate::image::testing::ElfFile;
 
 /// The plan for a command line.
-fn plan(line: &[&str]) -> Result<Plan, String> {
+pub(super) fn plan(line: &[&str]) -> Result<Plan, String> {
     let command = cli::parse(std::iter::once("runner").chain(line.iter().copied()));
     let Ok(cli::Command::Run(options)) = command else { panic!("{line:?}") };
     let config = parse_str("empty.json", "{}").unwrap();

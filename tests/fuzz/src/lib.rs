@@ -12,6 +12,7 @@ pub mod config;
 pub mod image;
 mod input;
 pub mod mmio;
+pub mod nic;
 pub mod serial;
 
 /// A target: the name of its corpus, and what it does.
@@ -27,6 +28,7 @@ pub const TARGETS: &[Target] = &[
     ("image", image::image),
     ("mbr", image::mbr),
     ("mmio", mmio::mmio),
+    ("nic", nic::nic),
     ("notes", image::notes),
     ("serial", serial::serial),
     ("tfs", image::tfs),

@@ -104,6 +104,7 @@ pub mod x86_64 {
             STORM = "storm",
             TINY = "tiny",
             TRIPLE_FAULT = "triple_fault",
+            WEB = "web",
         }
     }
 

@@ -23,6 +23,7 @@ mod images;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod jail;
 mod linux;
+mod network;
 mod protocols;
 mod readme;
 mod statuses;

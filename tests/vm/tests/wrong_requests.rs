@@ -84,10 +84,7 @@ fn text_that_is_no_utf8_is_refused_and_a_name_that_is_none_is_not_found() {
 #[test]
 fn letters_of_ops_that_mean_nothing_here_are_refused_with_what_to_do() {
     for (line, wanted) in [
-        ("run -p 8080 hello", "no network device"),
-        ("run -b hello", "no network device"),
-        ("run -t tap0 hello", "no network device"),
-        ("run --udp 53 hello", "no network device"),
+        ("run --bridgeipaddress 10.0.0.1 hello", "sudo ip address add"),
         ("run -d hello", "debugger"),
         ("run -g 1234 hello", "debugger"),
         ("run -f hello", "builds none"),
@@ -96,6 +93,22 @@ fn letters_of_ops_that_mean_nothing_here_are_refused_with_what_to_do() {
         ("run --qmp hello", "no QEMU"),
         ("pkg load node", "packages"),
         ("build hello", "ops build"),
+    ] {
+        says(&refused(line), &[wanted]);
+    }
+}
+
+#[test]
+fn networks_that_cannot_be_are_refused_with_what_to_do() {
+    for (line, wanted) in [
+        ("-p http hello", "8080:80"),
+        ("-p 8080-80 hello", "write 8080:80"),
+        ("-p 80 -p 80:81 hello", "by -p 80"),
+        ("-p 80 --net=none hello", "only the user-mode network forwards"),
+        ("--net=slirp hello", "choose user"),
+        ("--net=user -t tap0 hello", "two networks"),
+        ("--mac 1 hello", "52:54:00:12:34:56"),
+        ("--ip-address 10.0.2.256 hello", "10.0.2.15"),
     ] {
         says(&refused(line), &[wanted]);
     }

@@ -15,6 +15,9 @@ const SIZE: &str = "^0*[1-9][0-9]*[MmGgTt]?$";
 const SIZE_UNITS: &[&str] = &["", "M", "m", "G", "g", "T", "t"];
 const TIME: &str = "^0*[1-9][0-9]*(ms|s|m|h)?$";
 const TIME_UNITS: &[&str] = &["", "ms", "s", "m", "h"];
+const INTERFACE: &str = "^[^/:%\\s]{0,15}$";
+const NET: &str = "^(user|none|(tap|bridge):[^/:%\\s]{1,15}|(unix|unixgram):.+)$";
+const MAC: &str = "^[0-9A-Fa-f][02468ACEace]([:-][0-9A-Fa-f]{2}){5}$";
 /// The most seconds whose milliseconds are a u64.
 const MOST_SECONDS: u64 = u64::MAX / 1000;
 
@@ -23,6 +26,10 @@ fn is_quantity(text: &str, units: &[&str]) -> bool {
     let rest = text.trim_start_matches('0');
     let unit = rest.trim_start_matches(|c: char| c.is_ascii_digit());
     rest.len() > unit.len() && units.contains(&unit)
+}
+
+fn is_interface(text: &str) -> bool {
+    (1..=15).contains(&text.len()) && !text.contains(['/', ':', '%', ' '])
 }
 
 fn checkout() -> PathBuf {
@@ -108,6 +115,11 @@ fn schema(field: &Field) -> Value {
             json!({"type": "string", "anyOf": [{"format": "ipv4"}, {"const": ""}]})
         }
         Kind::Ip6 => json!({"type": "string", "anyOf": [{"format": "ipv6"}, {"const": ""}]}),
+        Kind::Interface => json!({"type": "string", "pattern": INTERFACE}),
+        Kind::Net => json!({"type": "string", "pattern": NET}),
+        Kind::Mac => json!({"type": "string", "pattern": MAC}),
+        // Each item has a grammar of its own, `config/network/ports.rs`.
+        Kind::Ports => json!({"type": "array", "items": {"type": "string"}}),
         Kind::Disks => {
             let mut disk = section("Runner.Disks[]");
             disk["required"] = json!(["Path"]);
@@ -153,7 +165,8 @@ fn whole_schema() -> Value {
     schema["title"] = json!("runner's config.json: OPS's fields, and ours under Runner");
     schema["$comment"] = json!(
         "Made from runner/src/config/fields.rs. Runner itself reads names without case, and refuses \
-         what no pattern can tell: sizes and times beyond 64 bits, masks with holes."
+         what no pattern can tell: sizes and times beyond 64 bits, masks with holes, \
+         ports that are none."
     );
     schema
 }
@@ -204,6 +217,13 @@ fn valid(schema: &Value, value: &Value) -> bool {
         "pattern" => value.as_str().is_none_or(|text| match rule.as_str() {
             Some(SIZE) => is_quantity(text, SIZE_UNITS),
             Some(TIME) => is_quantity(text, TIME_UNITS),
+            Some(INTERFACE) => text.is_empty() || is_interface(text),
+            Some(NET) => match text.split_once(':') {
+                Some(("tap" | "bridge", name)) => is_interface(name),
+                Some(("unix" | "unixgram", path)) => !path.is_empty(),
+                _ => ["user", "none"].contains(&text),
+            },
+            Some(MAC) => text.split(':').count() == 6,
             other => panic!("pattern {other:?}"),
         }),
         other => panic!("{other}"),
@@ -296,6 +316,13 @@ fn the_schema_and_the_parser_take_and_refuse_the_same() {
             "linux32",
             "pvh",
             "multiboot",
+            "user",
+            "none",
+            "tap:tap0",
+            "bridge:",
+            "unix:/run/passt.sock",
+            "an-interface-of-no-system",
+            "52:54:00:12:34:56",
             "255.255.255.0",
             "256.0.0.0",
             "fd00::1",

@@ -21,6 +21,10 @@ pub(super) fn sample(kind: Kind) -> &'static str {
         Kind::Ip6 => r#""fd00::1""#,
         Kind::Mask => r#""255.0.0.0""#,
         Kind::Disks => r#"[{"path": "d", "readonly": true}]"#,
+        Kind::Interface => r#""tap9""#,
+        Kind::Net => r#""tap:tap9""#,
+        Kind::Mac => r#""52:54:00:00:00:01""#,
+        Kind::Ports => r#"["8080:80", "90-91"]"#,
     }
 }
 
@@ -96,14 +100,17 @@ fn null_and_what_go_calls_zero_set_nothing() {
     let nothing = settled("hello", &["{}"]);
     for field in FIELDS {
         let values: &[&str] = match field.kind {
-            Kind::Text | Kind::Path | Kind::Ip4 | Kind::Ip6 | Kind::Mask => &["null", r#""""#],
+            Kind::Text | Kind::Path | Kind::Ip4 | Kind::Ip6 | Kind::Mask | Kind::Interface => {
+                &["null", r#""""#]
+            }
             Kind::Flag => &["null", "false"],
             Kind::Number => &["null", "0"],
-            Kind::Texts | Kind::AnyList | Kind::Disks => &["null", "[]", "[ ]"],
+            Kind::Texts | Kind::AnyList | Kind::Disks | Kind::Ports => &["null", "[]", "[ ]"],
             Kind::Section | Kind::Map | Kind::AnyMap => &["null", "{}", "{ }"],
             Kind::Size | Kind::Cpus | Kind::Which | Kind::Jail | Kind::Entry | Kind::Time => {
                 &["null"]
             }
+            Kind::Net | Kind::Mac => &["null"],
         };
         for value in values {
             if ["RunConfig.Accel"].contains(&field.path) || field.path.contains("[]") {
@@ -212,7 +219,7 @@ fn a_wrong_type_is_an_error_with_its_place_what_was_found_and_an_example() {
         (r#"{"RunConfig": []}"#, "c.json:1:15: RunConfig takes an object: { … }; here is a list"),
         (
             r#"{"RunConfig": {"Ports": [8080]}}"#,
-            r#"c.json:1:26: RunConfig.Ports takes a list of strings: ["a", "b"]; here is the number 8080"#,
+            r#"c.json:1:26: RunConfig.Ports takes a list of ports as strings: ["8080", "8443:443"]; here is the number 8080"#,
         ),
         (
             r#"{"RunConfig": {"GdbPort": 1.5}}"#,

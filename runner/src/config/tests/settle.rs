@@ -1,10 +1,11 @@
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::super::{AccelChoice, Addresses, Disk, JailChoice, Settings};
+use super::super::network::{Asked, Network};
+use super::super::{AccelChoice, Addresses, Disk, JailChoice, NetChoice, Settings};
 use super::{settled, try_settled};
 use crate::boot::Protocol;
+use crate::net::{Forward, Transport};
 
 fn disk(path: &str, read_only: bool) -> Disk {
     Disk { path: path.into(), read_only }
@@ -27,7 +28,7 @@ fn what_nobody_says_is_as_in_ops() {
         jail: JailChoice::On,
         disks: Vec::new(),
         ephemeral: false,
-        network: Addresses::default(),
+        network: Network::default(),
         verbose: false,
         timeout: None,
         report: None,
@@ -49,20 +50,57 @@ const ALL: &str = r#"{
         "Kernel": "kernel",
         "Memory": "64M",
         "Mounts": ["volume.raw"],
-        "Verbose": true
+        "Verbose": true,
+        "Ports": ["8080:80"],
+        "UDPPorts": ["53"],
+        "IPAddress": "10.0.2.15",
+        "Gateway": "10.0.2.2",
+        "NetMask": "255.255.255.0",
+        "IPv6Address": "fec0::15"
     },
     "Runner": {
         "Append": "x=1",
         "Disks": [{"Path": "more.raw", "ReadOnly": true}],
         "Entry": "pvh",
         "Ephemeral": true,
+        "HostLoopback": true,
         "Initrd": "initrd",
         "Jail": "strict",
+        "LinkLocal": true,
+        "Mac": "52:54:00:00:00:01",
+        "Net": "user",
+        "Pcap": "c.pcap",
         "Report": "report.json",
         "Stdin": true,
         "Timeout": "90s"
     }
 }"#;
+
+fn asked(transport: Transport, host: &str, guest: u16, by: &str) -> Asked<Forward> {
+    let host = host.parse().unwrap();
+    Asked { value: Forward { transport, host, guest }, by: by.into() }
+}
+
+/// What [`ALL`] says.
+fn configured() -> Network {
+    Network {
+        choice: Some(Asked { value: NetChoice::User, by: "a.json:29:9: Runner.Net".into() }),
+        forwards: vec![
+            asked(Transport::Tcp, "127.0.0.1:8080", 80, "a.json:12:9: RunConfig.Ports 8080:80"),
+            asked(Transport::Udp, "127.0.0.1:53", 53, "a.json:13:9: RunConfig.UDPPorts 53"),
+        ],
+        addresses: Addresses {
+            ip: Some([10, 0, 2, 15].into()),
+            gateway: Some([10, 0, 2, 2].into()),
+            netmask: Some([255, 255, 255, 0].into()),
+            ipv6: Some("fec0::15".parse().unwrap()),
+        },
+        mac: Some([0x52, 0x54, 0, 0, 0, 1]),
+        host_loopback: true,
+        link_local: true,
+        pcap: Some("c.pcap".into()),
+    }
+}
 
 #[test]
 fn a_config_says_everything_the_command_line_can() {
@@ -82,7 +120,7 @@ fn a_config_says_everything_the_command_line_can() {
         jail: JailChoice::Strict,
         disks: vec![disk("volume.raw", false), disk("more.raw", true)],
         ephemeral: true,
-        network: Addresses::default(),
+        network: configured(),
         verbose: true,
         timeout: Some(Duration::from_secs(90)),
         report: Some("report.json".into()),
@@ -96,7 +134,16 @@ fn a_config_says_everything_the_command_line_can() {
 #[test]
 fn the_command_line_wins_over_a_config() {
     let line = "typed -x=kvm -m 1G --cpus 3 -k k --initrd i --entry linux32 --append y=2 -a x -e B=3 \
-                -e C=4 --disk d,ro --timeout 1 --report r --jail=off";
+                -e C=4 --disk d,ro --timeout 1 --report r --jail=off \
+                -p 80 --udp 53 --udp [::1]:53:54 --net=user --ip-address 10.0.2.9 --mac 52:54:00:00:00:02 \
+                --pcap other";
+    let mut network = configured();
+    network.choice = Some(Asked { value: NetChoice::User, by: "--net=user".into() });
+    network.forwards.insert(1, asked(Transport::Tcp, "127.0.0.1:80", 80, "-p 80"));
+    network.forwards.push(asked(Transport::Udp, "[::1]:53", 54, "--udp [::1]:53:54"));
+    network.addresses.ip = Some([10, 0, 2, 9].into());
+    network.mac = Some([0x52, 0x54, 0, 0, 0, 2]);
+    network.pcap = Some("other".into());
     let env = [("A", "1"), ("B", "3"), ("C", "4")];
     let wanted = Settings {
         image: Some("typed".into()),
@@ -113,7 +160,7 @@ fn the_command_line_wins_over_a_config() {
         jail: JailChoice::Off,
         disks: vec![disk("volume.raw", false), disk("more.raw", true), disk("d", true)],
         ephemeral: true,
-        network: Addresses::default(),
+        network,
         verbose: true,
         timeout: Some(Duration::from_secs(1)),
         report: Some("r".into()),
@@ -162,8 +209,8 @@ fn an_empty_list_or_text_in_a_later_config_takes_the_earlier_one_back_and_null_l
 
 #[test]
 fn a_later_config_takes_back_what_is_refused_warned_of_or_only_accepted() {
-    let first = r#"{"Klibs": ["tls"], "RunConfig": {"Background": true, "Ports": ["80"]}}"#;
-    let later = r#"{"Klibs": [], "RunConfig": {"Background": false, "Ports": []}}"#;
+    let first = r#"{"Klibs": ["tls"], "RunConfig": {"Background": true, "Vga": true}}"#;
+    let later = r#"{"Klibs": [], "RunConfig": {"Background": false, "Vga": false}}"#;
     let error = try_settled("hello", &[first]).expect_err("Background");
     assert!(
         error.starts_with("a.json:1:34: RunConfig.Background: a run stays in the foreground"),
@@ -223,29 +270,6 @@ fn accel_true_is_an_automatic_choice_and_runners_accel_comes_before_it() {
     let both = r#"{"RunConfig": {"Accel": true}, "Runner": {"Accel": "kvm"}}"#;
     assert_eq!(accel("hello", both), (AccelChoice::Kvm, by("a.json:1:43: Runner.Accel")));
     assert_eq!(accel("hello -x=hvf", both), (AccelChoice::Hvf, by("--accel=hvf")));
-}
-
-#[test]
-fn addresses_are_kept_and_one_warning_says_that_there_is_no_network() {
-    let text = r#"{"RunConfig": {"Ports": ["8080"], "IPAddress": "10.0.2.15", "Gateway": "10.0.2.2",
-        "NetMask": "255.255.255.0", "IPv6Address": "fd00::15", "Bridged": true, "Vga": true, "TapName": ""}}"#;
-    let settled = settled("hello", &[text]);
-    let wanted = Addresses {
-        ip: Some(Ipv4Addr::new(10, 0, 2, 15)),
-        gateway: Some(Ipv4Addr::new(10, 0, 2, 2)),
-        netmask: Some(Ipv4Addr::new(255, 255, 255, 0)),
-        ipv6: Some(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x15)),
-    };
-    assert_eq!(settled.network, wanted);
-    assert_eq!(
-        settled.warnings,
-        [
-            "a.json:2:64: RunConfig.Bridged, RunConfig.Gateway, RunConfig.IPAddress, RunConfig.IPv6Address, \
-             RunConfig.NetMask, RunConfig.Ports: \
-             this version has no network device, the guest runs without a network",
-            "a.json:2:81: RunConfig.Vga: there is no display, the guest's console is on stdout",
-        ]
-    );
 }
 
 #[test]

@@ -53,6 +53,9 @@ pub enum Broken {
     /// What this kind of device cannot work with: it has no way to answer.
     #[error("no room for an answer")]
     NoAnswer,
+    /// Fewer bytes than the header of what should be in it.
+    #[error("no whole header")]
+    NoHeader,
 }
 
 /// Where chains are.
@@ -82,6 +85,22 @@ impl<'m> Chain<'m> {
     /// [`Broken`].
     pub fn read(memory: &'m GuestMemory, table: Table, head: u16) -> Result<Self, Broken> {
         let mut chain = Self::default();
+        chain.read_again(memory, table, head)?;
+        Ok(chain)
+    }
+
+    /// The same in place of what is in here, whose room is used again.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub fn read_again(
+        &mut self,
+        memory: &'m GuestMemory,
+        table: Table,
+        head: u16,
+    ) -> Result<(), Broken> {
+        self.readable.clear();
+        self.writable.clear();
         let mut walk = Walk { table, index: head, inside: false };
         // One step more than descriptors: the one that leads to an indirect table.
         for _ in 0..=MAX_SEGMENTS {
@@ -90,9 +109,9 @@ impl<'m> Chain<'m> {
                 walk.enter(&descriptor)?;
                 continue;
             }
-            chain.push(memory, &descriptor)?;
+            self.push(memory, &descriptor)?;
             if !descriptor.has_next() {
-                return Ok(chain);
+                return Ok(());
             }
             walk.index = descriptor.next();
         }
@@ -167,6 +186,11 @@ pub struct Buffers<'m> {
 }
 
 impl<'m> Buffers<'m> {
+    fn clear(&mut self) {
+        self.slices.clear();
+        (self.len, self.parts) = (0, 0);
+    }
+
     fn push(
         &mut self,
         memory: &'m GuestMemory,

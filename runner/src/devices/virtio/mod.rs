@@ -10,6 +10,7 @@ pub mod block;
 pub mod chain;
 mod desk;
 pub mod mmio;
+pub mod net;
 pub mod queue;
 mod ring;
 pub mod status;

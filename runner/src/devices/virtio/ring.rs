@@ -1,7 +1,12 @@
 //! A split virtqueue in service (virtio 1.2 §2.7; crate `virtio-queue`), on the worker's side.
+//!
+//! The crate reads the available ring. The used ring is written here: a frame of several buffers must
+//! be there as a whole before the driver sees the first of them (§5.1.6.4), and the crate publishes
+//! each one alone.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
+use std::num::Wrapping;
+use std::sync::atomic::{Ordering, fence};
 
 use hv::GuestMemory;
 use virtio_bindings::virtio_ring::VRING_AVAIL_F_NO_INTERRUPT;
@@ -22,13 +27,24 @@ pub(super) struct Ring {
     waiting: VecDeque<u16>,
     /// Chains that are the device's: waiting, or being served.
     held: Heads,
-    /// The driver has not been told of all that was used.
-    untold: bool,
+    /// How many chains were used, as the driver knows it.
+    used: Wrapping<u16>,
+    /// How many of them when it was last considered whether to tell it.
+    told: Wrapping<u16>,
 }
+
+/// The used ring: flags and index, then elements of 8 bytes (§2.7.8).
+const USED_INDEX: u64 = 2;
+const USED_ELEMENTS: u64 = 4;
+const USED_ELEMENT: u64 = 8;
+
+/// The available ring: flags and index, then heads of 2 bytes, then `used_event` (§2.7.6).
+const AVAILABLE_HEADS: u64 = 4;
+const AVAILABLE_HEAD: u64 = 2;
 
 impl std::fmt::Debug for Ring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (available, used) = (self.queue.next_avail(), self.queue.next_used());
+        let (available, used) = (self.queue.next_avail(), self.used);
         let (size, waiting) = (self.table.size, self.waiting.len());
         write!(f, "size {size}, available {available}, used {used}, waiting {waiting}")
     }
@@ -42,8 +58,10 @@ impl Ring {
     /// Takes a queue into service.
     pub(super) fn new(queue: Queue, indirect: bool) -> Self {
         let table = Table { address: queue.desc_table(), size: queue.size(), indirect };
-        let (waiting, held) = (VecDeque::new(), Heads::default());
-        Self { queue, table, waiting, held, untold: false }
+        // All of it now: a ring is served without allocations.
+        let waiting = VecDeque::with_capacity(queue.size().into());
+        let used = Wrapping(queue.next_used());
+        Self { queue, table, waiting, held: Heads::default(), used, told: used }
     }
 
     /// Where its chains are.
@@ -101,6 +119,11 @@ impl Ring {
         Ok(Some((head, more)))
     }
 
+    /// Puts a chain back that was taken, to be the next one again.
+    pub(super) fn put_back(&mut self, head: u16) {
+        self.waiting.push_front(head);
+    }
+
     /// Gives a chain back, into which `written` bytes were written.
     ///
     /// # Errors
@@ -111,10 +134,33 @@ impl Ring {
         head: u16,
         written: u32,
     ) -> Result<(), Fault> {
-        let (word, bit) = held(&mut self.held, head)?;
-        *word &= !bit;
-        self.untold = true;
-        self.queue.add_used(memory, head, written).map_err(out_of_reach)
+        self.give_back_all(memory, &[(head, written)])
+    }
+
+    /// Gives chains back, each with how many bytes were written into it. The driver sees all of them
+    /// or none.
+    ///
+    /// # Errors
+    /// [`Fault`]: the ring is beyond service.
+    pub(super) fn give_back_all(
+        &mut self,
+        memory: &GuestMemory,
+        chains: &[(u16, u32)],
+    ) -> Result<(), Fault> {
+        let mut used = self.used;
+        for (head, written) in chains {
+            let (word, bit) = held(&mut self.held, *head)?;
+            *word &= !bit;
+            let slot = u64::from(used.0.checked_rem(self.table.size).unwrap_or_default());
+            let at =
+                self.used_ring(USED_ELEMENTS.saturating_add(slot.saturating_mul(USED_ELEMENT)));
+            let element = u64::from(*written) << 32 | u64::from(*head);
+            memory.write_obj(element.to_le(), at).map_err(|_| Fault::Ring)?;
+            used += 1;
+        }
+        self.used = used;
+        let index = self.used_ring(USED_INDEX);
+        memory.store(used.0.to_le(), index, Ordering::Release).map_err(|_| Fault::Ring)
     }
 
     /// Whether the driver is to be told of what was used since the last call.
@@ -122,21 +168,34 @@ impl Ring {
     /// # Errors
     /// [`Fault`]: the ring is beyond service.
     pub(super) fn tell(&mut self, memory: &GuestMemory) -> Result<bool, Fault> {
-        match std::mem::take(&mut self.untold) {
-            true => self.interrupt_wanted(memory),
-            false => Ok(false),
+        let told = std::mem::replace(&mut self.told, self.used);
+        match told == self.used {
+            true => Ok(false),
+            false => self.interrupt_wanted(memory, told),
         }
     }
 
-    /// The crate knows `used_event` (§2.7.7.2) and leaves the flag that serves without it.
-    fn interrupt_wanted(&mut self, memory: &GuestMemory) -> Result<bool, Fault> {
-        let wanted = self.queue.needs_notification(memory).map_err(out_of_reach)?;
-        if self.queue.event_idx_enabled() {
-            return Ok(wanted);
+    /// By `used_event` (§2.7.7.2), or by the flag that serves without it. `told` is what was used when
+    /// the driver was last told, or need not be.
+    fn interrupt_wanted(&self, memory: &GuestMemory, told: Wrapping<u16>) -> Result<bool, Fault> {
+        // What was used is there before the driver's wish is read, or it might miss both.
+        fence(Ordering::SeqCst);
+        let ring = GuestAddress(self.queue.avail_ring());
+        let read = |at: u64| {
+            let at = GuestAddress(ring.0.saturating_add(at));
+            memory.load(at, Ordering::Relaxed).map(u16::from_le).map_err(|_| Fault::Ring)
+        };
+        if !self.queue.event_idx_enabled() {
+            return Ok(u32::from(read(0)?) & VRING_AVAIL_F_NO_INTERRUPT == 0);
         }
-        let flags = GuestAddress(self.queue.avail_ring());
-        let flags: u16 = memory.load(flags, Ordering::Relaxed).map_err(|_| Fault::Ring)?;
-        Ok(u32::from(u16::from_le(flags)) & VRING_AVAIL_F_NO_INTERRUPT == 0)
+        let heads = u64::from(self.table.size).saturating_mul(AVAILABLE_HEAD);
+        let event = Wrapping(read(AVAILABLE_HEADS.saturating_add(heads))?);
+        Ok(self.used - event - Wrapping(1) < self.used - told)
+    }
+
+    /// An address in the used ring, which lies in RAM as a whole.
+    fn used_ring(&self, offset: u64) -> GuestAddress {
+        GuestAddress(self.queue.used_ring().saturating_add(offset))
     }
 }
 

@@ -21,6 +21,10 @@ use super::worker::{Activation, Command, Commands};
 use crate::devices::Interrupt;
 use crate::io::event::Event;
 
+/// How long a vCPU that resets a device of the machine waits for requests which are under way. After
+/// that the status field alone says so.
+pub const RESET_PATIENCE: Duration = Duration::from_secs(1);
+
 /// What a device is, for its whole life.
 #[derive(Debug)]
 pub struct Identity {

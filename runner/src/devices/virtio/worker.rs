@@ -90,6 +90,12 @@ impl fmt::Debug for Commands {
 }
 
 impl Commands {
+    /// The way to a worker with one device, and its end there. `wake` is signalled for each command.
+    pub fn channel(wake: Arc<Event>) -> (Self, mpsc::Receiver<(usize, Command)>) {
+        let (sender, commands) = mpsc::channel();
+        (Self { device: 0, sender, wake }, commands)
+    }
+
     /// Sends a command. Never waits.
     pub fn send(&self, command: Command) {
         // A worker that is gone has finished the run.

@@ -16,9 +16,15 @@ use std::time::Duration;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, Protocol, SendFlags, SocketAddrAny, SocketFlags, SocketType, acceptfrom_with,
+    socket_with,
+};
 
 use crate::io::event::Event;
 use crate::io::lock::{Holder, Mode};
+use crate::net::Transport;
 
 /// The descriptors of an event: to read, and to write where that is another. An eventfd, as KVM's
 /// doorbells need.
@@ -156,16 +162,12 @@ fn name(process: &Path) -> Vec<u8> {
 
 fn openers(file: &File) -> Vec<Holder> {
     let Ok(wanted) = file.metadata() else { return Vec::new() };
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = processes.filter_map(|entry| {
-        let pid = entry.file_name().to_str()?.parse().ok()?;
-        Some((pid, entry.path()))
-    });
-    pids.filter_map(|(pid, process)| {
-        let locks = holds(&process, (wanted.dev(), wanted.ino()))?;
-        Some(Holder { pid, name: name(&process), locks })
-    })
-    .collect()
+    processes()
+        .filter_map(|(pid, process)| {
+            let locks = holds(&process, (wanted.dev(), wanted.ino()))?;
+            Some(Holder { pid, name: name(&process), locks })
+        })
+        .collect()
 }
 
 /// Whether `process` has a lock on the file with that device and inode; nothing if it has not even
@@ -181,6 +183,51 @@ fn holds(process: &Path, wanted: (u64, u64)) -> Option<bool> {
         info.unwrap_or_default().lines().any(|line| line.starts_with("lock:"))
     })
     .max()
+}
+
+/// The processes that listen at `port`, as far as this user may see (proc(5)).
+pub(super) fn port_holders(transport: Transport, port: u16) -> Vec<Holder> {
+    let sockets: Vec<_> = match transport {
+        Transport::Tcp => ["/proc/net/tcp", "/proc/net/tcp6"],
+        Transport::Udp => ["/proc/net/udp", "/proc/net/udp6"],
+    }
+    .into_iter()
+    .flat_map(|table| listeners(&fs::read_to_string(table).unwrap_or_default(), transport, port))
+    .map(|inode| format!("socket:[{inode}]"))
+    .collect();
+    let has = |process: &Path| {
+        let mut descriptors = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+        descriptors.any(|entry| {
+            let target = fs::read_link(entry.path()).unwrap_or_default();
+            sockets.iter().any(|socket| target == Path::new(socket))
+        })
+    };
+    let holding = processes().filter(|(_, process)| !sockets.is_empty() && has(process));
+    holding.map(|(pid, process)| Holder { pid, name: name(&process), locks: false }).collect()
+}
+
+/// The inodes of sockets that listen at `port`, out of a table of /proc/net. Columns: number, local
+/// and remote address, state, queues, timer, retransmissions, user, timeout, inode.
+fn listeners(table: &str, transport: Transport, port: u16) -> Vec<String> {
+    let state = match transport {
+        Transport::Tcp => "0A", // TCP_LISTEN
+        Transport::Udp => "07", // TCP_CLOSE: not connected
+    };
+    let lines = table.lines().skip(1).filter_map(|line| {
+        let mut columns = line.split_ascii_whitespace();
+        let (_, local) = columns.nth(1)?.rsplit_once(':')?;
+        let here = u16::from_str_radix(local, 16).ok()? == port && columns.nth(1)? == state;
+        here.then(|| columns.nth(5).map(str::to_owned))?
+    });
+    lines.collect()
+}
+
+/// All processes: their ids, and their directories.
+fn processes() -> impl Iterator<Item = (u32, std::path::PathBuf)> {
+    fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        Some((pid, entry.path()))
+    })
 }
 
 /// preadv2(2): reads what is in the page cache, and no more. `offset` has been checked.
@@ -247,12 +294,40 @@ impl Set {
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         let mut ready = [MaybeUninit::uninit(); 8];
         let (ready, _) = match epoll::wait(&self.0, &mut ready, timeout.as_ref()) {
-            Err(rustix::io::Errno::INTR) => return Ok(()),
+            Err(Errno::INTR) => return Ok(()),
             result => result?,
         };
         for event in ready {
             woken(usize::try_from(event.data.u64()).unwrap_or(usize::MAX));
         }
         Ok(())
+    }
+}
+
+/// Flags of every socket.
+const SOCKET: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
+
+/// Flags of everything that is sent: no SIGPIPE.
+pub(super) const SEND: SendFlags = SendFlags::NOSIGNAL;
+
+/// A socket that does not wait, and that no child has.
+pub(super) fn socket(
+    family: AddressFamily,
+    kind: SocketType,
+    protocol: Option<Protocol>,
+) -> Result<OwnedFd, Errno> {
+    socket_with(family, kind, SOCKET, protocol)
+}
+
+/// The next connection, which does not wait either, and where it comes from.
+pub(super) fn accept(fd: &OwnedFd) -> Result<(OwnedFd, Option<SocketAddrAny>), Errno> {
+    acceptfrom_with(fd, SOCKET)
+}
+
+/// How many vectors a message has. The types differ among C libraries.
+pub(super) fn set_length(header: &mut libc::msghdr, count: usize) {
+    #[allow(clippy::useless_conversion, reason = "glibc's type is usize")]
+    {
+        header.msg_iovlen = count.try_into().unwrap_or_default();
     }
 }

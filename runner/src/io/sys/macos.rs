@@ -11,10 +11,14 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
-use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
+use rustix::net::{
+    AddressFamily, Protocol, SendFlags, SocketAddrAny, SocketType, acceptfrom, sockopt,
+};
 
 use crate::io::event::Event;
 use crate::io::lock::{Holder, Mode};
+use crate::net::Transport;
 
 /// The descriptors of an event: to read, and to write where that is another. A pipe.
 pub(super) fn event() -> io::Result<(OwnedFd, Option<OwnedFd>)> {
@@ -64,6 +68,11 @@ pub(super) fn unlock(file: &File) {
 
 /// The system does not say who has a file open without a private interface.
 pub(super) fn holders(_file: &File) -> Vec<Holder> {
+    Vec::new()
+}
+
+/// Nor who listens at a port.
+pub(super) fn port_holders(_: Transport, _: u16) -> Vec<Holder> {
     Vec::new()
 }
 
@@ -129,7 +138,7 @@ impl Set {
         let mut ready: Vec<_> =
             events.iter().map(|event| PollFd::new(event, PollFlags::IN)).collect();
         match poll(&mut ready, timeout.as_ref()) {
-            Err(rustix::io::Errno::INTR) => return Ok(()),
+            Err(Errno::INTR) => return Ok(()),
             result => result?,
         };
         let ready: Vec<bool> = ready.iter().map(|fd| !fd.revents().is_empty()).collect();
@@ -140,4 +149,37 @@ impl Set {
         }
         Ok(())
     }
+}
+
+/// Flags of everything that is sent: the socket itself knows of no SIGPIPE.
+pub(super) const SEND: SendFlags = SendFlags::empty();
+
+/// A socket that does not wait, and that no child has.
+pub(super) fn socket(
+    family: AddressFamily,
+    kind: SocketType,
+    protocol: Option<Protocol>,
+) -> Result<OwnedFd, Errno> {
+    prepare(rustix::net::socket(family, kind, protocol)?)
+}
+
+/// The next connection, which does not wait either, and where it comes from.
+pub(super) fn accept(fd: &OwnedFd) -> Result<(OwnedFd, Option<SocketAddrAny>), Errno> {
+    let (fd, from) = acceptfrom(fd)?;
+    Ok((prepare(fd)?, from))
+}
+
+fn prepare(fd: OwnedFd) -> Result<OwnedFd, Errno> {
+    fcntl_setfd(&fd, FdFlags::CLOEXEC)?;
+    fcntl_setfl(&fd, OFlags::NONBLOCK)?;
+    // A connection that was reset before it was accepted has no options to set, and raises no signal.
+    match sockopt::set_socket_nosigpipe(&fd, true) {
+        Err(Errno::INVAL) | Ok(()) => Ok(fd),
+        Err(error) => Err(error),
+    }
+}
+
+/// How many vectors a message has.
+pub(super) fn set_length(header: &mut libc::msghdr, count: usize) {
+    header.msg_iovlen = count.try_into().unwrap_or_default();
 }

@@ -26,7 +26,7 @@ pub(super) fn prepare_child() -> Result<(), Error> {
     Ok(())
 }
 
-pub(super) fn lock(_role: Role) -> io::Result<()> {
+pub(super) fn lock(_role: Role, _descriptors: u64) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 

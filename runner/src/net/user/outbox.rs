@@ -22,6 +22,12 @@ impl std::fmt::Debug for Outbox {
     }
 }
 
+impl std::fmt::Display for Outbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} frames that it had no room for", self.dropped)
+    }
+}
+
 impl Default for Outbox {
     fn default() -> Self {
         Self { bytes: Vec::with_capacity(ROOM), next: 0, dropped: 0 }

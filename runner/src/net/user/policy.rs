@@ -69,6 +69,21 @@ impl Policy {
         }
     }
 
+    /// Who `source` is to the guest, when it sends something: the host's loopback is the gateway. `None`
+    /// when the guest could not have sent it anything.
+    pub fn seen_as(self, source: SocketAddr) -> Option<SocketAddr> {
+        let address = source.ip().to_canonical();
+        if address.is_loopback() {
+            let gateway = match address {
+                IpAddr::V4(_) => IpAddr::V4(GATEWAY),
+                IpAddr::V6(_) => IpAddr::V6(GATEWAY_6),
+            };
+            return self.host_loopback.then(|| SocketAddr::new(gateway, source.port()));
+        }
+        let refused = self.refuses(address).is_some();
+        (!refused).then(|| SocketAddr::new(address, source.port()))
+    }
+
     fn refuses(self, address: IpAddr) -> Option<Refusal> {
         let link_local = match address {
             IpAddr::V4(address) => address.is_link_local(),
@@ -169,6 +184,27 @@ mod tests {
             assert_eq!(closed, Destination::Refused(Refusal::LinkLocal), "{text}");
             let open = destination(Policy { link_local: true, ..Policy::default() }, text);
             assert!(matches!(open, Destination::Host(address) if address.ip().is_ipv4()), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_guest_hears_from_whom_it_may_reach_and_under_the_same_address() {
+        let seen = |policy: Policy, text: &str| {
+            policy.seen_as(text.parse().unwrap()).map(|seen| seen.to_string())
+        };
+        let closed = Policy::default();
+        let open = Policy { host_loopback: true, link_local: true };
+        assert_eq!(seen(closed, "1.1.1.1:53").as_deref(), Some("1.1.1.1:53"));
+        for (from, as_whom) in [
+            ("127.0.0.1:80", "10.0.2.2:80"),
+            ("[::1]:80", "[fec0::2]:80"),
+            ("169.254.0.1:1", "169.254.0.1:1"),
+        ] {
+            assert_eq!(seen(closed, from), None, "{from}");
+            assert_eq!(seen(open, from).as_deref(), Some(as_whom));
+        }
+        for from in ["10.0.2.3:53", "10.0.2.2:80", "10.0.2.15:80", "0.0.0.0:1", "[fec0::2]:80"] {
+            assert_eq!(seen(open, from), None, "{from}");
         }
     }
 

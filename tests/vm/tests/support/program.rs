@@ -289,6 +289,20 @@ impl Running {
         Ok(())
     }
 
+    /// The next line of its stderr, which is taken off.
+    pub(crate) fn next_line_of_stderr(&mut self) -> String {
+        let stderr = self.stderr.as_mut().unwrap();
+        loop {
+            if let Some(end) = stderr.bytes.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = stderr.bytes.drain(..=end).collect();
+                return String::from_utf8_lossy(&line).trim_end().to_owned();
+            }
+            if !matches!(stderr.more(self.until), Ok(true)) {
+                panic!("{}: no line on stderr, only {}", self.line, stderr.bytes.escape_ascii());
+            }
+        }
+    }
+
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         let process = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).unwrap();

@@ -260,6 +260,7 @@ impl Program {
     }
 
     /// Appends what goes to `passed` if an argument passes `test`, and traps if not.
+    #[expect(clippy::cast_possible_truncation, reason = "checked")]
     const fn test(&mut self, index: u8, test: Test, passed: u8) {
         self.push(LOAD, 0, 0, word(argument(index)));
         match test {
@@ -274,11 +275,14 @@ impl Program {
                 self.push(IF_EQUAL, passed, TRAP, 0);
             }
             Test::Among(values) => {
-                assert!(passed == ALLOW, "the last test of a call, so that jumps can leave");
+                let end = self.len + values.len();
+                assert!(end < ALLOW as usize, "a jump over a few values");
                 let mut at = 0;
                 while at < values.len() {
                     let next = if at + 1 < values.len() { 0 } else { TRAP };
-                    self.push(IF_EQUAL, passed, next, values[at]);
+                    // On to the next test of the call: behind the other values.
+                    let on = if passed == ALLOW { ALLOW } else { (end - self.len - 1) as u8 };
+                    self.push(IF_EQUAL, on, next, values[at]);
                     at += 1;
                 }
             }
@@ -509,6 +513,7 @@ mod tests {
             (Role::Main, 20, debug),
             (Role::Vcpu, 20, debug),
             (Role::Io, 25, debug),
+            (Role::Network, 39, debug),
             (Role::Disk, 25, 0),
         ] {
             let list = lists::list(role);
@@ -517,7 +522,9 @@ mod tests {
             assert_eq!(named, fcntl, "{role:?}");
         }
         for role in Role::ALL {
-            assert!(ours(role).len() < 80, "{role:?}: {} instructions", ours(role).len());
+            // A network's calls are asked for their arguments more often.
+            let most = if role == Role::Network { 96 } else { 80 };
+            assert!(ours(role).len() < most, "{role:?}: {} instructions", ours(role).len());
         }
     }
 }

@@ -50,8 +50,8 @@ pub(super) fn missing() -> Option<String> {
     ))
 }
 
-/// Restricts the process, and says how far.
-pub(super) fn restrict() -> Result<String, Error> {
+/// Restricts the process, and says how far. With a `network` it may make connections.
+pub(super) fn restrict(network: bool) -> Result<String, Error> {
     let refused = |error: &dyn std::fmt::Display| Error::System {
         what: "restrict files (Landlock)",
         error: std::io::Error::other(error.to_string()),
@@ -59,11 +59,19 @@ pub(super) fn restrict() -> Result<String, Error> {
     let ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(WANTED))
-        .and_then(|set| set.handle_access(AccessNet::from_all(WANTED)))
+        .and_then(|set| {
+            set.handle_access(match network {
+                true => AccessNet::BindTcp.into(),
+                false => AccessNet::from_all(WANTED),
+            })
+        })
         .and_then(|set| set.scope(Scope::from_all(WANTED)))
         .and_then(|set| set.create())
         .and_then(|set| set.restrict_self());
     Ok(match ruleset.map_err(|error| refused(&error))?.ruleset {
+        RulesetStatus::FullyEnforced if network => {
+            "no files, no TCP ports, no other processes (Landlock)".into()
+        }
         RulesetStatus::FullyEnforced => "no files, no TCP, no other processes (Landlock)".into(),
         RulesetStatus::PartiallyEnforced => "no files (Landlock, in part)".into(),
         RulesetStatus::NotEnforced => "no Landlock".into(),

@@ -168,6 +168,55 @@ const IO: [Call; 24 + CLOSE.len()] = join(
     CLOSE,
 );
 
+/// TCP and UDP, over IPv4 or IPv6, and of ICMP what anybody may send: no other kind of socket.
+const SOCKET: Rule = If(&[
+    (0, Among(&[bits(libc::AF_INET), bits(libc::AF_INET6)])),
+    (1, Among(&[SOCKET_FLAGS | bits(libc::SOCK_STREAM), SOCKET_FLAGS | bits(libc::SOCK_DGRAM)])),
+]);
+const SOCKET_FLAGS: u32 = bits(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK);
+
+const NETWORK_IOCTLS: Rule = If(&[(
+    1,
+    Among(&[
+        TERMINAL[0],
+        TERMINAL[1],
+        TERMINAL[2],
+        0x4004_54d0, // TUNSETOFFLOAD
+    ]),
+)]);
+
+/// The I/O loop with a network: what it does without one, and connections.
+const NETWORK: [Call; 38 + CLOSE.len()] = join(
+    join::<17, 21, 38>(
+        THREAD,
+        [
+            EPOLL_WAIT,
+            call!(SYS_epoll_ctl, "epoll_ctl", Any),
+            call!(SYS_read, "read", Any),
+            call!(SYS_tgkill, "tgkill", TGKILL),
+            call!(SYS_ioctl, "ioctl", NETWORK_IOCTLS),
+            call!(SYS_getpid, "getpid", Any),
+            call!(SYS_gettid, "gettid", Any),
+            // A connection's buffer that grows.
+            call!(SYS_mremap, "mremap", Any),
+            call!(SYS_socket, "socket", SOCKET),
+            call!(SYS_connect, "connect", Any),
+            call!(SYS_accept4, "accept4", Any),
+            call!(SYS_sendto, "sendto", Any),
+            call!(SYS_sendmsg, "sendmsg", Any),
+            call!(SYS_recvfrom, "recvfrom", Any),
+            call!(SYS_recvmsg, "recvmsg", Any),
+            call!(SYS_readv, "readv", Any),
+            call!(SYS_writev, "writev", Any),
+            call!(SYS_shutdown, "shutdown", Any),
+            call!(SYS_getsockopt, "getsockopt", Any),
+            call!(SYS_setsockopt, "setsockopt", Any),
+            call!(SYS_getsockname, "getsockname", Any),
+        ],
+    ),
+    CLOSE,
+);
+
 /// Tells a block device what does not matter.
 const BLKDISCARD: u32 = 0x1277;
 
@@ -189,7 +238,8 @@ const DISK: [Call; 25] = join(
     ],
 );
 
-static PROGRAMS: [Program; 4] = [program(MAIN), program(VCPU), program(IO), program(DISK)];
+static PROGRAMS: [Program; 5] =
+    [program(MAIN), program(VCPU), program(IO), program(NETWORK), program(DISK)];
 
 /// What a thread may call.
 pub(super) fn list(role: Role) -> &'static [Call] {
@@ -197,17 +247,19 @@ pub(super) fn list(role: Role) -> &'static [Call] {
         Role::Main => &MAIN,
         Role::Vcpu => &VCPU,
         Role::Io => &IO,
+        Role::Network => &NETWORK,
         Role::Disk => &DISK,
     }
 }
 
 /// The same as a program.
 pub(super) fn filter(role: Role) -> Program {
-    let [main, vcpu, io, disk] = &PROGRAMS;
+    let [main, vcpu, io, network, disk] = &PROGRAMS;
     *match role {
         Role::Main => main,
         Role::Vcpu => vcpu,
         Role::Io => io,
+        Role::Network => network,
         Role::Disk => disk,
     }
 }

@@ -39,7 +39,7 @@ pub(super) fn enter(needs: Needs) -> Result<Vec<String>, Error> {
     limits::lower(needs).map_err(Error::system("lower the limits"))?;
     done.extend(rights::drop_root().map_err(Error::system("give up root's rights"))?);
     rights::seal().map_err(Error::system("give up rights"))?;
-    done.push(landlock::restrict()?);
+    done.push(landlock::restrict(needs.network)?);
     blocked::install().map_err(Error::system("handle SIGSYS"))?;
     Ok(done)
 }
@@ -51,9 +51,9 @@ pub(super) fn prepare_child() -> Result<(), Error> {
 }
 
 /// The thread's part.
-pub(super) fn lock(role: Role) -> io::Result<()> {
+pub(super) fn lock(role: Role, descriptors: u64) -> io::Result<()> {
     if role == Role::Main {
-        limits::no_more_descriptors()?; // the last one to be locked
+        limits::no_more_descriptors_than(descriptors)?; // the last one to be locked
     }
     blocked::name_thread(role.name());
     seccomp::install(lists::filter(role))

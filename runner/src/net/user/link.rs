@@ -1,0 +1,163 @@
+//! What the device and the I/O loop see of the network.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use vm_memory::VolatileSlice;
+
+use super::addresses::MTU;
+use super::counters::{Cause, Traffic};
+use super::guest::Guest;
+use super::packet::Owner;
+use super::{User, dns, ping, udp};
+use crate::io::event_loop::{Ready, Watcher};
+use crate::net::frame::{Frame, Offload};
+use crate::net::{Inbox, Link, Offer, Put, Sent};
+
+/// Rounds in one turn, in each of which every part may give the guest a burst.
+const ROUNDS: usize = 8;
+
+impl Link for User {
+    fn offer(&self) -> Offer {
+        Offer { features: 0, mac: self.mac, mtu: MTU }
+    }
+
+    fn descriptors(&self) -> u64 {
+        [udp::MOST, dns::MOST, ping::MOST]
+            .into_iter()
+            .fold(0, |sum, most| sum.saturating_add(u64::try_from(most).unwrap_or(u64::MAX)))
+    }
+
+    fn watch(&mut self, watcher: Watcher) -> io::Result<()> {
+        let watcher = Arc::new(watcher);
+        self.forwards.watch(&watcher)?;
+        self.dns.watch(Arc::clone(&watcher));
+        self.ping.watch(Arc::clone(&watcher));
+        self.udp.watch(watcher);
+        Ok(())
+    }
+
+    fn activate(&mut self, _features: Option<u64>) {
+        self.guest = Guest::new(self.address);
+        self.desk.outbox.clear();
+        self.fragments = Default::default();
+        self.dhcp.clear();
+        self.dns.clear();
+        self.udp.clear();
+        self.forwards.clear();
+        self.ping.clear();
+        self.more = false;
+    }
+
+    fn send(&mut self, frame: &Frame<'_>, now: Duration) -> Sent {
+        self.desk.counters.sent.count(frame.bytes.len());
+        if let Err(cause) = self.frame(frame, now) {
+            self.desk.counters.drop(cause);
+        }
+        Sent::Done
+    }
+
+    fn receive(&mut self, inbox: &mut dyn Inbox, now: Duration) {
+        self.expire(now);
+        let mut counted = Counted { inbox, traffic: self.desk.counters.received };
+        self.more = self.desk.outbox.deliver(&mut counted) && self.emit(&mut counted, now);
+        self.desk.counters.received = counted.traffic;
+    }
+
+    fn ready(&mut self, ready: Ready, _now: Duration) {
+        let Some((owner, number)) = Owner::of(ready.key) else { return };
+        match owner {
+            Owner::UdpFlow => self.udp.ready(number),
+            Owner::UdpForward => self.forwards.ready(number),
+            Owner::Dns => self.dns.ready(number),
+            Owner::Ping => self.ping.ready(number),
+            Owner::TcpFlow | Owner::TcpListener => {}
+        }
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        let parts = [
+            self.more.then_some(Duration::ZERO),
+            self.fragments.deadline(),
+            self.dns.deadline(),
+            self.udp.deadline(),
+            self.forwards.deadline(),
+            self.ping.deadline(),
+        ];
+        parts.into_iter().flatten().min()
+    }
+
+    fn finish(&mut self) {
+        crate::info!("network: {}, {}", self.desk.counters, self.desk.outbox);
+    }
+}
+
+impl User {
+    /// Does what time has come for.
+    fn expire(&mut self, now: Duration) {
+        self.fragments.expire(now);
+        self.desk.counters.drop_many(Cause::Fragment, self.fragments.take_dropped());
+        self.dns.expire(&mut self.desk.out(), now);
+        self.udp.expire(now);
+        self.forwards.expire(now);
+        self.ping.expire(now);
+    }
+
+    /// Gives the guest what there is for it, a burst of each part's after the other. Whether there is
+    /// more, and room for it: then the I/O loop has other things to do first.
+    fn emit(&mut self, inbox: &mut dyn Inbox, now: Duration) -> bool {
+        let scratch = &mut self.scratch.0;
+        let mut out = self.desk.out_to(inbox);
+        for _ in 0..ROUNDS {
+            let more = [
+                self.forwards.emit(self.guest.address(), scratch, &mut out, now),
+                self.udp.emit(scratch, &mut out, now),
+                self.dns.emit(scratch, &mut out, now),
+                self.ping.emit(scratch, &mut out),
+            ];
+            if !more.contains(&true) || !out.has_room() {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// The guest's room, and what has been put there.
+struct Counted<'a> {
+    inbox: &'a mut dyn Inbox,
+    traffic: Traffic,
+}
+
+impl Inbox for Counted<'_> {
+    fn has_room(&mut self) -> bool {
+        self.inbox.has_room()
+    }
+
+    fn put(&mut self, offload: Offload, pieces: &[&[u8]]) -> Put {
+        let put = self.inbox.put(offload, pieces);
+        if put == Put::Done {
+            let len = pieces.iter().fold(0usize, |sum, piece| sum.saturating_add(piece.len()));
+            self.traffic.count(len);
+        }
+        put
+    }
+
+    fn fill(
+        &mut self,
+        most: usize,
+        with_header: bool,
+        read: &mut dyn FnMut(&[VolatileSlice<'_>]) -> io::Result<usize>,
+    ) -> io::Result<Put> {
+        let mut len = 0;
+        let put = self.inbox.fill(most, with_header, &mut |slices| {
+            len = read(slices)?;
+            Ok(len)
+        })?;
+        if put == Put::Done {
+            self.traffic.count(len);
+        }
+        Ok(put)
+    }
+}

@@ -1,0 +1,5 @@
+//! `fuzz::nic::nic` under libFuzzer.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::nic::nic(data));
