@@ -56,8 +56,11 @@ fn in_namespaces(job: &Job) -> Command {
         "resolver=$(mktemp) && echo nameserver 127.0.0.1 >$resolver && \
          mount --bind $resolver /etc/resolv.conf && rm $resolver || exit\n{OUTSIDE}\nexec \"$@\""
     );
-    let mut command = Command::new("unshare");
-    command.args(["-rmn", "sh", "-c", &script, "sh"]).arg(&job.program).args(&job.arguments);
+    let mut command = Command::new("timeout");
+    command
+        .args(["240", "unshare", "-rmn", "sh", "-c", &script, "sh"])
+        .arg(&job.program)
+        .args(&job.arguments);
     command.envs(job.environment.iter().map(|(name, value)| (name, value)));
     command.env("RUNNER_NET_ORACLE", "tcg").current_dir(&job.directory);
     command

@@ -150,7 +150,7 @@ pub fn counters(server: SocketAddr) -> io::Result<(u64, u64)> {
     Ok((number(&mut stream)?, number(&mut stream)?))
 }
 
-/// Connections that are open at once, each of which answers.
+/// Connections that are open at once, each of which answers; all are opened before any speaks.
 ///
 /// # Errors
 /// When one does not.
@@ -164,6 +164,15 @@ pub fn many(server: SocketAddr, count: u64) -> io::Result<Vec<TcpStream>> {
         stream.read_exact(&mut [0])?;
     }
     Ok(streams)
+}
+
+/// The same, but each has answered before the next one is opened.
+///
+/// # Errors
+/// As [`many`].
+pub fn one_by_one(server: SocketAddr, count: u64) -> io::Result<Vec<TcpStream>> {
+    let open = |_| many(server, 1);
+    Ok((0..count).map(open).collect::<io::Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
 /// Connections one after the other, each of which answers and is ended by this end.
@@ -332,7 +341,7 @@ pub fn by_words(words: &[String]) -> Result<String> {
         "is-reset" => reset_by_server(server).map(|()| "reset".to_owned()),
         "resets" => reset_by_client(server, number(0)).map(|seen| format!("{seen} resets")),
         "many" => many(server, number(0)).map(|streams| format!("{} at once", streams.len())),
-        "idle" => many(server, number(0)).map(|streams| {
+        "idle" => one_by_one(server, number(0)).map(|streams| {
             println!("{} idle", streams.len());
             loop {
                 thread::park();

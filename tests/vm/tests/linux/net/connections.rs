@@ -24,7 +24,6 @@ fn questions(mib: u64) -> Vec<String> {
         // Ends that do not read for a second.
         format!("put-slowly SERVER {bytes} 1000"),
         format!("get SERVER {bytes} 1000"),
-        "is-reset SERVER".to_owned(),
         "datagrams SERVER 1 20".to_owned(),
         "datagrams SERVER 1472 5".to_owned(),
         "datagrams SERVER 1473 5".to_owned(),
@@ -74,16 +73,16 @@ fn a_reset_by_a_guest_is_a_reset_for_the_host_and_the_other_way_round() {
     let (machine, forwards) = forwarded(lan.machine(), &[PEER, 9]);
     let mut guest = lan.start(&machine);
     let server = lan.at(GATEWAY);
-    let (said, status) = guest.ask(&format!("peer resets {server} 20")).unwrap();
-    lan.differs(status == 0, "QEMU ends a connection in good order where the guest has reset it");
-    println!("{said}");
+    guest.must(&format!("peer is-reset {server}")).unwrap();
     ask::reset_by_client(forwards[0], 20).unwrap();
     // Nobody listens there in the guest, which says so with a reset.
     let refused = ask::get(forwards[1], 1, Duration::ZERO).unwrap_err();
-    lan.differs(
-        refused.kind() == std::io::ErrorKind::ConnectionReset,
-        "QEMU ends a connection in good order that the guest has refused",
-    );
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionReset, "{refused}");
+    let (said, status) = guest.ask(&format!("peer resets {server} 20")).unwrap();
+    println!("{said}");
+    let why = "QEMU ends a connection in good order where the guest has reset it";
+    lan.differs(status == 0, why);
+    lan.differs(ask::reset_by_server(forwards[0]).is_ok(), why);
     lan.end(guest);
 }
 
@@ -124,6 +123,9 @@ fn a_thousand_connections_at_once_and_two_thousand_in_a_row_leave_nothing_behind
     let mut guest = lan.start(&machine);
     let server = lan.at(GATEWAY);
     let rounds = |guest: &mut Guest, at_once: u64, in_a_row: u64| {
+        // QEMU has one of the host's clients wait for the next, and whoever comes besides calls again
+        // a second later.
+        let at_once = if lan.is_qemu() { 10 } else { at_once };
         guest.must(&format!("peer many {server} {at_once}")).unwrap();
         drop(ask::many(forwards[0], at_once).unwrap());
         guest.must(&format!("peer row {server} {in_a_row}")).unwrap();

@@ -17,7 +17,7 @@ fn a_guest_that_is_killed_in_the_middle_leaves_no_connection_and_no_port() {
     guest.must(&format!("(peer idle {} 20 >/dev/null &)", lan.at(GATEWAY))).unwrap();
     let forward = forwards[0];
     let down = thread::spawn(move || ask::bulk_down(forward, 2, Duration::from_secs(60)));
-    let idle = ask::many(forward, 20).unwrap();
+    let idle = ask::one_by_one(forward, 20).unwrap();
     let until = Instant::now() + Duration::from_secs(20);
     while lan.server.open() < 20 {
         assert!(Instant::now() < until, "{} open", lan.server.open());

@@ -32,7 +32,7 @@ fn a_network_with_a_hundred_idle_connections_wakes_nobody() {
     let (machine, forwards) = forwarded(lan.machine(), &[PEER]);
     let mut guest = lan.start(&machine);
     guest.must(&format!("(peer idle {} 50 >/dev/null &)", lan.at(GATEWAY))).unwrap();
-    let idle = ask::many(forwards[0], 50).unwrap();
+    let idle = ask::one_by_one(forwards[0], 50).unwrap();
     thread::sleep(Duration::from_secs(4));
     let before = waits(guest.id());
     thread::sleep(Duration::from_secs(SECONDS.into()));
