@@ -131,8 +131,8 @@ struct Counted<'a> {
 }
 
 impl Inbox for Counted<'_> {
-    fn has_room(&mut self) -> bool {
-        self.inbox.has_room()
+    fn room(&mut self) -> usize {
+        self.inbox.room()
     }
 
     fn put(&mut self, offload: Offload, pieces: &[&[u8]]) -> Put {

@@ -156,10 +156,10 @@ serve_icmp:
 
 serve_udp:
         cmpw    $0x0900, L4 + 2(%r12)   /* port 9 */
-        jne     1f
+        jne     7f
         movzbl  UDP_DATA(%r12), %eax
-        exit
-1:      call    turn_ports
+        exit                            /* which has a label 1 of its own */
+7:      call    turn_ports
         movw    $0, UDP_SUM(%r12)       /* none */
         call    turn_ip
         jmp     transmit

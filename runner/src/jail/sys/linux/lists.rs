@@ -186,8 +186,8 @@ const NETWORK_IOCTLS: Rule = If(&[(
 )]);
 
 /// The I/O loop with a network: what it does without one, and connections.
-const NETWORK: [Call; 38 + CLOSE.len()] = join(
-    join::<17, 21, 38>(
+const NETWORK: [Call; 39 + CLOSE.len()] = join(
+    join::<17, 22, 39>(
         THREAD,
         [
             EPOLL_WAIT,
@@ -199,6 +199,8 @@ const NETWORK: [Call; 38 + CLOSE.len()] = join(
             call!(SYS_gettid, "gettid", Any),
             // A connection's buffer that grows.
             call!(SYS_mremap, "mremap", Any),
+            // Keys of hash tables, which a guest must not guess.
+            call!(SYS_getrandom, "getrandom", Any),
             call!(SYS_socket, "socket", SOCKET),
             call!(SYS_connect, "connect", Any),
             call!(SYS_accept4, "accept4", Any),
