@@ -237,7 +237,8 @@ fn n54_a_guest_without_room_or_with_too_little_loses_frames_and_nothing_else() {
         [((BUFFER, 2048, 0, 0), "no whole header"), ((BUFFER, 11, WRITE, 0), "no whole header")]
     {
         let fault = format!("the chain at descriptor 0: {fault}");
-        stops(0, |s| asks(s.make_room(&[buffer], &[0]), 1), &fault);
+        let ask = |s: Script| s.frame([0; 12], &arp()).chain(&[(DATA, HEADER_LEN + 60, 0, 0)]);
+        stops(0, |s| ask(s.make_room(&[buffer], &[0])).send(&[0]), &fault);
     }
     // With mergeable buffers a frame takes as many as it needs.
     let buffers: Vec<_> = (0..8).map(|n| (BUFFER + 16 * n, 16, WRITE, 0)).collect();
