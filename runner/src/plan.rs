@@ -117,11 +117,16 @@ impl Plan {
         let kernel = self.boot.kernel.view().source();
         let sources = self.disks.iter().map(|disk| &disk.source);
         let sources = sources.chain(&self.boot.initrd).chain([kernel]);
-        sources.filter_map(|source| Some((&**source.file()?, source.name())))
+        let sources = sources.filter_map(|source| Some((&**source.file()?, source.name())));
+        sources.chain(self.network.iter().filter_map(NetworkPlan::capture))
     }
 
-    /// Bytes of the largest disk.
+    /// Bytes of the largest file that is written: of the largest disk, or without a bound where what
+    /// goes over the network is.
     pub fn largest_file(&self) -> u64 {
+        if self.network.as_ref().and_then(NetworkPlan::capture).is_some() {
+            return u64::MAX;
+        }
         self.disks.iter().map(|disk| disk.source.len()).max().unwrap_or_default()
     }
 

@@ -5,6 +5,7 @@ use std::os::fd::RawFd;
 
 use crate::boot::EXIT_PORT;
 use crate::machine::map::MIB;
+use crate::net::{Offer, mac_text};
 use crate::plan::Plan;
 
 /// The descriptors that QEMU is given, by number.
@@ -22,13 +23,16 @@ pub(super) struct Descriptors {
     pub(super) log: RawFd,
     /// The disks' files, in the plan's order, and whether each is a block device.
     pub(super) disks: Vec<(RawFd, bool)>,
+    /// A stream of frames, and what the network device is to be.
+    pub(super) network: Option<(RawFd, Offer)>,
 }
 
 impl Descriptors {
     /// All of them.
     pub(super) fn all(&self) -> Vec<RawFd> {
         let own = [self.firmware, self.memory, self.console, self.exit, self.log];
-        own.into_iter().chain(self.disks.iter().map(|(fd, _)| *fd)).collect()
+        let network = self.network.iter().map(|(fd, _)| *fd);
+        own.into_iter().chain(self.disks.iter().map(|(fd, _)| *fd)).chain(network).collect()
     }
 }
 
@@ -80,6 +84,14 @@ pub(super) fn arguments(plan: &Plan, fds: &Descriptors, sandbox: bool) -> Vec<St
              werror=report"
         ));
     }
+    if let (Some(network), Some((fd, offer))) = (&plan.network, fds.network) {
+        let (id, slot, Offer { mac, mtu, .. }) = (&network.id, network.slot.index, offer);
+        words.add(&format!("-netdev socket,id={id},fd={fd}"));
+        words.add(&format!(
+            "-device virtio-net-device,netdev={id},bus=virtio-mmio-bus.{slot},mac={},host_mtu={mtu}",
+            mac_text(mac)
+        ));
+    }
     if sandbox {
         words.add(SANDBOX);
     }
@@ -101,6 +113,9 @@ mod tests {
     use super::*;
     use crate::devices::virtio::block::Scratch;
     use crate::emulate::testing::plan;
+    use crate::machine::map::virtio_slots;
+    use crate::net::testing::Scripted;
+    use crate::plan::NetworkPlan;
     use std::sync::Arc;
 
     fn fds(disks: &[(RawFd, bool)]) -> Descriptors {
@@ -111,6 +126,7 @@ mod tests {
             exit: 13,
             log: 14,
             disks: disks.to_vec(),
+            network: None,
         }
     }
 
@@ -162,6 +178,22 @@ mod tests {
              file.filename=/dev/fdset/0,file.locking=off \
              -device virtio-blk-device,drive=disk0,bus=virtio-mmio-bus.0,rerror=report,werror=report";
         assert_eq!(all[start..].join(" "), expected);
+    }
+
+    #[test]
+    fn the_network_device_is_the_plans_and_behind_it_is_our_socket() {
+        let mut plan = plan(&[false]);
+        let slot = virtio_slots().nth(1).unwrap();
+        let offer = Offer { features: 0xff, mac: [0x52, 0x54, 0, 0xab, 0, 1], mtu: 1400 };
+        plan.network = Some(NetworkPlan::new(slot, "a network", Box::new(Scripted::default())));
+        let mut fds = fds(&[(20, false)]);
+        fds.network = Some((21, offer));
+        let all = arguments(&plan, &fds, false);
+        let start = all.iter().position(|word| word == "-netdev").unwrap();
+        let expected = "-netdev socket,id=net0,fd=21 -device virtio-net-device,netdev=net0,\
+             bus=virtio-mmio-bus.1,mac=52:54:00:ab:00:01,host_mtu=1400";
+        assert_eq!(all[start..].join(" "), expected);
+        assert_eq!(fds.all().last(), Some(&21));
     }
 
     #[test]

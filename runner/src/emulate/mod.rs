@@ -1,6 +1,6 @@
 //! Software emulation, where there is no accelerator or none is wanted: an installed QEMU runs the
-//! same boot plan, kernel, boot data, command line and disks, and the run ends with the same
-//! statuses.
+//! same boot plan, kernel, boot data, command line, disks and network, and the run ends with the
+//! same statuses.
 //!
 //! QEMU is a child process. It gets everything as open descriptors and no path of the user's: the
 //! loaded memory, a ROM that sets the boot vCPU's registers, the disks as the plan opened and
@@ -15,6 +15,7 @@ mod command;
 mod firmware;
 mod keys;
 mod memory;
+mod network;
 mod process;
 mod qemu;
 mod supervise;
@@ -36,6 +37,7 @@ use crate::io::signals::Signals;
 use crate::machine;
 use crate::outcome::Outcome;
 use crate::plan::Plan;
+use network::{Cable, Relay};
 use process::Process;
 
 /// The most CPUs of QEMU's microvm (hw/i386/microvm.c, `max_cpus`).
@@ -83,9 +85,15 @@ pub fn run(plan: &Plan, signals: &Signals, sandbox: bool) -> Result<Outcome, Err
         return Err(Error::Cpus(plan.cpus));
     }
     let guest = Guest::load(plan)?;
-    let (process, ends) = Process::start(plan, &guest, sandbox)?;
+    let cable = plan.network.as_ref().map(Cable::new).transpose();
+    let cable = cable.map_err(Error::system(CABLE))?.flatten();
+    let (process, ends) = Process::start(plan, &guest, cable.as_ref(), sandbox)?;
     drop(guest);
-    supervise::supervise(process, ends, plan, signals)
+    let relay = cable.map(Cable::connect).transpose().map_err(Error::system(CABLE))?;
+    let outcome = supervise::supervise(process, ends, plan, signals);
+    // Its QEMU is gone, whatever the outcome.
+    relay.into_iter().for_each(Relay::finish);
+    outcome
 }
 
 /// A loaded guest, in files without names.
@@ -106,6 +114,7 @@ impl Guest {
     }
 }
 
+const CABLE: &str = "connect the network to QEMU";
 const ROM: &str = "write the firmware into a file without a name";
 const MEMORY: &str = "write the guest's memory into a file without a name";
 

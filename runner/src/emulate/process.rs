@@ -15,6 +15,7 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::command::{self, Descriptors};
+use super::network::Cable;
 use super::{Error, Guest, qemu, sys};
 use crate::plan::Plan;
 
@@ -64,7 +65,12 @@ pub(super) struct Process(Child);
 
 impl Process {
     /// Starts QEMU.
-    pub(super) fn start(plan: &Plan, guest: &Guest, sandbox: bool) -> Result<(Self, Ends), Error> {
+    pub(super) fn start(
+        plan: &Plan,
+        guest: &Guest,
+        cable: Option<&Cable>,
+        sandbox: bool,
+    ) -> Result<(Self, Ends), Error> {
         let (ends, theirs) = pipes().map_err(Error::system("make pipes to QEMU"))?;
         let disks = plan.disks.iter().map(|disk| &*disk.file);
         let fds = Descriptors {
@@ -74,6 +80,7 @@ impl Process {
             exit: theirs.exit.as_raw_fd(),
             log: theirs.log.as_raw_fd(),
             disks: disks.map(|file| (file.as_raw_fd(), is_block_device(file))).collect(),
+            network: cable.map(|cable| (cable.theirs.as_raw_fd(), cable.offer)),
         };
         let arguments = command::arguments(plan, &fds, sandbox);
         crate::info!("qemu: {} {}", qemu::PROGRAM, arguments.join(" "));

@@ -5,6 +5,7 @@ pub mod console;
 pub mod event;
 pub mod event_loop;
 pub mod file;
+pub mod frames;
 pub mod lock;
 pub mod ports;
 pub mod signals;

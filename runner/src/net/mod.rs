@@ -17,12 +17,23 @@
     allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::unwrap_used)
 )]
 
+pub mod dgram;
 pub mod frame;
+pub mod framing;
+mod packets;
+pub mod pcap;
+pub mod stream;
+pub mod tap;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod user;
 
+#[cfg_attr(target_os = "linux", path = "sys/linux.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "sys/macos.rs")]
+mod sys;
+
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -45,6 +56,23 @@ pub struct Offer {
     pub mac: [u8; 6],
     /// Bytes of the largest IP packet that is not a segment to be cut.
     pub mtu: u16,
+}
+
+/// A hardware address that nobody else has, as far as chance goes: of those that belong to no maker of
+/// cards, in QEMU's range.
+pub fn random_mac() -> [u8; 6] {
+    let [a, b, c, ..] = random().to_ne_bytes();
+    [0x52, 0x54, 0x00, a, b, c]
+}
+
+/// A hardware address as people write it.
+pub fn mac_text([a, b, c, d, e, f]: [u8; 6]) -> String {
+    format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+}
+
+/// A number that cannot be foretold: what hash maps are seeded with.
+fn random() -> u64 {
+    RandomState::new().hash_one(0)
 }
 
 /// What became of a frame of the guest's.

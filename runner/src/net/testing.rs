@@ -1,12 +1,17 @@
 //! A guest's side for tests: frames in guest memory, and a mailbox for those that come.
 
+use std::collections::VecDeque;
 use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use hv::{GuestMemory, GuestRam};
 use vm_memory::{Bytes as _, GuestAddress, GuestMemoryBackend as _, VolatileSlice};
 
 use super::frame::{Bytes, Frame, LARGEST, Offload};
-use super::{Inbox, Put};
+use super::{Inbox, Link, Offer, Put, Sent};
+use crate::io::event_loop::{Ready, Watcher};
 
 /// Memory with one frame in it.
 pub(crate) struct Sheet(GuestMemory);
@@ -94,5 +99,100 @@ impl Inbox for Mailbox {
         self.take();
         self.frames.push((offload, bytes));
         Ok(Put::Done)
+    }
+}
+
+/// A frame for the guest, and whether it comes behind a header of virtio's, or in pieces.
+type Given = (bool, Vec<u8>);
+
+/// A link that gives what it is told to, and keeps what it is given.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Scripted {
+    /// For the guest.
+    frames: Arc<Mutex<VecDeque<Given>>>,
+    /// From the guest.
+    sent: Arc<Mutex<Vec<Vec<u8>>>>,
+    /// So many frames are not taken at first.
+    pub(crate) later: u32,
+    /// How often it was over.
+    finished: Arc<AtomicU32>,
+}
+
+impl Scripted {
+    pub(crate) fn of(frames: impl IntoIterator<Item = Given>) -> Self {
+        let link = Self::default();
+        frames.into_iter().for_each(|(filled, frame)| link.give(filled, frame));
+        link
+    }
+
+    /// One more for the guest.
+    pub(crate) fn give(&self, filled: bool, frame: Vec<u8>) {
+        self.frames.lock().unwrap().push_back((filled, frame));
+    }
+
+    pub(crate) fn sent(&self) -> Vec<Vec<u8>> {
+        self.sent.lock().unwrap().clone()
+    }
+
+    pub(crate) fn finished(&self) -> u32 {
+        self.finished.load(Ordering::SeqCst)
+    }
+
+    fn hand_over((filled, frame): &Given, inbox: &mut dyn Inbox) -> Put {
+        if !filled {
+            let (first, second) = frame.split_at(frame.len() / 2);
+            return inbox.put(Offload::default(), &[first, second]);
+        }
+        let checksum = Some((34, 16)).filter(|_| frame.len() > 60);
+        let bytes = [&Offload { checksum, segment: None }.header(54, 1)[..], frame].concat();
+        let mut read = |buffers: &[VolatileSlice<'_>]| {
+            buffers[0].copy_from(&bytes);
+            Ok(bytes.len())
+        };
+        inbox.fill(bytes.len(), true, &mut read).unwrap()
+    }
+}
+
+impl Link for Scripted {
+    fn offer(&self) -> Offer {
+        Offer { features: 7, mac: [2; 6], mtu: 1400 }
+    }
+
+    fn descriptors(&self) -> u64 {
+        3
+    }
+
+    fn watch(&mut self, _watcher: Watcher) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn activate(&mut self, _features: Option<u64>) {}
+
+    fn send(&mut self, frame: &Frame<'_>, _now: Duration) -> Sent {
+        if let Some(later) = self.later.checked_sub(1) {
+            self.later = later;
+            return Sent::Later;
+        }
+        let mut bytes = vec![0; frame.bytes.len()];
+        frame.bytes.copy_to(&mut bytes);
+        self.sent.lock().unwrap().push(bytes);
+        Sent::Done
+    }
+
+    fn receive(&mut self, inbox: &mut dyn Inbox, _now: Duration) {
+        let mut frames = self.frames.lock().unwrap();
+        while frames.front().is_some_and(|frame| Self::hand_over(frame, inbox) == Put::Done) {
+            frames.pop_front();
+        }
+    }
+
+    fn ready(&mut self, _ready: Ready, _now: Duration) {}
+
+    fn deadline(&self) -> Option<Duration> {
+        None
+    }
+
+    fn finish(&mut self) {
+        self.finished.fetch_add(1, Ordering::SeqCst);
     }
 }

@@ -1,17 +1,23 @@
 //! The guest's network: opened, given a place in the machine.
 
 use std::fmt;
+use std::fs::File;
 use std::net::Ipv4Addr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Error;
 use crate::config::network::Asked;
 use crate::config::{Addresses, NetChoice, Settings};
+use crate::log::printable_path;
 use crate::machine::map::VirtioSlot;
+use crate::net::dgram::Datagram;
+use crate::net::pcap::{self, Recorded};
+use crate::net::stream::Stream;
+use crate::net::tap::Tap;
 use crate::net::user::addresses::{GATEWAY, GATEWAY_6, GUEST_MAC, NETMASK, may_be_guest};
 use crate::net::user::policy::Policy;
 use crate::net::user::{self, GuestAddress, User};
-use crate::net::{Forward, Link, Offer};
+use crate::net::{Forward, Link, mac_text, random_mac};
 use crate::warning;
 
 /// The guest's network device and what is behind it.
@@ -20,8 +26,10 @@ pub struct NetworkPlan {
     pub id: String,
     /// Where it stands in the machine.
     pub slot: VirtioSlot,
-    /// What the network is, for a person.
+    /// What the network is, for a person, and printable.
     about: String,
+    /// What goes over it is written here: the file, and its name.
+    capture: Option<(Arc<File>, String)>,
     /// Taken by whoever runs the guest.
     link: Mutex<Option<Box<dyn Link>>>,
 }
@@ -35,7 +43,8 @@ impl fmt::Debug for NetworkPlan {
 impl NetworkPlan {
     /// A device in `slot` before `link`, which is called `about`.
     pub fn new(slot: VirtioSlot, about: impl Into<String>, link: Box<dyn Link>) -> Self {
-        Self { id: "net0".into(), slot, about: about.into(), link: Mutex::new(Some(link)) }
+        let (id, about) = ("net0".into(), about.into());
+        Self { id, slot, about, capture: None, link: Mutex::new(Some(link)) }
     }
 
     /// The network itself, for the one who runs the guest: the second time there is none.
@@ -49,10 +58,15 @@ impl NetworkPlan {
         link.as_ref().map_or(0, |link| link.descriptors())
     }
 
+    /// The file that is written, and its name.
+    pub(super) fn capture(&self) -> Option<(&File, &str)> {
+        self.capture.as_ref().map(|(file, name)| (&**file, name.as_str()))
+    }
+
     /// The device for a person, one line.
     pub(super) fn describe(&self) -> String {
         let VirtioSlot { base, line, .. } = self.slot;
-        let (id, about) = (&self.id, self.about.escape_debug());
+        let (id, about) = (&self.id, &self.about);
         format!("device: {id}, virtio-mmio {base:#x}, line {line}: {about}")
     }
 }
@@ -147,36 +161,79 @@ pub(super) fn open(
     settings: &Settings,
     slot: VirtioSlot,
 ) -> Result<NetworkPlan, Error> {
-    match choice {
-        NetChoice::User => Ok(user(settings, slot)?),
-        _ => Err(Error::Asked(format!("--net={choice}: not in this version yet: leave it out"))),
+    let network = &settings.network;
+    // Before the ports and devices: it is the one that may be somebody else's.
+    let pcap = match &network.pcap {
+        Some(path) => Some((Arc::new(pcap::create(path).map_err(Error::Asked)?), path)),
+        None => None,
+    };
+    let (mut link, mut about) = link(choice, settings)?;
+    about += &format!(", guest {}", mac_text(link.offer().mac));
+    let mut capture = None;
+    if let Some((file, path)) = pcap {
+        let name = printable_path(path);
+        let recorded = Recorded::new(link, Arc::clone(&file), &name).map_err(Error::Asked)?;
+        link = Box::new(recorded);
+        about += &format!(", written to {name}");
+        capture = Some((file, name));
     }
+    Ok(NetworkPlan { capture, ..NetworkPlan::new(slot, about, link) })
 }
 
-fn user(settings: &Settings, slot: VirtioSlot) -> Result<NetworkPlan, Error> {
+/// The network itself, and what it is for a person.
+fn link(choice: &NetChoice, settings: &Settings) -> Result<(Box<dyn Link>, String), Error> {
+    let network = &settings.network;
+    // One on a network of its own may have the same as all others there.
+    let mac = network.mac.unwrap_or_else(|| match choice {
+        NetChoice::User | NetChoice::None => GUEST_MAC,
+        _ => random_mac(),
+    });
+    let tap = |name: Option<&str>, bridge: Option<&str>| {
+        let by = network.choice.as_ref().map(|choice| choice.by.as_str()).unwrap_or_default();
+        let tap = Tap::open(name, bridge, mac);
+        tap.map_err(|error| Error::Asked(format!("{by}: {error}")))
+    };
+    Ok(match choice {
+        NetChoice::User | NetChoice::None => user(settings, mac)?,
+        NetChoice::Tap(name) => {
+            let tap = tap(Some(name), None)?;
+            let about = format!("tap device {}", tap.name());
+            (Box::new(tap), about)
+        }
+        NetChoice::Bridge { bridge, tap: name } => {
+            let tap = tap(name.as_deref(), Some(bridge))?;
+            let about = format!("tap device {} in bridge {bridge}", tap.name());
+            (Box::new(tap), about)
+        }
+        NetChoice::Stream(path) => {
+            let link = Stream::open(path, mac).map_err(Error::Asked)?;
+            (Box::new(link), format!("stream socket {}", printable_path(path)))
+        }
+        NetChoice::Datagram { path, own, vfkit } => {
+            let link = Datagram::open(path, own.as_deref(), *vfkit, mac).map_err(Error::Asked)?;
+            (Box::new(link), format!("datagram socket {}", printable_path(path)))
+        }
+    })
+}
+
+fn user(settings: &Settings, mac: [u8; 6]) -> Result<(Box<dyn Link>, String), Error> {
     let network = &settings.network;
     let options = user::Options {
         policy: Policy { host_loopback: network.host_loopback, link_local: network.link_local },
         forwards: network.forwards.iter().map(|forward| forward.value).collect(),
         resolvers: user::resolvers(),
-        mac: network.mac.unwrap_or(GUEST_MAC),
+        mac,
         guest: guest_address(&network.addresses)?,
     };
     let link = User::open(options)?;
-    let mut about = format!("the user-mode network, {}", mac(&link.offer()));
+    let mut about = "the user-mode network".to_owned();
     for (Forward { transport, host, guest }, real) in link.forwards() {
         if host.port() == 0 {
             warning!("{transport} port {guest} of the guest's: at {real}");
         }
         about += &format!(", {transport} {real} to its port {guest}");
     }
-    Ok(NetworkPlan::new(slot, about, Box::new(link)))
-}
-
-/// The guest's hardware address.
-fn mac(offer: &Offer) -> String {
-    let [a, b, c, d, e, f] = offer.mac;
-    format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+    Ok((Box::new(link), about))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 pub mod block;
 pub mod chain;
 pub mod config;
+pub mod frames;
 pub mod image;
 mod input;
 pub mod mmio;
@@ -25,6 +26,7 @@ pub const TARGETS: &[Target] = &[
     ("chain", chain::chain),
     ("config", config::config),
     ("elf", image::elf),
+    ("frames", frames::frames),
     ("image", image::image),
     ("mbr", image::mbr),
     ("mmio", mmio::mmio),

@@ -34,6 +34,8 @@ pub enum NetChoice {
     Datagram {
         /// The socket's name.
         path: PathBuf,
+        /// The name of ours, where the other side wants a certain one.
+        own: Option<PathBuf>,
         /// It is one of those that want to be greeted as by Apple's vfkit.
         vfkit: bool,
     },
@@ -47,21 +49,26 @@ impl fmt::Display for NetChoice {
             NetChoice::Tap(name) => write!(f, "tap:{name}"),
             NetChoice::Bridge { bridge, .. } => write!(f, "bridge:{bridge}"),
             NetChoice::Stream(path) => write!(f, "unix:{}", path.display()),
-            NetChoice::Datagram { path, vfkit } => {
-                write!(f, "unixgram:{}{}", path.display(), if *vfkit { ",vfkit" } else { "" })
+            NetChoice::Datagram { path, own, vfkit } => {
+                write!(f, "unixgram:{}", path.display())?;
+                match own {
+                    Some(own) => write!(f, ",own={}", own.display()),
+                    None if *vfkit => f.write_str(",vfkit"),
+                    None => Ok(()),
+                }
             }
         }
     }
 }
 
-/// A network by its name. `unixgram:PATH,vfkit` greets its peer; a path that ends so is written
-/// `PATH,plain`.
+/// A network by its name. `unixgram:PATH,vfkit` greets its peer, and `unixgram:PATH,own=PATH` has the
+/// second name itself; a path that has such an ending is written `PATH,plain`.
 ///
 /// # Errors
 /// Anything else.
 pub fn net(text: &OsStr) -> Result<NetChoice, String> {
-    const HOW: &str =
-        "choose user, none, tap:NAME, bridge:NAME, unix:PATH, unixgram:PATH or unixgram:PATH,vfkit";
+    const HOW: &str = "choose user, none, tap:NAME, bridge:NAME, unix:PATH, unixgram:PATH, \
+        unixgram:PATH,vfkit or unixgram:PATH,own=PATH";
     let bytes = text.as_bytes();
     let (kind, rest) = match bytes.iter().position(|byte| *byte == b':') {
         Some(colon) => {
@@ -86,15 +93,23 @@ pub fn net(text: &OsStr) -> Result<NetChoice, String> {
         (b"unix", _) => path(rest.unwrap_or_default()).map(NetChoice::Stream),
         (b"unixgram", _) => {
             let rest = rest.unwrap_or_default();
-            let (rest, vfkit) = match (rest.strip_suffix(b",vfkit"), rest.strip_suffix(b",plain")) {
-                (Some(rest), _) => (rest, true),
-                (None, Some(rest)) => (rest, false),
-                (None, None) => (rest, false),
+            let (rest, own, vfkit) = match (rest.strip_suffix(b",vfkit"), own(rest)) {
+                (Some(rest), _) => (rest, None, true),
+                (None, Some((rest, own))) => (rest, Some(path(own)?), false),
+                (None, None) => (rest.strip_suffix(b",plain").unwrap_or(rest), None, false),
             };
-            Ok(NetChoice::Datagram { path: path(rest)?, vfkit })
+            Ok(NetChoice::Datagram { path: path(rest)?, own, vfkit })
         }
         _ => Err(format!("is not a network; {HOW}")),
     }
+}
+
+/// What stands before and behind the last `,own=`.
+fn own(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    const OWN: &[u8] = b",own=";
+    let at = text.windows(OWN.len()).rposition(|window| window == OWN)?;
+    let (path, own) = text.split_at_checked(at)?;
+    Some((path, own.strip_prefix(OWN)?)).filter(|_| !text.ends_with(b",plain"))
 }
 
 /// The name of a network interface of the host's (`dev_valid_name` in Linux, net/core/dev.c).

@@ -92,12 +92,19 @@ fn a_network_is_named_by_its_kind_and_what_it_is() {
         "unix:/run/a:b",
         "unixgram:g.sock",
         "unixgram:g.sock,vfkit",
+        "unixgram:/run/g.sock,own=/run/r.sock",
     ] {
         assert_eq!(choice(text).to_string(), text);
     }
-    let datagram = |path: &str, vfkit| NetChoice::Datagram { path: path.into(), vfkit };
-    assert_eq!(choice("unixgram:a,vfkit"), datagram("a", true));
-    assert_eq!(choice("unixgram:a,vfkit,plain"), datagram("a,vfkit", false));
+    let datagram = |path: &str, own: &str, vfkit| NetChoice::Datagram {
+        path: path.into(),
+        own: Some(own.into()).filter(|_| !own.is_empty()),
+        vfkit,
+    };
+    assert_eq!(choice("unixgram:a,vfkit"), datagram("a", "", true));
+    assert_eq!(choice("unixgram:a,own=b"), datagram("a", "b", false));
+    assert_eq!(choice("unixgram:a,vfkit,plain"), datagram("a,vfkit", "", false));
+    assert_eq!(choice("unixgram:a,own=b,plain"), datagram("a,own=b", "", false));
     for (text, wanted) in [
         ("", "choose user, none, tap:NAME"),
         ("slirp", "choose user"),
@@ -112,6 +119,7 @@ fn a_network_is_named_by_its_kind_and_what_it_is() {
         ("unix:", "names no socket"),
         ("unix", "names no socket"),
         ("unixgram:,vfkit", "names no socket"),
+        ("unixgram:a,own=", "names no socket"),
     ] {
         let error = net(OsStr::new(text)).expect_err(text);
         assert!(error.contains(wanted), "{text}: {error}");

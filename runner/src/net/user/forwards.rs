@@ -63,13 +63,6 @@ impl Forwards {
         Self { ports, clients, numbers: HashMap::new(), ready, tried: 0 }
     }
 
-    /// What is forwarded, and from where.
-    pub(super) fn ports(&self) -> impl Iterator<Item = (Forward, SocketAddr)> {
-        self.ports
-            .iter()
-            .map(|port| (port.forward, port.socket.local().unwrap_or(port.forward.host)))
-    }
-
     pub(super) fn watch(&self, watcher: &Watcher) -> io::Result<()> {
         for (number, port) in self.ports.iter().enumerate() {
             watcher.watch_reading(port.socket.as_fd(), Owner::UdpForward.key(number))?;

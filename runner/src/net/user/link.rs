@@ -1,16 +1,22 @@
 //! What the device and the I/O loop see of the network.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use virtio_bindings::virtio_net::{
+    VIRTIO_NET_F_CSUM, VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_GUEST_TSO4, VIRTIO_NET_F_GUEST_TSO6,
+    VIRTIO_NET_F_HOST_TSO4, VIRTIO_NET_F_HOST_TSO6,
+};
 use vm_memory::VolatileSlice;
 
-use super::addresses::MTU;
+use super::addresses::{GATEWAY, MTU};
 use super::counters::{Cause, Traffic};
 use super::guest::Guest;
 use super::packet::Owner;
-use super::{User, dns, ping, udp};
+use super::tcp::Tcp;
+use super::{User, dns, ping, udp, unreachable};
 use crate::io::event_loop::{Ready, Watcher};
 use crate::net::frame::{Frame, Offload};
 use crate::net::{Inbox, Link, Offer, Put, Sent};
@@ -18,15 +24,23 @@ use crate::net::{Inbox, Link, Offer, Put, Sent};
 /// Rounds in one turn, in each of which every part may give the guest a burst.
 const ROUNDS: usize = 8;
 
+/// What TCP can do without, and can leave to the guest: checksums, and segments that are cut.
+const FEATURES: u64 = 1 << VIRTIO_NET_F_CSUM
+    | 1 << VIRTIO_NET_F_GUEST_CSUM
+    | 1 << VIRTIO_NET_F_HOST_TSO4
+    | 1 << VIRTIO_NET_F_HOST_TSO6
+    | 1 << VIRTIO_NET_F_GUEST_TSO4
+    | 1 << VIRTIO_NET_F_GUEST_TSO6;
+
 impl Link for User {
     fn offer(&self) -> Offer {
-        Offer { features: 0, mac: self.mac, mtu: MTU }
+        Offer { features: FEATURES, mac: self.mac, mtu: MTU }
     }
 
     fn descriptors(&self) -> u64 {
-        [udp::MOST, dns::MOST, ping::MOST]
-            .into_iter()
-            .fold(0, |sum, most| sum.saturating_add(u64::try_from(most).unwrap_or(u64::MAX)))
+        [udp::MOST, dns::MOST, ping::MOST].into_iter().fold(Tcp::descriptors(), |sum, most| {
+            sum.saturating_add(u64::try_from(most).unwrap_or(u64::MAX))
+        })
     }
 
     fn watch(&mut self, watcher: Watcher) -> io::Result<()> {
@@ -34,11 +48,11 @@ impl Link for User {
         self.forwards.watch(&watcher)?;
         self.dns.watch(Arc::clone(&watcher));
         self.ping.watch(Arc::clone(&watcher));
-        self.udp.watch(watcher);
-        Ok(())
+        self.udp.watch(Arc::clone(&watcher));
+        self.tcp.watch(watcher)
     }
 
-    fn activate(&mut self, _features: Option<u64>) {
+    fn activate(&mut self, features: Option<u64>) {
         self.guest = Guest::new(self.address);
         self.desk.outbox.clear();
         self.fragments = Default::default();
@@ -47,6 +61,7 @@ impl Link for User {
         self.udp.clear();
         self.forwards.clear();
         self.ping.clear();
+        self.tcp.activate(features, MTU);
         self.more = false;
     }
 
@@ -61,18 +76,21 @@ impl Link for User {
     fn receive(&mut self, inbox: &mut dyn Inbox, now: Duration) {
         self.expire(now);
         let mut counted = Counted { inbox, traffic: self.desk.counters.received };
-        self.more = self.desk.outbox.deliver(&mut counted) && self.emit(&mut counted, now);
+        self.desk.outbox.deliver(&mut counted);
+        self.more = self.emit(&mut counted, now);
         self.desk.counters.received = counted.traffic;
     }
 
-    fn ready(&mut self, ready: Ready, _now: Duration) {
+    fn ready(&mut self, ready: Ready, now: Duration) {
         let Some((owner, number)) = Owner::of(ready.key) else { return };
         match owner {
             Owner::UdpFlow => self.udp.ready(number),
             Owner::UdpForward => self.forwards.ready(number),
             Owner::Dns => self.dns.ready(number),
             Owner::Ping => self.ping.ready(number),
-            Owner::TcpFlow | Owner::TcpListener => {}
+            Owner::TcpFlow | Owner::TcpListener => {
+                self.tcp.ready(owner, number, ready.readable, ready.writable, now);
+            }
         }
     }
 
@@ -84,12 +102,22 @@ impl Link for User {
             self.udp.deadline(),
             self.forwards.deadline(),
             self.ping.deadline(),
+            self.tcp.deadline(),
         ];
         parts.into_iter().flatten().min()
     }
 
     fn finish(&mut self) {
-        crate::info!("network: {}, {}", self.desk.counters, self.desk.outbox);
+        let (counters, tcp) = (&self.desk.counters, self.tcp.counters());
+        crate::info!(
+            "network: {counters}, {}; {} TCP connections of the guest's, {} forwarded to it, {} \
+             refused, {} segments dropped",
+            self.desk.outbox,
+            tcp.outbound,
+            tcp.forwarded,
+            tcp.refused,
+            tcp.dropped
+        );
     }
 }
 
@@ -107,15 +135,20 @@ impl User {
     /// Gives the guest what there is for it, a burst of each part's after the other. Whether there is
     /// more, and room for it: then the I/O loop has other things to do first.
     fn emit(&mut self, inbox: &mut dyn Inbox, now: Duration) -> bool {
-        let scratch = &mut self.scratch.0;
-        let mut out = self.desk.out_to(inbox);
+        let path = self.desk.path(IpAddr::V4(GATEWAY));
         for _ in 0..ROUNDS {
+            let scratch = &mut self.scratch.0;
+            let mut out = self.desk.out_to(inbox);
             let more = [
                 self.forwards.emit(self.guest.address(), scratch, &mut out, now),
                 self.udp.emit(scratch, &mut out, now),
                 self.dns.emit(scratch, &mut out, now),
                 self.ping.emit(scratch, &mut out),
             ];
+            // Also without room: what the guest has sent goes on its way here.
+            self.tcp.emit(path, inbox, now);
+            let mut out = self.desk.out_to(inbox);
+            unreachable(&mut self.tcp, &mut out);
             if !more.contains(&true) || !out.has_room() {
                 return false;
             }

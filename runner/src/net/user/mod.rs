@@ -4,8 +4,8 @@
 //!
 //! A frame goes from [`User`] to the part that its protocol belongs to. Each part answers by the
 //! [`outbox::Outbox`], which holds a few small frames, or keeps what it has to say until the guest has
-//! room. [`policy`] decides for all of them what the guest may reach. Sockets are opened, read and
-//! written by [`crate::io::socket`] alone.
+//! room ([`tcp`]). [`policy`] decides for all of them what the guest may reach. Sockets are opened,
+//! read and written by [`crate::io::socket`] alone.
 
 pub mod addresses;
 mod arp;
@@ -28,6 +28,7 @@ mod packet;
 mod ping;
 pub mod policy;
 mod resolvers;
+pub mod tcp;
 #[cfg(test)]
 mod tests;
 mod udp;
@@ -39,6 +40,7 @@ use std::time::Duration;
 use smoltcp::wire::{EthernetAddress, EthernetFrame, EthernetProtocol, IpProtocol};
 use vm_memory::VolatileSlice;
 
+use crate::io::socket::Datagrams;
 use crate::net::frame::{Bytes, Frame, LARGEST, Offload};
 use crate::net::{ETHERNET, Forward, Transport};
 use addresses::{BROADCAST, DNS, GATEWAY, MTU, may_be_guest};
@@ -50,15 +52,19 @@ use fragments::Fragments;
 use guest::Guest;
 use icmp::{Lost, Reason};
 pub use open::{Error, GuestAddress, Options};
-use out::Desk;
+use out::{Desk, Out};
 use packet::{COPIED, Packet};
 use ping::{Echo, Ping};
 use policy::{Destination, Policy, Refusal};
 pub use resolvers::resolvers;
+use tcp::{Listener, Tcp, Why};
 use udp::Udp;
 
 /// The most bytes of headers that are copied out of a frame.
 const HEADERS: usize = ETHERNET + ipv4::LONGEST + COPIED;
+
+/// Bytes of a SYN without options.
+const SYN: usize = 20;
 
 /// Room for one datagram of any size, and as much behind it.
 const SCRATCH: usize = 2 * 65_536;
@@ -79,6 +85,9 @@ pub struct User {
     udp: Udp,
     forwards: Forwards,
     ping: Ping,
+    tcp: Tcp,
+    /// What is forwarded, and where the host listens.
+    forwarded: Vec<(Forward, SocketAddr)>,
     /// There is more for the guest than it was given in one turn.
     more: bool,
 }
@@ -100,11 +109,23 @@ impl User {
     pub fn open(options: Options) -> Result<User, Error> {
         let Options { policy, forwards, resolvers, mac, guest } = options;
         open::check(&forwards)?;
-        let mut ports = Vec::new();
+        let (mut ports, mut listeners, mut forwarded) = (Vec::new(), Vec::new(), Vec::new());
         for forward in forwards {
-            if forward.transport == Transport::Udp {
-                ports.push((forward, open::bind_udp(forward)?));
-            }
+            let local = match forward.transport {
+                Transport::Udp => {
+                    let port = open::bind(forward, |forward| Datagrams::bind(forward.host))?;
+                    let local = port.local();
+                    ports.push((forward, port));
+                    local
+                }
+                Transport::Tcp => {
+                    let listener = open::bind(forward, Listener::bind)?;
+                    let local = listener.local();
+                    listeners.push(listener);
+                    Ok(local)
+                }
+            };
+            forwarded.push((forward, local.unwrap_or(forward.host)));
         }
         let address = guest.get();
         Ok(Self {
@@ -116,17 +137,19 @@ impl User {
             scratch: Scratch(vec![0; SCRATCH].into()),
             fragments: Fragments::default(),
             dhcp: Dhcp::new(mac, address),
+            tcp: Tcp::new(policy, resolvers.clone(), listeners),
             dns: Dns::new(resolvers),
             udp: Udp::new(policy),
             forwards: Forwards::new(ports),
             ping: Ping::new(policy),
+            forwarded,
             more: false,
         })
     }
 
     /// What is forwarded, and where the host listens: port 0 has become one that was free.
     pub fn forwards(&self) -> Vec<(Forward, SocketAddr)> {
-        self.forwards.ports().collect()
+        self.forwarded.clone()
     }
 
     fn frame(&mut self, frame: &Frame<'_>, now: Duration) -> Result<(), Cause> {
@@ -154,9 +177,9 @@ impl User {
     }
 
     /// The guest has shown an address.
-    fn shown(&mut self, address: IpAddr, _now: Duration) {
-        if may_be_guest(address) {
-            self.guest.spoke(address);
+    fn shown(&mut self, address: IpAddr, now: Duration) {
+        if may_be_guest(address) && self.guest.spoke(address) {
+            self.tcp.guest_spoke(self.guest.address().into(), now);
         }
     }
 
@@ -217,10 +240,20 @@ impl User {
         now: Duration,
     ) -> Result<(), Cause> {
         match protocol {
+            IpProtocol::Tcp => {
+                self.segment(packet, now);
+                Ok(())
+            }
             IpProtocol::Udp => self.datagram(packet, now),
             IpProtocol::Icmp => self.icmp(packet, now),
             _ => Err(Cause::Protocol),
         }
+    }
+
+    fn segment(&mut self, packet: &Packet<'_>, now: Duration) {
+        let path = self.desk.path(packet.destination);
+        self.tcp.segment(packet, &mut self.desk.outbox, path, now);
+        unreachable(&mut self.tcp, &mut self.desk.out());
     }
 
     fn datagram(&mut self, packet: &Packet<'_>, now: Duration) -> Result<(), Cause> {
@@ -234,7 +267,8 @@ impl User {
         {
             let granted = self.dhcp.message(datagram.bytes, &mut out)?;
             if granted {
-                self.shown(self.address.into(), now);
+                // Whoever waits for the guest may try again: it has just got its address.
+                self.tcp.guest_spoke(self.guest.address().into(), now);
             }
             return Ok(());
         }
@@ -306,6 +340,24 @@ impl User {
         }
         let lost = Lost { source, destination, protocol, head, len: body.len() };
         icmp::error(reason, &lost, &mut self.desk.out());
+    }
+}
+
+/// Tells the guest which of its connections could not be made because there is no way.
+fn unreachable(tcp: &mut Tcp, out: &mut Out<'_>) {
+    while let Some(syn) = tcp.unreachable() {
+        let reason = match syn.why {
+            Why::Network => Reason::NETWORK,
+            Why::Host => Reason::HOST,
+        };
+        let lost = Lost {
+            source: syn.source.ip(),
+            destination: syn.destination.ip(),
+            protocol: IpProtocol::Tcp,
+            head: &syn.quoted(),
+            len: SYN,
+        };
+        icmp::error(reason, &lost, out);
     }
 }
 

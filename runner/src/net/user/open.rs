@@ -8,7 +8,6 @@ use super::addresses::{GATEWAY, GUEST, NETMASK, may_be_guest};
 use super::policy::Policy;
 use crate::io::lock::Holders;
 use crate::io::ports;
-use crate::io::socket::Datagrams;
 use crate::net::{Forward, Transport};
 
 /// What a network is to be.
@@ -143,7 +142,7 @@ pub(super) fn check(forwards: &[Forward]) -> Result<(), Error> {
 }
 
 /// Why a port cannot be listened at.
-pub(super) fn refused(forward: Forward, error: io::Error) -> Error {
+fn refused(forward: Forward, error: io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::AddrInUse => Error::Taken {
             forward,
@@ -155,14 +154,19 @@ pub(super) fn refused(forward: Forward, error: io::Error) -> Error {
     }
 }
 
-/// A socket that has the host's port of `forward`.
-pub(super) fn bind_udp(forward: Forward) -> Result<Datagrams, Error> {
-    Datagrams::bind(forward.host).map_err(|error| refused(forward, error))
+/// What `listen` makes of the host's port, or why it cannot be had.
+pub(super) fn bind<T>(
+    forward: Forward,
+    listen: impl FnOnce(Forward) -> io::Result<T>,
+) -> Result<T, Error> {
+    listen(forward).map_err(|error| refused(forward, error))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::socket::Datagrams;
+    use crate::net::user::tcp::Listener;
 
     fn forward(transport: Transport, host: &str) -> Forward {
         Forward { transport, host: host.parse().unwrap(), guest: 80 }
@@ -195,19 +199,28 @@ mod tests {
 
     #[test]
     fn a_port_that_is_taken_is_named_with_its_address_and_another_one() {
-        let first = bind_udp(forward(Transport::Udp, "127.0.0.1:0")).unwrap();
-        let taken = Forward { transport: Transport::Udp, host: first.local().unwrap(), guest: 53 };
-        let text = bind_udp(taken).unwrap_err().to_string();
-        let port = taken.host.port();
-        let wanted = format!("forward UDP 127.0.0.1:{port}: the port is taken by ");
+        let udp = |forward: Forward| bind(forward, |forward| Datagrams::bind(forward.host));
+        let first = udp(forward(Transport::Udp, "127.0.0.1:0")).unwrap();
+        let host = first.local().unwrap();
+        let taken = Forward { transport: Transport::Udp, host, guest: 53 };
+        let text = udp(taken).unwrap_err().to_string();
+        assert!(text.starts_with(&format!("forward UDP {host}: the port is taken by ")), "{text}");
+        assert!(text.ends_with(&format!("--udp {}:53", other(host))), "{text}");
+
+        let first = bind(forward(Transport::Tcp, "127.0.0.1:0"), Listener::bind).unwrap();
+        let taken = Forward { host: first.local(), ..forward(Transport::Tcp, "127.0.0.1:1") };
+        let text = bind(taken, Listener::bind).unwrap_err().to_string();
+        let port = first.local().port();
+        let wanted = format!("forward TCP 127.0.0.1:{port}: the port is taken by ");
         assert!(text.starts_with(&wanted), "{text}");
-        assert!(text.ends_with(&format!("--udp {}:53", other(taken.host))), "{text}");
+        assert!(text.contains(&format!("-p {}:80", other(first.local()))), "{text}");
     }
 
     #[test]
     fn an_address_of_another_host_and_a_port_of_roots_are_said_as_such() {
-        let text = bind_udp(forward(Transport::Udp, "192.0.2.1:5000")).unwrap_err().to_string();
-        assert!(text.contains("192.0.2.1:5000: this host has no such address"), "{text}");
+        let text = bind(forward(Transport::Tcp, "192.0.2.1:5000"), Listener::bind);
+        let text = text.unwrap_err().to_string();
+        assert!(text.contains("TCP 192.0.2.1:5000: this host has no such address"), "{text}");
         let denied = io::ErrorKind::PermissionDenied.into();
         let text = refused(forward(Transport::Tcp, "127.0.0.1:80"), denied).to_string();
         assert!(text.contains("only root") && text.ends_with("-p 8080:80"), "{text}");

@@ -67,7 +67,7 @@ fn the_network_takes_the_slot_behind_the_disks_and_is_announced_with_them() {
     assert_eq!(words.last(), Some(&word.as_str()));
     let lines = plan.describe();
     let wanted = format!(
-        "device: net0, virtio-mmio {:#x}, line {}: the user-mode network, 52:54:00:12:34:56",
+        "device: net0, virtio-mmio {:#x}, line {}: the user-mode network, guest 52:54:00:12:34:56",
         slot.base, slot.line
     );
     assert_eq!(lines.last(), Some(&wanted), "{lines:?}");
@@ -148,6 +148,50 @@ fn addresses_of_another_kernel_are_refused_with_what_to_append() {
     let Some(images) = Images::new() else { return };
     let error = images.error("KERNEL --net=user --ip-address 10.0.2.20");
     assert!(error.contains("--append ip=10.0.2.15::10.0.2.2"), "{error}");
+}
+
+#[test]
+fn a_guest_on_a_network_with_others_has_an_address_of_its_own() {
+    let Some(images) = Images::new() else { return };
+    let path = images.folder.path().join("peer");
+    let _peer = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let line = format!("KERNEL --net=unix:{}", path.display());
+    let mac = |line: &str| {
+        let network = images.plan(line).unwrap().network.unwrap();
+        assert!(network.about.starts_with(&format!("stream socket {}", path.display())));
+        network.take_link().unwrap().offer().mac
+    };
+    let (first, second) = (mac(&line), mac(&line));
+    assert_ne!(first, second);
+    assert_eq!(first[..3], [0x52, 0x54, 0]);
+    assert_eq!(mac(&format!("{line} --mac 52:54:00:00:00:07")), [0x52, 0x54, 0, 0, 0, 7]);
+}
+
+#[test]
+fn a_network_that_cannot_be_reached_is_named_with_what_asked_for_it() {
+    let Some(images) = Images::new() else { return };
+    let path = images.folder.path().join("nobody");
+    for kind in ["unix", "unixgram"] {
+        let error = images.error(&format!("KERNEL --net={kind}:{}", path.display()));
+        assert!(error.contains("nobody: there is no such socket"), "{error}");
+    }
+    // There is none, here or anywhere.
+    let error = images.error("KERNEL --net=bridge:nobridge9");
+    assert!(error.starts_with("--net=bridge:nobridge9: "), "{error}");
+}
+
+#[test]
+fn a_capture_is_among_the_files_of_the_run_and_may_grow() {
+    let Some(images) = Images::new() else { return };
+    let path = images.folder.path().join("c.pcap");
+    let plan = images.plan(&format!("OPS --pcap {}", path.display())).unwrap();
+    assert!(plan.files().any(|(_, name)| name == path.to_str().unwrap()));
+    assert_eq!(plan.largest_file(), u64::MAX);
+    assert!(plan.describe().last().unwrap().ends_with(&format!(", written to {}", path.display())));
+    drop(plan);
+    let error = images.error("OPS --pcap OPS");
+    assert!(error.contains("no capture, and it would be lost"), "{error}");
+    assert!(images.plan("OPS").unwrap().largest_file() < u64::MAX);
 }
 
 #[test]

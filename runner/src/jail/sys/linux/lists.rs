@@ -186,8 +186,8 @@ const NETWORK_IOCTLS: Rule = If(&[(
 )]);
 
 /// The I/O loop with a network: what it does without one, and connections.
-const NETWORK: [Call; 39 + CLOSE.len()] = join(
-    join::<17, 22, 39>(
+const NETWORK: [Call; 40 + CLOSE.len()] = join(
+    join::<17, 23, 40>(
         THREAD,
         [
             EPOLL_WAIT,
@@ -214,6 +214,7 @@ const NETWORK: [Call; 39 + CLOSE.len()] = join(
             call!(SYS_getsockopt, "getsockopt", Any),
             call!(SYS_setsockopt, "setsockopt", Any),
             call!(SYS_getsockname, "getsockname", Any),
+            call!(SYS_getpeername, "getpeername", Any),
         ],
     ),
     CLOSE,

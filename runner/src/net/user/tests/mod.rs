@@ -5,6 +5,7 @@ mod forwards;
 mod frames;
 mod icmp;
 mod limits;
+mod tcp;
 mod udp;
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};

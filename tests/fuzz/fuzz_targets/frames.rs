@@ -1,0 +1,5 @@
+//! `fuzz::frames::frames` under libFuzzer.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::frames::frames(data));
