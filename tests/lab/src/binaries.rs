@@ -98,6 +98,13 @@ impl Workspace {
         self.one_program(command)
     }
 
+    /// Builds what compares networks.
+    pub(crate) fn net_bench(&self) -> Result<PathBuf> {
+        let mut command = self.cargo_static("bench");
+        command.args(["--no-run", "--package=bench", "--bench=net"]);
+        self.one_program(command)
+    }
+
     /// Builds what talks in a guest.
     pub(crate) fn peer(&self) -> Result<PathBuf> {
         let mut command = self.cargo_static("build");

@@ -8,6 +8,7 @@
 //! the tests inside (`agent`).
 
 mod agent;
+mod bench;
 mod binaries;
 mod boots;
 mod bzimage;
@@ -59,6 +60,8 @@ enum Lab {
         /// How often
         rounds: u32,
     },
+    /// Compare the user-mode network with that of the QEMU that is installed, in the same machine
+    Bench,
     /// Run the tests of the network with QEMU's user network in the place of runner's, here, emulated
     Oracle {
         /// Run only what has this text in its name
@@ -92,6 +95,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().lab {
         Lab::X86_64 { filter } => x86_64::run(filter.as_deref().unwrap_or_default()),
         Lab::Soak { what, rounds } => soak::run(what, rounds),
+        Lab::Bench => bench::run(),
         Lab::Oracle { filter } => oracle::run(filter.as_deref().unwrap_or_default()),
         Lab::Darwin => foreign::lint("aarch64-apple-darwin"),
         Lab::Aarch64Linux => foreign::lint("aarch64-unknown-linux-gnu"),
