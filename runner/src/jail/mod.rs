@@ -69,7 +69,7 @@ impl Role {
             Role::Main => "main (vcpu0)",
             Role::Vcpu => "vcpu",
             Role::Io => "io",
-            Role::Network => "io (network)",
+            Role::Network => "network",
             Role::Disk => "disk",
         }
     }

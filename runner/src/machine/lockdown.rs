@@ -18,6 +18,11 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// Whose it is.
+    pub(super) fn role(&self) -> Role {
+        self.role
+    }
+
     /// Restricts the calling thread and says so; whether it may go on.
     pub(crate) fn take(self) -> bool {
         let result = self.jail.lock(self.role);

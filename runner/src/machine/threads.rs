@@ -129,6 +129,7 @@ pub(super) struct IoThread(Waiting<(Duty, Traffic)>);
 
 impl IoThread {
     pub(super) fn spawn(place: Place) -> Result<Self, Error> {
+        let name = place.role().name().to_owned();
         let body = |work: mpsc::Receiver<(Duty, Traffic)>| {
             if place.take()
                 && let Ok((duty, traffic)) = work.recv()
@@ -136,7 +137,7 @@ impl IoThread {
                 duty.serve(traffic);
             }
         };
-        Ok(Self(Waiting::spawn("io".to_owned(), body)?))
+        Ok(Self(Waiting::spawn(name, body)?))
     }
 
     pub(super) fn begin(&mut self, duty: Duty, traffic: Traffic) {

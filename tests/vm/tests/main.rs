@@ -22,6 +22,7 @@ mod hosts;
 mod images;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod jail;
+mod links;
 mod linux;
 mod network;
 mod protocols;

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use super::support::files::{Folder, kernel};
 use super::support::host::accelerator;
 use super::support::or_skip;
-use super::support::program::{Running, runner, says};
+use super::support::program::{Runner, Running, runner, says};
 
 /// Nothing here takes a tenth of it on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -47,6 +47,70 @@ fn end(running: Running, port: SocketAddr, status: u8) {
     let finished = running.finish();
     assert_eq!(finished.status, Some(status.into()), "{finished}");
     assert_eq!(finished.text(), "listening\n");
+}
+
+/// Ports of this host that are free.
+fn free_ports<const N: usize>() -> [u16; N] {
+    let sockets = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    sockets.map(|socket| socket.local_addr().unwrap().port())
+}
+
+/// A run of the guest's whose network does everything it can, and what is to be done beside it, on
+/// another thread.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))] // for the jail's tests
+pub(crate) fn busy(folder: &Folder) -> (Runner, impl FnOnce() + Send + 'static) {
+    let [tcp, udp, last] = free_ports();
+    let (listener, socket) = (TcpListener::bind("127.0.0.1:0").unwrap(), host_socket());
+    let conn = format!("conn={}", listener.local_addr().unwrap().port());
+    let udps = format!("udps={}", socket.local_addr().unwrap().port());
+    let run = runner(["-m", "32", "--timeout=80s", "--host-loopback"])
+        .args(["-p", &format!("{tcp}:80"), "--udp", &format!("{udp}:7,{last}:9")])
+        .arg(format!("--pcap={}", folder.path().join("busy.pcap").display()))
+        .args(["--append", &format!("{conn} {udps}")])
+        .arg(kernel("web"));
+    let beside = move || {
+        let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.read_to_string(&mut String::new()).unwrap();
+        let (_, from) = socket.recv_from(&mut [0; 100]).unwrap();
+        socket.send_to(b"and back", from).unwrap();
+        for _ in 0..10 {
+            assert_eq!(page(at(tcp)).unwrap(), PAGE);
+        }
+        let client = host_socket();
+        client.send_to(b"ping", at(udp)).unwrap();
+        client.recv(&mut [0; 100]).unwrap();
+        client.send_to(&[0], at(last)).unwrap();
+    };
+    (run, beside)
+}
+
+/// The same with a datagram that nobody takes.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))] // as above
+pub(crate) fn unheard() -> (Runner, impl FnOnce() + Send + 'static) {
+    let [last] = free_ports();
+    let socket = host_socket();
+    let closed = socket.local_addr().unwrap().port();
+    drop(socket);
+    let run = runner(["-m", "32", "--timeout=80s", "--host-loopback"])
+        .args(["-p", "0:80", "--udp", &format!("{last}:9")])
+        .args(["--append", &format!("udps={closed}")])
+        .arg(kernel("web"));
+    let beside = move || {
+        while UdpSocket::bind(("127.0.0.1", last)).is_ok() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // Time for what became of it to come back.
+        std::thread::sleep(Duration::from_millis(500));
+        host_socket().send_to(&[0], ("127.0.0.1", last)).unwrap();
+    };
+    (run, beside)
+}
+
+fn host_socket() -> UdpSocket {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub const BROADCAST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 255);
 
 /// The gateway on the IPv6 network fec0::/64.
 pub const GATEWAY_6: Ipv6Addr = Ipv6Addr::new(0xfec0, 0, 0, 0, 0, 0, 0, 2);
+/// The gateway as a router: it is known by its address on the link (RFC 4861 §4.2).
+pub const ROUTER_6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
 /// The name server there.
 pub const DNS_6: Ipv6Addr = Ipv6Addr::new(0xfec0, 0, 0, 0, 0, 0, 0, 3);
 
@@ -48,7 +50,9 @@ pub fn may_be_guest(address: IpAddr) -> bool {
             let network = Ipv4Addr::from_bits(GATEWAY.to_bits() & NETMASK.to_bits());
             [network, GATEWAY, DNS, BROADCAST].contains(&address)
         }
-        IpAddr::V6(address) => [GATEWAY_6, DNS_6].contains(&address) || address.is_multicast(),
+        IpAddr::V6(address) => {
+            [GATEWAY_6, DNS_6, ROUTER_6].contains(&address) || address.is_multicast()
+        }
     };
     is_local(address) && !taken
 }
@@ -81,6 +85,7 @@ mod tests {
             "0.0.0.0",
             "fec0::2",
             "fec0::3",
+            "fe80::2",
             "::1",
             "ff02::1",
             "2001:db8::1",

@@ -1,6 +1,6 @@
 //! What the guest has shown of itself.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The guest's addresses, as far as forwards need to know them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,6 +10,8 @@ pub(super) struct Guest {
     /// It has spoken from that one.
     given_spoke: bool,
     others: Others,
+    /// Its address of IPv6's, that is not of the link alone.
+    six: Option<Ipv6Addr>,
 }
 
 /// Other addresses that it has spoken from.
@@ -24,7 +26,7 @@ enum Others {
 impl Guest {
     /// A guest that has not spoken, and should have address `given`.
     pub(super) fn new(given: Ipv4Addr) -> Self {
-        Self { given, given_spoke: false, others: Others::None }
+        Self { given, given_spoke: false, others: Others::None, six: None }
     }
 
     /// It has spoken from `address`, one that it may have. Whether something is new: it is the first
@@ -37,9 +39,13 @@ impl Guest {
             (IpAddr::V4(address), Others::One(one)) if one != address => {
                 self.others = Others::Several;
             }
+            (IpAddr::V6(address), _) if !address.is_unicast_link_local() => {
+                self.six = Some(address);
+            }
             _ => {}
         }
-        *self != before && (!before.has_spoken() || self.address() != before.address())
+        let moves = self.address() != before.address() || self.six != before.six;
+        *self != before && (!before.has_spoken() || moves)
     }
 
     /// Where forwards go: the address that it was given, unless it has only spoken from another.
@@ -51,7 +57,7 @@ impl Guest {
     }
 
     fn has_spoken(&self) -> bool {
-        self.given_spoke || self.others != Others::None
+        self.given_spoke || self.others != Others::None || self.six.is_some()
     }
 }
 
@@ -81,5 +87,8 @@ mod tests {
         assert!(guest.spoke(OTHER.into()) && guest.spoke(THIRD.into()));
         assert_eq!(guest.address(), GIVEN);
         assert!(!guest.spoke("fe80::1".parse().unwrap()));
+        assert!(guest.spoke("fec0::15".parse().unwrap()));
+        assert!(!guest.spoke("fec0::15".parse().unwrap()));
+        assert!(guest.spoke("fec0::16".parse().unwrap()), "a connection by IPv6 goes there");
     }
 }

@@ -1,44 +1,63 @@
-//! ICMP (RFC 792): echoes of our own addresses, and errors about packets of the guest's.
+//! ICMP (RFC 792) and ICMPv6 (RFC 4443): echoes of our own addresses, and errors about packets of the
+//! guest's.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
-use smoltcp::phy::ChecksumCapabilities;
-use smoltcp::wire::{IpProtocol, Ipv4Packet, Ipv4Repr, checksum};
+use smoltcp::wire::{IpProtocol, checksum};
 
-use super::addresses::GATEWAY;
+use super::addresses::{GATEWAY, GATEWAY_6};
 use super::out::Out;
 use super::policy::Refusal;
+use super::wire::{HEAD, head};
+use crate::net::ETHERNET;
 
 /// Bytes of a header: type, code, checksum, and four more.
 pub(super) const HEADER: usize = 8;
 
-pub(super) const ECHO_REPLY: u8 = 0;
-pub(super) const ECHO_REQUEST: u8 = 8;
-
 /// Bytes that an error quotes behind the IP header: as many as RFC 792 asks for.
 const QUOTED: usize = 8;
 
-/// Why a packet did not arrive: the type and the code.
+/// Types of echo requests, and of replies to them: of ICMP's, and of ICMPv6's.
+const REQUEST: u8 = 8;
+const REQUEST_6: u8 = 128;
+const REPLY: u8 = 0;
+const REPLY_6: u8 = 129;
+
+/// Why a packet did not arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Reason(pub(super) u8, pub(super) u8);
+pub(super) enum Reason {
+    /// There is no route to the destination's network.
+    Network,
+    /// The destination itself is not reached.
+    Host,
+    /// It is forbidden (RFC 1812 §5.2.7.1).
+    Prohibited,
+    /// It has taken all the hops that it may.
+    Hops,
+    /// Somebody else has said so, with this type and code of the same ICMP.
+    Said(u8, u8),
+}
 
 impl Reason {
-    /// No route to the destination's network.
-    pub(super) const NETWORK: Self = Self(3, 0);
-    /// The destination itself is not reached.
-    pub(super) const HOST: Self = Self(3, 1);
-    /// It is forbidden (RFC 1812 §5.2.7.1).
-    pub(super) const PROHIBITED: Self = Self(3, 13);
-    /// It has taken all the hops that it may.
-    pub(super) const HOPS: Self = Self(11, 0);
+    /// The type and the code, of ICMP and of ICMPv6.
+    fn codes(self, is_ipv4: bool) -> [u8; 2] {
+        let (four, six) = match self {
+            Self::Network => ([3, 0], [1, 0]),
+            Self::Host => ([3, 1], [1, 3]),
+            Self::Prohibited => ([3, 13], [1, 1]),
+            Self::Hops => ([11, 0], [3, 0]),
+            Self::Said(kind, code) => ([kind, code], [kind, code]),
+        };
+        if is_ipv4 { four } else { six }
+    }
 }
 
 impl From<Refusal> for Reason {
     /// What a switch would open is forbidden; what nothing opens is not there.
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::HostLoopback | Refusal::LinkLocal => Self::PROHIBITED,
-            Refusal::Nowhere => Self::HOST,
+            Refusal::HostLoopback | Refusal::LinkLocal => Self::Prohibited,
+            Refusal::Nowhere => Self::Host,
         }
     }
 }
@@ -57,48 +76,81 @@ pub(super) struct Lost<'a> {
 
 /// Tells the guest, quoting the packet's beginning, so that the one who sent it is found.
 pub(super) fn error(reason: Reason, lost: &Lost<'_>, out: &mut Out<'_>) {
-    let (IpAddr::V4(source), IpAddr::V4(destination)) = (lost.source, lost.destination) else {
+    // Whoever it came from has no address to be told at.
+    if lost.source.is_unspecified() {
+        return;
+    }
+    let is_ipv4 = lost.source.is_ipv4();
+    let mut frame = [0; HEAD];
+    let path = out.desk.path(lost.destination);
+    let Some(end) = head(path, lost.source, lost.destination, lost.protocol, lost.len, &mut frame)
+    else {
         return;
     };
-    let mut message = [0; HEADER + 20 + QUOTED];
-    let Some((header, quote)) = message.split_at_mut_checked(HEADER) else { return };
-    for (byte, value) in header.iter_mut().zip([reason.0, reason.1]) {
-        *byte = value;
+    let quoted = frame.get(ETHERNET..end).unwrap_or_default();
+    let header = reason.codes(is_ipv4).into_iter().chain([0; HEADER.saturating_sub(2)]);
+    let bytes = header.chain(quoted.iter().chain(lost.head.iter().take(QUOTED)).copied());
+    let mut message = [0; HEADER + 40 + QUOTED];
+    let mut len = 0usize;
+    for (place, byte) in message.iter_mut().zip(bytes) {
+        *place = byte;
+        len = len.saturating_add(1);
     }
-    Ipv4Repr {
-        src_addr: source,
-        dst_addr: destination,
-        next_header: lost.protocol,
-        payload_len: lost.len,
-        hop_limit: 64,
-    }
-    .emit(&mut Ipv4Packet::new_unchecked(&mut *quote), &ChecksumCapabilities::default());
-    for (byte, value) in quote.iter_mut().skip(20).zip(lost.head) {
-        *byte = *value;
-    }
-    sum(&mut message);
-    out.packet(IpAddr::V4(GATEWAY), lost.source, IpProtocol::Icmp, [&message, &[]]);
+    let message = message.get_mut(..len).unwrap_or_default();
+    let gateway = if is_ipv4 { IpAddr::V4(GATEWAY) } else { IpAddr::V6(GATEWAY_6) };
+    sum(gateway, lost.source, message);
+    out.packet(gateway, lost.source, protocol(gateway), [message, &[]]);
 }
 
 /// Answers an echo request to `asked`, one of our own addresses: `message` comes back as a reply.
-pub(super) fn echo(guest: Ipv4Addr, asked: Ipv4Addr, message: &mut [u8], out: &mut Out<'_>) {
+pub(super) fn echo(guest: IpAddr, asked: IpAddr, message: &mut [u8], out: &mut Out<'_>) {
     if let Some(kind) = message.first_mut() {
-        *kind = ECHO_REPLY;
+        *kind = if guest.is_ipv4() { REPLY } else { REPLY_6 };
     }
-    sum(message);
-    out.packet(IpAddr::V4(asked), IpAddr::V4(guest), IpProtocol::Icmp, [message, &[]]);
+    sum(asked, guest, message);
+    out.packet(asked, guest, protocol(guest), [message, &[]]);
+}
+
+/// ICMP, for addresses like this.
+pub(super) fn protocol(like: IpAddr) -> IpProtocol {
+    if like.is_ipv4() { IpProtocol::Icmp } else { IpProtocol::Icmpv6 }
+}
+
+/// The identifier of an echo request to an address like `to`. `None`: it is another message.
+pub(super) fn request(to: IpAddr, message: &[u8]) -> Option<[u8; 2]> {
+    let wanted = if to.is_ipv4() { REQUEST } else { REQUEST_6 };
+    let [kind, code, _, _, id_0, id_1, ..] = message.first_chunk::<HEADER>()?;
+    ([*kind, *code] == [wanted, 0]).then_some([*id_0, *id_1])
+}
+
+/// Whether it is a reply to one, from an address like `from`.
+pub(super) fn is_reply(from: IpAddr, message: &[u8]) -> bool {
+    let wanted = if from.is_ipv4() { REPLY } else { REPLY_6 };
+    message.len() >= HEADER && message.first() == Some(&wanted)
 }
 
 /// Writes the checksum of a message into it.
-pub(super) fn sum(message: &mut [u8]) {
+pub(super) fn sum(source: IpAddr, destination: IpAddr, message: &mut [u8]) {
     put(message, [0; 2]);
-    let sum = !checksum::data(message);
+    let sum = !total(source, destination, message);
     put(message, sum.to_be_bytes());
 }
 
 /// Whether the checksum of a message is right.
-pub(super) fn is_whole(message: &[u8]) -> bool {
-    checksum::data(message) == !0
+pub(super) fn is_whole(source: IpAddr, destination: IpAddr, message: &[u8]) -> bool {
+    total(source, destination, message) == !0
+}
+
+/// The sum over a message, and over its pseudo-header if it is ICMPv6 (RFC 4443 §2.3).
+fn total(source: IpAddr, destination: IpAddr, message: &[u8]) -> u16 {
+    let pseudo = match (source, destination) {
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            let len = u32::try_from(message.len()).unwrap_or(u32::MAX);
+            checksum::pseudo_header_v6(&source, &destination, IpProtocol::Icmpv6, len)
+        }
+        _ => 0,
+    };
+    checksum::combine(&[pseudo, checksum::data(message)])
 }
 
 fn put(message: &mut [u8], sum: [u8; 2]) {

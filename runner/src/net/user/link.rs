@@ -14,9 +14,11 @@ use vm_memory::VolatileSlice;
 use super::addresses::{GATEWAY, MTU};
 use super::counters::{Cause, Traffic};
 use super::guest::Guest;
+use super::ip::unreachable;
+use super::ndp::Ndp;
 use super::packet::Owner;
 use super::tcp::Tcp;
-use super::{User, dns, ping, udp, unreachable};
+use super::{User, dns, ping, udp};
 use crate::io::event_loop::{Ready, Watcher};
 use crate::net::frame::{Frame, Offload};
 use crate::net::{Inbox, Link, Offer, Put, Sent};
@@ -28,13 +30,13 @@ const ROUNDS: usize = 8;
 const FEATURES: u64 = 1 << VIRTIO_NET_F_CSUM
     | 1 << VIRTIO_NET_F_GUEST_CSUM
     | 1 << VIRTIO_NET_F_HOST_TSO4
-    | 1 << VIRTIO_NET_F_HOST_TSO6
-    | 1 << VIRTIO_NET_F_GUEST_TSO4
-    | 1 << VIRTIO_NET_F_GUEST_TSO6;
+    | 1 << VIRTIO_NET_F_GUEST_TSO4;
+const FEATURES_6: u64 = 1 << VIRTIO_NET_F_HOST_TSO6 | 1 << VIRTIO_NET_F_GUEST_TSO6;
 
 impl Link for User {
     fn offer(&self) -> Offer {
-        Offer { features: FEATURES, mac: self.mac, mtu: MTU }
+        let six = if self.has_ipv6 { FEATURES_6 } else { 0 };
+        Offer { features: FEATURES | six, mac: self.mac, mtu: MTU }
     }
 
     fn descriptors(&self) -> u64 {
@@ -56,6 +58,7 @@ impl Link for User {
         self.guest = Guest::new(self.address);
         self.desk.outbox.clear();
         self.fragments = Default::default();
+        self.ndp = Ndp::default();
         self.dhcp.clear();
         self.dns.clear();
         self.udp.clear();
@@ -98,6 +101,7 @@ impl Link for User {
         let parts = [
             self.more.then_some(Duration::ZERO),
             self.fragments.deadline(),
+            self.ndp.deadline(),
             self.dns.deadline(),
             self.udp.deadline(),
             self.forwards.deadline(),
@@ -126,6 +130,7 @@ impl User {
     fn expire(&mut self, now: Duration) {
         self.fragments.expire(now);
         self.desk.counters.drop_many(Cause::Fragment, self.fragments.take_dropped());
+        self.ndp.expire(&mut self.desk.out(), now);
         self.dns.expire(&mut self.desk.out(), now);
         self.udp.expire(now);
         self.forwards.expire(now);

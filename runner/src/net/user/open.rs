@@ -2,12 +2,13 @@
 //! host's ports that are forwarded.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::addresses::{GATEWAY, GUEST, NETMASK, may_be_guest};
 use super::policy::Policy;
 use crate::io::lock::Holders;
 use crate::io::ports;
+use crate::io::socket::Datagrams;
 use crate::net::{Forward, Transport};
 
 /// What a network is to be.
@@ -141,6 +142,13 @@ pub(super) fn check(forwards: &[Forward]) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether this host has a way to the world by IPv6. A guest that is told so and has none waits for it
+/// to fail, each time. Nothing is sent: it is how to ask for a route.
+pub(super) fn has_ipv6() -> bool {
+    let world = SocketAddr::from((Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 9));
+    Datagrams::open(world.ip()).and_then(|socket| socket.connect(world)).is_ok()
+}
+
 /// Why a port cannot be listened at.
 fn refused(forward: Forward, error: io::Error) -> Error {
     match error.kind() {
@@ -165,7 +173,6 @@ pub(super) fn bind<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::socket::Datagrams;
     use crate::net::user::tcp::Listener;
 
     fn forward(transport: Transport, host: &str) -> Forward {

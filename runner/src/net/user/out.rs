@@ -1,6 +1,6 @@
 //! Packets for the guest: into its memory where there is room, and into the outbox where there is not
 //! or the guest is being listened to. What is larger than the network's largest packet goes in
-//! fragments (RFC 791 §3.2).
+//! fragments (RFC 791 §3.2, RFC 8200 §4.5).
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -13,8 +13,9 @@ use super::wire::{HEAD, Path, head};
 use crate::net::frame::Offload;
 use crate::net::{ETHERNET, Inbox, Put};
 
-/// Bytes of an IPv4 header of ours.
+/// Bytes of an IPv4 header of ours, and of the header that a fragment of IPv6 has more.
 const IPV4: usize = 20;
+const EXTENSION: usize = 8;
 
 /// What all parts of the network have in common.
 #[derive(Debug)]
@@ -88,8 +89,14 @@ impl Out<'_> {
         body: [&[u8]; 2],
     ) {
         let mut path = self.desk.path(source);
-        if destination == IpAddr::V4(Ipv4Addr::BROADCAST) {
-            path.guest = [0xff; 6];
+        match destination {
+            IpAddr::V4(Ipv4Addr::BROADCAST) => path.guest = [0xff; 6],
+            // RFC 2464 §7.
+            IpAddr::V6(all) if all.is_multicast() => {
+                let [.., a, b, c, d] = all.octets();
+                path.guest = [0x33, 0x33, a, b, c, d];
+            }
+            _ => {}
         }
         let [first, second] = body;
         let len = first.len().saturating_add(second.len());
@@ -102,26 +109,36 @@ impl Out<'_> {
             let head = out.get(..headers).unwrap_or_default();
             return self.frame(&[head, first, second]);
         }
-        if source.is_ipv6() {
-            return self.desk.counters.drop(Cause::Size);
-        }
         self.desk.identification = self.desk.identification.wrapping_add(1);
+        let extension = if source.is_ipv4() { 0 } else { EXTENSION };
         // Fragments are counted in units of eight bytes.
-        let most = most & !7;
+        let most = most.saturating_sub(extension) & !7;
         let mut from = 0;
-        while from < len {
+        while from < len && most > 0 {
             let to = from.saturating_add(most).min(len);
-            self.fragment(&mut out, from, to, to < len);
-            let head = out.get(..headers).unwrap_or_default();
+            let fragment = Fragment { from, to, more: to < len };
             let [first, second] = cut(body, from, to);
-            self.frame(&[head, first, second]);
+            match source {
+                IpAddr::V4(_) => {
+                    self.fragment(&mut out, fragment);
+                    let head = out.get(..headers).unwrap_or_default();
+                    self.frame(&[head, first, second]);
+                }
+                IpAddr::V6(_) => {
+                    let len = to.saturating_sub(from).saturating_add(EXTENSION);
+                    let kind = IpProtocol::Ipv6Frag;
+                    if head(path, source, destination, kind, len, &mut out).is_some() {
+                        let head = out.get(..headers).unwrap_or_default();
+                        self.frame(&[head, &self.extension(protocol, fragment), first, second]);
+                    }
+                }
+            }
             from = to;
         }
     }
 
-    /// Makes the headers of a packet those of its fragment `from..to`.
-    fn fragment(&self, out: &mut [u8; HEAD], from: usize, to: usize, more: bool) {
-        let narrow = |value: usize| u16::try_from(value).unwrap_or(u16::MAX);
+    /// Makes the headers of a packet of IPv4 those of a fragment.
+    fn fragment(&self, out: &mut [u8; HEAD], Fragment { from, to, more }: Fragment) {
         let Some(header) = out.get_mut(ETHERNET..) else { return };
         let mut packet = Ipv4Packet::new_unchecked(header);
         packet.set_total_len(narrow(to.saturating_sub(from).saturating_add(IPV4)));
@@ -131,6 +148,26 @@ impl Out<'_> {
         packet.set_frag_offset(narrow(from));
         packet.fill_checksum();
     }
+
+    /// The header that a fragment of IPv6 has more (RFC 8200 §4.5).
+    fn extension(&self, protocol: IpProtocol, fragment: Fragment) -> [u8; EXTENSION] {
+        let [high, low] = (narrow(fragment.from) & !7 | u16::from(fragment.more)).to_be_bytes();
+        let [id_high, id_low] = self.desk.identification.to_be_bytes();
+        [protocol.into(), 0, high, low, 0, 0, id_high, id_low]
+    }
+}
+
+/// Bytes of a packet's body that go by themselves.
+#[derive(Clone, Copy)]
+struct Fragment {
+    from: usize,
+    to: usize,
+    more: bool,
+}
+
+/// All lengths of a packet fit.
+fn narrow(value: usize) -> u16 {
+    u16::try_from(value).unwrap_or(u16::MAX)
 }
 
 /// The hardware address of `source` as the guest sees it.

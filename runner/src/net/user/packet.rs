@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use crate::net::frame::{Bytes, Offload};
+use crate::net::frame::Bytes;
 
 /// The most bytes of transport headers that are copied out of guest memory: TCP's with all its options
 /// (60), and those of ICMP with the packet it quotes.
@@ -23,8 +23,6 @@ pub(super) struct Packet<'a> {
     pub(super) body: Bytes<'a>,
     /// Whether the guest has left the transport's checksum to others. Otherwise it is to be checked.
     pub(super) unsummed: bool,
-    /// What the frame was sent with.
-    pub(super) offload: Offload,
 }
 
 /// Which part of the network a watched descriptor belongs to: bits 28 to 30 of its key. Below them is

@@ -1,16 +1,14 @@
 //! Pings of the guest's: echo requests (RFC 792) by the sockets that a system lets anybody have for
 //! them. Linux lets those groups have them that `net.ipv4.ping_group_range` names, and no others.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use smoltcp::wire::IpProtocol;
-
 use super::counters::Cause;
 use super::flows::{Flows, Patience};
-use super::icmp::{self, ECHO_REPLY, Lost, Reason};
+use super::icmp::{self, Lost, Reason};
 use super::list::List;
 use super::out::Out;
 use super::packet::Owner;
@@ -46,8 +44,8 @@ pub(super) struct Ping {
 /// An echo request of the guest's.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Echo<'a> {
-    pub(super) guest: Ipv4Addr,
-    pub(super) to: Ipv4Addr,
+    pub(super) guest: IpAddr,
+    pub(super) to: IpAddr,
     /// Its identifier.
     pub(super) id: [u8; 2],
     /// All of it.
@@ -73,7 +71,7 @@ impl Ping {
         out: &mut Out<'_>,
         now: Duration,
     ) -> Result<(), Cause> {
-        let key = Key { guest: echo.guest.into(), host, id: echo.id };
+        let key = Key { guest: echo.guest, host, id: echo.id };
         let number = match self.flows.find(&key) {
             Some(number) => number,
             None => self.open(key, now)?,
@@ -91,7 +89,7 @@ impl Ping {
             Ok(false) => Err(Cause::Unsent),
             Err(error) => {
                 if let Some(reason) = reason(&error) {
-                    icmp::error(reason, &lost(key.guest, echo.to.into(), echo.message), out);
+                    icmp::error(reason, &lost(key.guest, echo.to, echo.message), out);
                 }
                 Err(Cause::Unsent)
             }
@@ -172,13 +170,13 @@ impl Ping {
                     let received = scratch.get(..len).unwrap_or_default();
                     let skipped = len.saturating_sub(Datagrams::reply(received, from.ip()).len());
                     let reply = scratch.get_mut(skipped..len).unwrap_or_default();
-                    if from.ip() != key.host || !is_reply(reply) {
+                    if from.ip() != key.host || !icmp::is_reply(key.host, reply) {
                         out.drop(Cause::Unheard);
                         continue;
                     }
                     identify(reply, key.id);
-                    icmp::sum(reply);
-                    out.packet(key.host, key.guest, IpProtocol::Icmp, [reply, &[]]);
+                    icmp::sum(key.host, key.guest, reply);
+                    out.packet(key.host, key.guest, icmp::protocol(key.host), [reply, &[]]);
                 }
                 Err(_) => failures(self.policy, key, socket, scratch, out),
             }
@@ -213,7 +211,7 @@ fn failures(policy: Policy, key: Key, socket: &Datagrams, scratch: &mut [u8], ou
         }
         let message = scratch.get_mut(..failure.len).unwrap_or_default();
         identify(message, key.id);
-        let reason = Reason(failure.icmp.0, failure.icmp.1);
+        let reason = Reason::Said(failure.icmp.0, failure.icmp.1);
         icmp::error(reason, &lost(key.guest, key.host, message), out);
     }
 }
@@ -222,14 +220,10 @@ fn lost(guest: IpAddr, to: IpAddr, message: &[u8]) -> Lost<'_> {
     Lost {
         source: guest,
         destination: to,
-        protocol: IpProtocol::Icmp,
+        protocol: icmp::protocol(to),
         head: message,
         len: message.len(),
     }
-}
-
-fn is_reply(message: &[u8]) -> bool {
-    message.len() >= icmp::HEADER && message.first() == Some(&ECHO_REPLY)
 }
 
 /// Gives a message the guest's identifier, which the system has replaced by its own.

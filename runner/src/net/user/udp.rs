@@ -218,9 +218,8 @@ fn failures(
     for _ in 0..BURST {
         let Ok(Some(failure)) = socket.failure(scratch) else { return };
         // Too large for a link on the way: the kernel cuts the next one.
-        let (Some(to), false) = (policy.seen_as(failure.to), failure.icmp == (3, 4)) else {
-            continue;
-        };
+        let is_size = failure.icmp == if guest.is_ipv4() { (3, 4) } else { (2, 0) };
+        let Some(to) = policy.seen_as(failure.to).filter(|_| !is_size) else { continue };
         let len = failure.len.saturating_add(datagram::HEADER);
         let fields = [guest.port(), to.port(), u16::try_from(len).unwrap_or(u16::MAX), 0];
         let mut head = [0; datagram::HEADER];
@@ -234,7 +233,7 @@ fn failures(
             head: &head,
             len,
         };
-        icmp::error(Reason(failure.icmp.0, failure.icmp.1), &lost, out);
+        icmp::error(Reason::Said(failure.icmp.0, failure.icmp.1), &lost, out);
     }
 }
 
@@ -252,10 +251,10 @@ pub(super) fn lost<'a>(datagram: &Datagram<'a>) -> Lost<'a> {
 /// What the host's error is in ICMP's words.
 pub(super) fn reason(error: &io::Error) -> Option<Reason> {
     match error.kind() {
-        io::ErrorKind::NetworkUnreachable => Some(Reason::NETWORK),
-        io::ErrorKind::HostUnreachable => Some(Reason::HOST),
+        io::ErrorKind::NetworkUnreachable => Some(Reason::Network),
+        io::ErrorKind::HostUnreachable => Some(Reason::Host),
         // A broadcast address of the host's networks, or a rule of its firewall.
-        io::ErrorKind::PermissionDenied => Some(Reason::PROHIBITED),
+        io::ErrorKind::PermissionDenied => Some(Reason::Prohibited),
         _ => None,
     }
 }

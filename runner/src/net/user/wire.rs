@@ -14,6 +14,9 @@ use crate::net::ETHERNET;
 /// The most bytes that [`head`] writes: Ethernet and IPv6.
 pub(super) const HEAD: usize = ETHERNET + 40;
 
+/// Hops of what must have come through no router to be believed (RFC 4861 §6.1, §7.1).
+const NEIGHBOUR: u8 = 255;
+
 /// The two ends of the guest's cable, by their hardware addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Path {
@@ -61,7 +64,7 @@ pub(super) fn head(
             dst_addr: destination,
             next_header: protocol,
             payload_len: len,
-            hop_limit: 64,
+            hop_limit: if protocol == IpProtocol::Icmpv6 { NEIGHBOUR } else { 64 },
         }
         .emit(&mut Ipv6Packet::new_unchecked(ip)),
         _ => return None,

@@ -58,6 +58,7 @@ extern "C" fn blocked(_signal: c_int, info: *mut siginfo_t, _context: *mut c_voi
 
 /// The calls that are worth most to whoever breaks in, by number.
 const NAMES: &[(i64, &str)] = &[
+    (libc::SYS_bind, "bind"),
     (libc::SYS_bpf, "bpf"),
     (libc::SYS_clone, "clone"),
     (libc::SYS_clone3, "clone3"),
@@ -69,6 +70,7 @@ const NAMES: &[(i64, &str)] = &[
     (libc::SYS_io_uring_setup, "io_uring_setup"),
     (libc::SYS_ioctl, "ioctl"),
     (libc::SYS_kill, "kill"),
+    (libc::SYS_listen, "listen"),
     (libc::SYS_madvise, "madvise"),
     (libc::SYS_memfd_create, "memfd_create"),
     (libc::SYS_mmap, "mmap"),

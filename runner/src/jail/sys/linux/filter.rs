@@ -513,7 +513,7 @@ mod tests {
             (Role::Main, 20, debug),
             (Role::Vcpu, 20, debug),
             (Role::Io, 25, debug),
-            (Role::Network, 41, debug),
+            (Role::Network, 40, debug),
             (Role::Disk, 25, 0),
         ] {
             let list = lists::list(role);

@@ -334,7 +334,7 @@ impl Tcp {
     }
 
     /// A client has connected: calls the guest.
-    fn forward(&mut self, stream: Stream, from: SocketAddr, port: u16, now: Duration) {
+    pub(super) fn forward(&mut self, stream: Stream, from: SocketAddr, port: u16, now: Duration) {
         let (guest, peer) = self.guest.ends(from.ip());
         let guest = SocketAddr::new(guest, port);
         let Some(key) = self.free_key(guest, SocketAddr::new(peer, from.port()), now) else {

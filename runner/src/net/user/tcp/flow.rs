@@ -127,8 +127,6 @@ pub(super) struct Flow {
     limit: Option<Duration>,
     /// Since when a guest that comes up is called.
     since: Duration,
-    /// Waits for its turn.
-    pub(super) queued: bool,
     /// Which limit it counts against.
     pub(super) counted: Option<State>,
 }
@@ -169,7 +167,6 @@ impl Flow {
             retry: None,
             limit: Some(now.saturating_add(HALF_OPEN)),
             since: now,
-            queued: false,
             counted: None,
         }
     }

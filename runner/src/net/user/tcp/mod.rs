@@ -194,7 +194,6 @@ impl Tcp {
                 self.remove(slot);
             }
         }
-        self.queue.retain(|slot| self.table.get(*slot).is_some());
         self.lingering.clear();
         self.unreachable.clear();
     }
@@ -371,6 +370,7 @@ impl Tcp {
     /// Gives each flow that waits its turn, until the guest has no more room.
     fn turns(&mut self, path: Path, inbox: &mut dyn Inbox, now: Duration) -> bool {
         while let Some(slot) = self.queue.pop_front() {
+            self.table.queued(slot, false);
             let Some(flow) = self.table.get(slot) else { continue };
             let mut turn = Turn {
                 path,
@@ -383,14 +383,16 @@ impl Tcp {
             let before = flow.state;
             let outcome = flow.turn(&mut turn);
             let lingers = flow.state == State::Lingering && before != State::Lingering;
-            flow.queued = matches!(outcome, Outcome::More | Outcome::Full);
             if lingers {
                 self.linger(slot);
             }
             match outcome {
                 Outcome::Idle => {}
-                Outcome::More => self.queue.push_back(slot),
-                Outcome::Full => self.queue.push_front(slot),
+                Outcome::More => self.queue(slot),
+                Outcome::Full => {
+                    self.table.queued(slot, true);
+                    self.queue.push_front(slot);
+                }
                 Outcome::Over => self.remove(slot),
             }
             self.settle(slot);
@@ -418,8 +420,7 @@ impl Tcp {
 
     /// Has a flow take its turn.
     fn queue(&mut self, slot: usize) {
-        if let Some(flow) = self.table.get(slot).filter(|flow| !flow.queued) {
-            flow.queued = true;
+        if self.table.queued(slot, true) {
             self.queue.push_back(slot);
         }
     }

@@ -20,6 +20,8 @@ const GENERATIONS: usize = 1 << 16;
 struct Slot {
     flow: Option<Flow>,
     generation: usize,
+    /// It is in the queue, whoever lives in it.
+    queued: bool,
 }
 
 /// All flows.
@@ -66,6 +68,12 @@ impl Table {
     pub(super) fn slot(&self, number: usize) -> Option<usize> {
         let slot = number % FLOWS;
         (self.number(slot) == number && self.slots.get(slot)?.flow.is_some()).then_some(slot)
+    }
+
+    /// Notes that a slot is in the queue, or no longer. Returns whether that is new.
+    pub(super) fn queued(&mut self, slot: usize, queued: bool) -> bool {
+        let Some(slot) = self.slots.get_mut(slot) else { return false };
+        std::mem::replace(&mut slot.queued, queued) != queued
     }
 
     /// Takes a flow in, unless the table is full or has one with these ends.

@@ -5,6 +5,7 @@ mod forwards;
 mod frames;
 mod icmp;
 mod limits;
+mod six;
 mod tcp;
 mod udp;
 

@@ -275,12 +275,13 @@ impl End {
         assert!(!ack.is_after(self.next), "acknowledges what was not sent");
         self.fin_acked |= self.fin && count > self.out.len();
         self.out.drain(..count.min(self.out.len()));
+        let edge = self.acked.add(self.window);
         if count > 0 {
             self.acked = ack;
         }
-        let edge = self.acked.add(self.window);
         self.window = usize::from(segment.window) << self.scale;
         let new = self.acked.add(self.window);
+        // But for what its unit rounds off.
         assert!(!edge.back(1 << 4).is_after(new), "the window shrinks");
         let length = segment.length();
         if length == 0 {

@@ -1,0 +1,302 @@
+//! Networks that are not the user-mode one, on an accelerator and in software emulation: a guest of
+//! ours that answers (`tests/guests/x86_64/kernels/web.S`), and a peer that speaks by hand.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::support::files::{Folder, kernel};
+use super::support::host::accelerator;
+use super::support::program::{Finished, Running, runner, says};
+
+/// Nothing here takes a tenth of it on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const GUEST_MAC: [u8; 6] = [0x52, 0x54, 0, 0, 0, 7];
+const OUR_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 1];
+
+fn qemu() -> Result<(), String> {
+    let mut command = Command::new("qemu-system-x86_64");
+    let found = command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    found.map(|_| ()).map_err(|error| format!("qemu-system-x86_64: {error}"))
+}
+
+/// What the guest can run on here.
+fn accelerators() -> Vec<&'static str> {
+    if !cfg!(target_arch = "x86_64") {
+        println!("skipped: the guest is for x86_64");
+        return Vec::new();
+    }
+    let all = [("--accel=kvm", accelerator()), ("--accel=off", qemu())];
+    let usable = all.into_iter().filter_map(|(option, usable)| match usable {
+        Ok(()) => Some(option),
+        Err(why) => {
+            println!("skipped: {why}");
+            None
+        }
+    });
+    usable.collect()
+}
+
+fn web(accel: &str, options: &[&str]) -> Running {
+    let mac = "52:54:00:00:00:07";
+    let options = [&[accel, "-m", "32", "--timeout=80s", "--mac", mac], options].concat();
+    runner(options).arg(kernel("web")).start()
+}
+
+/// What is asked of whoever has 10.0.2.15, and the answer; as short frames come, with a filling.
+fn question() -> Vec<u8> {
+    let mut frame = [&[0xff; 6][..], &OUR_MAC, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1]].concat();
+    frame.extend([&OUR_MAC[..], &[10, 0, 2, 2], &[0; 6], &[10, 0, 2, 15]].concat());
+    frame.resize(60, 0);
+    frame
+}
+
+fn answer() -> Vec<u8> {
+    let head = [&OUR_MAC[..], &GUEST_MAC, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 2]].concat();
+    [&head[..], &GUEST_MAC, &[10, 0, 2, 15], &OUR_MAC, &[10, 0, 2, 2]].concat()
+}
+
+/// A datagram that ends the guest with `status`.
+fn last(status: u8) -> Vec<u8> {
+    let mut frame = [&GUEST_MAC[..], &OUR_MAC, &[8, 0]].concat();
+    // Its sum is not looked at.
+    frame.extend([0x45, 0, 0, 29, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 2, 2, 10, 0, 2, 15]);
+    frame.extend([0, 9, 0, 9, 0, 9, 0, 0, status]);
+    frame.resize(60, 0);
+    frame
+}
+
+/// A peer on a stream, which has frames behind their lengths.
+struct Peer(UnixStream);
+
+impl Peer {
+    fn accept(listener: &UnixListener) -> Self {
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self(stream)
+    }
+
+    fn send(&mut self, frame: &[u8]) {
+        let length = u32::try_from(frame.len()).unwrap().to_be_bytes();
+        // In two pieces, as a stream may have it.
+        self.0.write_all(&length[..3]).unwrap();
+        self.0.write_all(&[&length[3..], frame].concat()).unwrap();
+    }
+
+    fn receive(&mut self) -> Vec<u8> {
+        let mut length = [0; 4];
+        self.0.read_exact(&mut length).unwrap();
+        let mut frame = vec![0; u32::from_be_bytes(length) as usize];
+        self.0.read_exact(&mut frame).unwrap();
+        frame
+    }
+
+    fn receive_until(&mut self, wanted: &[u8]) {
+        while self.receive() != wanted {}
+    }
+}
+
+/// The rest of what runner said beside that it emulates.
+fn said(finished: &Finished) -> String {
+    let lines = finished.stderr.lines().filter(|line| !line.contains("software emulation"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_peer_on_a_stream_socket_hears_the_guest_and_is_heard() {
+    for accel in accelerators() {
+        let folder = Folder::new();
+        let path = folder.path().join("peer");
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut running = web(accel, &[&format!("--net=unix:{}", path.display())]);
+        let mut peer = Peer::accept(&listener);
+        running.wait_for("listening\n");
+        for _ in 0..20 {
+            peer.send(&question());
+            peer.receive_until(&answer());
+        }
+        peer.send(&last(42));
+        let finished = running.finish();
+        assert_eq!((finished.status, said(&finished).as_str()), (Some(42), ""), "{finished}");
+    }
+}
+
+#[test]
+fn a_peer_that_goes_away_is_one_line_and_the_guest_goes_on() {
+    for accel in accelerators() {
+        let folder = Folder::new();
+        let path = folder.path().join("peer");
+        let listener = UnixListener::bind(&path).unwrap();
+        let options = [&format!("--net=unix:{}", path.display()), "--timeout=3s"];
+        let mut running = web(accel, &options);
+        let peer = Peer::accept(&listener);
+        running.wait_for("listening\n");
+        drop(peer);
+        let finished = running.finish();
+        assert_eq!(finished.status, Some(124), "{finished}");
+        let said = said(&finished);
+        let (first, second) = said.split_once('\n').unwrap();
+        says(first, &["peer is gone", "the guest is without a network"]);
+        says(second, &["--timeout"]);
+    }
+}
+
+#[test]
+fn a_peer_on_a_datagram_socket_is_greeted_and_answers_to_where_frames_come_from() {
+    for accel in accelerators() {
+        let folder = Folder::new();
+        let path = folder.path().join("peer");
+        let peer = UnixDatagram::bind(&path).unwrap();
+        peer.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut running = web(accel, &[&format!("--net=unixgram:{},vfkit", path.display())]);
+        let mut frame = [0; 2000];
+        let (len, from) = peer.recv_from(&mut frame).unwrap();
+        assert_eq!(&frame[..len], b"VFKT");
+        running.wait_for("listening\n");
+        peer.send_to_addr(&question(), &from).unwrap();
+        loop {
+            let (len, _) = peer.recv_from(&mut frame).unwrap();
+            if frame[..len] == answer() {
+                break;
+            }
+        }
+        peer.send_to_addr(&last(7), &from).unwrap();
+        let finished = running.finish();
+        assert_eq!((finished.status, said(&finished).as_str()), (Some(7), ""), "{finished}");
+    }
+}
+
+#[test]
+fn what_goes_by_is_in_the_capture_and_an_earlier_one_is_replaced() {
+    for accel in accelerators() {
+        let folder = Folder::new();
+        let (path, capture) = (folder.path().join("peer"), folder.path().join("c.pcap"));
+        let listener = UnixListener::bind(&path).unwrap();
+        let net = format!("--net=unix:{}", path.display());
+        let pcap = format!("--pcap={}", capture.display());
+        for _ in 0..2 {
+            let mut running = web(accel, &[&net, &pcap]);
+            let mut peer = Peer::accept(&listener);
+            running.wait_for("listening\n");
+            peer.send(&question());
+            peer.receive_until(&answer());
+            peer.send(&last(0));
+            assert_eq!(running.finish().status, Some(0));
+            let bytes = fs::read(&capture).unwrap();
+            for frame in [question(), answer(), last(0)] {
+                let found = bytes.windows(frame.len()).filter(|bytes| *bytes == frame).count();
+                assert_eq!(found, 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_capture_replaces_no_other_file() {
+    let folder = Folder::new();
+    let file = folder.file("letter", "dear reader");
+    let pcap = format!("--pcap={}", file.display());
+    let options = ["--net=user", pcap.as_str()];
+    says(&runner(options).arg(kernel("web")).refused(), &["letter", "no capture"]);
+    assert_eq!(fs::read(file).unwrap(), b"dear reader");
+}
+
+/// Runs `test` in a network namespace of its thread's own, in which there is ip(8).
+#[cfg(target_os = "linux")]
+fn alone(test: impl FnOnce() + Send + 'static) {
+    use rustix::thread::{UnshareFlags, unshare_unsafe};
+    let thread = std::thread::spawn(|| {
+        // SAFETY: the namespace is this thread's alone, which has done nothing yet.
+        #[expect(unsafe_code, reason = "unshare(2) may pull what is shared from under other code")]
+        let unshared = unsafe { unshare_unsafe(UnshareFlags::NEWNET) };
+        if let Err(error) = unshared {
+            println!("skipped: no network namespace of our own: {error}");
+        } else if !Path::new("/dev/net/tun").exists() {
+            println!("skipped: there is no /dev/net/tun");
+        } else if !run("ip link set lo up") {
+            println!("skipped: there is no program ip");
+        } else {
+            test();
+        }
+    });
+    thread.join().unwrap();
+}
+
+fn run(line: &str) -> bool {
+    let mut words = line.split(' ');
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// Talks to the guest over the host's own network, and ends it.
+fn talk(mut running: Running) {
+    let socket = std::net::UdpSocket::bind("10.0.2.2:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    running.wait_for("listening\n");
+    let mut bytes = [0; 2000];
+    let until = Instant::now() + PATIENCE;
+    for text in [&[b'a'; 10][..], &[b'b'; 1472]] {
+        // The first may be lost while the host asks where the guest is.
+        loop {
+            socket.send_to(text, "10.0.2.15:7").unwrap();
+            match socket.recv_from(&mut bytes) {
+                Ok((len, from)) if &bytes[..len] == text => {
+                    assert_eq!(from, "10.0.2.15:7".parse().unwrap());
+                    break;
+                }
+                _ => assert!(Instant::now() < until, "no answer"),
+            }
+        }
+    }
+    let mut page = String::new();
+    let mut stream = std::net::TcpStream::connect("10.0.2.15:80").unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    stream.read_to_string(&mut page).unwrap();
+    assert!(page.ends_with("Hello from a unikernel!\n"), "{page}");
+    socket.send_to(&[42], "10.0.2.15:9").unwrap();
+    let finished = running.finish();
+    assert_eq!((finished.status, said(&finished).as_str()), (Some(42), ""), "{finished}");
+}
+
+#[test]
+#[cfg(target_os = "linux")] // it has tap devices
+fn a_guest_on_a_tap_device_is_on_the_hosts_network() {
+    alone(|| {
+        for accel in accelerators() {
+            assert!(run("ip tuntap add t0 mode tap") && run("ip address add 10.0.2.2/24 dev t0"));
+            assert!(run("ip link set t0 up"));
+            talk(web(accel, &["-t", "t0"]));
+            assert!(run("ip link delete t0"));
+        }
+    });
+}
+
+#[test]
+#[cfg(target_os = "linux")] // it has bridges
+fn a_guest_in_a_bridge_is_on_the_hosts_network_and_its_device_is_gone_after_the_run() {
+    alone(|| {
+        if !run("ip link add br7 type bridge") {
+            println!("skipped: this kernel has no bridges");
+            return;
+        }
+        assert!(run("ip address add 10.0.2.2/24 dev br7") && run("ip link set br7 up"));
+        for accel in accelerators() {
+            talk(web(accel, &["--bridgename", "br7"]));
+            let left = Command::new("ip").args(["-o", "link", "show", "master", "br7"]).output();
+            assert_eq!(left.unwrap().stdout, b"");
+        }
+    });
+}
+
+#[test]
+#[cfg(target_os = "linux")] // elsewhere it is refused for another reason
+fn a_bridge_that_is_not_there_is_refused_with_how_to_make_it() {
+    let refusal = runner(["--net=bridge:nobridge9"]).arg(kernel("web")).refused();
+    says(&refusal, &["--net=bridge:nobridge9: ", "sudo ip link add nobridge9 type bridge"]);
+}
