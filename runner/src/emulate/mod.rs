@@ -86,7 +86,7 @@ pub fn run(plan: &Plan, signals: &Signals, sandbox: bool) -> Result<Outcome, Err
     }
     let guest = Guest::load(plan)?;
     let cable = plan.network.as_ref().map(Cable::new).transpose();
-    let cable = cable.map_err(Error::system(CABLE))?.flatten();
+    let cable = cable.map_err(Error::system(CABLE))?;
     let (process, ends) = Process::start(plan, &guest, cable.as_ref(), sandbox)?;
     drop(guest);
     let relay = cable.map(Cable::connect).transpose().map_err(Error::system(CABLE))?;

@@ -41,12 +41,13 @@ pub(super) struct Cable {
 
 impl Cable {
     /// The network of the plan.
-    pub(super) fn new(plan: &NetworkPlan) -> io::Result<Option<Self>> {
-        let Some(link) = plan.take_link() else { return Ok(None) };
+    pub(super) fn new(plan: &NetworkPlan) -> io::Result<Self> {
+        let link = plan.take_link();
+        let link = link.ok_or_else(|| io::Error::other("a machine that could not run had it"))?;
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let offer = link.offer();
-        Ok(Some(Self { link, ours, theirs, offer }))
+        Ok(Self { link, ours, theirs, offer })
     }
 
     /// Carries frames until QEMU is gone, on a thread. QEMU has its end.
@@ -210,12 +211,12 @@ impl Port {
 }
 
 impl Inbox for Port {
-    fn room(&mut self) -> usize {
-        if self.waiting.len() + LENGTH + LARGEST <= ROOM { LARGEST } else { 0 }
+    fn room(&mut self, most: usize) -> usize {
+        if self.waiting.len() + LENGTH + LARGEST <= ROOM { most } else { 0 }
     }
 
     fn put(&mut self, _offload: Offload, pieces: &[&[u8]]) -> Put {
-        if self.room() == 0 {
+        if self.room(1) == 0 {
             return Put::Full;
         }
         self.push(pieces);
@@ -228,7 +229,7 @@ impl Inbox for Port {
         with_header: bool,
         read: &mut dyn FnMut(&[VolatileSlice<'_>]) -> io::Result<usize>,
     ) -> io::Result<Put> {
-        if self.room() == 0 {
+        if self.room(1) == 0 {
             return Ok(Put::Full);
         }
         let mut scratch = std::mem::take(&mut self.scratch);

@@ -1,10 +1,11 @@
 //! Sockets: opened, read and written here alone. None of them waits: what cannot be done now says so,
 //! and whoever wants it done has the socket watched ([`super::event_loop::Watcher`]).
 //!
-//! Bytes are sent straight out of guest memory, and read into memory of ours. Nothing is allocated. No
-//! write to a socket whose other end is gone raises SIGPIPE.
+//! Bytes of streams are sent straight out of guest memory, and read into memory of ours; datagrams are
+//! of ours both ways. Nothing is allocated. No write to a socket whose other end is gone raises SIGPIPE.
 
-// UNSAFETY: guest memory is handed to sendmsg as raw ranges, which no safe interface takes.
+// UNSAFETY: guest memory is handed to sendmsg as raw ranges, and Linux's queue of errors is read, which
+// no safe interface does.
 #![allow(unsafe_code)]
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -13,7 +14,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::io::{Errno, retry_on_intr};
-use rustix::net::addr::SocketAddrArg;
 use rustix::net::{AddressFamily, SendAncillaryBuffer, SendFlags, SocketType, sockopt};
 use vm_memory::VolatileSlice;
 
@@ -151,7 +151,7 @@ impl Stream {
             if vectors.is_empty() {
                 return Ok(written);
             }
-            let sent = match unless_busy(vectors.send(self.0.as_fd(), None)) {
+            let sent = match unless_busy(vectors.send(self.0.as_fd())) {
                 Err(_) if written > 0 => return Ok(written),
                 sent => sent?.unwrap_or(0),
             };
@@ -268,35 +268,22 @@ impl Vectors {
     }
 
     /// One sendmsg(2), repeated when a signal ended it.
-    fn send(&self, fd: BorrowedFd<'_>, to: Option<SocketAddr>) -> Result<usize, Errno> {
+    fn send(&self, fd: BorrowedFd<'_>) -> Result<usize, Errno> {
         // SAFETY: all zeros are a header without name, vectors and control.
         let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
         header.msg_iov = self.vectors.as_ptr().cast_mut();
         sys::set_length(&mut header, self.count);
-        let Some(to) = to else { return send(fd, &header) };
-        // SAFETY: the closure passes the name on to sendmsg(2), which reads it, and no further.
-        unsafe {
-            to.with_sockaddr(|name, len| {
-                header.msg_name = name.cast_mut().cast();
-                header.msg_namelen = len;
-                send(fd, &header)
+        let flags = sys::SEND.union(SendFlags::DONTWAIT).bits().cast_signed();
+        retry_on_intr(|| {
+            // SAFETY: every vector is a range of guest memory that outlives the call, and guest memory
+            // is plain bytes that anybody may write at any time.
+            let sent = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const header, flags) };
+            usize::try_from(sent).map_err(|_| {
+                let error = io::Error::last_os_error();
+                Errno::from_io_error(&error).unwrap_or(Errno::IO)
             })
-        }
-    }
-}
-
-/// `header` is one that [`Vectors::send`] has made.
-fn send(fd: BorrowedFd<'_>, header: &libc::msghdr) -> Result<usize, Errno> {
-    let flags = sys::SEND.union(SendFlags::DONTWAIT).bits().cast_signed();
-    retry_on_intr(|| {
-        // SAFETY: every vector is a range of guest memory that outlives the call, and guest memory is
-        // plain bytes that anybody may write at any time; the name, if any, lives as long.
-        let sent = unsafe { libc::sendmsg(fd.as_raw_fd(), header, flags) };
-        usize::try_from(sent).map_err(|_| {
-            let error = io::Error::last_os_error();
-            Errno::from_io_error(&error).unwrap_or(Errno::IO)
         })
-    })
+    }
 }
 
 #[cfg(test)]

@@ -164,8 +164,9 @@ pub enum Put {
 
 /// The guest's room for frames.
 pub trait Inbox {
-    /// Bytes of the largest frame that there is room for now; 0 when there is none.
-    fn room(&mut self) -> usize;
+    /// Bytes of the largest frame that there is room for now, or `most`: what is more need not be
+    /// looked for. 0 when there is none.
+    fn room(&mut self, most: usize) -> usize;
 
     /// A frame that lies in pieces. `offload` must not ask for what the guest has not accepted; with a
     /// segment to be cut, the first piece is all of its headers.

@@ -189,8 +189,8 @@ struct Seen<'a> {
 }
 
 impl Inbox for Seen<'_> {
-    fn room(&mut self) -> usize {
-        self.inbox.room()
+    fn room(&mut self, most: usize) -> usize {
+        self.inbox.room(most)
     }
 
     fn put(&mut self, offload: Offload, pieces: &[&[u8]]) -> Put {

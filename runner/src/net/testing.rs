@@ -63,8 +63,8 @@ impl Mailbox {
 }
 
 impl Inbox for Mailbox {
-    fn room(&mut self) -> usize {
-        if self.room > 0 { LARGEST } else { 0 }
+    fn room(&mut self, most: usize) -> usize {
+        if self.room > 0 { most } else { 0 }
     }
 
     fn put(&mut self, offload: Offload, pieces: &[&[u8]]) -> Put {

@@ -183,7 +183,7 @@ impl Net {
         let mut user = User::open(options).map_err(|_| ErrorKind::AddrInUse)?;
         let lp = EventLoop::new()?;
         user.watch(lp.watcher()?)?;
-        let [(_, udp), (_, tcp)] = user.forwards()[..] else { panic!("two were forwarded") };
+        let [(_, udp), (_, tcp)] = user.forwards()[..] else { unreachable!("two were forwarded") };
         user.activate(Some(0));
         let guest = Guest { room: 64, ..Guest::default() };
         Ok(Self { user, lp, now: Duration::ZERO, guest, world, forwarded: [udp, tcp] })
@@ -308,8 +308,8 @@ impl Net {
 }
 
 impl Inbox for Guest {
-    fn room(&mut self) -> usize {
-        if self.room > 0 { LARGEST } else { 0 }
+    fn room(&mut self, most: usize) -> usize {
+        if self.room > 0 { most } else { 0 }
     }
 
     fn put(&mut self, offload: Offload, pieces: &[&[u8]]) -> Put {
@@ -327,7 +327,7 @@ impl Inbox for Guest {
         _with_header: bool,
         _read: &mut dyn FnMut(&[VolatileSlice<'_>]) -> io::Result<usize>,
     ) -> io::Result<Put> {
-        panic!("no frames come ready from anywhere")
+        unreachable!("no frames come ready from anywhere")
     }
 }
 

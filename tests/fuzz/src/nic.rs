@@ -96,7 +96,7 @@ impl Link for Mirror {
 
     fn receive(&mut self, inbox: &mut dyn Inbox, _: Duration) {
         while let Some((offload, bytes)) = self.frames.pop_front() {
-            let room = inbox.room();
+            let room = inbox.room(LARGEST);
             self.turn = self.turn.wrapping_add(1);
             let (head, rest) = bytes.split_at(ETHERNET);
             let put = match self.turn % 3 {

@@ -45,11 +45,22 @@ pub(crate) const ALLOWED_SKIPS: &[AllowedSkip] = &[
     emulated("runner/vm::emulation::a_config_that_wants_no_accelerator_is_named"),
     emulated("runner/vm::emulation::where_there_is_no_kvm_the_same_command_still_runs_and_says_so"),
     emulated("runner/vm::emulation::a_qemu_that_emulates_is_in_its_own_jail_unless_none_is_wanted"),
-    AllowedSkip {
-        test: "runner/vm::jail::root_by_sudo_becomes_the_user_who_typed_it",
-        because: "the lab runs tests as an ordinary user",
-    },
+    emulated("runner/vm::links::a_peer_on_a_stream_socket_hears_an_emulated_guest"),
+    emulated("runner/vm::links::a_peer_of_an_emulated_guest_that_goes_away_is_one_line"),
+    emulated("runner/vm::links::a_peer_on_a_datagram_socket_hears_an_emulated_guest"),
+    emulated("runner/vm::links::what_goes_by_an_emulated_guest_is_in_the_capture"),
+    emulated("runner/vm::links::an_emulated_guest_on_a_tap_device_is_on_the_hosts_network"),
+    emulated("runner/vm::links::an_emulated_guest_in_a_bridge_is_on_the_hosts_network"),
+    ordinary_user("runner/vm::links::a_guest_on_a_tap_device_is_on_the_hosts_network"),
+    ordinary_user(
+        "runner/vm::links::a_guest_in_a_bridge_is_on_the_hosts_network_and_its_device_is_gone_after_the_run",
+    ),
+    ordinary_user("runner/vm::jail::root_by_sudo_becomes_the_user_who_typed_it"),
 ];
+
+const fn ordinary_user(test: &'static str) -> AllowedSkip {
+    AllowedSkip { test, because: "the lab runs tests as an ordinary user" }
+}
 
 const fn emulated(test: &'static str) -> AllowedSkip {
     AllowedSkip { test, because: "the lab is in QEMU, and has none inside" }

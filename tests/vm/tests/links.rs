@@ -4,12 +4,14 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
-use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+#[cfg(target_os = "linux")]
+use std::time::Instant;
 
 use super::support::files::{Folder, kernel};
 use super::support::host::accelerator;
+use super::support::or_skip;
 use super::support::program::{Finished, Running, runner, says};
 
 /// Nothing here takes a tenth of it on an idle machine.
@@ -19,26 +21,50 @@ const GUEST_MAC: [u8; 6] = [0x52, 0x54, 0, 0, 0, 7];
 const OUR_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 1];
 
 fn qemu() -> Result<(), String> {
+    if !cfg!(target_arch = "x86_64") {
+        return Err("the guest is for x86_64".to_owned());
+    }
     let mut command = Command::new("qemu-system-x86_64");
     let found = command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     found.map(|_| ()).map_err(|error| format!("qemu-system-x86_64: {error}"))
 }
 
-/// What the guest can run on here.
-fn accelerators() -> Vec<&'static str> {
-    if !cfg!(target_arch = "x86_64") {
-        println!("skipped: the guest is for x86_64");
-        return Vec::new();
-    }
-    let all = [("--accel=kvm", accelerator()), ("--accel=off", qemu())];
-    let usable = all.into_iter().filter_map(|(option, usable)| match usable {
-        Ok(()) => Some(option),
-        Err(why) => {
-            println!("skipped: {why}");
-            None
-        }
-    });
-    usable.collect()
+/// Makes of each function here two tests: one on the accelerator, and one in software emulation.
+macro_rules! on_both {
+    ($($accelerated:ident, $emulated:ident: $test:ident;)*) => {
+        $(
+            #[test]
+            fn $accelerated() {
+                or_skip!(accelerator());
+                $test("--accel=kvm");
+            }
+
+            #[test]
+            fn $emulated() {
+                or_skip!(qemu());
+                $test("--accel=off");
+            }
+        )*
+    };
+}
+
+on_both! {
+    a_peer_on_a_stream_socket_hears_the_guest_and_is_heard,
+    a_peer_on_a_stream_socket_hears_an_emulated_guest: stream;
+    a_peer_that_goes_away_is_one_line_and_the_guest_goes_on,
+    a_peer_of_an_emulated_guest_that_goes_away_is_one_line: peer_is_gone;
+    a_peer_on_a_datagram_socket_is_greeted_and_answers_to_where_frames_come_from,
+    a_peer_on_a_datagram_socket_hears_an_emulated_guest: datagram;
+    what_goes_by_is_in_the_capture_and_an_earlier_one_is_replaced,
+    what_goes_by_an_emulated_guest_is_in_the_capture: capture;
+}
+
+#[cfg(target_os = "linux")] // it has tap devices and bridges
+on_both! {
+    a_guest_on_a_tap_device_is_on_the_hosts_network,
+    an_emulated_guest_on_a_tap_device_is_on_the_hosts_network: tap;
+    a_guest_in_a_bridge_is_on_the_hosts_network_and_its_device_is_gone_after_the_run,
+    an_emulated_guest_in_a_bridge_is_on_the_hosts_network: bridge;
 }
 
 fn web(accel: &str, options: &[&str]) -> Running {
@@ -106,91 +132,79 @@ fn said(finished: &Finished) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-#[test]
-fn a_peer_on_a_stream_socket_hears_the_guest_and_is_heard() {
-    for accel in accelerators() {
-        let folder = Folder::new();
-        let path = folder.path().join("peer");
-        let listener = UnixListener::bind(&path).unwrap();
-        let mut running = web(accel, &[&format!("--net=unix:{}", path.display())]);
+fn stream(accel: &str) {
+    let folder = Folder::new();
+    let path = folder.path().join("peer");
+    let listener = UnixListener::bind(&path).unwrap();
+    let mut running = web(accel, &[&format!("--net=unix:{}", path.display())]);
+    let mut peer = Peer::accept(&listener);
+    running.wait_for("listening\n");
+    for _ in 0..20 {
+        peer.send(&question());
+        peer.receive_until(&answer());
+    }
+    peer.send(&last(42));
+    let finished = running.finish();
+    assert_eq!((finished.status, said(&finished).as_str()), (Some(42), ""), "{finished}");
+}
+
+fn peer_is_gone(accel: &str) {
+    let folder = Folder::new();
+    let path = folder.path().join("peer");
+    let listener = UnixListener::bind(&path).unwrap();
+    let options = [&format!("--net=unix:{}", path.display()), "--timeout=3s"];
+    let mut running = web(accel, &options);
+    let peer = Peer::accept(&listener);
+    running.wait_for("listening\n");
+    drop(peer);
+    let finished = running.finish();
+    assert_eq!(finished.status, Some(124), "{finished}");
+    let said = said(&finished);
+    let (first, second) = said.split_once('\n').unwrap();
+    says(first, &["peer is gone", "the guest is without a network"]);
+    says(second, &["--timeout"]);
+}
+
+fn datagram(accel: &str) {
+    let folder = Folder::new();
+    let path = folder.path().join("peer");
+    let peer = UnixDatagram::bind(&path).unwrap();
+    peer.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut running = web(accel, &[&format!("--net=unixgram:{},vfkit", path.display())]);
+    let mut frame = [0; 2000];
+    let (len, from) = peer.recv_from(&mut frame).unwrap();
+    assert_eq!(&frame[..len], b"VFKT");
+    running.wait_for("listening\n");
+    peer.send_to_addr(&question(), &from).unwrap();
+    loop {
+        let (len, _) = peer.recv_from(&mut frame).unwrap();
+        if frame[..len] == answer() {
+            break;
+        }
+    }
+    peer.send_to_addr(&last(7), &from).unwrap();
+    let finished = running.finish();
+    assert_eq!((finished.status, said(&finished).as_str()), (Some(7), ""), "{finished}");
+}
+
+fn capture(accel: &str) {
+    let folder = Folder::new();
+    let (path, capture) = (folder.path().join("peer"), folder.path().join("c.pcap"));
+    let listener = UnixListener::bind(&path).unwrap();
+    let net = format!("--net=unix:{}", path.display());
+    let pcap = format!("--pcap={}", capture.display());
+    for _ in 0..2 {
+        let mut running = web(accel, &[&net, &pcap]);
         let mut peer = Peer::accept(&listener);
         running.wait_for("listening\n");
-        for _ in 0..20 {
-            peer.send(&question());
-            peer.receive_until(&answer());
-        }
-        peer.send(&last(42));
-        let finished = running.finish();
-        assert_eq!((finished.status, said(&finished).as_str()), (Some(42), ""), "{finished}");
-    }
-}
-
-#[test]
-fn a_peer_that_goes_away_is_one_line_and_the_guest_goes_on() {
-    for accel in accelerators() {
-        let folder = Folder::new();
-        let path = folder.path().join("peer");
-        let listener = UnixListener::bind(&path).unwrap();
-        let options = [&format!("--net=unix:{}", path.display()), "--timeout=3s"];
-        let mut running = web(accel, &options);
-        let peer = Peer::accept(&listener);
-        running.wait_for("listening\n");
-        drop(peer);
-        let finished = running.finish();
-        assert_eq!(finished.status, Some(124), "{finished}");
-        let said = said(&finished);
-        let (first, second) = said.split_once('\n').unwrap();
-        says(first, &["peer is gone", "the guest is without a network"]);
-        says(second, &["--timeout"]);
-    }
-}
-
-#[test]
-fn a_peer_on_a_datagram_socket_is_greeted_and_answers_to_where_frames_come_from() {
-    for accel in accelerators() {
-        let folder = Folder::new();
-        let path = folder.path().join("peer");
-        let peer = UnixDatagram::bind(&path).unwrap();
-        peer.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut running = web(accel, &[&format!("--net=unixgram:{},vfkit", path.display())]);
-        let mut frame = [0; 2000];
-        let (len, from) = peer.recv_from(&mut frame).unwrap();
-        assert_eq!(&frame[..len], b"VFKT");
-        running.wait_for("listening\n");
-        peer.send_to_addr(&question(), &from).unwrap();
-        loop {
-            let (len, _) = peer.recv_from(&mut frame).unwrap();
-            if frame[..len] == answer() {
-                break;
-            }
-        }
-        peer.send_to_addr(&last(7), &from).unwrap();
-        let finished = running.finish();
-        assert_eq!((finished.status, said(&finished).as_str()), (Some(7), ""), "{finished}");
-    }
-}
-
-#[test]
-fn what_goes_by_is_in_the_capture_and_an_earlier_one_is_replaced() {
-    for accel in accelerators() {
-        let folder = Folder::new();
-        let (path, capture) = (folder.path().join("peer"), folder.path().join("c.pcap"));
-        let listener = UnixListener::bind(&path).unwrap();
-        let net = format!("--net=unix:{}", path.display());
-        let pcap = format!("--pcap={}", capture.display());
-        for _ in 0..2 {
-            let mut running = web(accel, &[&net, &pcap]);
-            let mut peer = Peer::accept(&listener);
-            running.wait_for("listening\n");
-            peer.send(&question());
-            peer.receive_until(&answer());
-            peer.send(&last(0));
-            assert_eq!(running.finish().status, Some(0));
-            let bytes = fs::read(&capture).unwrap();
-            for frame in [question(), answer(), last(0)] {
-                let found = bytes.windows(frame.len()).filter(|bytes| *bytes == frame).count();
-                assert_eq!(found, 1);
-            }
+        peer.send(&question());
+        peer.receive_until(&answer());
+        peer.send(&last(0));
+        assert_eq!(running.finish().status, Some(0));
+        let bytes = fs::read(&capture).unwrap();
+        for frame in [question(), answer(), last(0)] {
+            let found = bytes.windows(frame.len()).filter(|bytes| *bytes == frame).count();
+            assert_eq!(found, 1);
         }
     }
 }
@@ -215,7 +229,7 @@ fn alone(test: impl FnOnce() + Send + 'static) {
         let unshared = unsafe { unshare_unsafe(UnshareFlags::NEWNET) };
         if let Err(error) = unshared {
             println!("skipped: no network namespace of our own: {error}");
-        } else if !Path::new("/dev/net/tun").exists() {
+        } else if !std::path::Path::new("/dev/net/tun").exists() {
             println!("skipped: there is no /dev/net/tun");
         } else if !run("ip link set lo up") {
             println!("skipped: there is no program ip");
@@ -226,6 +240,7 @@ fn alone(test: impl FnOnce() + Send + 'static) {
     thread.join().unwrap();
 }
 
+#[cfg(target_os = "linux")]
 fn run(line: &str) -> bool {
     let mut words = line.split(' ');
     let mut command = Command::new(words.next().unwrap());
@@ -234,6 +249,7 @@ fn run(line: &str) -> bool {
 }
 
 /// Talks to the guest over the host's own network, and ends it.
+#[cfg(target_os = "linux")]
 fn talk(mut running: Running) {
     let socket = std::net::UdpSocket::bind("10.0.2.2:0").unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
@@ -264,33 +280,26 @@ fn talk(mut running: Running) {
     assert_eq!((finished.status, said(&finished).as_str()), (Some(42), ""), "{finished}");
 }
 
-#[test]
-#[cfg(target_os = "linux")] // it has tap devices
-fn a_guest_on_a_tap_device_is_on_the_hosts_network() {
-    alone(|| {
-        for accel in accelerators() {
-            assert!(run("ip tuntap add t0 mode tap") && run("ip address add 10.0.2.2/24 dev t0"));
-            assert!(run("ip link set t0 up"));
-            talk(web(accel, &["-t", "t0"]));
-            assert!(run("ip link delete t0"));
-        }
+#[cfg(target_os = "linux")]
+fn tap(accel: &'static str) {
+    alone(move || {
+        assert!(run("ip tuntap add t0 mode tap") && run("ip address add 10.0.2.2/24 dev t0"));
+        assert!(run("ip link set t0 up"));
+        talk(web(accel, &["-t", "t0"]));
     });
 }
 
-#[test]
-#[cfg(target_os = "linux")] // it has bridges
-fn a_guest_in_a_bridge_is_on_the_hosts_network_and_its_device_is_gone_after_the_run() {
-    alone(|| {
+#[cfg(target_os = "linux")]
+fn bridge(accel: &'static str) {
+    alone(move || {
         if !run("ip link add br7 type bridge") {
             println!("skipped: this kernel has no bridges");
             return;
         }
         assert!(run("ip address add 10.0.2.2/24 dev br7") && run("ip link set br7 up"));
-        for accel in accelerators() {
-            talk(web(accel, &["--bridgename", "br7"]));
-            let left = Command::new("ip").args(["-o", "link", "show", "master", "br7"]).output();
-            assert_eq!(left.unwrap().stdout, b"");
-        }
+        talk(web(accel, &["--bridgename", "br7"]));
+        let left = Command::new("ip").args(["-o", "link", "show", "master", "br7"]).output();
+        assert_eq!(left.unwrap().stdout, b"");
     });
 }
 

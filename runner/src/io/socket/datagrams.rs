@@ -6,9 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{SocketType, ipproto, sockopt};
-use vm_memory::VolatileSlice;
 
-use super::{Vectors, failures, family, local, open, sys, unless_busy};
+use super::{failures, family, local, open, sys, unless_busy};
 
 /// A port that sends and takes datagrams.
 #[derive(Debug)]
@@ -73,26 +72,10 @@ impl Datagrams {
         local(&self.0)
     }
 
-    /// Sends one datagram out of guest memory, which lies in at most 32 pieces. `false`: not now.
-    ///
-    /// # Errors
-    /// What the operating system says, about an earlier datagram perhaps.
-    pub fn send_guest<'a>(
-        &self,
-        mut pieces: impl Iterator<Item = VolatileSlice<'a>>,
-        to: SocketAddr,
-    ) -> io::Result<bool> {
-        let vectors = Vectors::gather(&mut pieces);
-        if pieces.next().is_some() {
-            return Err(Errno::MSGSIZE.into());
-        }
-        Ok(unless_busy(vectors.send(self.0.as_fd(), Some(to)))?.is_some())
-    }
-
     /// Sends one datagram. `false`: not now.
     ///
     /// # Errors
-    /// As [`Datagrams::send_guest`].
+    /// What the operating system says, about an earlier datagram perhaps.
     pub fn send(&self, bytes: &[u8], to: SocketAddr) -> io::Result<bool> {
         let sent = retry_on_intr(|| rustix::net::sendto(&self.0, bytes, sys::SEND, &to));
         Ok(unless_busy(sent)?.is_some())
@@ -101,7 +84,7 @@ impl Datagrams {
     /// Sends one datagram to where the socket is connected. `false`: not now.
     ///
     /// # Errors
-    /// As [`Datagrams::send_guest`].
+    /// As [`Datagrams::send`].
     pub fn send_connected(&self, bytes: &[u8]) -> io::Result<bool> {
         let sent = retry_on_intr(|| rustix::net::send(&self.0, bytes, sys::SEND));
         Ok(unless_busy(sent)?.is_some())

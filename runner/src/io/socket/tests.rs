@@ -143,13 +143,10 @@ fn an_ipv6_port_leaves_the_same_port_of_ipv4_to_others() {
 }
 
 #[test]
-fn datagrams_go_out_of_guest_memory_and_come_with_their_sender() {
-    let memory = memory();
-    memory.write_slice(b"question", GuestAddress(0)).unwrap();
+fn datagrams_come_with_their_sender() {
     let (ours, theirs) = (Datagrams::bind(any()).unwrap(), UdpSocket::bind(any()).unwrap());
     let to = theirs.local_addr().unwrap();
-    let slice = |at, len| memory.get_slice(GuestAddress(at), len).unwrap();
-    assert!(ours.send_guest([slice(0, 5), slice(5, 3)].into_iter(), to).unwrap());
+    assert!(ours.send(b"question", to).unwrap());
     let mut buffer = [0; 16];
     let (len, from) = theirs.recv_from(&mut buffer).unwrap();
     assert_eq!((&buffer[..len], from), (&b"question"[..], ours.local().unwrap()));
@@ -159,8 +156,6 @@ fn datagrams_go_out_of_guest_memory_and_come_with_their_sender() {
     assert_eq!((&buffer[..len], from), (&b"answer"[..], to));
     assert!(ours.send(b"thanks", to).unwrap());
     assert_eq!(theirs.recv(&mut buffer).unwrap(), 6);
-    let many = (0..33).map(|n| slice(n, 1));
-    assert!(ours.send_guest(many, to).is_err(), "cut datagrams are none");
 }
 
 #[test]

@@ -31,7 +31,10 @@ fn alone(test: impl FnOnce() + Send + 'static) {
             return;
         }
         // So that /sys shows the interfaces of this namespace, and the mounts stay here.
-        assert!(run("mount --make-rprivate /") && run("mount -t sysfs sysfs /sys"));
+        if !(run("mount --make-rprivate /") && run("mount -t sysfs sysfs /sys")) {
+            println!("skipped: no mounts of our own");
+            return;
+        }
         match sys::open(Some("probe"), None) {
             Err(error @ (Error::NoDriver | Error::NoAccess)) => println!("skipped: {error}"),
             opened => {

@@ -36,7 +36,7 @@ struct Datagram {
     len: Option<usize>,
     /// Which of its bytes are there: in order, with gaps between.
     there: Vec<(usize, usize)>,
-    bytes: Box<[u8]>,
+    bytes: Vec<u8>,
 }
 
 /// Datagrams of which something has come.
@@ -55,7 +55,7 @@ impl Fragments {
         fragment: Fragment,
         bytes: Bytes<'_>,
         now: Duration,
-    ) -> Option<Box<[u8]>> {
+    ) -> Option<Vec<u8>> {
         let key = Key {
             source: header.source,
             destination: header.destination,
@@ -76,11 +76,9 @@ impl Fragments {
             }
             Some(false) => None,
             Some(true) => {
-                let datagram = self.waiting.remove(index);
-                let len = datagram.len?;
-                let mut bytes = datagram.bytes.into_vec();
-                bytes.truncate(len);
-                Some(bytes.into())
+                let Datagram { len, mut bytes, .. } = self.waiting.remove(index);
+                bytes.truncate(len?);
+                Some(bytes)
             }
         }
     }
@@ -95,7 +93,7 @@ impl Fragments {
             until: now.saturating_add(PATIENCE),
             len: None,
             there: Vec::with_capacity(PIECES),
-            bytes: vec![0; LARGEST].into(),
+            bytes: vec![0; LARGEST],
         });
         self.waiting.len().saturating_sub(1)
     }
@@ -206,7 +204,7 @@ mod tests {
         from: usize,
         to: usize,
         more: bool,
-    ) -> Option<Box<[u8]>> {
+    ) -> Option<Vec<u8>> {
         let mut bytes: Vec<u8> = (0..=255).cycle().skip(from).take(to - from).collect();
         let slices = [VolatileSlice::from(bytes.as_mut_slice())];
         let (header, fragment) = header(identification);

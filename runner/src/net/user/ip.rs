@@ -64,7 +64,7 @@ impl User {
         let Some(mut whole) = self.fragments.add(&header, fragment, body, now) else {
             return Ok(());
         };
-        let slices = [VolatileSlice::from(&mut *whole)];
+        let slices = [VolatileSlice::from(whole.as_mut_slice())];
         let body = Bytes::new(&slices);
         let mut head = [0; COPIED];
         let copied = body.copy_to(&mut head);

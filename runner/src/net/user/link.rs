@@ -65,6 +65,7 @@ impl Link for User {
         self.forwards.clear();
         self.ping.clear();
         self.tcp.activate(features, MTU);
+        self.is_new = features.is_some();
         self.more = false;
     }
 
@@ -77,6 +78,10 @@ impl Link for User {
     }
 
     fn receive(&mut self, inbox: &mut dyn Inbox, now: Duration) {
+        if std::mem::take(&mut self.is_new) {
+            // TCP knows of no other address yet than the usual one.
+            self.tcp.guest_spoke(self.guest.address().into(), now);
+        }
         self.expire(now);
         let mut counted = Counted { inbox, traffic: self.desk.counters.received };
         self.desk.outbox.deliver(&mut counted);
@@ -112,14 +117,14 @@ impl Link for User {
     }
 
     fn finish(&mut self) {
-        let (counters, tcp) = (&self.desk.counters, self.tcp.counters());
+        let (counters, outbox, tcp) = (&self.desk.counters, &self.desk.outbox, self.tcp.counters());
         crate::info!(
-            "network: {counters}, {}; {} TCP connections of the guest's, {} forwarded to it, {} \
-             refused, {} segments dropped",
-            self.desk.outbox,
+            "network: {counters}, {outbox}; TCP: {} connections of the guest's, {} to it, {} refused, \
+             {} open at the end, {} segments dropped",
             tcp.outbound,
             tcp.forwarded,
             tcp.refused,
+            self.tcp.flows(),
             tcp.dropped
         );
     }
@@ -169,8 +174,8 @@ struct Counted<'a> {
 }
 
 impl Inbox for Counted<'_> {
-    fn room(&mut self) -> usize {
-        self.inbox.room()
+    fn room(&mut self, most: usize) -> usize {
+        self.inbox.room(most)
     }
 
     fn put(&mut self, offload: Offload, pieces: &[&[u8]]) -> Put {

@@ -90,6 +90,8 @@ pub struct User {
     tcp: Tcp,
     /// What is forwarded, and where the host listens.
     forwarded: Vec<(Forward, SocketAddr)>,
+    /// Its driver has just come.
+    is_new: bool,
     /// There is more for the guest than it was given in one turn.
     more: bool,
 }
@@ -147,6 +149,7 @@ impl User {
             forwards: Forwards::new(ports),
             ping: Ping::new(policy),
             forwarded,
+            is_new: false,
             more: false,
         })
     }

@@ -62,7 +62,7 @@ pub(super) struct Out<'a> {
 impl Out<'_> {
     /// Whether there is room in the guest's memory, and nothing waits before it.
     pub(super) fn has_room(&mut self) -> bool {
-        self.desk.outbox.is_empty() && self.inbox.as_mut().is_some_and(|inbox| inbox.room() > 0)
+        self.desk.outbox.is_empty() && self.inbox.as_mut().is_some_and(|inbox| inbox.room(1) > 0)
     }
 
     /// A packet is dropped.

@@ -178,9 +178,9 @@ impl<'a, 'm> Room<'a, 'm> {
 }
 
 impl Inbox for Room<'_, '_> {
-    fn room(&mut self) -> usize {
-        self.gather(LARGEST.saturating_add(HEADER));
-        self.gathered.len.saturating_sub(HEADER)
+    fn room(&mut self, most: usize) -> usize {
+        self.gather(most.min(LARGEST).saturating_add(HEADER));
+        self.gathered.len.saturating_sub(HEADER).min(most)
     }
 
     fn put(&mut self, offload: Offload, pieces: &[&[u8]]) -> Put {

@@ -87,7 +87,7 @@ impl Link for Scripted {
 
     fn receive(&mut self, inbox: &mut dyn Inbox, _: Duration) {
         let mut script = self.0.lock().unwrap();
-        script.room = inbox.room();
+        script.room = inbox.room(LARGEST);
         while let Some((offload, pieces)) = script.waiting.pop_front() {
             let list: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
             if inbox.put(offload, &list) == Put::Full {

@@ -56,10 +56,8 @@ impl Unreachable {
 /// What is known of the guest's addresses: where clients' connections go.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Guest {
-    /// It has the address that DHCP gives it.
-    usual: bool,
-    /// It has shown another.
-    other: Option<Ipv4Addr>,
+    /// When it has not the one that DHCP gives a guest.
+    four: Option<Ipv4Addr>,
     six: Option<Ipv6Addr>,
     /// It has shown itself, and clients wait for that.
     pub(super) call_again: bool,
@@ -72,15 +70,14 @@ const CALLS: Duration = Duration::from_millis(10);
 impl Guest {
     fn learn(&mut self, address: IpAddr) {
         match address {
-            IpAddr::V4(GUEST) => self.usual = true,
-            IpAddr::V4(address) => self.other = Some(address),
+            IpAddr::V4(address) => self.four = Some(address),
             IpAddr::V6(address) if !address.is_unicast_link_local() => self.six = Some(address),
             IpAddr::V6(_) => {}
         }
     }
 
     fn four(&self) -> Ipv4Addr {
-        self.other.filter(|_| !self.usual).unwrap_or(GUEST)
+        self.four.unwrap_or(GUEST)
     }
 
     /// Where a client's connection goes, and as whose: its own address where the guest can answer
@@ -97,7 +94,8 @@ impl Guest {
 }
 
 impl Tcp {
-    /// The guest has shown itself: clients that wait for it need not wait any longer.
+    /// The guest has shown itself, and is at this address from now on: clients that wait for it need not
+    /// wait any longer.
     pub(in super::super) fn guest_spoke(&mut self, guest: IpAddr, now: Duration) {
         self.guest.learn(guest);
         self.guest.call_again = true;

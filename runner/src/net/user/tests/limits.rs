@@ -1,18 +1,19 @@
 use super::*;
 use crate::net::user::addresses::GATEWAY;
 
-/// As many descriptors as this process may have: it runs other tests, too.
-fn raise_limit() {
+/// Lets this process have `most` descriptors, or as many as it may.
+fn limit(most: Option<u64>) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let maximum = getrlimit(Resource::Nofile).maximum;
     // Where it may have no more, sockets are closed all the sooner.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: most.or(maximum), maximum });
 }
 
 #[test]
 fn a_guest_that_sends_from_every_port_has_so_many_sockets_and_no_more() {
     // N56
-    raise_limit();
+    // This process runs other tests, too.
+    limit(None);
     let mut net = Net::open();
     let (outside, to) = outside();
     let mut buffer = [0; 16];
@@ -29,6 +30,34 @@ fn a_guest_that_sends_from_every_port_has_so_many_sockets_and_no_more() {
     assert_eq!(read_udp(&net.next()), (to, guest(4999), b"last".to_vec()));
     net.user.activate(None);
     assert_eq!((net.user.udp.len(), net.user.deadline()), (0, None));
+}
+
+#[test]
+#[ignore = "it has few descriptors: started by the test below"]
+fn sends_from_more_ports_than_it_has_descriptors() {
+    limit(Some(40));
+    let mut net = Net::open();
+    let (outside, to) = outside();
+    for port in 1000..1200u16 {
+        net.send(&udp(guest(port), to, &port.to_be_bytes()));
+        let mut buffer = [0; 16];
+        let (len, from) = outside.recv_from(&mut buffer).unwrap();
+        outside.send_to(&buffer[..len], from).unwrap();
+        assert_eq!(read_udp(&net.next()).1, guest(port));
+    }
+    assert!(net.user.udp.len() < 40);
+    println!("all went out");
+}
+
+#[test]
+fn without_descriptors_the_port_that_was_idle_longest_is_closed() {
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--ignored", "--nocapture", "--test-threads=1"])
+        .arg("net::user::tests::limits::sends_from_more_ports_than_it_has_descriptors")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success() && said.contains("all went out"), "{said}");
 }
 
 #[test]

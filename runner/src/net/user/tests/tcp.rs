@@ -87,6 +87,19 @@ fn a_client_of_a_forwarded_port_calls_the_guest_under_the_address_it_has() {
 }
 
 #[test]
+fn a_guest_that_was_given_an_address_is_called_there_before_it_has_spoken() {
+    let forward = Forward { transport: Transport::Tcp, host: at("127.0.0.1:0"), guest: 80 };
+    let address = Ipv4Addr::new(10, 0, 2, 99);
+    let given = GuestAddress::new(address, None, None).unwrap();
+    let mut net =
+        Net::new(Options { forwards: vec![forward], guest: given, ..options(Policy::default()) });
+    net.nothing();
+    let _client = TcpStream::connect(net.user.forwards()[0].1).unwrap();
+    let (_, destination, protocol, _) = packet(&net.next());
+    assert_eq!((destination, protocol), (address, IpProtocol::Tcp));
+}
+
+#[test]
 fn a_connection_to_where_there_is_no_way_is_said_to_be_one() {
     // Whatever this machine has: nothing is at an address for documentation (RFC 5737).
     let probe = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();

@@ -147,14 +147,13 @@ impl Flow {
         self.pass_end();
         let mut share = SHARE;
         loop {
-            let room = turn.inbox.room();
             if self.readable && !self.ended {
-                if room == 0 {
+                if turn.inbox.room(1) == 0 {
                     return Outcome::Full;
                 }
                 self.fill(turn.room);
             }
-            let Some((len, end)) = self.plan(turn.accepted, room) else { break };
+            let Some((len, end)) = self.plan(turn.accepted, turn.inbox) else { break };
             let flight = self.flight();
             let data = self.outward.peek(flight, len);
             let all = flight.saturating_add(len) == self.outward.len();
@@ -183,17 +182,19 @@ impl Flow {
     }
 
     /// What comes next: so many bytes, and whether the end. A guest may never make room for as much as
-    /// a segment to be cut can hold: what there is `room` for will do.
-    fn plan(&self, accepted: Accepted, room: usize) -> Option<(usize, bool)> {
+    /// a segment to be cut can hold: what there is room for now will do.
+    fn plan(&self, accepted: Accepted, inbox: &mut dyn Inbox) -> Option<(usize, bool)> {
         let flight = self.flight();
         let unsent = self.outward.len().saturating_sub(flight);
         let usable = self.window.saturating_sub(flight);
         let whole = |len: usize| len.saturating_sub(len.checked_rem(self.mss).unwrap_or(0));
         // What is repeated may have been too large.
         let large = accepted.large(self.key.guest) && self.tries == 0;
-        let fits = whole(room.saturating_sub(HEADERS).min(LARGEST_DATA));
-        let most = if large { fits.max(self.mss) } else { self.mss };
-        let mut len = unsent.min(usable).min(most);
+        let mut len = unsent.min(usable).min(if large { LARGEST_DATA } else { self.mss });
+        if len > self.mss {
+            let room = inbox.room(len.saturating_add(HEADERS)).saturating_sub(HEADERS);
+            len = len.min(room).max(self.mss);
+        }
         if len < unsent && len >= self.mss {
             len = whole(len);
         } else if len < unsent && flight > 0 {
