@@ -5,6 +5,7 @@
 //! - `initrd`, with busybox, the modules for our disks, and the jobs of tests/vm/data/linux
 //! - `initrd-net`, the same with the modules for a network card, and with `peer`; `initrd-tools` has
 //!   curl, dig and iperf3 besides, in `/tools`, as the folder itself has in `tools`
+//! - `peer`, for a host in a namespace of its own
 //! - `tiny`, an initrd whose /init ends the machine, and has nothing else
 //! - `mke2fs`, `e2fsck` with what they need, for disks, before and after a guest
 
@@ -89,6 +90,7 @@ pub(crate) fn prepare(cache: &Cache, linux: &Path, workspace: &Workspace) -> Res
     let jobs = Jobs { linux, workspace };
     guests.add("initrd", &jobs.initrd()?.finish()?, 0o644)?;
     let peer = read(&workspace.peer()?)?;
+    guests.add("peer", &peer, 0o755)?;
     guests.add("initrd-net", &jobs.initrd_net(&peer)?.finish()?, 0o644)?;
     let mut with_tools = jobs.initrd_net(&peer)?;
     for tool in tools::find(cache)? {

@@ -55,7 +55,8 @@ enum Lab {
     },
     /// Do one thing many times over, in the same machine
     Soak {
-        /// disk: kill runner while Linux writes, and look for what it had synced
+        /// disk: kill runner while Linux writes, and look for what it had synced; net: thousands of
+        /// connections, and look for what is left of them
         what: soak::What,
         /// How often
         rounds: u32,

@@ -239,7 +239,10 @@ pub fn bulk_down(
         let mut bytes = vec![0; 4 * pattern::CHUNK];
         let mut came = 0;
         while begin.elapsed() < time {
-            came += stream.read(&mut bytes)? as u64;
+            came += match stream.read(&mut bytes)? as u64 {
+                0 => return Err(ErrorKind::UnexpectedEof.into()),
+                more => more,
+            };
         }
         serve::reset(stream)?;
         Ok(came)

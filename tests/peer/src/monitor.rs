@@ -5,6 +5,9 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// The guest's address and network on a tap device.
+pub const ON_TAP: &str = "10.0.9.2/24";
+
 /// QEMU's program.
 pub const QEMU: &str = "qemu-system-x86_64";
 
@@ -32,7 +35,7 @@ pub enum Link {
         /// Whether 10.0.2.2 is the host's loopback. With QEMU it always is.
         host_loopback: bool,
     },
-    /// A tap device that is there.
+    /// A tap device that is there, on which the guest has the address that is called [`ON_TAP`].
     Tap(String),
 }
 
@@ -81,7 +84,14 @@ impl Machine {
 
     /// What the kernel is told, and the job of its init.
     fn words(&self, more: &str) -> String {
-        format!("console=ttyS0 quiet panic=-1 mitigations=off {more} -- net {}", self.driver)
+        let address = match self.link {
+            Link::Tap(_) => format!("ADDRESS={ON_TAP}"),
+            Link::User { .. } => String::new(),
+        };
+        format!(
+            "console=ttyS0 quiet panic=-1 mitigations=off {more} {address} -- net {}",
+            self.driver
+        )
     }
 
     fn runner(&self, program: &Path) -> Command {

@@ -45,10 +45,11 @@ fn a_driver_may_be_taken_from_a_network_under_load_and_come_back() {
         "device=$(basename $(readlink -f /sys/class/net/eth0/device)); \
          driver=/sys/bus/virtio/drivers/virtio_net; \
          for time in 1 2 3 4 5 6 7 8 9 10; do \
-           peer up {server} 2 20000 >/dev/null & peer down {server} 2 20000 >/dev/null & \
+           peer up {server} 2 20000 >/dev/null & up=$!; \
+           peer down {server} 2 20000 >/dev/null & down=$!; \
            usleep $((100000 + time * 9970)); \
            echo $device >$driver/unbind || fail unbind; \
-           kill %1 %2 2>/dev/null; killall -9 -q peer_load; \
+           kill $up $down; \
            echo $device >$driver/bind || fail bind; up >/dev/null || fail up; \
          done"
     );

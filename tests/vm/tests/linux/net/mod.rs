@@ -122,7 +122,7 @@ struct Holdings {
     threads: u64,
     /// Nothing where the process lets nobody look, as runner does in its jail.
     files: Option<usize>,
-    /// KiB.
+    /// KiB of memory that there may be: what the guest touches of its own is among it from the start.
     memory: u64,
 }
 
@@ -135,7 +135,7 @@ impl Holdings {
             value.parse::<u64>().unwrap()
         };
         let files = fs::read_dir(format!("/proc/{process}/fd")).ok().map(Iterator::count);
-        Self { threads: number("Threads"), files, memory: number("VmRSS") }
+        Self { threads: number("Threads"), files, memory: number("VmData") }
     }
 
     /// Fails when there is more of anything than there was; a little memory is the allocator's.
