@@ -63,8 +63,24 @@ fn open(name: &str) -> Tap {
     Tap::open(Some(name), None, MAC).unwrap()
 }
 
+/// Waits until `done`: a program that another test's thread starts has our descriptors until it runs.
+fn wait(mut done: impl FnMut() -> bool) {
+    let until = std::time::Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(std::time::Instant::now() < until);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Why the device cannot be had, when it has been let go of.
 fn error(name: Option<&str>, bridge: Option<&str>) -> String {
-    Tap::open(name, bridge, MAC).map(|tap| tap.name().to_owned()).unwrap_err().to_string()
+    let mut text = String::new();
+    wait(|| {
+        let error = Tap::open(name, bridge, MAC).map(|tap| tap.name().to_owned()).unwrap_err();
+        text = error.to_string();
+        !matches!(error, Error::Busy { .. })
+    });
+    text
 }
 
 fn send(tap: &mut Tap, offload: Offload, bytes: &[u8]) -> Sent {
@@ -137,7 +153,7 @@ fn a_device_that_is_made_for_the_run_is_up_and_gone_with_it() {
         assert_eq!((tap.name(), offer.mac, offer.mtu), ("made0", MAC, 1500));
         assert_eq!(offer.features, sys::OFFLOADS);
         drop(tap);
-        assert!(!run("ip link show made0"));
+        wait(|| !run("ip link show made0"));
         let first = Tap::open(None, None, MAC).unwrap();
         let second = Tap::open(None, None, MAC).unwrap();
         assert_eq!((first.name(), second.name()), ("runner0", "runner1"));
@@ -365,7 +381,8 @@ fn a_bridge_takes_the_device_in_and_a_device_that_is_there_already_stays() {
 fn a_device_that_cannot_be_had_is_named_with_the_remedy() {
     alone(|| {
         let _held = open("tap0");
-        assert!(error(Some("tap0"), None).contains("another program uses it"));
+        let busy = Tap::open(Some("tap0"), None, MAC).unwrap_err().to_string();
+        assert!(busy.contains("another program uses it"), "{busy}");
         assert!(run("ip tuntap add many0 mode tap multi_queue"));
         assert!(error(Some("many0"), None).contains("without multi_queue"));
         assert!(run("ip tuntap add layer3 mode tun"));
