@@ -57,7 +57,7 @@ const FAULTS: [(c_int, &str); 6] = [
 
 /// Makes a fault, on whatever thread, one line and the end of the process. Handlers of the standard
 /// library's for memory that is not there would set the signal back to what it was, a system call that
-/// the jail stops. Other threads than the calling one have to [`use_other_stack`].
+/// the jail stops. Threads other than the calling one have to take another stack themselves.
 ///
 /// # Errors
 /// What the operating system says.

@@ -2,10 +2,10 @@
 //! sends comes out of ordinary sockets of this process. QEMU's address plan (QEMU, "Network emulation",
 //! user mode), so that images built for it work unchanged.
 //!
-//! A frame goes from [`User`] to the part that its protocol belongs to. Each part answers by the
-//! [`outbox::Outbox`], which holds a few small frames, or keeps what it has to say until the guest has
-//! room ([`tcp`]). [`policy`] decides for all of them what the guest may reach. Sockets are opened,
-//! read and written by [`crate::io::socket`] alone.
+//! A frame goes from [`User`] to the part that its protocol belongs to. Each part answers by the outbox,
+//! which holds a few small frames, or keeps what it has to say until the guest has room. [`policy`]
+//! decides for all of them what the guest may reach. Sockets are opened, read and written by
+//! [`crate::io::socket`] alone.
 //!
 //! Where it differs from QEMU's, on purpose:
 //! - The host's loopback and link-local addresses are closed until they are opened, 127.0.0.1 by its own
@@ -45,7 +45,7 @@ mod packet;
 mod ping;
 pub mod policy;
 mod resolvers;
-pub mod tcp;
+mod tcp;
 #[cfg(test)]
 mod tests;
 mod udp;

@@ -49,8 +49,12 @@ fn both_ways(lan: &Lan, machine: Machine, mib: u64) {
     let (machine, forwards) = forwarded(machine, &[PEER]);
     let mut guest = lan.start(&machine);
     for question in questions(mib) {
+        let begin = Instant::now();
         from_guest(&mut guest, &question, lan.at(GATEWAY).into());
+        let middle = Instant::now();
         from_host(&question, forwards[0]);
+        let (guests, hosts) = ((middle - begin).as_millis(), middle.elapsed().as_millis());
+        println!("measured: {question}: {guests} ms by the guest, {hosts} ms by the host");
     }
     lan.end(guest);
 }

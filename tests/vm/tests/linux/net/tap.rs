@@ -20,7 +20,7 @@ ip link set lo up
 tunctl -t tap7 >/dev/null 2>&1 || ip tuntap add tap7 mode tap || exit
 ip addr add 10.0.9.1/24 dev tap7
 ip link set tap7 up
-$peer serve 4000 >/dev/null &
+$peer serve 4000 >/dev/null 2>&1 &
 (
     guest=10.0.9.2:7
     until $peer put $guest 1 >/dev/null; do sleep 1; done
