@@ -43,7 +43,7 @@ pub enum What {
     UpBesideIdle,
     /// The median beside them.
     MedianBesideIdle,
-    /// Wake-ups a second of all threads but the processors', when nothing happens.
+    /// Wake-ups a second of the thread that serves the network, when nothing happens.
     WakeUps,
     /// Mbit/s from the guest without offloads.
     UpPlain,
@@ -172,23 +172,22 @@ fn numbers(said: &str) -> Result<[f64; 2]> {
     numbers.try_into().map_err(|_| format!("not two numbers: {said}"))
 }
 
-/// How often threads have waited that are no processors (proc(5), status).
+/// How often the thread has waited that serves the network, by what both monitors call it (proc(5),
+/// status).
 fn waits(process: u32) -> Result<f64> {
     let folder = format!("/proc/{process}/task");
     let context = |error| format!("{folder}: {error}");
-    let mut sum = 0.0;
     for thread in fs::read_dir(&folder).map_err(context)?.flatten() {
         let text = |name| fs::read_to_string(thread.path().join(name)).unwrap_or_default();
-        let name = text("comm");
-        if name.contains("vcpu") || name.contains("CPU") {
+        if !["network", "qemu-system-x86"].contains(&text("comm").trim()) {
             continue;
         }
         let status = text("status");
         let mut lines = status.lines();
         let count = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-        sum += count.and_then(|count| count.trim().parse::<f64>().ok()).unwrap_or(0.0);
+        return count.and_then(|count| count.trim().parse().ok()).ok_or(status);
     }
-    Ok(sum)
+    Err(format!("{folder}: no thread that serves the network"))
 }
 
 /// A row of the table: what it is called, and what is asked of it beside the peer. `true` where more is

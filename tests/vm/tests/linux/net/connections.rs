@@ -113,10 +113,8 @@ fn a_client_that_comes_before_the_guest_listens_is_served_when_it_does() {
     assert_eq!(answer.unwrap().len(), 1000);
     let late = at.saturating_duration_since(ready);
     println!("measured: served {} ms after the guest was ready", late.as_millis());
-    lan.differs(
-        late < Duration::from_millis(1500),
-        "QEMU waits longer and longer before it asks a guest again that did not answer",
-    );
+    // QEMU waits longer and longer before it asks a guest again that did not answer.
+    assert!(late < Duration::from_millis(1500) || lan.is_qemu(), "{late:?}");
     lan.end(guest);
 }
 
@@ -144,7 +142,10 @@ fn a_thousand_connections_at_once_and_two_thousand_in_a_row_leave_nothing_behind
     }
     // Connections that have ended are held for a moment by TCP.
     thread::sleep(Duration::from_secs(3));
-    Holdings::of(guest.id()).are_no_more_than(&before);
+    lan.differs(
+        Holdings::of(guest.id()).are_no_more_than(&before),
+        "QEMU keeps the sockets of connections that have ended for some time",
+    );
     assert_eq!(lan.server.open(), 0);
     assert_eq!(ask::counters(forwards[0]).unwrap().1, 0);
     lan.end(guest);

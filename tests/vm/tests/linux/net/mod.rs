@@ -138,11 +138,10 @@ impl Holdings {
         Self { threads: number("Threads"), files, memory: number("VmData") }
     }
 
-    /// Fails when there is more of anything than there was; a little memory is the allocator's.
-    fn are_no_more_than(&self, before: &Self) {
+    /// Whether there is not more of anything than there was; a little memory is the allocator's.
+    fn are_no_more_than(&self, before: &Self) -> bool {
         println!("measured: {before:?} before, {self:?} after");
-        assert!(self.threads <= before.threads, "{before:?} {self:?}");
-        assert!(self.files <= before.files, "{before:?} {self:?}");
-        assert!(self.memory <= before.memory + 8192, "{before:?} {self:?}");
+        let more_files = self.files.zip(before.files).is_some_and(|(after, before)| after > before);
+        self.threads <= before.threads && !more_files && self.memory <= before.memory + 8192
     }
 }

@@ -68,6 +68,10 @@ fn the_usual_programs_work_both_ways() {
     assert_ne!(server, speed);
     guest.must("(/tools/ld.so --library-path /tools /tools/iperf3 -s -D); sleep 1").unwrap();
     for more in [&[][..], &["-R"], &["-P", "4"], &["-u", "-b", "5M"]] {
+        // QEMU resets the connection over which iperf3 talks to itself.
+        if lan.is_qemu() && more == ["-R"] {
+            continue;
+        }
         let args = [&["-c", "127.0.0.1", "-t", "1", "-p", &speed][..], more].concat();
         lan.tool("iperf3", &args);
     }
