@@ -212,9 +212,10 @@ impl Flow {
         (self.retry, self.limit) = (None, None);
     }
 
-    /// Gives up: both sides are told.
+    /// Gives up: both sides are told. A host that has all there will be of the guest may still read
+    /// it; what it writes is refused.
     pub(super) fn give_up(&mut self) {
-        if let Some(stream) = self.stream.take() {
+        if let Some(stream) = self.stream.take().filter(|_| !self.shut) {
             stream.reset();
         }
         self.refuse();
@@ -355,7 +356,8 @@ impl Flow {
 
     /// Sets the time at which what is pending is repeated, unless it is set.
     fn rearm(&mut self, now: Duration) {
-        let half = self.finished != self.end_acked;
+        // A guest that has forgotten it would say so, and that before the host has all.
+        let half = self.shut != self.end_acked && self.shut == self.finished;
         let wait = match (self.is_pending(), half) {
             (false, false) => return self.retry = None,
             (false, true) if self.tries == 0 => ASK,
