@@ -262,12 +262,12 @@ impl Flow {
         whole.saturating_sub(self.inward.len())
     }
 
-    /// Has the guest told of a window that has been as good as closed and is open again.
+    /// Has the guest told of a window that is wider by a packet than it knows (RFC 9293 §3.8.6.2.2):
+    /// nothing else would tell it.
     fn reopen(&mut self) {
-        let (told, free) = (self.edge.from(self.received).unwrap_or(0), self.free_window());
-        let gained = free.saturating_sub(told);
-        let closed = told < self.mss && gained >= self.mss;
-        if self.state == State::Open && !self.finished && (closed || gained >= INWARD / 2) {
+        let told = self.edge.from(self.received).unwrap_or(0);
+        let gained = self.free_window().saturating_sub(told);
+        if self.state == State::Open && !self.finished && gained >= self.mss {
             self.ack_due = true;
         }
     }
