@@ -2,7 +2,7 @@
 //!
 //! A signal alone can be lost between the last check and KVM_RUN. So a kick sets a flag, then
 //! `immediate_exit` in the page that KVM reads at the start of every run, then signals the thread
-//! in case it is inside one. Whoever consumes the flag clears `immediate_exit` first: a kick that
+//! in case it is inside one; from the vCPU's own thread, which is not, the flag will do. Whoever consumes the flag clears `immediate_exit` first: a kick that
 //! comes in between leaves it set again, which costs at most one empty run.
 
 // UNSAFETY: a second mapping of the shared page lets other threads set immediate_exit, and signals
@@ -70,6 +70,8 @@ impl Drop for ImmediateExit {
 struct Thread {
     process: libc::pid_t,
     id: libc::pid_t,
+    /// What a thread knows itself by, without a system call.
+    own: libc::pthread_t,
 }
 
 /// A vCPU's sticky bit and the way to its thread.
@@ -97,10 +99,16 @@ impl Kicker for KvmKicker {
         if self.0.kicked.swap(true, Ordering::SeqCst) {
             return;
         }
+        let thread = lock(&self.0.thread);
+        // SAFETY: returns a number.
+        if thread.is_some_and(|thread| thread.own == unsafe { libc::pthread_self() }) {
+            // The vCPU's own thread is not in KVM_RUN, and looks at the flag before the next.
+            return;
+        }
         if let Some(page) = &*lock(&self.0.page) {
             page.set(true);
         }
-        if let Some(Thread { process, id }) = *lock(&self.0.thread) {
+        if let Some(Thread { process, id, .. }) = *thread {
             // SAFETY: signals a thread of this process, which is alive while the lock is held.
             unsafe { libc::syscall(libc::SYS_tgkill, process, id, libc::SIGRTMIN()) };
         }
@@ -132,14 +140,19 @@ impl Kicked {
             libc::sigemptyset(&raw mut set);
             libc::sigaddset(&raw mut set, libc::SIGRTMIN());
             libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
-            Thread { process: libc::getpid(), id: libc::gettid() }
+            Thread { process: libc::getpid(), id: libc::gettid(), own: libc::pthread_self() }
         };
         *lock(&self.0.thread) = Some(thread);
     }
 
+    /// Whether a kick waits.
+    pub(crate) fn waits(&self) -> bool {
+        self.0.kicked.load(Ordering::SeqCst)
+    }
+
     /// Whether a kick waits; it is consumed.
     pub(crate) fn take(&self) -> bool {
-        self.0.kicked.load(Ordering::SeqCst) && {
+        self.waits() && {
             self.set_immediate_exit(false);
             self.0.kicked.swap(false, Ordering::SeqCst)
         }
@@ -160,7 +173,7 @@ impl Kicked {
     /// Takes [`Kicked::stay_out`] back, unless a kick wants the same.
     pub(crate) fn may_enter(&self) {
         self.set_immediate_exit(false);
-        if self.0.kicked.load(Ordering::SeqCst) {
+        if self.waits() {
             self.set_immediate_exit(true);
         }
     }

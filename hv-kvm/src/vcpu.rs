@@ -207,8 +207,12 @@ impl Vcpu for KvmVcpu {
             return Ok(exit);
         }
         // A kick before this run ends it at once, unless KVM must first complete an instruction:
-        // then immediate_exit, which the kick has set, does the same behind it.
-        if !self.committing() && self.kicked.take() {
+        // then immediate_exit does the same behind it.
+        if self.committing() {
+            if self.kicked.waits() {
+                self.kicked.stay_out();
+            }
+        } else if self.kicked.take() {
             return Ok(Exit::Kicked);
         }
         loop {

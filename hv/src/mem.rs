@@ -30,6 +30,8 @@ pub type GuestMemory = GuestRegionCollection<Region>;
 /// A run of zeroed host pages for a guest, unmapped when the last reference goes.
 #[derive(Debug)]
 pub struct GuestRam {
+    /// What was reserved: the RAM, and what was needed to align it. Nobody touches the rest.
+    reserved: (NonNull<u8>, usize),
     base: NonNull<u8>,
     len: usize,
 }
@@ -67,14 +69,11 @@ impl GuestRam {
         if raw == libc::MAP_FAILED {
             return Err(Error::last_errno(OP).at(format!("{len} bytes")));
         }
-        let skip = raw.cast::<u8>().align_offset(ALIGNMENT);
-        // SAFETY: `skip` is below ALIGNMENT, and the mapping is longer than that.
-        let base = unsafe { raw.cast::<u8>().add(skip) };
-        trim(raw.cast(), skip);
-        // SAFETY: `skip + len` is within the mapping.
-        trim(unsafe { base.add(len) }, padded - skip - len);
-        let base = NonNull::new(base).ok_or_else(|| Error::new(OP, Kind::Host, "mapped at 0"))?;
-        let ram = Self { base, len };
+        let reserved = NonNull::new(raw.cast::<u8>());
+        let reserved = reserved.ok_or_else(|| Error::new(OP, Kind::Host, "mapped at 0"))?;
+        // SAFETY: what is skipped is less than ALIGNMENT, and the mapping is longer than that.
+        let base = unsafe { reserved.add(reserved.align_offset(ALIGNMENT)) };
+        let ram = Self { reserved: (reserved, padded), base, len };
         ram.keep_out_of_core_dumps();
         Ok(Arc::new(ram))
     }
@@ -97,22 +96,16 @@ impl GuestRam {
         #[cfg(target_os = "linux")] // macOS has no such advice
         // SAFETY: the range is our own mapping; the advice changes no contents.
         unsafe {
-            libc::madvise(self.base.as_ptr().cast(), self.len, libc::MADV_DONTDUMP);
+            libc::madvise(self.reserved.0.as_ptr().cast(), self.reserved.1, libc::MADV_DONTDUMP);
         }
     }
 }
 
 impl Drop for GuestRam {
     fn drop(&mut self) {
-        trim(self.base.as_ptr(), self.len);
-    }
-}
-
-/// Unmaps `len` bytes at `start`, whole pages of a mapping made here.
-fn trim(start: *mut u8, len: usize) {
-    if len > 0 {
-        // SAFETY: the callers pass ranges of their own mapping that nothing refers to.
-        unsafe { libc::munmap(start.cast(), len) };
+        let (start, len) = self.reserved;
+        // SAFETY: the mapping was made here, whole pages of it, and nothing refers to it any more.
+        unsafe { libc::munmap(start.as_ptr().cast(), len) };
     }
 }
 

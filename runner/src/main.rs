@@ -1,24 +1,27 @@
 //! The program: reads the command line, calls the library, turns its answer into an exit status.
 
+#![no_main] // `entry` has it
+
+mod entry;
+
+use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
-use std::process::ExitCode;
 
 use runner::cli::{self, Command};
 use runner::host::Accelerator;
-use runner::{config, doctor, log, outcome, plan, run};
+use runner::{config, doctor, jail, log, outcome, plan, run};
 
-fn main() -> ExitCode {
-    let status = match cli::parse(std::env::args_os()) {
+/// Does what `words` say, the program's name first, and returns the process's exit status.
+fn obey(words: Vec<OsString>) -> u8 {
+    jail::prepare();
+    match cli::parse(words) {
+        Ok(command) => carry_out(command),
+        Err(failure) if failure.to_stdout => say(&failure.text),
         Err(failure) => {
-            match failure.to_stdout {
-                true => return ExitCode::from(say(&failure.text)),
-                false => log::line(format_args!("runner: {}", failure.text)),
-            }
+            log::line(format_args!("runner: {}", failure.text));
             failure.status()
         }
-        Ok(command) => carry_out(command),
-    };
-    ExitCode::from(status)
+    }
 }
 
 fn carry_out(command: Command) -> u8 {

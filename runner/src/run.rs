@@ -14,7 +14,7 @@ use crate::machine::stop::Reason;
 use crate::machine::{self, Machine};
 use crate::outcome::{Outcome, Report};
 use crate::plan::{NetworkPlan, Plan};
-use crate::{info, warning};
+use crate::{info, log, warning};
 
 /// Runs what `settings` ask for on `H`, or in software emulation, and returns the process's exit
 /// status. Everything there is to say has been said.
@@ -109,8 +109,10 @@ impl Run {
         if !settings.accepted.is_empty() {
             info!("accepted, not used: {}", settings.accepted.join(", "));
         }
-        for line in plan.describe() {
-            info!("{line}");
+        if log::verbose() {
+            for line in plan.describe() {
+                info!("{line}");
+            }
         }
         if terminal.is_some() {
             warning!("--stdin: what is typed goes to the guest; Ctrl-] ends the run");

@@ -213,7 +213,8 @@ fn edge(line: u32) -> Interrupt {
 }
 
 fn serialized(table: &dyn Aml) -> Vec<u8> {
-    let mut bytes = Vec::new();
+    // It comes byte by byte: room for most tables.
+    let mut bytes = Vec::with_capacity(512);
     table.to_aml_bytes(&mut bytes);
     bytes
 }

@@ -211,9 +211,9 @@ impl Watch {
             match (&*from).read(&mut buffer) {
                 Ok(read @ 1..) => {
                     take(&mut heard, buffer.get(..read).unwrap_or_default());
-                    Control::Keep
+                    Control::More
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => Control::Keep,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => Control::More,
                 Ok(0) | Err(_) => {
                     heard.open -= 1;
                     Control::Pause

@@ -19,6 +19,8 @@ use mio::{Events, Interest, Poll, Registry, Token as Number};
 pub enum Control {
     /// Call again when there is more to read: it has read all there was.
     Keep,
+    /// Call again in the next turn if there is more to read: it may have left something.
+    More,
     /// Not before [`EventLoop::resume`], and then at once if there is anything to read.
     Pause,
 }
@@ -200,9 +202,17 @@ impl EventLoop {
                 continue;
             }
             let Some(source) = self.sources.get_mut(number) else { continue };
-            if (source.handler)() == Control::Pause {
-                self.poll.registry().deregister(&mut SourceFd(&source.fd.as_fd().as_raw_fd()))?;
-                source.paused = true;
+            let control = (source.handler)();
+            if control == Control::Keep {
+                continue;
+            }
+            let registry = self.poll.registry();
+            let (fd, number) = (source.fd.as_fd().as_raw_fd(), event.token());
+            registry.deregister(&mut SourceFd(&fd))?;
+            match control {
+                Control::Pause => source.paused = true,
+                // What is there already is announced to who comes new.
+                _ => registry.register(&mut SourceFd(&fd), number, Interest::READABLE)?,
             }
         }
         Ok(())
@@ -270,6 +280,31 @@ mod tests {
         lp.resume(token).unwrap();
         lp.turn(None).unwrap();
         assert_eq!(count.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn what_a_handler_leaves_is_announced_again_if_it_says_so_and_so_is_the_end_behind_it() {
+        let mut lp = EventLoop::new().unwrap();
+        let (reader, mut writer) = io::pipe().unwrap();
+        let (reader, bytes) = (Arc::new(reader), Arc::new(AtomicU32::new(0)));
+        let (from, read) = (Arc::clone(&reader), Arc::clone(&bytes));
+        let handler = move || match io::Read::read(&mut &*from, &mut [0; 1]) {
+            Ok(1) => {
+                read.fetch_add(1, Ordering::SeqCst);
+                Control::More
+            }
+            _ => Control::Pause,
+        };
+        lp.add(reader, handler).unwrap();
+        io::Write::write_all(&mut writer, b"abc").unwrap();
+        drop(writer);
+        for read in [1, 2, 3] {
+            lp.turn(None).unwrap();
+            assert_eq!(bytes.load(Ordering::SeqCst), read);
+        }
+        lp.turn(None).unwrap(); // its end
+        lp.turn(SHORT).unwrap();
+        assert_eq!(bytes.load(Ordering::SeqCst), 3);
     }
 
     #[test]

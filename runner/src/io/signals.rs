@@ -6,16 +6,16 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use signal_hook::consts::{
+use libc::{
     SIGABRT, SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGPROF, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1,
-    SIGUSR2, SIGVTALRM, SIGXCPU, SIGXFSZ,
+    SIGUSR2, SIGVTALRM, SIGXCPU, SIGXFSZ, c_int,
 };
-use signal_hook::{flag, low_level};
 
+use super::event::Event;
 use super::event_loop::{Control, EventLoop};
 use super::terminal;
 
@@ -38,22 +38,26 @@ fn more_fatal() -> impl Iterator<Item = i32> {
     std::iter::once(libc::SIGEMT)
 }
 
-/// Signals that came.
+/// Which of `ENDING` came. This and what follows is written by handlers, of which a process has one for
+/// a signal.
+static CAME: [AtomicBool; ENDING.len()] = [const { AtomicBool::new(false) }; ENDING.len()];
+
+/// An end has been asked for: the next signal ends the process at once.
+static ANY: AtomicBool = AtomicBool::new(false);
+
+/// What a shell told its job: to stop, and to go on.
+static STOP: AtomicBool = AtomicBool::new(false);
+static GO_ON: AtomicBool = AtomicBool::new(false);
+
+/// Signalled when a signal came.
+static EVENT: OnceLock<Event> = OnceLock::new();
+
+/// The signals of this process.
 #[derive(Debug)]
 pub struct Signals {
-    came: [Arc<AtomicBool>; ENDING.len()],
-    /// An end has been asked for: the next signal ends the process at once.
-    any: Arc<AtomicBool>,
-    /// Readable once a signal came.
-    readable: Arc<OwnedFd>,
-    job: Option<Job>,
-}
-
-/// What a shell told its job.
-#[derive(Debug, Default)]
-struct Job {
-    stop: Arc<AtomicBool>,
-    go_on: Arc<AtomicBool>,
+    event: &'static Event,
+    /// There is a terminal to put back.
+    terminal: bool,
 }
 
 impl Signals {
@@ -66,31 +70,18 @@ impl Signals {
     /// # Errors
     /// What the operating system says.
     pub fn install(terminal: bool) -> io::Result<Self> {
-        let (readable, writable) = std::io::pipe()?;
-        // A handler is all it takes; what it notes is for nobody.
-        flag::register(SIGXFSZ, Arc::default())?;
-        let any = Arc::new(AtomicBool::new(false));
-        let came: [Arc<AtomicBool>; ENDING.len()] = Default::default();
-        for (signal, came) in ENDING.into_iter().zip(&came) {
-            if ignored(signal) {
-                continue; // as nohup(1) wants it, and a shell for its background jobs
-            }
-            // Handlers run in this order: a second signal finds `any` set and ends the process.
-            let second = Arc::clone(&any);
-            let end = move || {
-                if second.load(Ordering::SeqCst) {
-                    terminal::restore();
-                    low_level::exit(128 + signal);
-                }
-            };
-            // SAFETY: what it calls is async-signal-safe.
-            unsafe { low_level::register(signal, end)? };
-            flag::register(signal, Arc::clone(&any))?;
-            flag::register(signal, Arc::clone(came))?;
-            low_level::pipe::register(signal, writable.try_clone()?)?;
+        let event = Event::new()?;
+        let event = EVENT.get_or_init(|| event);
+        // A handler is all it takes.
+        handle(SIGXFSZ, nothing)?;
+        // What is ignored stays so, as nohup(1) wants it, and a shell for its background jobs.
+        for signal in ENDING.into_iter().filter(|signal| !ignored(*signal)) {
+            handle(signal, end_asked_for)?;
         }
-        let job = if terminal { Some(Job::install(&writable)?) } else { None };
-        Ok(Self { came, any, readable: Arc::new(readable.into()), job })
+        if terminal {
+            control_terminal()?;
+        }
+        Ok(Self { event, terminal })
     }
 
     /// Has `event_loop` end its wait when a signal comes; who waits then looks at what came.
@@ -98,68 +89,102 @@ impl Signals {
     /// # Errors
     /// What the operating system says.
     pub fn wake(&self, event_loop: &mut EventLoop) -> io::Result<()> {
-        let readable = Arc::clone(&self.readable);
+        let event = self.event;
         let take = move || {
-            // Its end is no event: the handlers keep theirs open.
-            let _ = rustix::io::read(&readable, &mut [0; 64]);
+            event.clear();
             Control::Keep
         };
-        event_loop.add(Arc::clone(&self.readable) as _, take).map(drop)
+        event_loop.add(Arc::new(event.as_fd()), take).map(drop)
     }
 
     /// A signal that came, if one did.
     pub fn first(&self) -> Option<i32> {
-        let mut all = ENDING.into_iter().zip(&self.came);
+        let mut all = ENDING.into_iter().zip(&CAME);
         all.find(|(_, came)| came.load(Ordering::SeqCst)).map(|(signal, _)| signal)
     }
 
     /// The user asked for the end in another way: the next signal ends the process at once.
     pub fn end_at_next(&self) {
-        self.any.store(true, Ordering::SeqCst);
+        ANY.store(true, Ordering::SeqCst);
     }
 
     /// Does what the shell asked its job for: stops the process, with the terminal as it was, and
     /// takes the terminal again when it goes on.
     pub fn control_job(&self) {
-        let Some(job) = &self.job else { return };
-        if job.stop.swap(false, Ordering::SeqCst) {
+        if !self.terminal {
+            return;
+        }
+        if STOP.swap(false, Ordering::SeqCst) {
             terminal::suspend();
         }
-        if job.go_on.swap(false, Ordering::SeqCst) {
+        if GO_ON.swap(false, Ordering::SeqCst) {
             terminal::resume();
         }
     }
 }
 
-impl Job {
-    fn install(writable: &io::PipeWriter) -> io::Result<Self> {
-        let job = Self::default();
-        for (signal, flag) in [(SIGTSTP, &job.stop), (SIGCONT, &job.go_on)] {
-            if !ignored(signal) {
-                flag::register(signal, Arc::clone(flag))?;
-                low_level::pipe::register(signal, writable.try_clone()?)?;
-            }
-        }
-        for signal in [libc::SIGTTIN, libc::SIGTTOU] {
-            // They stop a process with the terminal raw. Ignored, a read in the background is an
-            // error, and what the guest says is shown.
-            // SAFETY: no handler of ours is called.
-            if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR {
-                return Err(io::Error::last_os_error());
-            }
-        }
-        let fatal = FATAL.into_iter().chain(more_fatal());
-        for signal in fatal.filter(|signal| !ignored(*signal)) {
-            let end = move || {
-                terminal::restore();
-                // As a shell would call its death, which the jail has no room for.
-                low_level::exit(128 + signal);
-            };
-            // SAFETY: what it calls is async-signal-safe.
-            unsafe { low_level::register(signal, end)? };
-        }
-        Ok(job)
+fn control_terminal() -> io::Result<()> {
+    for signal in [SIGTSTP, SIGCONT].into_iter().filter(|signal| !ignored(*signal)) {
+        handle(signal, job_told)?;
     }
+    for signal in [libc::SIGTTIN, libc::SIGTTOU] {
+        // They stop a process with the terminal raw. Ignored, a read in the background is an
+        // error, and what the guest says is shown.
+        // SAFETY: no handler of ours is called.
+        if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    let fatal = FATAL.into_iter().chain(more_fatal());
+    for signal in fatal.filter(|signal| !ignored(*signal)) {
+        handle(signal, end_now)?;
+    }
+    Ok(())
+}
+
+/// Has `handler` called for `signal`. It has to be async-signal-safe. Calls that it interrupts go on.
+fn handle(signal: c_int, handler: extern "C" fn(c_int)) -> io::Result<()> {
+    // SAFETY: a sigaction of zeros is one, and the handler has the type of one without SA_SIGINFO.
+    let result = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as *const () as usize;
+        action.sa_flags = libc::SA_RESTART;
+        libc::sigaction(signal, &raw const action, std::ptr::null_mut())
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+extern "C" fn nothing(_signal: c_int) {}
+
+/// Notes that an end is asked for. A second time there is no waiting for it.
+extern "C" fn end_asked_for(signal: c_int) {
+    if ANY.swap(true, Ordering::SeqCst) {
+        end_now(signal);
+    }
+    for (_, came) in ENDING.iter().zip(&CAME).filter(|(ending, _)| **ending == signal) {
+        came.store(true, Ordering::SeqCst);
+    }
+    wake();
+}
+
+extern "C" fn job_told(signal: c_int) {
+    let told = if signal == SIGTSTP { &STOP } else { &GO_ON };
+    told.store(true, Ordering::SeqCst);
+    wake();
+}
+
+fn wake() {
+    if let Some(event) = EVENT.get() {
+        event.signal();
+    }
+}
+
+/// Ends the process, with the status that a shell has for the signal: to die of it the jail has no
+/// room.
+extern "C" fn end_now(signal: c_int) {
+    terminal::restore();
+    // SAFETY: takes nothing along but what the kernel has of the process.
+    unsafe { libc::_exit(128_i32.saturating_add(signal)) }
 }
 
 /// Whether whoever started us had this signal ignored.

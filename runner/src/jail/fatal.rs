@@ -8,6 +8,7 @@
 
 use std::fmt::Write as _;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::panic::PanicHookInfo;
 use std::sync::OnceLock;
 
@@ -54,17 +55,41 @@ const FAULTS: [(c_int, &str); 6] = [
     (libc::SIGTRAP, "SIGTRAP"),
 ];
 
-/// Makes a fault, on whatever thread, one line and the end of the process. The standard library's
-/// handler for memory that is not there would set the signal back to what it was, a system call that
-/// the jail stops.
+/// Makes a fault, on whatever thread, one line and the end of the process. Handlers of the standard
+/// library's for memory that is not there would set the signal back to what it was, a system call that
+/// the jail stops. Threads other than the calling one have to take another stack themselves.
 ///
 /// # Errors
 /// What the operating system says.
 pub fn end_on_fault() -> io::Result<()> {
+    use_other_stack()?;
     for (signal, _) in FAULTS {
         handle(signal, faulted)?;
     }
     Ok(())
+}
+
+/// Room for the handlers of this module, on a processor with large registers, too; macOS wants as much.
+const OTHER_STACK: usize = 32 << 10;
+
+/// Gives the calling thread another stack, for the rest of the process's life, on which handlers run:
+/// a fault may be that its own is full.
+///
+/// # Errors
+/// What the operating system says.
+pub(crate) fn use_other_stack() -> io::Result<()> {
+    // Never given back, and not touched before it is used.
+    let mut memory = ManuallyDrop::new(Vec::<u8>::with_capacity(OTHER_STACK));
+    let stack = libc::stack_t {
+        ss_sp: memory.as_mut_ptr().cast(),
+        ss_flags: 0,
+        ss_size: memory.capacity(),
+    };
+    // SAFETY: the memory is nobody else's, now and later.
+    match unsafe { libc::sigaltstack(&raw const stack, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// What a signal calls that says more than its number: on the thread's other stack, where it has one.
@@ -182,6 +207,39 @@ mod tests {
     fn ends_the_process() {
         end_on_panic();
         panic!("a \u{1b}[31m{}", "guest's");
+    }
+
+    /// Deeper than any stack.
+    fn fall(depth: u64) -> u64 {
+        if depth == u64::MAX {
+            return depth;
+        }
+        let frame = std::hint::black_box([depth; 512]);
+        fall(depth + 1) + frame[0]
+    }
+
+    #[test]
+    #[ignore = "ends the process: started by the test below"]
+    fn overflows_its_stack() {
+        let none = libc::stack_t {
+            ss_sp: std::ptr::null_mut(),
+            ss_flags: libc::SS_DISABLE,
+            ss_size: OTHER_STACK,
+        };
+        // SAFETY: takes the standard library's away, which is in no use.
+        assert_eq!(unsafe { libc::sigaltstack(&raw const none, std::ptr::null_mut()) }, 0);
+        end_on_fault().unwrap();
+        fall(0);
+    }
+
+    #[test]
+    fn a_stack_that_is_full_is_one_line_and_status_125() {
+        let mut test = std::process::Command::new(std::env::current_exe().unwrap());
+        test.args(["--exact", "--ignored", "--nocapture", "--test-threads=1"]);
+        let output = test.arg("jail::fatal::tests::overflows_its_stack").output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(125), "{text}");
+        assert!(text.starts_with("runner: stopped by SIG") && text.lines().count() == 1, "{text}");
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub enum Error {
 }
 
 impl Error {
-    fn system(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn system(what: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |error| Error::System { what, error }
     }
 }
@@ -135,6 +135,11 @@ impl Jail {
             false => Ok(()),
         }
     }
+}
+
+/// What the lists of threads count on. For a process that has one thread and has not begun yet.
+pub fn prepare() {
+    sys::prepare();
 }
 
 /// Gives up what the child that emulates the guest must not inherit: descriptors that were left open

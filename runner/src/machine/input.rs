@@ -88,7 +88,7 @@ impl Input {
         };
         let phase = if stdin.is_keyboard() { Phase::Away } else { Phase::Open };
         // All of it now: in the jail it could not grow, for which the C library calls mremap(2).
-        let left = VecDeque::with_capacity(AHEAD);
+        let left = VecDeque::with_capacity(if stdin.is_keyboard() { AHEAD } else { CHUNK });
         Some(Self { stdin, com1, token, readable, drained, left, phase })
     }
 

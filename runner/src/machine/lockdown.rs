@@ -4,7 +4,7 @@
 use std::sync::mpsc;
 
 use super::Error;
-use crate::jail::{self, Jail, Role};
+use crate::jail::{self, Jail, Role, fatal};
 
 /// What became of a place.
 type Taken = Result<(), jail::Error>;
@@ -23,9 +23,11 @@ impl Place {
         self.role
     }
 
-    /// Restricts the calling thread and says so; whether it may go on.
+    /// Restricts the calling thread, which then has a stack for faults, and says so; whether it may go on.
     pub(crate) fn take(self) -> bool {
-        let result = self.jail.lock(self.role);
+        let result = fatal::use_other_stack()
+            .map_err(jail::Error::system("have another stack"))
+            .and_then(|()| self.jail.lock(self.role));
         let locked = result.is_ok();
         // Nobody listens any more when another thread could not be restricted.
         self.taken.send(result).is_ok() && locked

@@ -213,20 +213,20 @@ pub struct Locked<H: Hypervisor> {
 
 impl<H: Hypervisor> Locked<H> {
     /// Runs the guest to its end, or to a signal's or the timeout's: the first vCPU on this thread,
-    /// which saves the start a change of threads. Disks are flushed. Lines, doorbells and the VM stay
-    /// until the process ends, which is next: one by one they would have to be taken back from KVM.
+    /// which saves the start a change of threads. Disks are flushed. This vCPU, lines, doorbells and the
+    /// VM stay until the process ends, which is next: one by one they would have to be taken back from
+    /// KVM.
     pub fn run(mut self) -> Reason {
         let (input, network) = (self.devices.take_input(), self.devices.take_network());
         self.io.begin(self.duty, Traffic { input, network });
         self.crew.begin(&self.devices.bus);
         vcpu::run(0, &mut self.vcpu, &self.devices.bus, &self.stop, &self.watch);
-        drop(self.vcpu);
         drop(self.crew);
         drop(self.io);
         let reason = self.stop.reason().cloned();
         let reason = reason.unwrap_or(Reason::Failed("the run ended without a reason".into()));
         let flushed = self.devices.finish();
-        std::mem::forget((self.devices, self.vm));
+        std::mem::forget((self.vcpu, self.devices, self.vm));
         match flushed {
             Ok(()) => reason,
             // A guest that ended well must not be believed when its disk did not.

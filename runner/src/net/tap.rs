@@ -119,7 +119,7 @@ impl Tap {
     /// # Errors
     /// [`Error`].
     pub fn open(name: Option<&str>, bridge: Option<&str>, mac: [u8; 6]) -> Result<Self, Error> {
-        let sys::Tap { fd, name, mtu } = sys::open(name, bridge)?;
+        let (fd, name, mtu) = sys::open(name, bridge)?;
         let offer = Offer { features: sys::OFFLOADS, mac, mtu };
         let mut tap = Self { packets: Packets::new(fd, name, true), offer, most: 0 };
         tap.set_offload(0);

@@ -9,4 +9,5 @@ pub mod build;
 pub mod crowd;
 pub mod floor;
 pub mod measure;
+pub mod net;
 pub mod table;

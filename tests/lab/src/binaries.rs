@@ -98,6 +98,20 @@ impl Workspace {
         self.one_program(command)
     }
 
+    /// Builds what compares networks.
+    pub(crate) fn net_bench(&self) -> Result<PathBuf> {
+        let mut command = self.cargo_static("bench");
+        command.args(["--no-run", "--package=bench", "--bench=net"]);
+        self.one_program(command)
+    }
+
+    /// Builds what talks in a guest.
+    pub(crate) fn peer(&self) -> Result<PathBuf> {
+        let mut command = self.cargo_static("build");
+        command.args(["--package", "peer", "--bin", "peer"]);
+        self.one_program(command)
+    }
+
     fn one_program(&self, command: Command) -> Result<PathBuf> {
         match self.build(command)?.as_slice() {
             [artifact] => Ok(artifact.executable.clone()),

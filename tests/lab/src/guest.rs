@@ -23,6 +23,17 @@ const SILENCE: Duration = Duration::from_secs(120);
 /// From the last report to the end of QEMU.
 const POWER_OFF: Duration = Duration::from_secs(30);
 
+/// Gives a machine, or a namespace, what tests take for the world outside.
+pub(crate) const OUTSIDE: &str = include_str!("outside.sh");
+
+/// KVM, and tap devices.
+const MODULES: [&str; 4] = [
+    "virt/lib/irqbypass.ko",
+    "arch/x86/kvm/kvm.ko",
+    "arch/x86/kvm/kvm-amd.ko",
+    "drivers/net/tun.ko",
+];
+
 /// How the outer machine counts time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Clock {
@@ -125,6 +136,7 @@ impl Guest<'_> {
     fn initial_root(&self, plan: &Plan, files: &[PathBuf]) -> Result<Vec<u8>> {
         let mut archive = Archive::default();
         archive.file(Path::new("init"), true, include_bytes!("init.sh"))?;
+        archive.file(Path::new("lab/outside.sh"), false, OUTSIDE.as_bytes())?;
         let mut copy = |from: &Path, to: &Path, executable: bool| {
             let data =
                 fs::read(from).map_err(|e| format!("cannot read {}: {e}", from.display()))?;
@@ -133,7 +145,7 @@ impl Guest<'_> {
         copy(&self.packages.join("bin/busybox"), Path::new("bin/busybox"), true)?;
         copy(self.agent, Path::new("lab/lab"), true)?;
         let version = packages::one_file(self.packages, "lib/modules", "")?;
-        for module in ["virt/lib/irqbypass.ko", "arch/x86/kvm/kvm.ko", "arch/x86/kvm/kvm-amd.ko"] {
+        for module in MODULES {
             let from = version.join("kernel").join(module);
             let to = Path::new("lab").join(from.file_name().unwrap_or_default());
             copy(&from, &to, false)?;

@@ -20,7 +20,8 @@ mount -t tmpfs -o size=16m output /lab/output
 printf '%s\n' 'root:x:0:0:root:/:/bin/sh' 'user:x:1000:1000:user:/home/user:/bin/sh' >/etc/passwd
 printf '%s\n' 'root:x:0:' 'user:x:1000:' >/etc/group
 chown user:user /home/user
-ip link set lo up
-for module in irqbypass kvm kvm-amd; do insmod /lab/$module.ko; done
-chmod 666 /dev/kvm
+echo 'nameserver 127.0.0.1' >/etc/resolv.conf
+. /lab/outside.sh
+for module in irqbypass kvm kvm-amd tun; do insmod /lab/$module.ko; done
+chmod 666 /dev/kvm /dev/net/tun
 exec /lab/lab agent /lab/plan.json /dev/ttyS1

@@ -3,6 +3,9 @@
 //!
 //! - `vmlinuz`, the kernel as Debian ships it, a bzImage, and `vmlinux`, the ELF with a PVH note in it
 //! - `initrd`, with busybox, the modules for our disks, and the jobs of tests/vm/data/linux
+//! - `initrd-net`, the same with the modules for a network card, and with `peer`; `initrd-tools` has
+//!   curl, dig and iperf3 besides, in `/tools`, as the folder itself has in `tools`
+//! - `peer`, for a host in a namespace of its own
 //! - `tiny`, an initrd whose /init ends the machine, and has nothing else
 //! - `mke2fs`, `e2fsck` with what they need, for disks, before and after a guest
 
@@ -12,6 +15,7 @@ use crate::cache::Cache;
 use crate::command::Result;
 use crate::cpio::Archive;
 use crate::packages::{self, Wanted};
+use crate::tools;
 use guests::x86_64::programs::OUTB;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -29,6 +33,16 @@ const MODULES: [&str; 4] = [
     "drivers/virtio/virtio.ko",
     "drivers/virtio/virtio_mmio.ko",
     "drivers/block/virtio_blk.ko",
+];
+
+/// What a network card takes besides, on QEMU's PCI as well. IP and packet sockets are built in.
+const NET_MODULES: [&str; 6] = [
+    "drivers/virtio/virtio_pci_legacy_dev.ko",
+    "drivers/virtio/virtio_pci_modern_dev.ko",
+    "drivers/virtio/virtio_pci.ko",
+    "net/core/failover.ko",
+    "drivers/net/net_failover.ko",
+    "drivers/net/virtio_net.ko",
 ];
 
 const FILE_SYSTEMS: Wanted = Wanted {
@@ -73,7 +87,18 @@ pub(crate) fn prepare(cache: &Cache, linux: &Path, workspace: &Workspace) -> Res
         let kernel = bzimage::kernel(&vmlinuz)?;
         guests.add("vmlinux", &kernel, 0o644)?;
     }
-    guests.add("initrd", &initrd(linux, workspace)?, 0o644)?;
+    let jobs = Jobs { linux, workspace };
+    guests.add("initrd", &jobs.initrd()?.finish()?, 0o644)?;
+    let peer = read(&workspace.peer()?)?;
+    guests.add("peer", &peer, 0o755)?;
+    guests.add("initrd-net", &jobs.initrd_net(&peer)?.finish()?, 0o644)?;
+    let mut with_tools = jobs.initrd_net(&peer)?;
+    for tool in tools::find(cache)? {
+        let bytes = read(&tool.from)?;
+        with_tools.file(&Path::new("tools").join(&tool.name), true, &bytes)?;
+        guests.add(&format!("tools/{}", tool.name), &bytes, 0o755)?;
+    }
+    guests.add("initrd-tools", &with_tools.finish()?, 0o644)?;
     let mut tiny = Archive::default();
     tiny.file(Path::new("init"), true, OUTB)?;
     guests.add("tiny", &tiny.finish()?, 0o644)?;
@@ -88,6 +113,10 @@ impl Guests {
     /// Written beside its place first: what is there is whole.
     fn add(&mut self, name: &str, bytes: &[u8], mode: u32) -> Result<()> {
         let path = self.folder.join(name);
+        if let Some(parent) = path.parent() {
+            let context = |e| format!("cannot make {}: {e}", parent.display());
+            fs::create_dir_all(parent).map_err(context)?;
+        }
         let partial = self.folder.join(".partial");
         let context = |e| format!("cannot write {}: {e}", path.display());
         fs::write(&partial, bytes).map_err(context)?;
@@ -98,28 +127,48 @@ impl Guests {
     }
 }
 
-fn initrd(linux: &Path, workspace: &Workspace) -> Result<Vec<u8>> {
-    let mut archive = Archive::default();
-    archive.file(Path::new("bin/busybox"), true, &read(&linux.join("bin/busybox"))?)?;
-    archive.file(Path::new("bin/outb"), true, OUTB)?;
-    let modules = packages::one_file(linux, "lib/modules", "")?.join("kernel");
-    for module in MODULES {
-        let from = modules.join(module);
-        let name = from.file_name().unwrap_or_default();
-        archive.file(&Path::new("modules").join(name), false, &read(&from)?)?;
+/// What the guests' initial roots are made of.
+struct Jobs<'a> {
+    linux: &'a Path,
+    workspace: &'a Workspace,
+}
+
+impl Jobs<'_> {
+    fn initrd(&self) -> Result<Archive> {
+        let mut archive = Archive::default();
+        archive.file(Path::new("bin/busybox"), true, &read(&self.linux.join("bin/busybox"))?)?;
+        archive.file(Path::new("bin/outb"), true, OUTB)?;
+        self.modules(&mut archive, &MODULES)?;
+        let jobs = self.workspace.root.join("tests/vm/data/linux");
+        archive.file(Path::new("init"), true, &read(&jobs.join("init"))?)?;
+        let entries =
+            fs::read_dir(&jobs).map_err(|e| format!("cannot read {}: {e}", jobs.display()))?;
+        let mut scripts: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+        scripts.retain(|path| path.extension().is_some_and(|ending| ending == "sh"));
+        scripts.sort();
+        for script in scripts {
+            let name = script.file_name().unwrap_or_default();
+            archive.file(&Path::new("jobs").join(name), false, &read(&script)?)?;
+        }
+        Ok(archive)
     }
-    let jobs = workspace.root.join("tests/vm/data/linux");
-    archive.file(Path::new("init"), true, &read(&jobs.join("init"))?)?;
-    let entries =
-        fs::read_dir(&jobs).map_err(|e| format!("cannot read {}: {e}", jobs.display()))?;
-    let mut scripts: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
-    scripts.retain(|path| path.extension().is_some_and(|ending| ending == "sh"));
-    scripts.sort();
-    for script in scripts {
-        let name = script.file_name().unwrap_or_default();
-        archive.file(&Path::new("jobs").join(name), false, &read(&script)?)?;
+
+    fn initrd_net(&self, peer: &[u8]) -> Result<Archive> {
+        let mut archive = self.initrd()?;
+        self.modules(&mut archive, &NET_MODULES)?;
+        archive.file(Path::new("bin/peer"), true, peer)?;
+        Ok(archive)
     }
-    archive.finish()
+
+    fn modules(&self, archive: &mut Archive, modules: &[&str]) -> Result<()> {
+        let folder = packages::one_file(self.linux, "lib/modules", "")?.join("kernel");
+        for module in modules {
+            let from = folder.join(module);
+            let name = from.file_name().unwrap_or_default();
+            archive.file(&Path::new("modules").join(name), false, &read(&from)?)?;
+        }
+        Ok(())
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

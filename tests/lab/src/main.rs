@@ -8,6 +8,7 @@
 //! the tests inside (`agent`).
 
 mod agent;
+mod bench;
 mod binaries;
 mod boots;
 mod bzimage;
@@ -20,12 +21,14 @@ mod fuzz;
 mod gates;
 mod guest;
 mod linux;
+mod oracle;
 mod packages;
 mod protocol;
 mod results;
 mod skips;
 mod soak;
 mod tally;
+mod tools;
 mod x86_64;
 
 use clap::{Parser, Subcommand};
@@ -52,10 +55,18 @@ enum Lab {
     },
     /// Do one thing many times over, in the same machine
     Soak {
-        /// disk: kill runner while Linux writes, and look for what it had synced
+        /// disk: kill runner while Linux writes, and look for what it had synced; net: thousands of
+        /// connections, and look for what is left of them
         what: soak::What,
         /// How often
         rounds: u32,
+    },
+    /// Compare the user-mode network with that of the QEMU that is installed, in the same machine
+    Bench,
+    /// Run the tests of the network with QEMU's user network in the place of runner's, here, emulated
+    Oracle {
+        /// Run only what has this text in its name
+        filter: Option<String>,
     },
     /// Lint every crate for aarch64-apple-darwin
     Darwin,
@@ -85,6 +96,8 @@ fn main() -> ExitCode {
     let result = match Cli::parse().lab {
         Lab::X86_64 { filter } => x86_64::run(filter.as_deref().unwrap_or_default()),
         Lab::Soak { what, rounds } => soak::run(what, rounds),
+        Lab::Bench => bench::run(),
+        Lab::Oracle { filter } => oracle::run(filter.as_deref().unwrap_or_default()),
         Lab::Darwin => foreign::lint("aarch64-apple-darwin"),
         Lab::Aarch64Linux => foreign::lint("aarch64-unknown-linux-gnu"),
         Lab::Fuzz { seconds, filter } => fuzz::run(seconds, filter.as_deref().unwrap_or_default()),

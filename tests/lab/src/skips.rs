@@ -45,6 +45,8 @@ pub(crate) const ALLOWED_SKIPS: &[AllowedSkip] = &[
     emulated("runner/vm::emulation::a_config_that_wants_no_accelerator_is_named"),
     emulated("runner/vm::emulation::where_there_is_no_kvm_the_same_command_still_runs_and_says_so"),
     emulated("runner/vm::emulation::a_qemu_that_emulates_is_in_its_own_jail_unless_none_is_wanted"),
+    emulated("runner/vm::links::qemus_stream_and_dgram_understand_the_guest"),
+    emulated("runner/vm::links::an_emulated_guest_serves_through_ports_of_the_hosts"),
     emulated("runner/vm::links::a_peer_on_a_stream_socket_hears_an_emulated_guest"),
     emulated("runner/vm::links::a_peer_of_an_emulated_guest_that_goes_away_is_one_line"),
     emulated("runner/vm::links::a_peer_on_a_datagram_socket_hears_an_emulated_guest"),

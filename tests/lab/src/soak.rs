@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum What {
     Disk,
+    Net,
 }
 
 impl What {
@@ -20,6 +21,10 @@ impl What {
         match self {
             Self::Disk => {
                 "runner/vm::linux::disk::what_linux_has_synced_outlives_a_runner_that_is_killed_at_any_moment"
+            }
+            // A round is a thousand connections at once and two thousand in a row, half of them each way.
+            Self::Net => {
+                "runner/vm::linux::net::connections::a_thousand_connections_at_once_and_two_thousand_in_a_row_leave_nothing_behind"
             }
         }
     }

@@ -80,9 +80,39 @@ impl Lab {
         }
     }
 
+    /// A program that finds runner and the guests as a test does.
+    pub(crate) fn program(&self, name: &str, program: PathBuf, deadline: Duration) -> Job {
+        let mut environment = environment(&self.runner, &self.guests);
+        environment.push(("RUNNER_LAB".to_owned(), "1".to_owned()));
+        environment.push(("PATH".to_owned(), "/usr/bin:/bin".to_owned()));
+        Job {
+            name: name.to_owned(),
+            program,
+            arguments: Vec::new(),
+            directory: self.workspace.root.clone(),
+            environment,
+            deadline: deadline.as_secs(),
+        }
+    }
+
+    pub(crate) fn workspace(&self) -> &Workspace {
+        &self.workspace
+    }
+
+    /// runner, and what Linux as a guest takes.
+    pub(crate) fn runner_and_guests(&self) -> Vec<PathBuf> {
+        let guests = self.guests.files.iter().cloned();
+        guests.chain([self.runner.clone()]).collect()
+    }
+
     /// The one test whose name is `name`.
     pub(crate) fn job(&self, name: &str) -> Result<&Job> {
         self.jobs.iter().find(|job| job.name == name).ok_or_else(|| format!("no test {name}"))
+    }
+
+    /// The tests whose names have all of these in them.
+    pub(crate) fn jobs_with<'a>(&'a self, texts: &'a [&str]) -> impl Iterator<Item = &'a Job> {
+        self.jobs.iter().filter(|job| texts.iter().all(|text| job.name.contains(text)))
     }
 
     /// What the jobs of a plan read.
@@ -135,18 +165,27 @@ fn jobs(binaries: &[TestBinary], runner: &Path, guests: &Guests) -> Vec<Job> {
         // With two threads libtest prints a test's name after its output, not on its first line.
         arguments: ["--exact", test, "--nocapture", "--test-threads=2"].map(str::to_owned).into(),
         directory: binary.directory.clone(),
-        environment: vec![
-            ("CARGO_MANIFEST_DIR".to_owned(), binary.directory.display().to_string()),
-            ("RUNNER_BIN".to_owned(), runner.display().to_string()),
-            (linux::VARIABLE.to_owned(), guests.folder.display().to_string()),
-            ("RUST_BACKTRACE".to_owned(), "0".to_owned()),
-        ],
+        environment: {
+            let folder = binary.directory.display().to_string();
+            let mut environment = environment(runner, guests);
+            environment.push(("CARGO_MANIFEST_DIR".to_owned(), folder));
+            environment
+        },
         deadline: TEST_DEADLINE.as_secs(),
     };
     binaries
         .iter()
         .flat_map(|binary| binary.tests.iter().map(move |test| job(binary, test)))
         .collect()
+}
+
+/// What a program needs to find runner and the guests.
+fn environment(runner: &Path, guests: &Guests) -> Vec<(String, String)> {
+    vec![
+        ("RUNNER_BIN".to_owned(), runner.display().to_string()),
+        (linux::VARIABLE.to_owned(), guests.folder.display().to_string()),
+        ("RUST_BACKTRACE".to_owned(), "0".to_owned()),
+    ]
 }
 
 fn stale_entries<'a>(allowed: &'a [AllowedSkip], jobs: &[Job]) -> Vec<&'a str> {

@@ -137,8 +137,10 @@ fn arguments_environment_and_append_reach_the_kernels_command_line() {
     booted(&finished.run());
     let report = std::fs::read_to_string(folder.path().join("r.json")).unwrap();
     let report: Value = serde_json::from_str(&report).unwrap();
-    let words = report["command_line"].as_str().unwrap().split_once(' ').unwrap().1.to_owned();
-    assert_eq!(words, "arguments.1=one arguments.2=two environment.MODE=test debug=t");
+    // Its disk and its network come first.
+    let devices = "virtio_mmio.device=512@0xfeb00000:5 virtio_mmio.device=512@0xfeb00200:6";
+    let words = "arguments.1=one arguments.2=two environment.MODE=test debug=t";
+    assert_eq!(report["command_line"], format!("{devices} {words}"));
 }
 
 #[test]

@@ -121,7 +121,9 @@ fn entries(line: &str) -> Vec<(String, Call)> {
 }
 
 /// Entries that the runs below do not need, and why they are on their lists.
-const UNSEEN: [(&str, Option<u64>, &str); 12] = [
+const UNSEEN: [(&str, Option<u64>, &str); 14] = [
+    ("brk", None, "a heap that grows, on threads: `doctor` tries it on each kind of them"),
+    ("openat", None, "denied and no trap: a file that a library looks for, and does without"),
     ("clock_gettime", None, "where the vDSO cannot read the clock, as on some virtual machines"),
     ("restart_syscall", None, "waits with a time limit, of the C library's, behind SIGCONT"),
     ("sched_yield", None, "a queue that another thread is at in the same moment"),

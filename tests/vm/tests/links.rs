@@ -3,11 +3,10 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::{Command, Stdio};
-use std::time::Duration;
-#[cfg(target_os = "linux")]
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::support::files::{Folder, kernel};
 use super::support::host::accelerator;
@@ -248,10 +247,123 @@ fn run(line: &str) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
+/// A page by TCP.
+fn page(to: SocketAddr) -> String {
+    let mut page = String::new();
+    let mut stream = TcpStream::connect(to).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    stream.read_to_string(&mut page).unwrap();
+    page
+}
+
+/// A child that is killed with the test.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// QEMU without a machine, as a hub between its own user-mode network and `netdev`: what is sent to the
+/// first port goes to the guest's port 7, to the second to its port 9.
+fn hub(netdev: &str, ports: [SocketAddr; 2]) -> Killed {
+    let [seven, nine] =
+        ports.map(|port| format!("hostfwd=udp:127.0.0.1:{}-10.0.2.15", port.port()));
+    let user = format!("user,id=u,{seven}:7,{nine}:9");
+    let mut command = Command::new("qemu-system-x86_64");
+    command.args(["-M", "none", "-display", "none", "-nodefaults"]);
+    for netdev in [&user, netdev, "hubport,id=a,hubid=0,netdev=u", "hubport,id=b,hubid=0,netdev=n"]
+    {
+        command.args(["-netdev", netdev]);
+    }
+    Killed(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+}
+
+/// What QEMU says it has, a guest of ours uses.
+fn with_qemus(netdev: &str, net: &str, socket: &std::path::Path) {
+    let free = || UdpSocket::bind("127.0.0.1:0").unwrap();
+    let ports = [free(), free()].map(|socket| socket.local_addr().unwrap());
+    let _qemu = hub(netdev, ports);
+    let until = Instant::now() + PATIENCE;
+    while !socket.exists() {
+        assert!(Instant::now() < until, "QEMU makes no socket");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Bound, and not yet listening.
+    std::thread::sleep(Duration::from_millis(200));
+    let mut running = web("--accel=kvm", &[net]);
+    running.wait_for("listening\n");
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    let mut bytes = [0; 2000];
+    for text in [&[b'a'; 10][..], &[b'b'; 1400]] {
+        loop {
+            client.send_to(text, ports[0]).unwrap();
+            match client.recv(&mut bytes) {
+                Ok(len) if &bytes[..len] == text => break,
+                _ => assert!(Instant::now() < until, "no answer"),
+            }
+        }
+    }
+    client.send_to(&[5], ports[1]).unwrap();
+    let finished = running.finish();
+    assert_eq!((finished.status, finished.stderr.as_str()), (Some(5), ""), "{finished}");
+}
+
+#[test]
+fn qemus_stream_and_dgram_understand_the_guest() {
+    or_skip!(accelerator());
+    or_skip!(qemu());
+    let folder = Folder::new();
+    let socket = |name: &str| folder.path().join(name);
+    let path = |name: &str| socket(name).display().to_string();
+    let stream = format!("stream,id=n,server=on,addr.type=unix,addr.path={}", path("s"));
+    with_qemus(&stream, &format!("--net=unix:{}", path("s")), &socket("s"));
+    let dgram = format!(
+        "dgram,id=n,local.type=unix,local.path={},remote.type=unix,remote.path={}",
+        path("d"),
+        path("own")
+    );
+    let net = format!("--net=unixgram:{},own={}", path("d"), path("own"));
+    with_qemus(&dgram, &net, &socket("d"));
+}
+
+#[test]
+fn an_emulated_guest_serves_through_ports_of_the_hosts() {
+    or_skip!(qemu());
+    let mut running = web("--accel=off", &["-p", "0:80", "--udp", "0:9"]);
+    let mut chosen: Vec<SocketAddr> = Vec::new();
+    while chosen.len() < 2 {
+        let line = running.next_line_of_stderr();
+        let address = line.rsplit_once(' ').and_then(|(_, last)| last.parse::<SocketAddr>().ok());
+        chosen.extend(address.filter(|_| line.contains("of the guest's: at")));
+    }
+    for _ in 0..5 {
+        assert!(page(chosen[0]).ends_with("Hello from a unikernel!\n"));
+    }
+    let pages: Vec<_> = (0..20)
+        .map(|_| {
+            std::thread::spawn({
+                let to = chosen[0];
+                move || page(to)
+            })
+        })
+        .collect();
+    for page in pages {
+        assert!(page.join().unwrap().ends_with("Hello from a unikernel!\n"));
+    }
+    UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[9], chosen[1]).unwrap();
+    let finished = running.finish();
+    assert_eq!((finished.status, said(&finished).as_str()), (Some(9), ""), "{finished}");
+}
+
 /// Talks to the guest over the host's own network, and ends it.
 #[cfg(target_os = "linux")]
 fn talk(mut running: Running) {
-    let socket = std::net::UdpSocket::bind("10.0.2.2:0").unwrap();
+    let socket = UdpSocket::bind("10.0.2.2:0").unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     running.wait_for("listening\n");
     let mut bytes = [0; 2000];
@@ -269,11 +381,7 @@ fn talk(mut running: Running) {
             }
         }
     }
-    let mut page = String::new();
-    let mut stream = std::net::TcpStream::connect("10.0.2.15:80").unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
-    stream.read_to_string(&mut page).unwrap();
+    let page = page("10.0.2.15:80".parse().unwrap());
     assert!(page.ends_with("Hello from a unikernel!\n"), "{page}");
     socket.send_to(&[42], "10.0.2.15:9").unwrap();
     let finished = running.finish();

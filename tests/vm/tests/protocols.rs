@@ -138,5 +138,8 @@ fn a_kernel_can_replace_an_images_own_or_boot_alone() {
     assert_eq!(linux().ends_with(0).quiet_text(), told("x=1", 64, ""));
     let finished = linux().arg(image).ends_with(0);
     let disk = "virtio_mmio.device=512@0xfeb00000:5";
+    let network = "virtio_mmio.device=512@0xfeb00200:6";
+    assert_eq!(finished.quiet_text(), told(&format!("{disk} {network} x=1"), 64, ""));
+    let finished = linux().arg("--net=none").arg(folder.path().join("web.img")).ends_with(0);
     assert_eq!(finished.quiet_text(), told(&format!("{disk} x=1"), 64, ""));
 }

@@ -64,6 +64,10 @@ pub(crate) fn create_irqchip(vm: &VmFd) -> Result<()> {
     call("KVM_CREATE_IRQCHIP", vm.create_irq_chip())
 }
 
+/// More leaves of CPUID than today's processors have, and half of what the call allows: all are made
+/// room for, and copied.
+const LEAVES: usize = 128;
+
 /// What every vCPU of a VM is given, asked of the host once.
 #[derive(Clone, Debug)]
 pub(crate) struct VcpuSetup {
@@ -74,7 +78,12 @@ pub(crate) struct VcpuSetup {
 
 impl VcpuSetup {
     pub(crate) fn new(kvm: &Kvm, vcpus: u32) -> Result<Self> {
-        let supported = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES);
+        let supported = match kvm.get_supported_cpuid(LEAVES) {
+            Err(error) if error.errno() == libc::E2BIG => {
+                kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+            }
+            supported => supported,
+        };
         Ok(Self {
             supported: Arc::new(call("KVM_GET_SUPPORTED_CPUID", supported)?),
             deadline_timer: kvm.check_extension(Cap::TscDeadlineTimer),

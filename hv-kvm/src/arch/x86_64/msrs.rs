@@ -1,5 +1,5 @@
-//! Model-specific registers a guest may count on at its first instruction. Each is set on its own,
-//! so that a host which refuses one still gives the others, and none is worth failing for.
+//! Model-specific registers a guest may count on at its first instruction. A host which refuses one
+//! still gives the others, and none is worth failing for.
 
 use kvm_bindings::{Msrs, kvm_msr_entry};
 use kvm_ioctls::VcpuFd;
@@ -17,13 +17,26 @@ pub(super) fn apply(fd: &VcpuFd) -> Vec<String> {
 }
 
 fn set_each(fd: &VcpuFd, msrs: &[(u32, u64, &str)]) -> Vec<String> {
-    let refused = msrs.iter().filter(|(index, data, _)| !set(fd, *index, *data));
-    refused.map(|(index, _, name)| format!("the host refused MSR {name} ({index:#x})")).collect()
+    let (mut refused, mut left) = (Vec::new(), msrs.iter());
+    while !left.as_slice().is_empty() {
+        // KVM sets them in order, up to the first one that it refuses.
+        let set = set(fd, left.as_slice());
+        if let Some((index, _, name)) = left.nth(set) {
+            refused.push(format!("the host refused MSR {name} ({index:#x})"));
+        }
+    }
+    refused
 }
 
-fn set(fd: &VcpuFd, index: u32, data: u64) -> bool {
-    let entry = kvm_msr_entry { index, data, ..Default::default() };
-    Msrs::from_entries(&[entry]).is_ok_and(|msrs| fd.set_msrs(&msrs).is_ok_and(|set| set == 1))
+/// Sets as many as KVM takes, and says how many those are.
+fn set(fd: &VcpuFd, msrs: &[(u32, u64, &str)]) -> usize {
+    let entry = |(index, data, _): &(u32, u64, &str)| kvm_msr_entry {
+        index: *index,
+        data: *data,
+        ..Default::default()
+    };
+    let entries: Vec<_> = msrs.iter().map(entry).collect();
+    Msrs::from_entries(&entries).map_or(0, |msrs| fd.set_msrs(&msrs).unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -35,7 +48,9 @@ mod tests {
     fn an_msr_that_the_host_refuses_is_named_and_the_others_are_set() {
         let Some((_kvm, _vm, fd)) = vcpu() else { return };
         let unknown = (0x1234_5678, 1, "IA32_NONE");
-        let refused = set_each(&fd, &[unknown, MISC_ENABLE]);
-        assert_eq!(refused, ["the host refused MSR IA32_NONE (0x12345678)"]);
+        for all in [[unknown, MISC_ENABLE, MTRR_DEF_TYPE], [MISC_ENABLE, unknown, MTRR_DEF_TYPE]] {
+            let refused = set_each(&fd, &all);
+            assert_eq!(refused, ["the host refused MSR IA32_NONE (0x12345678)"]);
+        }
     }
 }

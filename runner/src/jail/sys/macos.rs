@@ -18,6 +18,8 @@ pub(super) fn has_lists() -> bool {
     false
 }
 
+pub(super) fn prepare() {}
+
 pub(super) fn enter(_needs: Needs) -> Result<Vec<String>, Error> {
     Ok(Vec::new())
 }

@@ -99,13 +99,8 @@ impl Request {
     }
 }
 
-/// An open tap device.
-#[derive(Debug)]
-pub(in crate::net) struct Tap {
-    pub(in crate::net) fd: OwnedFd,
-    pub(in crate::net) name: String,
-    pub(in crate::net) mtu: u16,
-}
+/// A tap device: its descriptor, its name, its MTU.
+pub(in crate::net) type Tap = (OwnedFd, String, u16);
 
 /// Opens the tap device `name`, or makes it, where we may; `None` makes one with a name of the kernel's
 /// choice. It is put into `bridge`, and is up.
@@ -146,7 +141,7 @@ pub(in crate::net) fn open(name: Option<&str>, bridge: Option<&str>) -> Result<T
     request.carry_out::<GET_MTU>(&socket).map_err(refused)?;
     // virtio has it in 16 bits, and none below 68 is allowed (§5.1.4.1).
     let mtu = u16::try_from(request.number()).unwrap_or(u16::MAX).max(68);
-    Ok(Tap { fd, name, mtu })
+    Ok((fd, name, mtu))
 }
 
 fn open_control() -> Result<OwnedFd, Error> {

@@ -11,13 +11,8 @@ use crate::net::tap::Error;
 /// None.
 pub(in crate::net) const OFFLOADS: u64 = 0;
 
-/// A tap device. There is none.
-#[derive(Debug)]
-pub(in crate::net) struct Tap {
-    pub(in crate::net) fd: OwnedFd,
-    pub(in crate::net) name: String,
-    pub(in crate::net) mtu: u16,
-}
+/// A tap device: its descriptor, its name, its MTU. There is none.
+pub(in crate::net) type Tap = (OwnedFd, String, u16);
 
 /// Refused.
 pub(in crate::net) fn open(_name: Option<&str>, _bridge: Option<&str>) -> Result<Tap, Error> {
@@ -31,7 +26,7 @@ pub(in crate::net) fn set_offload(_fd: BorrowedFd<'_>, _features: u64) -> io::Re
 
 /// A datagram socket with an address of its own, and the file that it is.
 pub(in crate::net) fn own_socket() -> io::Result<(UnixDatagram, Option<TempPath>)> {
-    let made = tempfile::Builder::new().prefix("runner-").make(UnixDatagram::bind)?;
+    let made = tempfile::Builder::new().prefix("runner-").make(|path| UnixDatagram::bind(path))?;
     let (socket, path) = made.into_parts();
     Ok((socket, Some(path)))
 }

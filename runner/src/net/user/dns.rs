@@ -222,9 +222,10 @@ impl Dns {
     /// Gives the guest the answers that have come, as far as it has room: a burst. Whether there is more.
     pub(super) fn emit(&mut self, scratch: &mut [u8], out: &mut Out<'_>, now: Duration) -> bool {
         for _ in 0..BURST {
-            if out.has_room()
-                && let Some(number) = self.ready.pop()
-            {
+            if self.ready.first().is_none() || !out.has_room() {
+                break;
+            }
+            if let Some(number) = self.ready.pop() {
                 self.read(number, scratch, out, now);
             }
         }

@@ -22,6 +22,7 @@ pub(super) struct Flows<K, V> {
     most: usize,
     short: Duration,
     long: Duration,
+    /// Never made anew, for that calls getrandom(2), which the jail has not either.
     numbers: HashMap<K, usize>,
     /// With room for all from the start: one that grows calls mremap(2), which the jail has not.
     slots: Vec<Option<Slot<K, V>>>,
@@ -162,7 +163,7 @@ impl<K: Copy + Eq + Hash, V> Flows<K, V> {
 
     /// Forgets all.
     pub(super) fn clear(&mut self) {
-        self.numbers = HashMap::new();
+        self.numbers.clear();
         self.slots.clear();
         self.free.clear();
         for list in &mut self.idle {

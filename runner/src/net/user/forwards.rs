@@ -102,7 +102,8 @@ impl Forwards {
         out: &mut Out<'_>,
         now: Duration,
     ) -> bool {
-        if out.has_room()
+        if self.ready.first().is_some()
+            && out.has_room()
             && let Some(number) = self.ready.pop()
             && !self.drain(number, guest, scratch, out, now)
         {
@@ -197,7 +198,7 @@ impl Forwards {
     /// Forgets all clients. What waits at the ports is for the guest that comes next.
     pub(super) fn clear(&mut self) {
         self.clients.clear();
-        self.numbers = HashMap::new();
+        self.numbers.clear();
     }
 }
 

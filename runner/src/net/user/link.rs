@@ -159,6 +159,7 @@ impl User {
             self.tcp.emit(path, inbox, now);
             let mut out = self.desk.out_to(inbox);
             unreachable(&mut self.tcp, &mut out);
+            // Room is only looked for where something waits for it.
             if !more.contains(&true) || !out.has_room() {
                 return false;
             }

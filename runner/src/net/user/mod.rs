@@ -2,10 +2,24 @@
 //! sends comes out of ordinary sockets of this process. QEMU's address plan (QEMU, "Network emulation",
 //! user mode), so that images built for it work unchanged.
 //!
-//! A frame goes from [`User`] to the part that its protocol belongs to. Each part answers by the
-//! [`outbox::Outbox`], which holds a few small frames, or keeps what it has to say until the guest has
-//! room ([`tcp`]). [`policy`] decides for all of them what the guest may reach. Sockets are opened,
-//! read and written by [`crate::io::socket`] alone.
+//! A frame goes from [`User`] to the part that its protocol belongs to. Each part answers by the outbox,
+//! which holds a few small frames, or keeps what it has to say until the guest has room. [`policy`]
+//! decides for all of them what the guest may reach. Sockets are opened, read and written by
+//! [`crate::io::socket`] alone.
+//!
+//! Where it differs from QEMU's, on purpose:
+//! - The host's loopback and link-local addresses are closed until they are opened, 127.0.0.1 by its own
+//!   name stays closed, and of the name server only port 53 is there. What is refused is answered: TCP
+//!   by a reset, all else by ICMP "prohibited" (what a switch opens) or "host unreachable" (what
+//!   nothing does).
+//! - A guest speaks from its own hardware address and from addresses of its network, and from no
+//!   others.
+//! - The device's hardware address has its address by DHCP for good; others get the next ones. INFORM
+//!   is answered, a request to another server is not, and a refusal names no address.
+//! - An ICMP error comes from the gateway, also about what was sent to this host.
+//! - There is IPv6 where the host has a way to the world by it, with the name server in the router's
+//!   advertisement (RFC 8106) and no DHCPv6. Fragments of IPv6 from the guest are dropped.
+//! - There is neither TFTP nor SMB.
 
 pub mod addresses;
 mod arp;
@@ -31,7 +45,7 @@ mod packet;
 mod ping;
 pub mod policy;
 mod resolvers;
-pub mod tcp;
+mod tcp;
 #[cfg(test)]
 mod tests;
 mod udp;

@@ -148,7 +148,8 @@ impl Ping {
 
     /// Gives the guest the replies that have come, as far as it has room: a burst. Whether there is more.
     pub(super) fn emit(&mut self, scratch: &mut [u8], out: &mut Out<'_>) -> bool {
-        if out.has_room()
+        if self.ready.first().is_some()
+            && out.has_room()
             && let Some(number) = self.ready.pop()
             && !self.drain(number, scratch, out)
         {

@@ -139,7 +139,8 @@ impl Udp {
 
     /// Gives the guest what has come, as far as it has room: a burst. Whether there is more.
     pub(super) fn emit(&mut self, scratch: &mut [u8], out: &mut Out<'_>, now: Duration) -> bool {
-        if out.has_room()
+        if self.ready.first().is_some()
+            && out.has_room()
             && let Some(number) = self.ready.pop()
             && !self.drain(number, scratch, out, now)
         {

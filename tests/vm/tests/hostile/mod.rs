@@ -2,10 +2,12 @@
 //! driver sees, or in a stop that names its reason, with bounded time, memory and words.
 //!
 //! Numbers are the cases' in the list that all of them come from: R rings and transport, B the block
-//! device, C console, serial line and exit ports, V virtual processors.
+//! device, C console, serial line and exit ports, N the network card,
+//! V virtual processors.
 
 pub(crate) mod block;
 mod driver;
+mod net;
 mod ports;
 mod processors;
 mod registers;
@@ -40,13 +42,20 @@ struct Guest {
     options: Vec<String>,
     memory: u64,
     read_only: bool,
+    has_disk: bool,
 }
 
 impl Guest {
     /// It does what `script` says.
     fn new(script: Script) -> Self {
         let folder = Folder::new();
-        Self { folder, script, options: Vec::new(), memory: MEMORY, read_only: false }
+        let (memory, read_only, has_disk) = (MEMORY, false, true);
+        Self { folder, script, options: Vec::new(), memory, read_only, has_disk }
+    }
+
+    /// The first device is what the options say, and no disk.
+    fn without_disk(self) -> Self {
+        Self { has_disk: false, ..self }
     }
 
     fn read_only(self) -> Self {
@@ -78,9 +87,10 @@ impl Guest {
         self.folder.file("d.img", [0x5a; SECTORS * 512]);
         let script = self.folder.file("script", self.script.bytes());
         let read_only = if self.read_only { ",ro" } else { "" };
+        let disk = format!("--disk={}{read_only}", self.disk().display());
         runner(["--timeout", timeout])
             .arg(format!("-m{}M", self.memory))
-            .arg(format!("--disk={}{read_only}", self.disk().display()))
+            .args(self.has_disk.then_some(disk))
             .arg(format!("--initrd={}", script.display()))
             .args(&self.options)
             .arg(kernel("script"))

@@ -8,6 +8,7 @@ mod ends;
 mod faults;
 mod idle;
 mod machine;
+mod net;
 
 use std::env;
 use std::path::{Path, PathBuf};

@@ -173,6 +173,9 @@ const NUMBERS: u32 = 470;
 /// Stands for what is on no list.
 const TRAPPED: Rule = Rule::If(&[]);
 
+/// So many calls are compared with, one after the other.
+const FEW: usize = 3;
+
 impl Spans {
     const fn new(calls: &[Call]) -> Self {
         let mut spans = Self { first: [0; CAPACITY], rule: [TRAPPED; CAPACITY], len: 0 };
@@ -190,8 +193,30 @@ impl Spans {
     }
 
     const fn push(&mut self, first: u32, rule: Rule) {
+        if self.len > 0 && matches!((self.rule[self.len - 1], rule), (Rule::Any, Rule::Any)) {
+            return; // the one before goes on
+        }
         (self.first[self.len], self.rule[self.len]) = (first, rule);
         self.len += 1;
+    }
+
+    /// Whether one number has this span, and a list has it.
+    const fn is_lone_call(&self, at: usize) -> bool {
+        !matches!(self.rule[at], Rule::If([])) && self.first[at + 1] - self.first[at] == 1
+    }
+
+    /// Whether some spans are lone calls, a few, and numbers that are trapped.
+    const fn are_lone_calls(&self, from: usize, to: usize) -> bool {
+        let (mut calls, mut at) = (0, from);
+        while at < to {
+            if self.is_lone_call(at) {
+                calls += 1;
+            } else if !matches!(self.rule[at], Rule::If([])) {
+                return false;
+            }
+            at += 1;
+        }
+        calls <= FEW && calls < to - from
     }
 
     /// Where to divide some spans: by numbers, of which each costs the kernel the same.
@@ -228,6 +253,9 @@ impl Program {
     /// Appends what decides about the numbers of some spans, `from` to below `to`, of which there are
     /// two or more, and leaves the search.
     const fn search(&mut self, spans: &Spans, from: usize, to: usize) {
+        if spans.are_lone_calls(from, to) {
+            return self.compare(spans, from, to);
+        }
         let middle = spans.middle(from, to);
         let branch = self.len;
         self.push(
@@ -242,6 +270,30 @@ impl Program {
         if self.code[branch].jt == 0 {
             self.code[branch].jt = self.distance(branch);
             self.part(spans, middle, to);
+        }
+    }
+
+    /// The same for lone calls: one comparison for each, where halves would take two.
+    const fn compare(&mut self, spans: &Spans, from: usize, to: usize) {
+        let first = self.len;
+        let mut at = from;
+        while at < to {
+            if spans.is_lone_call(at) {
+                self.push(IF_EQUAL, spans.label(at, at + 1), 0, spans.first[at]);
+            }
+            at += 1;
+        }
+        self.code[self.len - 1].jf = TRAP;
+        let (mut branch, mut at) = (first, from);
+        while at < to {
+            if spans.is_lone_call(at) {
+                if self.code[branch].jt == 0 {
+                    self.code[branch].jt = self.distance(branch);
+                    self.part(spans, at, at + 1);
+                }
+                branch += 1;
+            }
+            at += 1;
         }
     }
 
@@ -510,11 +562,11 @@ mod tests {
         // The README has these numbers. A debug build's library has one call more where it closes.
         let debug = usize::from(cfg!(debug_assertions));
         for (role, promised, fcntl) in [
-            (Role::Main, 20, debug),
-            (Role::Vcpu, 20, debug),
-            (Role::Io, 25, debug),
-            (Role::Network, 40, debug),
-            (Role::Disk, 25, 0),
+            (Role::Main, 17, debug),
+            (Role::Vcpu, 18, debug),
+            (Role::Io, 23, debug),
+            (Role::Network, 37, debug),
+            (Role::Disk, 23, 0),
         ] {
             let list = lists::list(role);
             assert_eq!(list.len(), promised + fcntl, "{role:?}");

@@ -32,7 +32,7 @@ const NOT_EXECUTABLE: (u8, super::filter::Test) = (2, Without(bits(libc::PROT_EX
 /// Memory of our own, never a file's.
 const MMAP: Rule = If(&[NOT_EXECUTABLE, (3, With(bits(libc::MAP_ANONYMOUS)))]);
 
-/// What glibc asks for when it gives memory back: a heap's, a thread's stack.
+/// What glibc asks for when it gives a thread's stack back.
 const MADVISE: Rule = If(&[(2, Among(&[bits(libc::MADV_DONTNEED)]))]);
 
 /// A kick, to a thread of ours (`hv_kvm::kick`), and abort(3).
@@ -69,7 +69,7 @@ const fn join<const A: usize, const B: usize, const N: usize>(
 }
 
 /// What every thread does: write to a console, stderr or an event, wait, have memory, end.
-const EVERYBODY: [Call; 16] = [
+const EVERYBODY: [Call; 13] = [
     call!(SYS_write, "write", Any),
     call!(SYS_ppoll, "ppoll", Any),
     call!(SYS_futex, "futex", Any),
@@ -77,24 +77,22 @@ const EVERYBODY: [Call; 16] = [
     call!(SYS_sched_yield, "sched_yield", Any),
     call!(SYS_brk, "brk", Any),
     call!(SYS_mmap, "mmap", MMAP),
-    call!(SYS_mprotect, "mprotect", If(&[NOT_EXECUTABLE])),
     call!(SYS_munmap, "munmap", Any),
-    // glibc reads /proc/sys/vm/overcommit_memory when the heap of a thread shrinks, and does without.
+    // A library that looks for a file does without.
     call!(SYS_openat, "openat", Denied),
-    call!(SYS_madvise, "madvise", MADVISE),
     // Behind a signal; behind SIGSTOP and SIGCONT in the middle of some waits with a time limit;
     // where a clock cannot be read without the kernel.
     call!(SYS_rt_sigreturn, "rt_sigreturn", Any),
     call!(SYS_restart_syscall, "restart_syscall", Any),
     call!(SYS_clock_gettime, "clock_gettime", Any),
-    // The end: of a thread, or of all, with the terminal put back undisturbed by signals.
-    call!(SYS_sigaltstack, "sigaltstack", Any),
+    // The end, of a thread or of all, with the terminal put back undisturbed by signals.
     call!(SYS_rt_sigprocmask, "rt_sigprocmask", Any),
     call!(SYS_exit_group, "exit_group", Any),
 ];
 
 /// What every thread does but the main one: end alone.
-const THREAD: [Call; 17] = join(EVERYBODY, [call!(SYS_exit, "exit", Any)]);
+const THREAD: [Call; 15] =
+    join(EVERYBODY, [call!(SYS_madvise, "madvise", MADVISE), call!(SYS_exit, "exit", Any)]);
 
 /// Descriptors that a thread is the last one to have. The library of a debug build looks whether one
 /// is open before it closes it.
@@ -123,8 +121,8 @@ const VCPU_IOCTLS: Rule = {
 };
 
 /// A vCPU, which may be the one that ends the run.
-const VCPU: [Call; 19 + CLOSE.len()] = join(
-    join::<17, 2, 19>(
+const VCPU: [Call; 17 + CLOSE.len()] = join(
+    join::<15, 2, 17>(
         THREAD,
         [call!(SYS_ioctl, "ioctl", VCPU_IOCTLS), call!(SYS_tgkill, "tgkill", TGKILL)],
     ),
@@ -132,8 +130,8 @@ const VCPU: [Call; 19 + CLOSE.len()] = join(
 );
 
 /// The main thread: the first vCPU, then the end of the run and its record.
-const MAIN: [Call; 19 + CLOSE.len()] = join(
-    join::<16, 3, 19>(
+const MAIN: [Call; 16 + CLOSE.len()] = join(
+    join::<13, 3, 16>(
         EVERYBODY,
         [
             call!(SYS_ioctl, "ioctl", VCPU_IOCTLS),
@@ -151,8 +149,8 @@ const EPOLL_WAIT: Call = call!(SYS_epoll_wait, "epoll_wait", Any);
 const EPOLL_WAIT: Call = call!(SYS_epoll_pwait, "epoll_pwait", Any);
 
 /// The I/O loop: events, signals, the timeout, stdin, and a terminal there.
-const IO: [Call; 24 + CLOSE.len()] = join(
-    join::<17, 7, 24>(
+const IO: [Call; 22 + CLOSE.len()] = join(
+    join::<15, 7, 22>(
         THREAD,
         [
             EPOLL_WAIT,
@@ -186,8 +184,8 @@ const NETWORK_IOCTLS: Rule = If(&[(
 )]);
 
 /// The I/O loop with a network: what it does without one, and connections.
-const NETWORK: [Call; 39 + CLOSE.len()] = join(
-    join::<17, 22, 39>(
+const NETWORK: [Call; 36 + CLOSE.len()] = join(
+    join::<15, 21, 36>(
         THREAD,
         [
             EPOLL_WAIT,
@@ -199,8 +197,6 @@ const NETWORK: [Call; 39 + CLOSE.len()] = join(
             call!(SYS_gettid, "gettid", Any),
             // A connection's buffer that grows.
             call!(SYS_mremap, "mremap", Any),
-            // Keys of hash tables, which a guest must not guess.
-            call!(SYS_getrandom, "getrandom", Any),
             call!(SYS_socket, "socket", SOCKET),
             call!(SYS_connect, "connect", Any),
             call!(SYS_accept4, "accept4", Any),
@@ -227,7 +223,7 @@ const BLKDISCARD: u32 = 0x1277;
 const DISK_IOCTLS: Rule = If(&[(1, Among(&[BLKDISCARD, TERMINAL[0], TERMINAL[1], TERMINAL[2]]))]);
 
 /// A thread that serves disks.
-const DISK: [Call; 25] = join(
+const DISK: [Call; 23] = join(
     THREAD,
     [
         call!(SYS_epoll_pwait, "epoll_pwait", Any),

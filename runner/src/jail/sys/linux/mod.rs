@@ -3,6 +3,7 @@
 mod blocked;
 mod descriptors;
 mod filter;
+mod heap;
 mod landlock;
 mod limits;
 mod lists;
@@ -21,7 +22,8 @@ pub(super) fn missing() -> Vec<Missing> {
     if !has_lists() {
         missing.push(Missing { what: seccomp::MISSING.to_owned(), is_a_hole: true });
     }
-    missing.extend(rights::nobody_to_become().map(|what| Missing { what, is_a_hole: false }));
+    let root = rights::nobody_to_become().map(str::to_owned);
+    missing.extend(root.map(|what| Missing { what, is_a_hole: false }));
     missing.extend(landlock::missing().map(|what| Missing { what, is_a_hole: false }));
     missing
 }
@@ -29,6 +31,11 @@ pub(super) fn missing() -> Vec<Missing> {
 /// Whether threads can restrict themselves.
 pub(super) fn has_lists() -> bool {
     seccomp::available()
+}
+
+/// The part of a process that has not begun yet.
+pub(super) fn prepare() {
+    heap::share();
 }
 
 /// The process's part, in an order that matters: rights first, as Landlock forbids none of the rest;

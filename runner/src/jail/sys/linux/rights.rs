@@ -1,6 +1,8 @@
 //! Rights of the process: root's, capabilities, the way to more of them, and those of others to it.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
+use std::sync::OnceLock;
 
 use rustix::process::{DumpableBehavior, geteuid, set_dumpable_behavior};
 use rustix::thread::{
@@ -24,7 +26,14 @@ fn other() -> (u32, u32, &'static str) {
 /// Why root cannot become anybody else: in a user namespace with too few users, such as
 /// `unshare --map-root-user` and some containers have (user_namespaces(7)). There root is an ordinary
 /// user outside.
-pub(super) fn nobody_to_become() -> Option<String> {
+///
+/// Nobody changes what this process is, or its namespace, while it starts: it is found out once.
+pub(super) fn nobody_to_become() -> Option<&'static str> {
+    static FOUND: OnceLock<Option<String>> = OnceLock::new();
+    FOUND.get_or_init(find_nobody_to_become).as_deref()
+}
+
+fn find_nobody_to_become() -> Option<String> {
     if !geteuid().is_root() {
         return None;
     }
@@ -33,8 +42,13 @@ pub(super) fn nobody_to_become() -> Option<String> {
         return Some("root without the right to become another user stays root".to_owned());
     }
     let (uid, gid, _) = other();
-    let read = |name: &str| std::fs::read_to_string(format!("/proc/self/{name}")).ok();
     // Without /proc nothing is known, and the attempt will tell.
+    let read = |name: &str| {
+        let mut text = [0; 4096]; // a map has no more, and comes whole
+        let mut file = File::open(format!("/proc/self/{name}")).ok()?;
+        let len = file.read(&mut text).ok()?;
+        text.get(..len).map(|text| String::from_utf8_lossy(text).into_owned())
+    };
     let lacks = |name, id| read(name).is_some_and(|map| !maps(&map, id));
     let denied = read("setgroups").is_some_and(|word| word.trim() == "deny");
     (denied || lacks("uid_map", uid) || lacks("gid_map", gid)).then(|| {

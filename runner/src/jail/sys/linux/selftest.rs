@@ -155,7 +155,7 @@ fn jailed(role: Role, stderr: &PipeWriter, what: impl FnOnce(Blocks) + Send) -> 
     fatal::end_on_panic();
     // SAFETY: 2 is stderr, and nobody has it locked: there is one thread.
     unsafe { libc::dup2(stderr.as_raw_fd(), libc::STDERR_FILENO) };
-    // Of a heap that is not the locked thread's own.
+    // Another thread's, which this one gives back.
     let heap = match role {
         Role::Main => std::thread::spawn(blocks).join().unwrap_or_default(),
         _ => blocks(),

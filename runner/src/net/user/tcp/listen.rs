@@ -9,7 +9,7 @@ use crate::net::Forward;
 /// A port that listens. Bound before the jail, and before the guest is there: whoever connects waits
 /// until the guest answers.
 #[derive(Debug)]
-pub struct Listener {
+pub(in super::super) struct Listener {
     pub(super) acceptor: Acceptor,
     /// The guest's port.
     pub(super) guest: u16,
@@ -23,14 +23,14 @@ impl Listener {
     ///
     /// # Errors
     /// What the operating system says, `AddrInUse` for instance.
-    pub fn bind(forward: Forward) -> io::Result<Self> {
+    pub(in super::super) fn bind(forward: Forward) -> io::Result<Self> {
         let acceptor = Acceptor::listen(forward.host)?;
         let local = acceptor.local()?;
         Ok(Self { acceptor, guest: forward.guest, local, pending: false })
     }
 
     /// Where it listens: with the port that was free, if any was asked for.
-    pub fn local(&self) -> SocketAddr {
+    pub(in super::super) fn local(&self) -> SocketAddr {
         self.local
     }
 }

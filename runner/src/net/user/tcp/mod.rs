@@ -40,7 +40,7 @@ use crate::net::Inbox;
 use connect::Guest;
 pub(super) use connect::{Unreachable, Why};
 use flow::{After, Outcome, State, Turn};
-pub use listen::Listener;
+pub(super) use listen::Listener;
 use ring::{BASE, Room};
 use segment::{Accepted, Key, LARGEST_DATA, Segment, Sum};
 use seq::Seq;
