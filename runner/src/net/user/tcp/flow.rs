@@ -212,9 +212,10 @@ impl Flow {
         (self.retry, self.limit) = (None, None);
     }
 
-    /// Gives up: both sides are told.
+    /// Gives up: both sides are told. A host that has all there will be of the guest may still read
+    /// it; what it writes is refused.
     pub(super) fn give_up(&mut self) {
-        if let Some(stream) = self.stream.take() {
+        if let Some(stream) = self.stream.take().filter(|_| !self.shut) {
             stream.reset();
         }
         self.refuse();
@@ -261,12 +262,12 @@ impl Flow {
         whole.saturating_sub(self.inward.len())
     }
 
-    /// Has the guest told of a window that has been as good as closed and is open again.
+    /// Has the guest told of a window that is wider by a packet than it knows (RFC 9293 §3.8.6.2.2):
+    /// nothing else would tell it.
     fn reopen(&mut self) {
-        let (told, free) = (self.edge.from(self.received).unwrap_or(0), self.free_window());
-        let gained = free.saturating_sub(told);
-        let closed = told < self.mss && gained >= self.mss;
-        if self.state == State::Open && !self.finished && (closed || gained >= INWARD / 2) {
+        let told = self.edge.from(self.received).unwrap_or(0);
+        let gained = self.free_window().saturating_sub(told);
+        if self.state == State::Open && !self.finished && gained >= self.mss {
             self.ack_due = true;
         }
     }
@@ -355,7 +356,8 @@ impl Flow {
 
     /// Sets the time at which what is pending is repeated, unless it is set.
     fn rearm(&mut self, now: Duration) {
-        let half = self.finished != self.end_acked;
+        // A guest that has forgotten it would say so, and that before the host has all.
+        let half = self.shut != self.end_acked && self.shut == self.finished;
         let wait = match (self.is_pending(), half) {
             (false, false) => return self.retry = None,
             (false, true) if self.tries == 0 => ASK,

@@ -1,8 +1,8 @@
 //! TCP (RFC 9293): each connection of the guest's is one of the host's, and a port that is forwarded
 //! makes one of the guest's of each of the host's.
 //!
-//! A connection is a [`flow::Flow`], found by its ends in a [`table::Table`]. What happens to it, a
-//! segment or something at its socket, puts it into a queue; [`Tcp::emit`] gives each in the queue its
+//! A connection is a `flow::Flow`, found by its ends in a `table::Table`. What happens to it, a
+//! segment or something at its socket, puts it into a queue; `Tcp::emit` gives each in the queue its
 //! turn, for as long as the guest has room. Nothing looks at all flows: one that is idle costs its few
 //! hundred bytes and a descriptor.
 

@@ -7,12 +7,18 @@ use crate::net::frame::Bytes;
 pub(super) const BASE: usize = 16 << 10;
 
 /// A ring. Without memory until it needs some.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Ring {
     bytes: Box<[u8]>,
     /// The first byte's place.
     start: usize,
     len: usize,
+}
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes of {}", self.len, self.bytes.len())
+    }
 }
 
 impl Ring {

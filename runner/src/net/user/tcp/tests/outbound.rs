@@ -378,3 +378,35 @@ fn a_connection_closed_one_way_lasts_as_long_as_both_ends_are_there() {
     rig.is_clean();
     drop(host);
 }
+
+#[test]
+fn what_the_guest_has_sent_is_the_hosts_even_if_the_guest_has_forgotten_it() {
+    let mut rig = Rig::new(0, Vec::new());
+    let bytes = noise(16_000_000, 2);
+    // What the host's kernel takes, and more.
+    for (port, more) in [(1000, false), (1001, true)] {
+        let (end, mut host) = rig.pair(port, PLAIN);
+        let mut sent = 0;
+        rig.until("as much as is wanted", |rig| {
+            rig.ends[end].write(&bytes[sent..][..50_000]);
+            sent += 50_000;
+            rig.rounds(50);
+            !more || rig.tcp.room.left() < MEMORY
+        });
+        rig.ends[end].finish();
+        rig.until("all is acknowledged", |rig| rig.ends[end].fin_acked);
+        let frames = rig.frames;
+        rig.pass(Duration::from_secs(if more { 300 } else { 50 }));
+        assert_eq!(rig.frames, frames, "nobody is asked so soon");
+        if !more {
+            let rst = rig.ends[end].rst();
+            rig.send(&rst);
+            assert_eq!(rig.tcp.flows(), 0);
+        }
+        assert!(rig.host_reads(&mut host, sent) == bytes[..sent]);
+        rig.host_end(&mut host).unwrap();
+        drop(host);
+        rig.until("its end", |rig| !more || rig.ends[end].ended);
+        rig.is_clean();
+    }
+}
