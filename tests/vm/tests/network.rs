@@ -57,7 +57,7 @@ fn free_ports<const N: usize>() -> [u16; N] {
 
 /// A run of the guest's whose network does everything it can, and what is to be done beside it, on
 /// another thread.
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))] // for the jail's tests
+#[cfg_attr(not(all(target_os = "linux", target_arch = "x86_64")), allow(dead_code))] // for the jail's tests
 pub(crate) fn busy(folder: &Folder) -> (Runner, impl FnOnce() + Send + 'static) {
     let [tcp, udp, last] = free_ports();
     let (listener, socket) = (TcpListener::bind("127.0.0.1:0").unwrap(), host_socket());
@@ -86,7 +86,7 @@ pub(crate) fn busy(folder: &Folder) -> (Runner, impl FnOnce() + Send + 'static) 
 }
 
 /// The same with a datagram that nobody takes.
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))] // as above
+#[cfg_attr(not(all(target_os = "linux", target_arch = "x86_64")), allow(dead_code))] // as above
 pub(crate) fn unheard() -> (Runner, impl FnOnce() + Send + 'static) {
     let [last] = free_ports();
     let socket = host_socket();
