@@ -142,13 +142,12 @@ const UNSEEN: [(&str, Option<u64>, &str); 14] = [
 const UNSEEN_IN_IO: [&str; 2] = ["getpid", "gettid"];
 
 /// The same, of the I/O loop with a network: besides, a tap device, which not every machine can have,
-/// with tests of its own; and tables of thousands of connections: the tests linux::net.
-const UNSEEN_IN_NETWORK: [(&str, Option<u64>); 5] = [
+/// with tests of its own.
+const UNSEEN_IN_NETWORK: [(&str, Option<u64>); 4] = [
     ("getpid", None),
     ("gettid", None),
     ("ioctl", Some(0x4004_54d0)), // TUNSETOFFLOAD
     ("writev", None),
-    ("mremap", None),
 ];
 
 /// Runs whose networks do all they can.

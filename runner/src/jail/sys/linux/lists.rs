@@ -184,8 +184,8 @@ const NETWORK_IOCTLS: Rule = If(&[(
 )]);
 
 /// The I/O loop with a network: what it does without one, and connections.
-const NETWORK: [Call; 36 + CLOSE.len()] = join(
-    join::<15, 21, 36>(
+const NETWORK: [Call; 35 + CLOSE.len()] = join(
+    join::<15, 20, 35>(
         THREAD,
         [
             EPOLL_WAIT,
@@ -195,8 +195,6 @@ const NETWORK: [Call; 36 + CLOSE.len()] = join(
             call!(SYS_ioctl, "ioctl", NETWORK_IOCTLS),
             call!(SYS_getpid, "getpid", Any),
             call!(SYS_gettid, "gettid", Any),
-            // A connection's buffer that grows.
-            call!(SYS_mremap, "mremap", Any),
             call!(SYS_socket, "socket", SOCKET),
             call!(SYS_connect, "connect", Any),
             call!(SYS_accept4, "accept4", Any),
