@@ -87,15 +87,20 @@ pub(super) fn choose(settings: &Settings, ops_image: bool) -> Result<Option<NetC
     if choice != NetChoice::None {
         return Ok(Some(choice));
     }
-    let needs = |option: &str| {
-        Err(Error::Asked(format!(
+    // Whoever says that there is none knows that the rest of a config means nothing then.
+    let unsaid = network.choice.is_none();
+    let wanted = [
+        ("--pcap", network.pcap.is_some()),
+        ("--mac", network.mac.is_some()),
+        ("--host-loopback", unsaid && network.host_loopback),
+        ("--link-local", unsaid && network.link_local),
+        ("an address for the guest", unsaid && !network.addresses.is_empty()),
+    ];
+    match wanted.into_iter().find(|(_, wanted)| *wanted) {
+        Some((option, _)) => Err(Error::Asked(format!(
             "{option}, and this guest has no network: give it one (--net=user), or leave it out"
-        )))
-    };
-    match (network.pcap.is_some(), network.mac.is_some()) {
-        (true, _) => needs("--pcap"),
-        (_, true) => needs("--mac"),
-        _ => Ok(None),
+        ))),
+        None => Ok(None),
     }
 }
 

@@ -49,7 +49,6 @@ fn an_ops_image_has_the_user_mode_network_and_another_kernel_only_what_is_asked_
         ("KERNEL --net=user", true),
         ("KERNEL -p 0:80", true),
         ("KERNEL --udp 0:53", true),
-        ("KERNEL --host-loopback --link-local", false),
     ] {
         assert_eq!(images.has_network(line), wanted, "{line}");
     }
@@ -201,8 +200,12 @@ fn what_goes_with_a_network_is_refused_without_one() {
         ("KERNEL --pcap f", "--pcap"),
         ("OPS --net=none --pcap f", "--pcap"),
         ("KERNEL --mac 52:54:00:00:00:01", "--mac"),
+        ("KERNEL --host-loopback", "--host-loopback"),
+        ("KERNEL --link-local", "--link-local"),
+        ("KERNEL --ip-address 10.0.2.20", "an address for the guest"),
     ] {
         let error = images.error(line);
         assert!(error.starts_with(&format!("{option}, and this guest has no network")), "{error}");
     }
+    images.plan("OPS --net=none --host-loopback --link-local --ip-address 10.0.2.20").unwrap();
 }
