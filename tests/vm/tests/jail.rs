@@ -121,7 +121,7 @@ fn entries(line: &str) -> Vec<(String, Call)> {
 }
 
 /// Entries that the runs below do not need, and why they are on their lists.
-const UNSEEN: [(&str, Option<u64>, &str); 14] = [
+const UNSEEN: [(&str, Option<u64>, &str); 15] = [
     ("brk", None, "a heap that grows, on threads: `doctor` tries it on each kind of them"),
     ("openat", None, "denied and no trap: a file that a library looks for, and does without"),
     ("clock_gettime", None, "where the vDSO cannot read the clock, as on some virtual machines"),
@@ -135,6 +135,11 @@ const UNSEEN: [(&str, Option<u64>, &str); 14] = [
     ("ioctl", Some(0x802c_542a), "TCGETS2: the tests terminal::*, on every thread"),
     ("ioctl", Some(0x402c_542b), "TCSETS2: the same"),
     ("ioctl", Some(0x540f), "TIOCGPGRP: the same"),
+    (
+        "ioctl",
+        Some(0x4008_ae61),
+        "KVM_IRQ_LINE on a vCPU: a guest that hears of its UART, linux::*",
+    ),
     ("rt_sigprocmask", None, "on the main thread, the same"),
 ];
 

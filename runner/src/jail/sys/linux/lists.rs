@@ -54,12 +54,12 @@ const KVM_STATE: [u32; 1] = [
 ];
 
 /// Lists one behind the other.
-const fn join<const A: usize, const B: usize, const N: usize>(
-    first: [Call; A],
-    second: [Call; B],
-) -> [Call; N] {
-    assert!(A + B == N);
-    let mut all = [EVERYBODY[0]; N];
+const fn join<T: Copy, const A: usize, const B: usize, const N: usize>(
+    first: [T; A],
+    second: [T; B],
+) -> [T; N] {
+    assert!(A + B == N && B > 0);
+    let mut all = [second[0]; N];
     let mut at = 0;
     while at < N {
         all[at] = if at < A { first[at] } else { second[at - A] };
@@ -104,25 +104,27 @@ const CLOSE: [Call; 2] = [
 #[cfg(not(debug_assertions))]
 const CLOSE: [Call; 1] = [call!(SYS_close, "close", Any)];
 
-/// The terminal on stdin, which any thread puts back on its way out (`io::terminal`).
-const TERMINAL: [u32; 3] = [
+/// What any thread asks for: the terminal on stdin, which it puts back on its way out
+/// (`io::terminal`), and an interrupt for the guest.
+const ANYBODYS: [u32; 4] = [
     0x802c_542a, // TCGETS2
     0x402c_542b, // TCSETS2
     0x540f,      // TIOCGPGRP
+    0x4008_ae61, // KVM_IRQ_LINE
 ];
 
 const VCPU_IOCTLS: Rule = {
     #[cfg(target_arch = "x86_64")]
     const ALL: &[u32] =
-        &[KVM_RUN, KVM_STATE[0], KVM_STATE[1], KVM_STATE[2], TERMINAL[0], TERMINAL[1], TERMINAL[2]];
+        &join::<_, 4, 4, 8>([KVM_RUN, KVM_STATE[0], KVM_STATE[1], KVM_STATE[2]], ANYBODYS);
     #[cfg(target_arch = "aarch64")]
-    const ALL: &[u32] = &[KVM_RUN, KVM_STATE[0], TERMINAL[0], TERMINAL[1], TERMINAL[2]];
+    const ALL: &[u32] = &join::<_, 2, 4, 6>([KVM_RUN, KVM_STATE[0]], ANYBODYS);
     If(&[(1, Among(ALL))])
 };
 
 /// A vCPU, which may be the one that ends the run.
 const VCPU: [Call; 17 + CLOSE.len()] = join(
-    join::<15, 2, 17>(
+    join::<_, 15, 2, 17>(
         THREAD,
         [call!(SYS_ioctl, "ioctl", VCPU_IOCTLS), call!(SYS_tgkill, "tgkill", TGKILL)],
     ),
@@ -131,7 +133,7 @@ const VCPU: [Call; 17 + CLOSE.len()] = join(
 
 /// The main thread: the first vCPU, then the end of the run and its record.
 const MAIN: [Call; 16 + CLOSE.len()] = join(
-    join::<13, 3, 16>(
+    join::<_, 13, 3, 16>(
         EVERYBODY,
         [
             call!(SYS_ioctl, "ioctl", VCPU_IOCTLS),
@@ -150,14 +152,14 @@ const EPOLL_WAIT: Call = call!(SYS_epoll_pwait, "epoll_pwait", Any);
 
 /// The I/O loop: events, signals, the timeout, stdin, and a terminal there.
 const IO: [Call; 22 + CLOSE.len()] = join(
-    join::<15, 7, 22>(
+    join::<_, 15, 7, 22>(
         THREAD,
         [
             EPOLL_WAIT,
             call!(SYS_epoll_ctl, "epoll_ctl", Any),
             call!(SYS_read, "read", Any),
             call!(SYS_tgkill, "tgkill", TGKILL),
-            call!(SYS_ioctl, "ioctl", If(&[(1, Among(&TERMINAL))])),
+            call!(SYS_ioctl, "ioctl", If(&[(1, Among(&ANYBODYS))])),
             // raise(3), to stop as SIGTSTP asks for.
             call!(SYS_getpid, "getpid", Any),
             call!(SYS_gettid, "gettid", Any),
@@ -173,19 +175,14 @@ const SOCKET: Rule = If(&[
 ]);
 const SOCKET_FLAGS: u32 = bits(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK);
 
-const NETWORK_IOCTLS: Rule = If(&[(
-    1,
-    Among(&[
-        TERMINAL[0],
-        TERMINAL[1],
-        TERMINAL[2],
-        0x4004_54d0, // TUNSETOFFLOAD
-    ]),
-)]);
+/// Tells a tap device what the guest leaves to it.
+const TUNSETOFFLOAD: u32 = 0x4004_54d0;
+
+const NETWORK_IOCTLS: Rule = If(&[(1, Among(&join::<_, 1, 4, 5>([TUNSETOFFLOAD], ANYBODYS)))]);
 
 /// The I/O loop with a network: what it does without one, and connections.
 const NETWORK: [Call; 35 + CLOSE.len()] = join(
-    join::<15, 20, 35>(
+    join::<_, 15, 20, 35>(
         THREAD,
         [
             EPOLL_WAIT,
@@ -218,7 +215,7 @@ const NETWORK: [Call; 35 + CLOSE.len()] = join(
 /// Tells a block device what does not matter.
 const BLKDISCARD: u32 = 0x1277;
 
-const DISK_IOCTLS: Rule = If(&[(1, Among(&[BLKDISCARD, TERMINAL[0], TERMINAL[1], TERMINAL[2]]))]);
+const DISK_IOCTLS: Rule = If(&[(1, Among(&join::<_, 1, 4, 5>([BLKDISCARD], ANYBODYS)))]);
 
 /// A thread that serves disks.
 const DISK: [Call; 23] = join(
