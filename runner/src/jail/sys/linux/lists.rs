@@ -150,21 +150,23 @@ const EPOLL_WAIT: Call = call!(SYS_epoll_wait, "epoll_wait", Any);
 #[cfg(target_arch = "aarch64")]
 const EPOLL_WAIT: Call = call!(SYS_epoll_pwait, "epoll_pwait", Any);
 
-/// The I/O loop: events, signals, the timeout, stdin, and a terminal there.
+/// Events, signals, the timeout, stdin.
+const LOOP: [Call; 21] = join(
+    THREAD,
+    [
+        EPOLL_WAIT,
+        call!(SYS_epoll_ctl, "epoll_ctl", Any),
+        call!(SYS_read, "read", Any),
+        call!(SYS_tgkill, "tgkill", TGKILL),
+        // raise(3), to stop as SIGTSTP asks for.
+        call!(SYS_getpid, "getpid", Any),
+        call!(SYS_gettid, "gettid", Any),
+    ],
+);
+
+/// The I/O loop, and a terminal on stdin.
 const IO: [Call; 22 + CLOSE.len()] = join(
-    join::<_, 15, 7, 22>(
-        THREAD,
-        [
-            EPOLL_WAIT,
-            call!(SYS_epoll_ctl, "epoll_ctl", Any),
-            call!(SYS_read, "read", Any),
-            call!(SYS_tgkill, "tgkill", TGKILL),
-            call!(SYS_ioctl, "ioctl", If(&[(1, Among(&ANYBODYS))])),
-            // raise(3), to stop as SIGTSTP asks for.
-            call!(SYS_getpid, "getpid", Any),
-            call!(SYS_gettid, "gettid", Any),
-        ],
-    ),
+    join::<_, 21, 1, 22>(LOOP, [call!(SYS_ioctl, "ioctl", If(&[(1, Among(&ANYBODYS))]))]),
     CLOSE,
 );
 
@@ -182,16 +184,10 @@ const NETWORK_IOCTLS: Rule = If(&[(1, Among(&join::<_, 1, 4, 5>([TUNSETOFFLOAD],
 
 /// The I/O loop with a network: what it does without one, and connections.
 const NETWORK: [Call; 35 + CLOSE.len()] = join(
-    join::<_, 15, 20, 35>(
-        THREAD,
+    join::<_, 21, 14, 35>(
+        LOOP,
         [
-            EPOLL_WAIT,
-            call!(SYS_epoll_ctl, "epoll_ctl", Any),
-            call!(SYS_read, "read", Any),
-            call!(SYS_tgkill, "tgkill", TGKILL),
             call!(SYS_ioctl, "ioctl", NETWORK_IOCTLS),
-            call!(SYS_getpid, "getpid", Any),
-            call!(SYS_gettid, "gettid", Any),
             call!(SYS_socket, "socket", SOCKET),
             call!(SYS_connect, "connect", Any),
             call!(SYS_accept4, "accept4", Any),
