@@ -29,8 +29,9 @@ pub use datagrams::{Datagrams, Failure};
 /// Pieces of guest memory in one call. A frame of a Linux guest's has 18 at most.
 const PIECES: usize = 32;
 
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 128;
+/// Connections that wait to be accepted, as far as the system allows so many: one for which there is no
+/// room tries again after a second. What the guest is given is bounded elsewhere.
+const BACKLOG: i32 = 4096;
 
 fn open(like: IpAddr, kind: SocketType) -> io::Result<OwnedFd> {
     Ok(sys::socket(family(like), kind, None)?)

@@ -75,12 +75,6 @@ impl Network {
         let Self { nic, memory, events } = self;
         Service { nic, memory, events, scratch: Scratch::default(), more: false }
     }
-
-    /// The guest is gone.
-    pub(super) fn finish(&mut self) {
-        self.nic.link().finish();
-        crate::info!("device: {:?}", self.nic);
-    }
 }
 
 /// The device in service.
@@ -117,6 +111,12 @@ impl Service<'_> {
         if due || self.more || !ready.is_empty() {
             self.more = self.nic.serve(self.memory, &mut self.scratch, work, now);
         }
+    }
+
+    /// The guest is gone: what it has sent goes on its way.
+    pub(super) fn finish(mut self, now: Duration) {
+        self.nic.finish(self.memory, &mut self.scratch, now);
+        crate::info!("device: {:?}", self.nic);
     }
 
     /// How long it may be left alone.

@@ -182,9 +182,8 @@ impl Duty {
                 self.stop.request(Reason::Failed(format!("wait for events: {error}")));
             }
         }
-        drop(service);
-        if let Some(network) = &mut network {
-            network.finish();
+        if let Some(service) = service {
+            service.finish(started.elapsed());
         }
         // Disks are flushed next, which takes its time: whoever has not got it ends the process.
         self.signals.end_at_next();

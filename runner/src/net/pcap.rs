@@ -4,7 +4,7 @@
 //! Frames are written as they are: a segment to be cut is one large frame, and a checksum that is left
 //! to others is not there yet.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -80,6 +80,9 @@ pub fn create(path: &Path) -> Result<File, String> {
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
         return Err(format!("--pcap {name}: no regular file: name another"));
+    }
+    if file.try_lock().is_err_and(|error| matches!(error, TryLockError::WouldBlock)) {
+        return Err(format!("--pcap {name}: another run writes it: name another"));
     }
     if metadata.len() > 0 {
         let mut magic = [0; 4];

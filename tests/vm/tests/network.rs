@@ -196,6 +196,34 @@ fn a_guest_sends_a_datagram_and_gets_the_answer() {
 }
 
 #[test]
+fn what_a_guest_has_sent_when_it_ends_arrives() {
+    or_skip!(accelerator());
+    for _ in 0..10 {
+        let (running, ports) = web(&["-p", "0:9"], 1);
+        assert_eq!(page(ports[0]).unwrap(), PAGE);
+        assert_eq!(running.finish().status, Some(0));
+    }
+}
+
+#[test]
+fn a_connection_that_is_cut_by_the_end_of_a_run_is_reset_and_does_not_look_complete() {
+    or_skip!(accelerator());
+    let (mut running, ports) = web(&["-p", "0:80"], 1);
+    running.wait_for("listening\n");
+    // One that the guest has, and others that it may have.
+    assert_eq!(page(ports[0]).unwrap(), PAGE);
+    let mut streams = [(); 5].map(|()| TcpStream::connect(ports[0]).unwrap());
+    std::thread::sleep(Duration::from_millis(300));
+    running.signal(Signal::TERM);
+    for stream in &mut streams {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let read = stream.read(&mut [0]).map_err(|error| error.kind());
+        assert_eq!(read, Err(ErrorKind::ConnectionReset));
+    }
+    assert_eq!(running.finish().status, Some(143));
+}
+
+#[test]
 fn a_port_that_is_taken_is_named_with_who_has_it() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -117,6 +117,8 @@ impl Link for User {
     }
 
     fn finish(&mut self) {
+        let open = self.tcp.flows();
+        self.tcp.finish();
         let (counters, outbox, tcp) = (&self.desk.counters, &self.desk.outbox, self.tcp.counters());
         crate::info!(
             "network: {counters}, {outbox}; TCP: {} connections of the guest's, {} to it, {} refused, \
@@ -124,7 +126,7 @@ impl Link for User {
             tcp.outbound,
             tcp.forwarded,
             tcp.refused,
-            self.tcp.flows(),
+            open,
             tcp.dropped
         );
     }

@@ -1,9 +1,14 @@
 //! The host's name servers, from /etc/resolv.conf (resolv.conf(5)).
 
+use std::fs::File;
+use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 
 /// As many as the C library asks (`MAXNS`).
 const MOST: usize = 3;
+
+/// Bytes of the file that are read.
+const LARGEST: u64 = 64 << 10;
 
 /// The host's name servers, in the order in which it asks them. Read once: in the jail no file can be
 /// opened. One at 127.0.0.53, systemd-resolved's, is as good as any, for it is this host that asks.
@@ -11,7 +16,12 @@ const MOST: usize = 3;
 /// macOS keeps a resolv.conf with the servers of the primary network service; those that belong to a
 /// domain alone (a VPN's, `scutil --dns`) are not in it, and are not asked.
 pub fn resolvers() -> Vec<SocketAddr> {
-    parse(&std::fs::read("/etc/resolv.conf").unwrap_or_default())
+    let mut bytes = Vec::new();
+    if let Ok(file) = File::open("/etc/resolv.conf") {
+        // Where it cannot be read, there are no name servers, and the guest is told so.
+        let _ = file.take(LARGEST).read_to_end(&mut bytes);
+    }
+    parse(&bytes)
 }
 
 fn parse(file: &[u8]) -> Vec<SocketAddr> {

@@ -4,7 +4,8 @@
  *   ARP   is answered.
  *   ICMP  a ping is answered.
  *   UDP   a datagram goes back as it came. One to port 9 ends the run with its first byte.
- *   TCP   a connection to any port is taken; what comes on it is answered with a page, and an end.
+ *   TCP   a connection to any port is taken; what comes on it is answered with a page, and an end. At
+ *         port 9 that is the end of the run, too, at once.
  *
  * `conn=PORT` on its command line makes a connection to that port of 10.0.2.2, sends the page there, and
  * an end. `udps=PORT` sends a datagram there.
@@ -346,11 +347,17 @@ transmit:
         incw    tx_available + 2        /* every entry of the ring is 0 */
         lock orl $0, (%rsp)
         movl    $1, QUEUE_NOTIFY(%rbx)
-        mov     tx_available + 2, %ax
+        cmpw    $0x0900, L4(%r12)       /* the page from port 9: nobody waits for it */
+        jne     1f
+        cmpb    $(ACK | PSH | FIN), TCP_FLAGS(%r12)
+        je      leave
+1:      mov     tx_available + 2, %ax
 2:      pause
         cmp     %ax, tx_used + 2
         jne     2b
         ret
+leave:  xor     %eax, %eax
+        exit
 
 /* Says who we are, unasked: an ARP request for our own address. */
 announce:

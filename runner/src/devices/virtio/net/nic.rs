@@ -10,7 +10,7 @@ use virtio_bindings::virtio_net::{
 };
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_INDIRECT_DESC;
 
-use super::room::{Counts, Gathered, Room};
+use super::room::{Counts, Gathered, NoRoom, Room};
 use super::{RECEIVE, TRANSMIT};
 use crate::devices::virtio::Fault;
 use crate::devices::virtio::chain::{Broken, Chain};
@@ -22,6 +22,9 @@ use crate::net::{ETHERNET, Link, Sent};
 
 /// Frames that are taken from the guest before others have their turn: all that a queue can hold.
 const BATCH: u16 = super::QUEUE_SIZE;
+
+/// Batches that are taken when the guest has ended.
+const LAST: usize = 16;
 
 /// What may have to be done: who calls [`Nic::serve`] says what was announced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,6 +98,24 @@ impl Nic {
     /// The link was told that something is ready, and may take frames again.
     pub fn unblock(&mut self) {
         self.blocked = false;
+    }
+
+    /// The guest has ended: what it has sent up to now goes on its way, as far as the network takes it
+    /// at once, and no more than a few queues of it.
+    pub fn finish<'m>(
+        &mut self,
+        memory: &'m GuestMemory,
+        scratch: &mut Scratch<'m>,
+        now: Duration,
+    ) {
+        let all = Work { commands: true, transmit: true, receive: false };
+        self.blocked = false;
+        for _ in 0..LAST {
+            if !self.serve(memory, scratch, all, now) {
+                break;
+            }
+        }
+        self.link.finish();
     }
 
     /// Does all there is to do, up to a bound, at `now` since the run began. Whether more is left.
@@ -209,9 +230,14 @@ impl Nic {
         gathered: &mut Gathered<'m>,
         now: Duration,
     ) -> Result<(), Fault> {
-        let Some(active) = &mut self.active else { return Ok(()) };
-        let Some(ring) = &mut active.receive else { return Ok(()) };
-        let mergeable = active.features & (1 << VIRTIO_NET_F_MRG_RXBUF) != 0;
+        let active = self.active.as_mut();
+        let queue = active.and_then(|active| Some((active.features, active.receive.as_mut()?)));
+        let Some((features, ring)) = queue else {
+            // The link has its own affairs, and times, without a guest that listens, too.
+            self.link.receive(&mut NoRoom, now);
+            return Ok(());
+        };
+        let mergeable = features & (1 << VIRTIO_NET_F_MRG_RXBUF) != 0;
         let (rung, counts) = (&mut self.work.receive, &mut self.received);
         let mut room = Room::new(memory, ring, gathered, mergeable, rung, counts);
         self.link.receive(&mut room, now);

@@ -36,6 +36,28 @@ pub(super) struct Counts {
     pub(super) too_large: u64,
 }
 
+/// What a guest is that receives nothing: without a driver, or without a receive queue.
+pub(super) struct NoRoom;
+
+impl Inbox for NoRoom {
+    fn room(&mut self, _most: usize) -> usize {
+        0
+    }
+
+    fn put(&mut self, _offload: Offload, _pieces: &[&[u8]]) -> Put {
+        Put::Full
+    }
+
+    fn fill(
+        &mut self,
+        _most: usize,
+        _with_header: bool,
+        _read: &mut dyn FnMut(&[VolatileSlice<'_>]) -> io::Result<usize>,
+    ) -> io::Result<Put> {
+        Ok(Put::Full)
+    }
+}
+
 /// A receive queue for a while. What was gathered goes back to its ring at the end.
 pub(super) struct Room<'a, 'm> {
     memory: &'m GuestMemory,
@@ -171,9 +193,12 @@ impl<'a, 'm> Room<'a, 'm> {
         Put::Done
     }
 
-    /// Whether a frame that has no room in what was gathered will never have any.
+    /// Whether a frame that has no room in what was gathered will never have any: one chain is all it
+    /// may have, or all that the queue has were gathered.
     fn never(&self) -> bool {
-        self.fault.is_none() && !self.mergeable && !self.gathered.chains.is_empty()
+        let chains = self.gathered.chains.len();
+        let all = chains >= usize::from(self.ring.table().size);
+        self.fault.is_none() && chains > 0 && (!self.mergeable || all)
     }
 }
 

@@ -48,6 +48,8 @@ struct Script {
     full: bool,
     activations: Vec<Option<u64>>,
     room: usize,
+    receptions: usize,
+    finished: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -88,6 +90,7 @@ impl Link for Scripted {
     fn receive(&mut self, inbox: &mut dyn Inbox, _: Duration) {
         let mut script = self.0.lock().unwrap();
         script.room = inbox.room(LARGEST);
+        script.receptions += 1;
         while let Some((offload, pieces)) = script.waiting.pop_front() {
             let list: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
             if inbox.put(offload, &list) == Put::Full {
@@ -118,7 +121,9 @@ impl Link for Scripted {
         None
     }
 
-    fn finish(&mut self) {}
+    fn finish(&mut self) {
+        self.0.lock().unwrap().finished = true;
+    }
 }
 
 struct Rig {
@@ -467,6 +472,49 @@ fn what_a_link_reads_goes_over_several_buffers_too() {
     assert_eq!(rig.used(0), [(0, 500), (1, 212)]);
     let all = [rig.bytes(places[0], 500), rig.bytes(places[1], 212)].concat();
     assert_eq!(all, [&Offload::default().header(0, 2)[..], &bytes].concat());
+}
+
+#[test]
+fn a_link_is_called_without_a_driver_too_and_finds_no_room() {
+    // N28: it has clients that wait, and a time at which they are told to go.
+    let mut rig = Rig::new(MERGEABLE);
+    rig.room(0, 500);
+    rig.write(0x70, 0);
+    rig.serve(Work { commands: true, ..Work::default() });
+    rig.give(Offload::default(), &[FRAME]);
+    let before = rig.link.0.lock().unwrap().receptions;
+    rig.serve(Work::default());
+    let script = rig.link.0.lock().unwrap();
+    assert_eq!((script.receptions, script.room, script.waiting.len()), (before + 1, 0, 1));
+}
+
+#[test]
+fn a_frame_that_the_whole_queue_has_no_room_for_is_dropped_and_smaller_ones_are_not() {
+    // N54: mergeable, but even all buffers together are too small.
+    let mut rig = Rig::new(MERGEABLE);
+    for head in 0..SIZE {
+        rig.room(head, 200);
+    }
+    rig.give(Offload::default(), &[&[7; 2000]]);
+    rig.give(Offload::default(), &[FRAME]);
+    rig.link.0.lock().unwrap().reads.push_back((false, FRAME.to_vec()));
+    rig.kick();
+    assert_eq!(rig.used(0), [(0, 59)]);
+    for _ in 0..2 {
+        rig.kick();
+    }
+    assert_eq!(rig.link.0.lock().unwrap().waiting.len(), 0);
+}
+
+#[test]
+fn what_a_guest_has_sent_when_it_ends_goes_to_the_link() {
+    let mut rig = Rig::new(0);
+    for head in 0..4 {
+        rig.send(head, &plain(FRAME));
+    }
+    rig.nic.finish(&rig.memory, &mut Scratch::default(), Duration::ZERO);
+    assert_eq!(rig.sent().len(), 4);
+    assert!(rig.link.0.lock().unwrap().finished);
 }
 
 #[test]

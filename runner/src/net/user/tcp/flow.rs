@@ -221,6 +221,17 @@ impl Flow {
         self.refuse();
     }
 
+    /// The guest is gone: what it has sent goes on its way, as far as the host takes it now. Where that
+    /// is not all, or the guest had not come to its end, the host is told of a reset: an end would say
+    /// that nothing is missing.
+    pub(super) fn part(&mut self, room: &mut Room) {
+        self.hand_over(room);
+        self.pass_end();
+        if !self.shut || self.broken {
+            self.give_up();
+        }
+    }
+
     /// Calls the guest once more, at once, as it seems to be up now.
     pub(super) fn call_again(&mut self, now: Duration) {
         if self.state == State::Calling {

@@ -203,6 +203,16 @@ impl Tcp {
         self.unreachable.clear();
     }
 
+    /// The guest is gone: every connection ends, those well that the guest has ended.
+    pub(super) fn finish(&mut self) {
+        self.flush();
+        for slot in self.table.slots() {
+            if let Some(flow) = self.table.get(slot) {
+                flow.part(&mut self.room);
+            }
+        }
+    }
+
     /// What has happened so far.
     pub(super) fn counters(&self) -> Counters {
         self.counters
