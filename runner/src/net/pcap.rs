@@ -65,7 +65,7 @@ pub fn create(path: &Path) -> Result<File, String> {
     let name = printable_path(path);
     let failed = |error: io::Error| match error.raw_os_error() {
         Some(libc::ELOOP) => format!("--pcap {name}: a symbolic link: name the file itself"),
-        _ => format!("--pcap {name}: {error}"),
+        _ => format!("--pcap {name}: {error}: name a file in a folder that you may write to"),
     };
     let mut file = OpenOptions::new()
         .read(true)

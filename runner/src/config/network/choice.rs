@@ -6,6 +6,8 @@ use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
+use crate::net::user::addresses::{DNS_MAC, GATEWAY_MAC};
+
 /// The bridge that OPS means where none is named.
 pub const BRIDGE: &str = "br0";
 
@@ -161,6 +163,11 @@ pub fn mac(text: &str) -> Result<[u8; 6], String> {
     let [first, ..] = address;
     if first & 1 != 0 || address == [0; 6] {
         return Err(format!("is no address of a single network card; {HOW}"));
+    }
+    if [GATEWAY_MAC, DNS_MAC].contains(&address) {
+        return Err(format!(
+            "is the user-mode network's own, of its gateway or name server; {HOW}"
+        ));
     }
     Ok(address)
 }

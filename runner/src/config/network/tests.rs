@@ -144,6 +144,7 @@ fn a_hardware_address_is_that_of_one_card() {
     for nobodys in ["01:00:5e:00:00:01", "ff:ff:ff:ff:ff:ff", "00:00:00:00:00:00"] {
         assert!(mac(nobodys).unwrap_err().contains("single network card"), "{nobodys}");
     }
+    assert!(mac("52:55:0a:00:02:02").unwrap_err().contains("the user-mode network's own"));
 }
 
 fn choice(settings: Settings) -> Option<(NetChoice, String)> {

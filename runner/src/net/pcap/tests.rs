@@ -137,10 +137,15 @@ fn the_file_is_its_users_alone_and_an_earlier_capture_is_replaced() {
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     setup.send(&[1; 60], NOW);
     setup.link.finish();
+    assert!(create(&path).unwrap_err().contains("another run writes it"));
+    let (folder, before) = (setup.folder, setup.link);
+    drop(before);
     let file = Arc::new(create(&path).unwrap());
-    assert_eq!(frames(&setup.bytes()).len(), 1, "until it is sure that there will be a run");
+    let bytes = || std::fs::read(&path).unwrap();
+    assert_eq!(frames(&bytes()).len(), 1, "until it is sure that there will be a run");
     Recorded::new(Box::new(Scripted::default()), file, "c.pcap").unwrap();
-    assert_eq!(frames(&setup.bytes()).len(), 0);
+    assert_eq!(frames(&bytes()).len(), 0);
+    drop(folder);
 }
 
 #[test]
