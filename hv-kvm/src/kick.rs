@@ -2,8 +2,9 @@
 //!
 //! A signal alone can be lost between the last check and KVM_RUN. So a kick sets a flag, then
 //! `immediate_exit` in the page that KVM reads at the start of every run, then signals the thread
-//! in case it is inside one; from the vCPU's own thread, which is not, the flag will do. Whoever consumes the flag clears `immediate_exit` first: a kick that
-//! comes in between leaves it set again, which costs at most one empty run.
+//! in case it is inside one; from the vCPU's own thread, which is not, the flag will do. Whoever consumes
+//! the flag clears `immediate_exit` first: a kick that comes in between leaves it set again, which costs
+//! at most one empty run.
 
 // UNSAFETY: a second mapping of the shared page lets other threads set immediate_exit, and signals
 // have no safe interface.
@@ -17,6 +18,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use hv::{Error, Kicker, Result};
 use kvm_bindings::kvm_run;
 use kvm_ioctls::VcpuFd;
+
+/// What a thread is woken by. Not a real-time signal: those are queued, and refused when the user's
+/// queue is full (RLIMIT_SIGPENDING), by whichever of his processes. This one is pending or not, and
+/// means nothing else here: nobody asks to be told of a socket's urgent data.
+const SIGNAL: libc::c_int = libc::SIGURG;
 
 /// The first page of a vCPU's shared area, mapped a second time: `immediate_exit` is in it.
 #[derive(Debug)]
@@ -110,7 +116,7 @@ impl Kicker for KvmKicker {
         }
         if let Some(Thread { process, id, .. }) = *thread {
             // SAFETY: signals a thread of this process, which is alive while the lock is held.
-            unsafe { libc::syscall(libc::SYS_tgkill, process, id, libc::SIGRTMIN()) };
+            unsafe { libc::syscall(libc::SYS_tgkill, process, id, SIGNAL) };
         }
     }
 }
@@ -138,7 +144,7 @@ impl Kicked {
         let thread = unsafe {
             let mut set = std::mem::zeroed();
             libc::sigemptyset(&raw mut set);
-            libc::sigaddset(&raw mut set, libc::SIGRTMIN());
+            libc::sigaddset(&raw mut set, SIGNAL);
             libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
             Thread { process: libc::getpid(), id: libc::gettid(), own: libc::pthread_self() }
         };
@@ -204,7 +210,7 @@ pub(crate) fn install_handler() -> Result<()> {
         let result = unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = handler as *const () as usize;
-            libc::sigaction(libc::SIGRTMIN(), &raw const action, std::ptr::null_mut())
+            libc::sigaction(SIGNAL, &raw const action, std::ptr::null_mut())
         };
         if result == 0 { 0 } else { std::io::Error::last_os_error().raw_os_error().unwrap_or(0) }
     });

@@ -13,12 +13,18 @@ use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
 use std::os::fd::{BorrowedFd, IntoRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
+use rustix::fs::{Mode, OFlags};
+
 /// Runs the program (ISO C, 5.1.2.2.1, "Program startup").
 #[unsafe(no_mangle)]
 extern "C" fn main(count: c_int, words: *const *const c_char) -> c_int {
     have_standard_streams();
-    // SAFETY: nothing else runs yet. A write to a pipe without a reader is an error, and no end.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    // SAFETY: nothing else runs yet. A write to a pipe without a reader is an error, and no end; and
+    // whoever ignored the ends of his children did not mean ours, which would tell us nothing then.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+    }
     let word = |index| {
         // SAFETY: there are `count` strings, for as long as the process lives.
         let word = unsafe { CStr::from_ptr(*words.add(index)) };
@@ -34,9 +40,10 @@ extern "C" fn main(count: c_int, words: *const *const c_char) -> c_int {
 fn have_standard_streams() {
     for stream in [libc::STDIN_FILENO, libc::STDOUT_FILENO, libc::STDERR_FILENO] {
         if is_closed(stream) {
-            let nothing = std::fs::File::options().read(true).write(true).open("/dev/null");
+            // A child's, too, if it inherits it.
+            let nothing = rustix::fs::open("/dev/null", OFlags::RDWR, Mode::empty());
             // The lowest number that is free, which is this one's.
-            if nothing.map(IntoRawFd::into_raw_fd).ok() != Some(stream) {
+            if nothing.map(IntoRawFd::into_raw_fd) != Ok(stream) {
                 std::process::abort();
             }
         }

@@ -7,7 +7,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use libc::{
@@ -26,11 +26,10 @@ const ENDING: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
 /// `jail::fatal`'s.
 const FATAL: [i32; 8] = [SIGABRT, SIGALRM, SIGPROF, SIGQUIT, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU];
 
-/// More of them, which only this system has or only here are fatal. The first real-time signal is the
-/// kick's (`hv_kvm::kick`).
+/// More of them, which only this system has or only here are fatal.
 #[cfg(target_os = "linux")] // signal(7)
 fn more_fatal() -> impl Iterator<Item = i32> {
-    let real_time = libc::SIGRTMIN().saturating_add(1)..=libc::SIGRTMAX();
+    let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
     [libc::SIGIO, libc::SIGPWR, libc::SIGSTKFLT].into_iter().chain(real_time)
 }
 #[cfg(not(target_os = "linux"))] // sigaction(2) of macOS
@@ -42,8 +41,16 @@ fn more_fatal() -> impl Iterator<Item = i32> {
 /// a signal.
 static CAME: [AtomicBool; ENDING.len()] = [const { AtomicBool::new(false) }; ENDING.len()];
 
-/// An end has been asked for: the next signal ends the process at once.
-static ANY: AtomicBool = AtomicBool::new(false);
+/// When an end was asked for first, in milliseconds of a clock that does not stand at 0. A later signal
+/// ends the process at once.
+static ASKED: AtomicU64 = AtomicU64::new(0);
+
+/// Long ago, by that clock.
+const LONG_AGO: u64 = 1;
+
+/// So soon after another a signal is the same one: timeout(1) signals its child and then all of its
+/// group, and of a terminal that is closed the kernel tells and the shell.
+const SAME: u64 = 200;
 
 /// What a shell told its job: to stop, and to go on.
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -105,7 +112,8 @@ impl Signals {
 
     /// The user asked for the end in another way: the next signal ends the process at once.
     pub fn end_at_next(&self) {
-        ANY.store(true, Ordering::SeqCst);
+        // If one came, it may be on its way a second time.
+        let _ = ASKED.compare_exchange(0, LONG_AGO, Ordering::SeqCst, Ordering::SeqCst);
     }
 
     /// Does what the shell asked its job for: stops the process, with the terminal as it was, and
@@ -158,13 +166,26 @@ extern "C" fn nothing(_signal: c_int) {}
 
 /// Notes that an end is asked for. A second time there is no waiting for it.
 extern "C" fn end_asked_for(signal: c_int) {
-    if ANY.swap(true, Ordering::SeqCst) {
+    let now = milliseconds();
+    if let Err(first) = ASKED.compare_exchange(0, now, Ordering::SeqCst, Ordering::SeqCst)
+        && now.saturating_sub(first) >= SAME
+    {
         end_now(signal);
     }
     for (_, came) in ENDING.iter().zip(&CAME).filter(|(ending, _)| **ending == signal) {
         came.store(true, Ordering::SeqCst);
     }
     wake();
+}
+
+/// A clock's time (clock_gettime(2), which is async-signal-safe).
+fn milliseconds() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: fills the structure, which is ours.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    let (seconds, nanoseconds) = (u64::try_from(time.tv_sec), u64::try_from(time.tv_nsec));
+    let (seconds, nanoseconds) = (seconds.unwrap_or_default(), nanoseconds.unwrap_or_default());
+    seconds.saturating_mul(1000).saturating_add(nanoseconds / 1_000_000).max(LONG_AGO)
 }
 
 extern "C" fn job_told(signal: c_int) {

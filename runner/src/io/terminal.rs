@@ -315,7 +315,7 @@ mod tests {
     /// that are not fatal on this system.
     #[cfg(target_os = "linux")] // signal(7)
     fn others() -> (Vec<i32>, Vec<i32>) {
-        ((libc::SIGRTMIN() + 1..=libc::SIGRTMAX()).collect(), Vec::new())
+        ((libc::SIGRTMIN()..=libc::SIGRTMAX()).collect(), Vec::new())
     }
     #[cfg(not(target_os = "linux"))] // sigaction(2) of macOS
     fn others() -> (Vec<i32>, Vec<i32>) {

@@ -218,3 +218,30 @@ fn report(folder: &Folder) -> Value {
     let text = std::fs::read_to_string(folder.path().join("r.json")).unwrap();
     serde_json::from_str(&text).unwrap()
 }
+
+#[test]
+fn a_run_ends_where_no_signal_can_be_queued() {
+    or_skip!(accelerator());
+    // Another process of the same user may have filled his queue (RLIMIT_SIGPENDING).
+    let full = ["sh", "-c", "ulimit -i 0; exec \"$@\"", "sh"];
+    for guest in ["halt", "spin"] {
+        let run = runner(["-m", "32", "--cpus=2", "--timeout=500ms"]).arg(kernel(guest));
+        run.by(full).ends_with(124);
+    }
+}
+
+#[test]
+fn a_signal_that_comes_twice_at_once_is_one_and_the_run_ends_in_order() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    for _ in 0..5 {
+        let report = folder.path().join("r.json");
+        let mut running = runner(["-m", "32", "--report"]).arg(&report).arg(kernel("spin")).start();
+        running.wait_for("running\n");
+        running.signal(Signal::TERM);
+        running.signal(Signal::TERM);
+        assert_eq!(running.finish().status, Some(143));
+        let record = std::fs::read_to_string(&report).unwrap();
+        assert!(record.contains("143"), "{record}");
+    }
+}
