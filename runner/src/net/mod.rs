@@ -94,7 +94,7 @@ pub trait Link: fmt::Debug + Send {
     fn descriptors(&self) -> u64;
 
     /// Called once, before the jail: what is open is watched from now on by `watcher`, which is the
-    /// link's, with keys of its choice.
+    /// link's, with keys of its choice below 2⁴⁰: those above are the device's own.
     ///
     /// # Errors
     /// What the operating system says.
@@ -108,7 +108,8 @@ pub trait Link: fmt::Debug + Send {
     fn send(&mut self, frame: &Frame<'_>, now: Duration) -> Sent;
 
     /// Puts what there is for the guest into `inbox`, until it has no more room. Called after every
-    /// batch of frames, event and deadline, and when the guest has made room.
+    /// batch of frames, event and deadline, and when the guest has made room. Called without a driver,
+    /// too, when `inbox` has none: this is where a link does what its deadlines are for.
     fn receive(&mut self, inbox: &mut dyn Inbox, now: Duration);
 
     /// A descriptor that the link has watched ([`crate::io::event_loop::Watcher`]) is ready. Edge-
@@ -119,7 +120,8 @@ pub trait Link: fmt::Debug + Send {
     /// run began, as `now`.
     fn deadline(&self) -> Option<Duration>;
 
-    /// The run is over: brings to its end what must not be cut off.
+    /// The run is over, and all that the guest has sent has been offered: brings to its end what must
+    /// not be cut off, and cuts off what must not look whole.
     fn finish(&mut self);
 }
 
