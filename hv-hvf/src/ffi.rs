@@ -12,10 +12,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use applevisor_sys as hvf;
 use applevisor_sys::{hv_reg_t, hv_return_t, hv_sys_reg_t};
+use hv::arch::aarch64::gic;
 use hv::{Error, Kind, Result, Slot};
 
 use crate::errors;
-use crate::gic::{self, Demand, Demands};
+use crate::gic::{Demand, Demands};
 
 /// Host addresses, guest addresses and lengths are multiples of this many bytes.
 pub(crate) const GRANULE: u64 = 16 << 10;

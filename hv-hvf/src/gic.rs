@@ -1,20 +1,8 @@
-//! Where the interrupt controller lies: a GICv3 at the addresses of QEMU's machine `virt`, which
-//! guests have built in (Arm IHI 0069; the MSI frame as in GICv2m, Arm DEN 0029 appendix E).
+//! Whether the framework's interrupt controller fits where guests look for it
+//! ([`hv::arch::aarch64::gic`]).
 
+use hv::arch::aarch64::gic::{DISTRIBUTOR, END, FIRST_MSI, MSI_FRAME, MSIS, REDISTRIBUTORS};
 use hv::{Error, Kind, Result};
-
-/// GPA of the distributor.
-pub const DISTRIBUTOR: u64 = 0x0800_0000;
-/// GPA of the frame that message-signalled interrupts are written to.
-pub const MSI_FRAME: u64 = 0x0802_0000;
-/// GPA of the first redistributor; those of the other vCPUs follow.
-pub const REDISTRIBUTORS: u64 = 0x080a_0000;
-/// GPA behind everything that belongs to the controller.
-pub const END: u64 = 0x0900_0000;
-/// The lowest INTID that is message-signalled; lines cannot use it.
-pub const FIRST_MSI: u32 = 80;
-/// How many INTIDs are message-signalled.
-pub const MSIS: u32 = 64;
 
 /// What the framework asks of one region: bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

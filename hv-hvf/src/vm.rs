@@ -3,6 +3,7 @@
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use hv::arch::aarch64::gic;
 use hv::{
     Arch, Caps, Doorbell, EdgeLine, Error, HostReport, Hypervisor, IrqChip, Kind, LevelLine, Parts,
     Result, Roster, Slot, Vm, VmConfig, check_slot,
@@ -10,7 +11,6 @@ use hv::{
 use vm_memory::{Bytes, GuestMemoryRegion, MemoryRegionAddress};
 
 use crate::ffi;
-use crate::gic;
 use crate::host;
 use crate::sys;
 use crate::vcpu::{HvfSeed, HvfVcpu};

@@ -1,7 +1,8 @@
 //! Interrupt lines and messages.
 
+use hv::arch::aarch64::gic;
 use hv::{EdgeLine, Hypervisor, Kind, LevelLine, VcpuSeed, Vm};
-use hv_hvf::{Hvf, gic};
+use hv_hvf::Hvf;
 use hvf_standin::{Session, code};
 
 use super::{boot, config, with_gic};

@@ -1,5 +1,7 @@
 //! aarch64: the registers a boot protocol sets (Arm ARM DDI 0487, B1.2 and C5.2).
 
+pub mod gic;
+
 /// `PSTATE` for EL1 with its own stack pointer and all interrupts masked: D, A, I, F set, M = EL1h.
 pub const PSTATE_EL1H_MASKED: u64 = 0x3c5;
 
