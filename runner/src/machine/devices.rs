@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use hv::{Address, Doorbell, EdgeLine, GuestMemory, Hypervisor, Kind, Vm, Width};
+use hv::{Address, EdgeLine, GuestMemory, Hypervisor, Vm};
 
 use super::Error;
 use super::bus::Bus;
@@ -13,12 +13,12 @@ use super::lockdown::Lockdown;
 use super::map::{COM1, COM1_LINE, RESET_PORT, RTC};
 use super::network::Network;
 use super::stop::Stop;
+use super::virtio::Virtio;
 use crate::boot::EXIT_PORT;
 use crate::devices::Interrupt;
 use crate::devices::power::{ExitPort, ResetPort};
 use crate::devices::rtc::{self, Rtc};
 use crate::devices::serial::{self, Com1};
-use crate::devices::virtio::mmio::QUEUE_NOTIFY;
 use crate::io::console::Stdout;
 use crate::io::event::Event;
 use crate::io::event_loop::EventLoop;
@@ -28,7 +28,7 @@ use crate::plan::Plan;
 pub(super) struct Devices<H: Hypervisor> {
     pub(super) bus: Arc<Bus>,
     input: Option<Input>,
-    disks: Option<Disks<H::Vm>>,
+    disks: Option<Disks>,
     network: Option<Network>,
     #[expect(dead_code, reason = "doorbells ring for as long as these live")]
     doorbells: Vec<<H::Vm as Vm>::Registration>,
@@ -61,14 +61,15 @@ impl<H: Hypervisor> Devices<H> {
         bus.add(Address::Port(RESET_PORT), 1, Arc::new(ResetPort::new(stop.clone())));
         bus.add(Address::Port(RTC), rtc::PORTS, Arc::new(Rtc::new(Box::new(wall_clock))));
         let input = Input::new(com1, drained, event_loop);
+        let mut virtio = Virtio { vm, memory, bus: &mut bus, doorbells: Vec::new() };
         let disks = match plan.disks.is_empty() {
             true => None,
-            false => Some(Disks::new(vm, memory, &plan.disks, stop, &mut bus, lockdown)?),
+            false => Some(Disks::new(&mut virtio, &plan.disks, stop, lockdown)?),
         };
         let network = plan.network.as_ref();
-        let network = network.map(|plan| Network::new(vm, memory, plan, &mut bus, event_loop));
-        let (network, doorbells) = network.transpose()?.flatten().unzip();
-        let doorbells = doorbells.unwrap_or_default();
+        let network = network.map(|plan| Network::new(&mut virtio, plan, event_loop));
+        let network = network.transpose()?.flatten();
+        let doorbells = virtio.doorbells;
         Ok(Self { bus: Arc::new(bus), input, disks, network, doorbells })
     }
 
@@ -101,21 +102,4 @@ pub(super) fn interrupt<V: Vm>(vm: &V, line: u32) -> Result<Interrupt, Error> {
             crate::warning!("interrupt line {line}: {error}");
         }
     }))
-}
-
-/// Lets notifications of `queue` signal `event` without an exit. Where the host has no doorbells
-/// the exit does it.
-pub(super) fn doorbell<V: Vm>(
-    vm: &V,
-    base: u64,
-    queue: u64,
-    event: &Event,
-) -> Result<Option<V::Registration>, Error> {
-    let at = Address::Mmio(base + QUEUE_NOTIFY);
-    let bell = Doorbell { at, value: Some((Width::W4, queue)) };
-    match vm.doorbell(bell, event.signal_fd()) {
-        Ok(registration) => Ok(Some(registration)),
-        Err(error) if error.kind == Kind::Unsupported => Ok(None),
-        Err(error) => Err(error.into()),
-    }
 }

@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use super::slot::VirtioSlots;
+
 /// Bytes in a MiB.
 pub const MIB: u64 = 1 << 20;
 
@@ -40,36 +42,13 @@ pub const LOCAL_APIC: u32 = 0xfee0_0000;
 /// The IOAPIC, whose pins are lines 0 to 23.
 pub const IOAPIC: u32 = 0xfec0_0000;
 
-/// How many virtio-mmio devices there can be: one interrupt line each, from 5 on.
-pub const VIRTIO_SLOTS: usize = 8;
-
-/// Bytes of a virtio-mmio device's window.
-pub const VIRTIO_WINDOW: u64 = 0x200;
-
-const VIRTIO_BASE: u64 = 0xfeb0_0000;
-const FIRST_LINE: u32 = 5;
-
-/// A virtio-mmio device's place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct VirtioSlot {
-    /// Number of the slot, from 0.
-    pub index: usize,
-    /// Guest physical address of its window.
-    pub base: u64,
-    /// IOAPIC pin, edge-triggered.
-    pub line: u32,
-}
-
-/// All places, in the order devices take them.
-pub fn virtio_slots() -> impl Iterator<Item = VirtioSlot> {
-    let bases = (0..).map(|index| VIRTIO_BASE + index * VIRTIO_WINDOW);
-    let slots = (0..VIRTIO_SLOTS).zip(bases).zip(FIRST_LINE..);
-    slots.map(|((index, base), line)| VirtioSlot { index, base, line })
-}
+/// Where virtio devices stand.
+pub const VIRTIO: VirtioSlots = VirtioSlots { mmio: 0xfeb0_0000, mmio_line: 5 };
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::slot::{Place, VIRTIO_SLOTS, VIRTIO_WINDOW};
 
     #[test]
     fn ram_leaves_the_hole_below_four_gibibytes_free() {
@@ -80,11 +59,12 @@ mod tests {
 
     #[test]
     fn every_virtio_slot_has_a_window_and_a_line_of_its_own() {
-        let slots: Vec<_> = virtio_slots().collect();
+        let slots = VIRTIO.iter().map(|slot| slot.place);
+        let slots: Vec<_> = slots.map(|Place::Mmio { base, line }| (base, line)).collect();
         assert_eq!(slots.len(), VIRTIO_SLOTS);
         for pair in slots.windows(2) {
-            assert_eq!(pair[0].base + VIRTIO_WINDOW, pair[1].base);
-            assert!(pair[0].line < pair[1].line && pair[1].line < 16);
+            assert_eq!(pair[0].0 + VIRTIO_WINDOW, pair[1].0);
+            assert!(pair[0].1 < pair[1].1 && pair[1].1 < 16);
         }
     }
 }

@@ -10,7 +10,8 @@ use crate::devices::virtio::block::Scratch;
 use crate::image::{Access, Image, Source};
 use crate::io::lock::{DiskLock, Mode};
 use crate::log::printable_path;
-use crate::machine::map::{self, VIRTIO_SLOTS, VirtioSlot};
+use crate::machine::map::VIRTIO;
+use crate::machine::slot::{VIRTIO_SLOTS, VirtioSlot};
 
 /// A disk of the guest.
 #[derive(Debug)]
@@ -70,7 +71,7 @@ pub(super) fn open(
             "{count} disks, where the machine has room for {room}{network}: leave some out{remedy}"
         )));
     }
-    let placed = sources.into_iter().zip(map::virtio_slots());
+    let placed = sources.into_iter().zip(VIRTIO.iter());
     placed.map(|((source, wanted), slot)| place(source, wanted, slot)).collect()
 }
 

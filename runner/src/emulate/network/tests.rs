@@ -2,12 +2,12 @@ use std::io::Read;
 use std::net::Shutdown;
 
 use super::*;
-use crate::machine::map::virtio_slots;
+use crate::machine::map::VIRTIO;
 use crate::net::testing::Scripted;
 
 /// A running cable: QEMU's end, the thread.
 fn connected(link: &Scripted) -> (UnixStream, Relay) {
-    let slot = virtio_slots().next().unwrap();
+    let slot = VIRTIO.iter().next().unwrap();
     let plan = NetworkPlan::new(slot, "scripted", Box::new(link.clone()));
     let cable = Cable::new(&plan).unwrap();
     assert_eq!(cable.offer, link.offer());
