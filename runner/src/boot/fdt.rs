@@ -7,7 +7,7 @@ use vm_fdt::{Error, FdtWriter, FdtWriterNode};
 
 use super::{CommandLine, Gpas};
 use crate::machine::map::virt::{PL011, PL011_LINE, PL031, REGISTERS, SPI_0};
-use crate::machine::map::{VIRTIO_WINDOW, VirtioSlot};
+use crate::machine::slot::{Place, VIRTIO_WINDOW, VirtioSlot};
 
 /// Nodes that others refer to by number.
 const GIC: u32 = 1;
@@ -152,9 +152,10 @@ fn clock_and_console(fdt: &mut FdtWriter) -> Result<(), Error> {
 }
 
 fn virtio(fdt: &mut FdtWriter, slot: &VirtioSlot) -> Result<(), Error> {
-    let node = device(fdt, "virtio_mmio", slot.base, &["virtio,mmio"])?;
-    fdt.property_array_u64("reg", &[slot.base, VIRTIO_WINDOW])?;
-    interrupt(fdt, slot.line, EDGE)?;
+    let Place::Mmio { base, line } = slot.place;
+    let node = device(fdt, "virtio_mmio", base, &["virtio,mmio"])?;
+    fdt.property_array_u64("reg", &[base, VIRTIO_WINDOW])?;
+    interrupt(fdt, line, EDGE)?;
     fdt.property_null("dma-coherent")?;
     fdt.end_node(node)
 }

@@ -50,7 +50,7 @@ fn cells(value: &[u8]) -> Vec<u32> {
 }
 
 fn tree(cpus: u32, devices: usize, ram_disk: Option<&Gpas>) -> Properties {
-    let virtio = Board::of(Arch::Aarch64).virtio_slots().take(devices).collect();
+    let virtio = Board::of(Arch::Aarch64).virtio.iter().take(devices).collect();
     let line = CommandLine::new(["console=ttyAMA0".to_owned(), "a=1".to_owned()]).unwrap();
     let ram = Board::of(Arch::Aarch64).ram(512 << 20);
     let seed = std::array::from_fn(|index| u8::try_from(index).unwrap());
@@ -118,7 +118,7 @@ fn the_most_processors_and_the_longest_command_line_fit_where_the_tree_goes() {
     let line = CommandLine::new(["x".repeat(0xffff)]).unwrap();
     let ram = Board::of(Arch::Aarch64).ram(512 << 20);
     let chosen = Chosen { ram: &ram, ram_disk: None, command_line: &line, seed: &[0; 40] };
-    let virtio = Board::of(Arch::Aarch64).virtio_slots().collect();
+    let virtio = Board::of(Arch::Aarch64).virtio.iter().collect();
     let blob = Tree { cpus: gic::MAX_VCPUS, virtio }.bytes(&chosen).unwrap();
     assert!(blob.len() < 0x2_0000, "{:#x}", blob.len());
 }

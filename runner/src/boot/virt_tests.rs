@@ -108,7 +108,7 @@ fn what_lies_where_the_device_tree_goes_or_below_ram_is_refused() {
 #[test]
 fn processors_and_devices_are_in_the_tree_and_not_on_the_command_line() {
     let mut plan = plan(&elf().build());
-    let slots: Vec<_> = plan.board.virtio_slots().take(2).collect();
+    let slots: Vec<_> = plan.board.virtio.iter().take(2).collect();
     assert!(plan.announce(4, slots.clone()).is_empty());
     assert_eq!((plan.tree.cpus, &plan.tree.virtio), (4, &slots));
     assert!(plan.acpi.is_none());
