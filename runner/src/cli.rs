@@ -151,7 +151,8 @@ Options:
   -i, --imagename NAME  the same as IMAGE
   -k, --kernel FILE     boot this kernel in place of the image's own
       --initrd FILE     initial ram disk for the kernel
-      --entry WAY       enter the kernel by linux64, linux32 or pvh [what suits it]
+      --entry WAY       enter the kernel by linux64, linux32, pvh or arm64
+                        [what suits it]
       --append TEXT     add TEXT to the kernel's command line
       --jail WHICH      on, strict (all of it or no run), off [on]
       --timeout TIME    end the run after TIME: 5 or 5s, 500ms, 2m (status 124)
