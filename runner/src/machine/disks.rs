@@ -40,12 +40,7 @@ impl<V: Vm> Disks<V> {
         let mut doorbells = Vec::new();
         for plan in plans {
             let slot = plan.slot;
-            let (path, len) = (plan.source.name(), plan.source.len());
-            let (id, file) = (&plan.id, plan.file.clone());
-            let disk = match &plan.scratch {
-                Some(scratch) => Disk::ephemeral(id, path, file, len, scratch.clone()),
-                None => Disk::new(id, path, file, len, plan.read_only),
-            };
+            let disk = disk(plan).map_err(system())?;
             let identity = disk.identity();
             let mut events = Vec::new();
             for (queue, _) in (0..).zip(&identity.queues) {
@@ -73,4 +68,21 @@ impl<V: Vm> Disks<V> {
     pub(super) fn finish(&mut self) -> Result<(), String> {
         self.worker.finish()
     }
+}
+
+/// The device, with what the guest is told by its disk.
+fn disk(plan: &DiskPlan) -> std::io::Result<Disk> {
+    let (path, len) = (plan.source.name(), plan.source.len());
+    let (id, file) = (&plan.id, plan.file.clone());
+    let Some(scratch) = &plan.scratch else {
+        return Ok(match plan.patch.clone() {
+            Some(patch) => Disk::patched(id, path, file, len, patch),
+            None => Disk::new(id, path, file, len, plan.read_only),
+        });
+    };
+    let disk = Disk::ephemeral(id, path, file, len, scratch.clone());
+    if let Some(patch) = plan.patch.clone() {
+        disk.apply(patch)?;
+    }
+    Ok(disk)
 }
