@@ -18,9 +18,10 @@ use acpi_tables::{Aml, AmlSink};
 
 use super::layout::RSDP;
 use crate::devices::rtc::CENTURY;
-use crate::machine::map::{
-    COM1, COM1_LINE, IOAPIC, LOCAL_APIC, RESET_COMMAND, RESET_PORT, RTC, VIRTIO_WINDOW, VirtioSlot,
+use crate::machine::map::pc::{
+    COM1, COM1_LINE, IOAPIC, LOCAL_APIC, RESET_COMMAND, RESET_PORT, RTC,
 };
+use crate::machine::map::{VIRTIO_WINDOW, VirtioSlot};
 
 const OEM: [u8; 6] = *b"RUNNER";
 const OEM_TABLE: [u8; 8] = *b"RUNNERVM";

@@ -1,5 +1,10 @@
 use super::*;
-use crate::machine::map::virtio_slots;
+use crate::machine::map::Board;
+use hv::Arch;
+
+fn virtio_slots() -> impl Iterator<Item = VirtioSlot> {
+    Board::of(Arch::X86_64).virtio_slots()
+}
 
 fn tables(cpus: u32, devices: usize) -> Vec<u8> {
     Tables { cpus, virtio: virtio_slots().take(devices).collect() }.bytes(Timers::Hypervisor)

@@ -9,6 +9,7 @@ mod cmdline;
 mod layout;
 mod linux;
 mod load;
+mod pc;
 mod pvh;
 
 use std::fmt;
@@ -20,7 +21,7 @@ pub use load::Loaded;
 
 use crate::devices::power::ExitCode;
 use crate::image::{Image, Kernel, Source};
-use crate::machine::map::{VIRTIO_WINDOW, VirtioSlot};
+use crate::machine::map::{Board, VIRTIO_WINDOW, VirtioSlot};
 
 /// A way into a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +102,8 @@ impl fmt::Display for Announcement {
 pub struct BootPlan {
     /// The way in.
     pub protocol: Protocol,
+    /// The machine it boots on.
+    pub board: &'static Board,
     /// Physical address of the first instruction.
     pub entry: u64,
     /// What is loaded and entered.
@@ -223,6 +226,7 @@ impl BootPlan {
         };
         Ok(Self {
             protocol,
+            board: Board::of(kernel.arch()),
             entry,
             kernel,
             initrd: None,

@@ -1,23 +1,18 @@
 //! The machine's devices: made from the plan, put on the bus, given their interrupts.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use hv::{Address, Doorbell, EdgeLine, GuestMemory, Hypervisor, Kind, Vm, Width};
 
 use super::Error;
 use super::bus::Bus;
 use super::disks::Disks;
+use super::fixed;
 use super::input::Input;
 use super::lockdown::Lockdown;
-use super::map::{COM1, COM1_LINE, RESET_PORT, RTC};
 use super::network::Network;
 use super::stop::Stop;
-use crate::boot::EXIT_PORT;
 use crate::devices::Interrupt;
-use crate::devices::power::{ExitPort, ResetPort};
-use crate::devices::rtc::{self, Rtc};
-use crate::devices::serial::{self, Com1};
 use crate::devices::virtio::mmio::QUEUE_NOTIFY;
 use crate::io::console::Stdout;
 use crate::io::event::Event;
@@ -54,13 +49,8 @@ impl<H: Hypervisor> Devices<H> {
         let stdout = Stdout::new(stop.clone(), Arc::clone(stopped));
         let stdout = stdout.map_err(Error::system("open the console"))?;
         let (drained, on_drained) = Input::drained(event_loop.waker());
-        let com1 = Arc::new(Com1::new(interrupt(vm, COM1_LINE)?, stdout, on_drained));
-        bus.add(Address::Port(COM1), serial::PORTS, com1.clone());
-        let exit = ExitPort::new(plan.boot.exit_code, stop.clone());
-        bus.add(Address::Port(EXIT_PORT), 4, Arc::new(exit));
-        bus.add(Address::Port(RESET_PORT), 1, Arc::new(ResetPort::new(stop.clone())));
-        bus.add(Address::Port(RTC), rtc::PORTS, Arc::new(Rtc::new(Box::new(wall_clock))));
-        let input = Input::new(com1, drained, event_loop);
+        let uart = fixed::pc(vm, &plan.boot, stdout, on_drained, stop, &mut bus)?;
+        let input = Input::new(uart, drained, event_loop);
         let disks = match plan.disks.is_empty() {
             true => None,
             false => Some(Disks::new(vm, memory, &plan.disks, stop, &mut bus, lockdown)?),
@@ -86,11 +76,6 @@ impl<H: Hypervisor> Devices<H> {
     pub(super) fn finish(&mut self) -> Result<(), String> {
         self.disks.as_mut().map_or(Ok(()), Disks::finish)
     }
-}
-
-/// The host's time since 1970; a host whose clock stands before that is in 1970.
-fn wall_clock() -> Duration {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// An edge line as devices know it.
