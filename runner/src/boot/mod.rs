@@ -11,6 +11,7 @@ mod linux;
 mod load;
 mod pc;
 mod pvh;
+mod semihosting;
 
 use std::fmt;
 use std::ops::Range;
@@ -20,7 +21,7 @@ pub use cmdline::{CommandLine, nanos_overrides, plain_words};
 pub use load::Loaded;
 
 use crate::devices::power::ExitCode;
-use crate::image::{Image, Kernel, Source};
+use crate::image::{Arch, Image, Kernel, Source};
 use crate::machine::map::{Board, VIRTIO_WINDOW, VirtioSlot};
 
 /// A way into a kernel.
@@ -116,6 +117,8 @@ pub struct BootPlan {
     pub command_line: CommandLine,
     /// What a value at the exit port means.
     pub exit_code: ExitCode,
+    /// The kernel ends with a status by a semihosting call, which becomes a hypercall.
+    pub exits_by_semihosting: bool,
 }
 
 /// The port a guest writes its exit value to (QEMU's `isa-debug-exit` as OPS places it).
@@ -224,6 +227,7 @@ impl BootPlan {
             let can: Vec<_> = can().map(Protocol::name).collect();
             return Err(Error::OtherEntry { name: name(), asked: protocol, can: can.join(", ") });
         };
+        let exits_by_semihosting = image.is_disk() && kernel.arch() == Arch::Aarch64;
         Ok(Self {
             protocol,
             board: Board::of(kernel.arch()),
@@ -233,6 +237,7 @@ impl BootPlan {
             acpi: None,
             command_line: CommandLine::default(),
             exit_code: status_is_value,
+            exits_by_semihosting,
         })
     }
 
