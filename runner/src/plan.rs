@@ -11,7 +11,8 @@ use std::time::Duration;
 use crate::boot::{BootPlan, CommandLine, nanos_overrides, plain_words};
 use crate::config::{Addresses, Settings};
 use crate::image::{self, Access, Arch, Image, Kernel, Marks, Segment, Source};
-use crate::machine::map::{Board, MIB, VIRTIO_SLOTS, VirtioSlot};
+use crate::machine::map::{Board, MIB};
+use crate::machine::slot::VIRTIO_SLOTS;
 pub use disks::DiskPlan;
 use images::Opened;
 pub use network::NetworkPlan;
@@ -92,11 +93,11 @@ impl Plan {
             let initrd = initrd.map_err(|error| Error::Asked(format!("the ram disk {error}")))?;
             boot.initrd = Some(initrd);
         }
-        let slots = board.virtio_slots().take(disks.len().saturating_add(choice.iter().count()));
+        let slots = board.virtio.iter().take(disks.len().saturating_add(choice.iter().count()));
         let devices = boot.announce(settings.cpus, slots);
         boot.tell(command_line(settings, &addresses, &image, devices)?)?;
         // Last: from here on clients may come.
-        let behind = board.virtio_slots().nth(disks.len());
+        let behind = board.virtio.iter().nth(disks.len());
         let network = match choice.zip(behind) {
             Some((choice, slot)) => Some(network::open(&choice, settings, slot)?),
             None => None,
@@ -160,14 +161,13 @@ impl Plan {
             lines.push("acpi: tables from 0xe0000 on".into());
         }
         for disk in &self.disks {
-            let VirtioSlot { base, line, .. } = disk.slot;
             let mode = match &disk.scratch {
                 Some(scratch) => &format!("ephemeral, written to {}", scratch.folder),
                 None if disk.read_only => "read-only",
                 None => "read-write",
             };
             let (id, name) = (&disk.id, disk.source.name().escape_debug());
-            lines.push(format!("device: {id}, virtio-mmio {base:#x}, line {line}: {name}, {mode}"));
+            lines.push(format!("device: {id}, {}: {name}, {mode}", disk.slot.place));
         }
         lines.push(match &self.network {
             Some(network) => network.describe(),

@@ -22,7 +22,8 @@ pub use load::Loaded;
 
 use crate::devices::power::ExitCode;
 use crate::image::{Arch, Image, Kernel, Source};
-use crate::machine::map::{Board, VIRTIO_WINDOW, VirtioSlot};
+use crate::machine::map::Board;
+use crate::machine::slot::{Place, VIRTIO_WINDOW, VirtioSlot};
 
 /// A way into a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -250,7 +251,7 @@ impl BootPlan {
         }
     }
 
-    /// Plans for `cpus` processors and for virtio-mmio devices, and returns the words about these that
+    /// Plans for `cpus` processors and for virtio devices, and returns the words about these that
     /// belong on the command line.
     ///
     /// A guest of one CPU that takes its devices from the command line has no use for ACPI tables, and
@@ -261,8 +262,10 @@ impl BootPlan {
         virtio: impl IntoIterator<Item = VirtioSlot>,
     ) -> Vec<String> {
         let virtio = virtio.into_iter();
-        let word = |VirtioSlot { base, line, .. }| {
-            format!("virtio_mmio.device={VIRTIO_WINDOW}@{base:#x}:{line}")
+        let word = |slot: VirtioSlot| match slot.place {
+            Place::Mmio { base, line } => {
+                format!("virtio_mmio.device={VIRTIO_WINDOW}@{base:#x}:{line}")
+            }
         };
         match self.announcement() {
             Announcement::Acpi => {

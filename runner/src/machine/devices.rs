@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hv::{Address, Doorbell, EdgeLine, GuestMemory, Hypervisor, Kind, Vm, Width};
+use hv::{EdgeLine, GuestMemory, Hypervisor, Vm};
 
 use super::Error;
 use super::bus::Bus;
@@ -12,8 +12,8 @@ use super::input::Input;
 use super::lockdown::Lockdown;
 use super::network::Network;
 use super::stop::Stop;
+use super::virtio::Virtio;
 use crate::devices::Interrupt;
-use crate::devices::virtio::mmio::QUEUE_NOTIFY;
 use crate::io::console::Stdout;
 use crate::io::event::Event;
 use crate::io::event_loop::EventLoop;
@@ -23,7 +23,7 @@ use crate::plan::Plan;
 pub(super) struct Devices<H: Hypervisor> {
     pub(super) bus: Arc<Bus>,
     input: Option<Input>,
-    disks: Option<Disks<H::Vm>>,
+    disks: Option<Disks>,
     network: Option<Network>,
     #[expect(dead_code, reason = "doorbells ring for as long as these live")]
     doorbells: Vec<<H::Vm as Vm>::Registration>,
@@ -51,14 +51,15 @@ impl<H: Hypervisor> Devices<H> {
         let (drained, on_drained) = Input::drained(event_loop.waker());
         let uart = fixed::pc(vm, &plan.boot, stdout, on_drained, stop, &mut bus)?;
         let input = Input::new(uart, drained, event_loop);
+        let mut virtio = Virtio { vm, memory, bus: &mut bus, doorbells: Vec::new() };
         let disks = match plan.disks.is_empty() {
             true => None,
-            false => Some(Disks::new(vm, memory, &plan.disks, stop, &mut bus, lockdown)?),
+            false => Some(Disks::new(&mut virtio, &plan.disks, stop, lockdown)?),
         };
         let network = plan.network.as_ref();
-        let network = network.map(|plan| Network::new(vm, memory, plan, &mut bus, event_loop));
-        let (network, doorbells) = network.transpose()?.flatten().unzip();
-        let doorbells = doorbells.unwrap_or_default();
+        let network = network.map(|plan| Network::new(&mut virtio, plan, event_loop));
+        let network = network.transpose()?.flatten();
+        let doorbells = virtio.doorbells;
         Ok(Self { bus: Arc::new(bus), input, disks, network, doorbells })
     }
 
@@ -86,21 +87,4 @@ pub(super) fn interrupt<V: Vm>(vm: &V, line: u32) -> Result<Interrupt, Error> {
             crate::warning!("interrupt line {line}: {error}");
         }
     }))
-}
-
-/// Lets notifications of `queue` signal `event` without an exit. Where the host has no doorbells
-/// the exit does it.
-pub(super) fn doorbell<V: Vm>(
-    vm: &V,
-    base: u64,
-    queue: u64,
-    event: &Event,
-) -> Result<Option<V::Registration>, Error> {
-    let at = Address::Mmio(base + QUEUE_NOTIFY);
-    let bell = Doorbell { at, value: Some((Width::W4, queue)) };
-    match vm.doorbell(bell, event.signal_fd()) {
-        Ok(registration) => Ok(Some(registration)),
-        Err(error) if error.kind == Kind::Unsupported => Ok(None),
-        Err(error) => Err(error.into()),
-    }
 }

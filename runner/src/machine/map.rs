@@ -8,14 +8,10 @@ use std::ops::Range;
 
 use hv::Arch;
 
+use super::slot::VirtioSlots;
+
 /// Bytes in a MiB.
 pub const MIB: u64 = 1 << 20;
-
-/// How many virtio-mmio devices there can be: one interrupt line each.
-pub const VIRTIO_SLOTS: usize = 8;
-
-/// Bytes of a virtio-mmio device's window.
-pub const VIRTIO_WINDOW: u64 = 0x200;
 
 /// A machine: what of it is not the hypervisor's.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,23 +20,10 @@ pub struct Board {
     pub arch: Arch,
     /// Where RAM can be, in the order in which it is used.
     ram: &'static [Range<u64>],
-    /// Guest physical address of the first virtio-mmio device.
-    virtio: u64,
-    /// Its line; the others' follow.
-    virtio_line: u32,
+    /// Where virtio devices stand.
+    pub virtio: VirtioSlots,
     /// The devices that every guest has, for a person.
     pub fixed: &'static [&'static str],
-}
-
-/// A virtio-mmio device's place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct VirtioSlot {
-    /// Number of the slot, from 0.
-    pub index: usize,
-    /// Guest physical address of its window.
-    pub base: u64,
-    /// Its line, edge-triggered: an IOAPIC pin, or an SPI's INTID.
-    pub line: u32,
 }
 
 impl Board {
@@ -62,19 +45,12 @@ impl Board {
         };
         self.ram.iter().map(take).filter(|range| !range.is_empty()).collect()
     }
-
-    /// All places for virtio-mmio devices, in the order devices take them.
-    pub fn virtio_slots(&self) -> impl Iterator<Item = VirtioSlot> + use<> {
-        let (first, line) = (self.virtio, self.virtio_line);
-        let bases = (0..).map(move |index| first + index * VIRTIO_WINDOW);
-        let slots = (0..VIRTIO_SLOTS).zip(bases).zip(line..);
-        slots.map(|((index, base), line)| VirtioSlot { index, base, line })
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::slot::{Place, VIRTIO_SLOTS, VIRTIO_WINDOW};
     use hv::arch::aarch64::gic;
 
     #[test]
@@ -96,13 +72,14 @@ mod tests {
         for (arch, lines) in
             [(Arch::X86_64, 5..16), (Arch::Aarch64, virt::PL031_LINE + 1..gic::FIRST_MSI)]
         {
-            let slots: Vec<_> = Board::of(arch).virtio_slots().collect();
+            let slots = Board::of(arch).virtio.iter().map(|slot| slot.place);
+            let slots: Vec<_> = slots.map(|Place::Mmio { base, line }| (base, line)).collect();
             assert_eq!(slots.len(), VIRTIO_SLOTS);
             for pair in slots.windows(2) {
-                assert_eq!(pair[0].base + VIRTIO_WINDOW, pair[1].base);
-                assert!(pair[0].line < pair[1].line);
+                assert_eq!(pair[0].0 + VIRTIO_WINDOW, pair[1].0);
+                assert!(pair[0].1 < pair[1].1);
             }
-            assert!(slots.iter().all(|slot| lines.contains(&slot.line)), "{slots:?}");
+            assert!(slots.iter().all(|slot| lines.contains(&slot.1)), "{slots:?}");
         }
     }
 

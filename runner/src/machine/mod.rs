@@ -12,9 +12,11 @@ mod input;
 pub(crate) mod lockdown;
 pub mod map;
 mod network;
+pub mod slot;
 pub mod stop;
 mod threads;
 mod vcpu;
+mod virtio;
 mod watch;
 
 use std::sync::Arc;

@@ -10,7 +10,8 @@ use crate::devices::virtio::block::Scratch;
 use crate::image::{Access, Image, Patch, Source};
 use crate::io::lock::{DiskLock, Mode};
 use crate::log::printable_path;
-use crate::machine::map::{Board, VIRTIO_SLOTS, VirtioSlot};
+use crate::machine::map::Board;
+use crate::machine::slot::{VIRTIO_SLOTS, VirtioSlot};
 
 /// A disk of the guest.
 #[derive(Debug)]
@@ -73,7 +74,7 @@ pub(super) fn open(
             "{count} disks, where the machine has room for {room}{network}: leave some out{remedy}"
         )));
     }
-    let placed = sources.into_iter().zip(board.virtio_slots());
+    let placed = sources.into_iter().zip(board.virtio.iter());
     placed.map(|((source, wanted), slot)| place(source, wanted, slot)).collect()
 }
 

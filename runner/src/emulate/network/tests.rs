@@ -8,7 +8,7 @@ use hv::Arch;
 
 /// A running cable: QEMU's end, the thread.
 fn connected(link: &Scripted) -> (UnixStream, Relay) {
-    let slot = Board::of(Arch::X86_64).virtio_slots().next().unwrap();
+    let slot = Board::of(Arch::X86_64).virtio.iter().next().unwrap();
     let plan = NetworkPlan::new(slot, "scripted", Box::new(link.clone()));
     let cable = Cable::new(&plan).unwrap();
     assert_eq!(cable.offer, link.offer());

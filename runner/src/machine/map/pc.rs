@@ -5,6 +5,7 @@
 use hv::Arch;
 
 use super::Board;
+use crate::machine::slot::VirtioSlots;
 
 /// RAM below 4 GiB ends here at the latest; the last GiB is for devices and the APICs.
 pub const LOW_RAM_END: u64 = 3 << 30;
@@ -30,8 +31,7 @@ pub const IOAPIC: u32 = 0xfec0_0000;
 pub(super) static BOARD: Board = Board {
     arch: Arch::X86_64,
     ram: &[0..LOW_RAM_END, HIGH_RAM..u64::MAX],
-    virtio: 0xfeb0_0000,
-    virtio_line: 5,
+    virtio: VirtioSlots { mmio: 0xfeb0_0000, mmio_line: 5 },
     fixed: &[
         "com1, ports 0x3f8-0x3ff, line 4: the console",
         "exit, port 0x501; reset, port 0x64; clock, port 0x70",

@@ -4,6 +4,7 @@
 use hv::Arch;
 
 use super::Board;
+use crate::machine::slot::VirtioSlots;
 
 /// RAM begins here, and goes on as far as there is some.
 pub const RAM: u64 = 0x4000_0000;
@@ -25,8 +26,7 @@ pub const fn spi(number: u32) -> u32 {
 pub(super) static BOARD: Board = Board {
     arch: Arch::Aarch64,
     ram: &[RAM..u64::MAX],
-    virtio: 0x0a00_0000,
-    virtio_line: spi(16),
+    virtio: VirtioSlots { mmio: 0x0a00_0000, mmio_line: spi(16) },
     fixed: &[
         "pl011, 0x9000000-0x9000fff, line 33: the console",
         "pl031, 0x9010000-0x9010fff, line 34: the clock",
