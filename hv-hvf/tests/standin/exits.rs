@@ -3,20 +3,10 @@
 
 use hv::arch::aarch64::State as Registers;
 use hv::{Cause, Exit, Kind, Resume, State, Unhandled, Vcpu, Vm, Width};
-use hv_hvf::HvfVcpu;
 use hvf_standin::{Reg, Session, Step, SysReg, Width as W, code, esr};
 use vm_memory::{Bytes, GuestAddress};
 
-use super::{MMIO, RAM, boot, config, play, read, with_gic, write};
-
-/// Ends a script: the guest writes, so that the step before is checked.
-fn end() -> Step {
-    Step::store(MMIO + 0xff8, esr::store(W::W1, 31), 0, 0)
-}
-
-fn ends(vcpu: &mut HvfVcpu, resume: Resume) {
-    assert_eq!(vcpu.run(resume).unwrap(), write(MMIO + 0xff8, Width::W1, 0));
-}
+use super::{MMIO, RAM, boot, config, end, ends, play, read, write};
 
 fn unhandled(exit: Exit) -> Unhandled {
     match exit {
@@ -217,52 +207,6 @@ fn registers_that_cannot_be_run_are_no_error_of_the_host() {
 }
 
 #[test]
-fn a_wait_for_an_interrupt_is_a_halt_without_an_interrupt_controller() {
-    let waits = [0, 2].map(|ti| Step::exception(esr::wait(ti)).advances());
-    let (_session, _vm, mut vcpu) = play(waits.into_iter().chain([end()]));
-    assert_eq!(vcpu.run(Resume::Go).unwrap(), Exit::Halted);
-    assert_eq!(vcpu.run(Resume::Go).unwrap(), Exit::Halted);
-    ends(&mut vcpu, Resume::Go);
-}
-
-#[test]
-fn a_wait_for_an_event_is_over_at_once() {
-    let waits = [1, 3].map(|ti| Step::exception(esr::wait(ti)).advances());
-    let (_session, _vm, mut vcpu) = play(waits.into_iter().chain([end()]));
-    ends(&mut vcpu, Resume::Go);
-}
-
-#[test]
-fn with_an_interrupt_controller_no_wait_comes_out() {
-    let session = Session::begin();
-    session.play(0, [Step::exception(esr::wait(0)).advances(), end()]);
-    let (_vm, mut vcpu) = boot(with_gic());
-    ends(&mut vcpu, Resume::Go);
-}
-
-#[test]
-fn calls_come_back_with_their_answer_and_the_pc_behind_them() {
-    let call = |syndrome, id| Step::exception(syndrome).has(Reg::X(0), id);
-    let steps = [
-        call(esr::hvc(0), 0x8400_0000).then(Reg::X(0), 2),
-        call(esr::smc(0), 0x8400_0000).then(Reg::X(0), 2).advances(),
-        call(esr::hvc(0), 0x8400_000a).then(Reg::X(0), u64::MAX),
-        call(esr::smc(0), 0xc400_0003).then(Reg::X(0), u64::MAX).advances(),
-        end(),
-    ];
-    let (_session, _vm, mut vcpu) = play(steps);
-    ends(&mut vcpu, Resume::Go);
-}
-
-#[test]
-fn a_guest_can_switch_itself_off_and_reset_itself() {
-    let call = |id| Step::exception(esr::hvc(0)).has(Reg::X(0), id);
-    let (_session, _vm, mut vcpu) = play([call(0x8400_0008), call(0x8400_0009)]);
-    assert_eq!(vcpu.run(Resume::Go).unwrap(), Exit::Shutdown);
-    assert_eq!(vcpu.run(Resume::Go).unwrap(), Exit::Reset);
-}
-
-#[test]
 fn system_registers_left_to_us_read_their_value_and_ignore_writes() {
     let oslsr = [2, 0, 1, 1, 4];
     let oslar = [2, 0, 1, 0, 4];
@@ -301,25 +245,6 @@ fn a_guest_cannot_fill_memory_with_notes() {
     let (_session, vm, mut vcpu) = play(steps.chain([end()]));
     ends(&mut vcpu, Resume::Go);
     assert_eq!(vm.notes().len(), 32);
-}
-
-#[test]
-fn a_timer_without_an_interrupt_controller_is_nobodys() {
-    let (session, _vm, mut vcpu) = play([Step::exit(2), end()]);
-    ends(&mut vcpu, Resume::Go);
-    assert!(session.calls("hv_vcpu_set_vtimer_mask").is_empty());
-}
-
-#[test]
-fn a_timer_that_the_framework_leaves_to_us_is_unmasked_but_not_for_ever() {
-    let session = Session::begin();
-    session.play(0, [Step::exit(2), end()]);
-    session.play(0, (0..1001).map(|_| Step::exit(2)));
-    let (_vm, mut vcpu) = boot(with_gic());
-    ends(&mut vcpu, Resume::Go);
-    assert_eq!(session.calls("hv_vcpu_set_vtimer_mask"), [[0]]);
-    let found = unhandled(vcpu.run(Resume::Go).unwrap());
-    assert_eq!((found.cause, found.code), (Cause::UnknownExit, 2));
 }
 
 #[test]
