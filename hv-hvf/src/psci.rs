@@ -156,7 +156,8 @@ fn affinity_info(target: u64, level: u32, power: &Power) -> i64 {
     power.info(target, level).map_or(code::INVALID_PARAMETERS, i64::from)
 }
 
-fn low(x: u64) -> u32 {
+/// The W register of an X register.
+pub(crate) fn low(x: u64) -> u32 {
     let [a, b, c, d, ..] = x.to_le_bytes();
     u32::from_le_bytes([a, b, c, d])
 }

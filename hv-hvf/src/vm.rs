@@ -57,6 +57,7 @@ impl Hypervisor for Hvf {
             msi: true,
             dirty_log: false,
             read_only_ram: true,
+            hypercalls: true,
         };
         Ok(Self { caps })
     }
@@ -70,7 +71,7 @@ impl Hypervisor for Hvf {
     }
 
     fn create(&self, config: VmConfig) -> Result<(HvfVm, Vec<HvfSeed>)> {
-        let Parts { slots, irqchip, vcpus } = config.check(&self.caps)?;
+        let Parts { slots, irqchip, vcpus, hypercalls } = config.check(&self.caps)?;
         for slot in &slots {
             check_place(slot, irqchip)?;
         }
@@ -89,6 +90,7 @@ impl Hypervisor for Hvf {
             power: Power::new(vcpus),
             parks: Parks::new(vcpus),
             clock: sys::counter(),
+            hypercalls,
             caps: self.caps.clone(),
             notes: Mutex::default(),
         }));
@@ -123,6 +125,7 @@ struct Inner {
     parks: Parks,
     /// The host's counter when the VM was made: 0 for the guest, as on KVM.
     clock: u64,
+    hypercalls: Vec<u32>,
     caps: Caps,
     notes: Mutex<Vec<String>>,
 }
@@ -164,6 +167,11 @@ impl HvfVm {
     /// How far the guest's counter is behind the host's, on all vCPUs.
     pub(crate) fn clock(&self) -> u64 {
         self.0.clock
+    }
+
+    /// Whether a guest's call of `function` comes out.
+    pub(crate) fn shows(&self, function: u32) -> bool {
+        self.0.hypercalls.contains(&function)
     }
 
     /// Whether an instruction can be at `gpa`.

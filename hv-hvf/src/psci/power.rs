@@ -7,7 +7,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::vcpu::affinity;
+use hv::arch::aarch64::affinity;
 
 /// Aff3, and Aff2 to Aff0, of `MPIDR_EL1`.
 const AFFINITY: u64 = 0xff_00ff_ffff;

@@ -1,5 +1,6 @@
 //! What the vCPU's exits come to: an exit for the caller, or something that is done here.
 
+use hv::arch::aarch64::Translation;
 use hv::{Address, Arch, Cause, Error, Exit, Instruction, OsCode, Result, Unhandled};
 
 use applevisor_sys::{hv_reg_t, hv_sys_reg_t};
@@ -10,8 +11,6 @@ use crate::psci::{self, Outcome};
 use crate::syndrome::{Access, Class, DataAbort, SystemAccess};
 use crate::sysreg;
 
-/// `SCTLR_EL1.M`: the guest's MMU is on.
-const SCTLR_MMU: u64 = 1;
 /// How many registers that nobody emulates a vCPU remembers, to name each of them once.
 const MAX_UNKNOWN: usize = 32;
 /// `NOT_SUPPORTED`, as an X register holds it.
@@ -26,12 +25,12 @@ impl HvfVcpu {
                 return self.access(access, ipa).map(Some);
             }
             Class::DataAbort(DataAbort::NoSyndrome) => {
-                return self.unhandled(Cause::NoSyndrome, esr).map(Some);
+                return self.unhandled(Cause::NoSyndrome, ipa).map(Some);
             }
             Class::DataAbort(DataAbort::External) => {
                 return self.unhandled(Cause::Memory, ipa).map(Some);
             }
-            Class::InstructionAbort => return self.unhandled(Cause::Instruction, esr).map(Some),
+            Class::InstructionAbort => return self.unhandled(Cause::NoCode, ipa).map(Some),
             Class::Breakpoint(_) | Class::Other(_) => {
                 return self.unhandled(Cause::UnknownExit, esr).map(Some);
             }
@@ -46,8 +45,9 @@ impl HvfVcpu {
             Class::Wait(wait) if wait.for_interrupt() => return self.wait_for_interrupt(),
             // For an event, which only another vCPU can send and nobody sees.
             Class::Wait(_) => std::thread::yield_now(),
-            // As KVM: what HVC has for an immediate does not matter.
-            Class::Hvc(_) | Class::Smc(0) => return self.call(),
+            // As on KVM: what HVC has for an immediate does not matter.
+            Class::Hvc(_) => return self.hypercall(),
+            Class::Smc(0) => return self.call(),
             Class::Smc(_) => self.cpu.set_x(0, NOT_SUPPORTED)?,
             Class::System(access) => self.system(access)?,
             _ => {}
@@ -64,6 +64,16 @@ impl HvfVcpu {
         };
         self.open = Some(access);
         Ok(exit)
+    }
+
+    /// A call that the VM was asked to show comes out; all others are the firmware's.
+    fn hypercall(&mut self) -> Result<Option<Exit>> {
+        let cpu = &self.cpu;
+        let function = psci::low(cpu.x(0)?);
+        if self.vm.shows(function) {
+            return Ok(Some(Exit::Hypercall { function, args: [cpu.x(1)?, cpu.x(2)?] }));
+        }
+        self.call()
     }
 
     fn call(&mut self) -> Result<Option<Exit>> {
@@ -108,12 +118,25 @@ impl HvfVcpu {
     pub(super) fn unhandled(&self, cause: Cause, code: u64) -> Result<Exit> {
         let pc = self.cpu.register(hv_reg_t::PC)?;
         let mut bytes = [0; 4];
-        // With the MMU on, the program counter is no physical address.
-        let flat = self.cpu.system(hv_sys_reg_t::SCTLR_EL1)? & SCTLR_MMU == 0;
-        let known = if flat { self.vm.peek(pc, &mut bytes) } else { None };
+        let known = self.physical(pc)?.and_then(|gpa| self.vm.peek(gpa, &mut bytes));
         let bytes: &[u8] = if known.is_some() { &bytes } else { &[] };
         let instruction = Some(Instruction::new(Arch::Aarch64, pc, bytes));
         Ok(Exit::Unhandled(Unhandled { cause, code, instruction }))
+    }
+
+    /// Where the guest's address `address` lies, as far as its tables say.
+    fn physical(&self, address: u64) -> Result<Option<u64>> {
+        let translation = Translation {
+            sctlr_el1: self.cpu.system(hv_sys_reg_t::SCTLR_EL1)?,
+            tcr_el1: self.cpu.system(hv_sys_reg_t::TCR_EL1)?,
+            ttbr0_el1: self.cpu.system(hv_sys_reg_t::TTBR0_EL1)?,
+            ttbr1_el1: self.cpu.system(hv_sys_reg_t::TTBR1_EL1)?,
+        };
+        let entry = |gpa| {
+            let mut entry = [0; 8];
+            self.vm.peek(gpa, &mut entry).map(|()| u64::from_le_bytes(entry))
+        };
+        Ok(translation.translate(address, entry))
     }
 
     /// The exit for a run that the framework refused, where there is one.

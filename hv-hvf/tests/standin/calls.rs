@@ -101,6 +101,38 @@ fn a_guest_can_switch_itself_off_and_reset_itself() {
 }
 
 #[test]
+fn a_call_that_the_vm_shows_comes_out_with_the_pc_behind_it() {
+    let session = Session::begin();
+    session.play(
+        0,
+        [
+            hvc([0xdead_beef_0000_0018, 0x2_0026, RAM]),
+            // Only HVC is shown, and only the function that was asked for.
+            call(esr::smc(0), [0x18]).then(Reg::X(0), NOT_SUPPORTED).advances(),
+            hvc([0x19]).then(Reg::X(0), NOT_SUPPORTED),
+            hvc([0x8400_0000]).then(Reg::X(0), 0x1_0001),
+            hvc([0x18, 0, 0]).then(Reg::X(0), 7),
+            end(),
+        ],
+    );
+    let (_vm, mut vcpu) = boot(config().hypercall(7).hypercall(0x18));
+    let shown = Exit::Hypercall { function: 0x18, args: [0x2_0026, RAM] };
+    assert_eq!(vcpu.run(Resume::Go).unwrap(), shown);
+    assert_eq!(vcpu.run(Resume::Go).unwrap(), Exit::Hypercall { function: 0x18, args: [0, 0] });
+    // An answer is given by writing registers.
+    let State::Aarch64(mut state) = vcpu.state().unwrap() else { panic!("another architecture") };
+    state.x[0] = 7;
+    vcpu.set_state(&state.into()).unwrap();
+    ends(&mut vcpu, Resume::Go);
+}
+
+#[test]
+fn a_call_that_nobody_asked_for_does_not_come_out() {
+    let (_session, _vm, mut vcpu) = play([hvc([0x18]).then(Reg::X(0), NOT_SUPPORTED), end()]);
+    ends(&mut vcpu, Resume::Go);
+}
+
+#[test]
 fn an_entry_outside_of_ram_is_refused() {
     let refused = |entry| hvc([CPU_ON, 1, entry, 0]).then(Reg::X(0), INVALID_ADDRESS);
     let session = Session::begin();

@@ -152,14 +152,30 @@ fn an_access_without_a_syndrome_ends_with_its_address_and_instruction() {
     let (_vm, mut vcpu) = boot(hv::VmConfig::new().memory(&memory));
     let unhandled = unhandled(vcpu.run(Resume::Go).unwrap());
     assert_eq!(unhandled.cause, Cause::NoSyndrome);
-    assert_eq!(unhandled.code, esr::no_syndrome(false));
+    assert_eq!(unhandled.code, MMIO);
     let instruction = unhandled.instruction.unwrap();
     assert_eq!(instruction.pc(), RAM + 0x40);
     assert_eq!(instruction.bytes(), 0xa940_0440u32.to_le_bytes());
 }
 
 #[test]
-fn with_the_mmu_on_the_instruction_is_known_by_its_address_alone() {
+fn with_the_mmu_on_the_instruction_is_found_by_the_guests_tables() {
+    let session = Session::begin();
+    let step = Step::exception(esr::no_syndrome(true)).at(MMIO).has(Reg::Pc, 0x40);
+    let step = step.has(Reg::Sys(SysReg::SCTLR_EL1), 1);
+    // 39-bit addresses, of which this table resolves the upper 9.
+    let step = step.has(Reg::Sys(SysReg::TCR_EL1), 25);
+    session.play(0, [step.has(Reg::Sys(SysReg::TTBR0_EL1), RAM + 0x4000)]);
+    let memory = hv::mem::memory([(RAM, super::ram(1 << 20))]).unwrap();
+    memory.write_obj(RAM | 1, GuestAddress(RAM + 0x4000)).unwrap();
+    memory.write_obj(0xa940_0440u32, GuestAddress(RAM + 0x40)).unwrap();
+    let (_vm, mut vcpu) = boot(hv::VmConfig::new().memory(&memory));
+    let instruction = unhandled(vcpu.run(Resume::Go).unwrap()).instruction.unwrap();
+    assert_eq!((instruction.pc(), instruction.bytes()), (0x40, &0xa940_0440u32.to_le_bytes()[..]));
+}
+
+#[test]
+fn an_instruction_that_no_table_finds_is_known_by_its_address_alone() {
     let step = Step::exception(esr::no_syndrome(true)).at(MMIO).has(Reg::Pc, RAM);
     let (_session, _vm, mut vcpu) = play([step.has(Reg::Sys(SysReg::SCTLR_EL1), 1)]);
     let instruction = unhandled(vcpu.run(Resume::Go).unwrap()).instruction.unwrap();
@@ -169,9 +185,12 @@ fn with_the_mmu_on_the_instruction_is_known_by_its_address_alone() {
 #[test]
 fn what_nobody_can_handle_is_unhandled_by_cause() {
     const IL: u64 = 1 << 25;
+    const S1PTW: u64 = 1 << 7;
     let external = esr::load(W::W4, 0) & !0x3f | 0x10;
     let cases = [
-        (0x20 << 26 | IL | 0x07, Cause::Instruction, 0x20 << 26 | IL | 0x07),
+        (0x20 << 26 | IL | 0x07, Cause::NoCode, MMIO),
+        (esr::no_syndrome(false) | S1PTW, Cause::NoSyndrome, MMIO),
+        (esr::cache_maintenance() | S1PTW, Cause::NoSyndrome, MMIO),
         (external, Cause::Memory, MMIO),
         (0x3c << 26 | IL | 1, Cause::UnknownExit, 0x3c << 26 | IL | 1),
         (IL, Cause::UnknownExit, IL),
@@ -184,6 +203,21 @@ fn what_nobody_can_handle_is_unhandled_by_cause() {
         assert_eq!((found.cause, found.code), (cause, code));
         // No RAM is there: the address is all there is.
         assert_eq!(found.instruction.map(|instruction| instruction.pc()), Some(0x77));
+    }
+}
+
+#[test]
+fn an_exception_class_that_nobody_knows_is_unhandled_with_its_syndrome() {
+    let known = [0x01, 0x16, 0x17, 0x18, 0x20, 0x24];
+    let unknown = (0..64u64).filter(|class| !known.contains(class));
+    let syndromes: Vec<u64> = unknown.map(|class| class << 26 | 0x123_4567).collect();
+    let steps = syndromes.iter().map(|syndrome| Step::exception(*syndrome).has(Reg::Pc, RAM));
+    let (_session, _vm, mut vcpu) = play(steps);
+    for syndrome in syndromes {
+        let found = unhandled(vcpu.run(Resume::Go).unwrap());
+        assert_eq!((found.cause, found.code), (Cause::UnknownExit, syndrome));
+        let instruction = found.instruction.unwrap();
+        assert_eq!((instruction.pc(), instruction.bytes()), (RAM, &[0; 4][..]));
     }
 }
 

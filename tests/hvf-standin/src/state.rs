@@ -52,6 +52,8 @@ impl SysReg {
     pub const ID_AA64DFR0_EL1: u16 = 0xc028;
     pub const ID_AA64MMFR0_EL1: u16 = 0xc038;
     pub const SCTLR_EL1: u16 = 0xc080;
+    pub const TTBR0_EL1: u16 = 0xc100;
+    pub const TCR_EL1: u16 = 0xc102;
     pub const CNTV_CTL_EL0: u16 = 0xdf19;
     pub const CNTV_CVAL_EL0: u16 = 0xdf1a;
     pub const SP_EL1: u16 = 0xe208;
