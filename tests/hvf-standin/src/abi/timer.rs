@@ -9,7 +9,9 @@ use super::vcpu::own;
 #[unsafe(no_mangle)]
 pub(super) extern "C" fn hv_vcpu_set_vtimer_mask(id: u64, masked: bool) -> i32 {
     call("hv_vcpu_set_vtimer_mask", &[masked.into()], |state| {
-        own(state, id)?.vtimer_masked = masked;
+        let vcpu = own(state, id)?;
+        vcpu.vtimer_masked = masked;
+        vcpu.processor.iter().for_each(|processor| processor.mask_vtimer(masked));
         Ok(())
     })
 }
