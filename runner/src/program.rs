@@ -42,7 +42,8 @@ fn carry_out<H: Hypervisor>(command: Command) -> u8 {
             Ok(lines) => say(&format!("{}\n", lines.join("\n"))),
             Err(error) => fail(&error),
         },
-        Command::Doctor { json, verbose } => doctor::run::<H>(json, verbose),
+        Command::Doctor { json, verbose, sign: false } => doctor::run::<H>(json, verbose),
+        Command::Doctor { json, verbose, sign: true } => doctor::sign(json, verbose),
     }
 }
 
