@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use hv::{Address, Width};
 
+use crate::devices::semihosting::Semihosting;
+
 /// A device as a vCPU sees it. Called from every vCPU's thread.
 pub trait Device: Send + Sync {
     /// The guest reads `width` bytes at `offset` from the device's base.
@@ -19,11 +21,13 @@ struct Entry {
     device: Arc<dyn Device>,
 }
 
-/// Both address spaces. Built before the guest runs and never changed after.
+/// Both address spaces, and what answers calls. Built before the guest runs and never changed after.
 #[derive(Default)]
 pub struct Bus {
     ports: Vec<Entry>,
     mmio: Vec<Entry>,
+    /// Where an aarch64 guest's SYS_EXIT goes.
+    pub(super) semihosting: Option<Semihosting>,
 }
 
 impl std::fmt::Debug for Bus {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hv::{EdgeLine, GuestMemory, Hypervisor, Vm};
+use hv::{Arch, EdgeLine, GuestMemory, Hypervisor, Vm};
 
 use super::Error;
 use super::bus::Bus;
@@ -14,6 +14,7 @@ use super::network::Network;
 use super::stop::Stop;
 use super::virtio::Virtio;
 use crate::devices::Interrupt;
+use crate::devices::semihosting::Semihosting;
 use crate::io::console::Stdout;
 use crate::io::event::Event;
 use crate::io::event_loop::EventLoop;
@@ -50,6 +51,9 @@ impl<H: Hypervisor> Devices<H> {
         let stdout = stdout.map_err(Error::system("open the console"))?;
         let (drained, on_drained) = Input::drained(event_loop.waker());
         let uart = fixed::pc(vm, &plan.boot, stdout, on_drained, stop, &mut bus)?;
+        if plan.boot.board.arch == Arch::Aarch64 {
+            bus.semihosting = Some(Semihosting::new(memory.clone(), stop.clone()));
+        }
         let input = Input::new(uart, drained, event_loop);
         let mut virtio = Virtio { vm, memory, bus: &mut bus, doorbells: Vec::new() };
         let disks = match plan.disks.is_empty() {

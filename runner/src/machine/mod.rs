@@ -21,9 +21,12 @@ mod watch;
 
 use std::sync::Arc;
 
-use hv::{GuestMemory, GuestRam, Hypervisor, IrqChip, Kicker, State, Vcpu, VcpuSeed, Vm, VmConfig};
+use hv::{
+    Arch, GuestMemory, GuestRam, Hypervisor, IrqChip, Kicker, State, Vcpu, VcpuSeed, Vm, VmConfig,
+};
 
 use crate::boot::{self, Timers};
+use crate::devices::semihosting::SYS_EXIT;
 use crate::io::event::Event;
 use crate::io::event_loop::EventLoop;
 use crate::io::signals::Signals;
@@ -88,7 +91,11 @@ impl<H: Hypervisor> Machine<H> {
         let board = plan.boot.board;
         runs_on(hypervisor, board)?;
         let memory = reserve(board, plan.memory)?;
-        let config = VmConfig::new().memory(&memory).irqchip(IrqChip::InKernel).vcpus(plan.cpus);
+        let mut config =
+            VmConfig::new().memory(&memory).irqchip(IrqChip::InKernel).vcpus(plan.cpus);
+        if board.arch == Arch::Aarch64 && hypervisor.caps().hypercalls {
+            config = config.hypercall(SYS_EXIT);
+        }
         let (vm, seeds) = hypervisor.create(config)?;
         let state = plan.boot.load(&memory, Timers::Hypervisor)?.state;
         Ok(Self { vm, seeds, memory, state })
