@@ -29,8 +29,10 @@ impl Overrides<'_> {
         }
         if !self.args.is_empty() {
             let args = self.args.iter().map(String::as_bytes);
-            let all = std::iter::once(program(&root)).chain(args);
-            settings.push(Setting::List("arguments", all.collect()));
+            let all: Vec<_> = std::iter::once(program(&root)).chain(args).collect();
+            if all != arguments(&root) {
+                settings.push(Setting::List("arguments", all));
+            }
         }
         let env = self.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         settings.extend(table(&root, "environment", env));
@@ -52,31 +54,36 @@ fn parts(path: &'static str) -> (&'static str, &'static str) {
     path.split_once('.').unwrap_or(("", path))
 }
 
-/// The program's name for itself: its first argument, or else its path.
-fn program<'a>(root: &Tuple<'a>) -> &'a [u8] {
-    let text = |value: Value<'a>| value.text();
-    let first = match root.get("arguments") {
-        Some(Value::Tuple(arguments)) => (arguments.entries().into_iter())
-            .find_map(|(key, value)| if key.number() == Some(0) { text(value) } else { None }),
-        _ => None,
-    };
-    first.or_else(|| root.get("program").and_then(text)).unwrap_or_default()
+/// The program's arguments, as far as they are strings.
+fn arguments<'a>(root: &Tuple<'a>) -> Vec<&'a [u8]> {
+    let Some(Value::Tuple(arguments)) = root.get("arguments") else { return Vec::new() };
+    let mut numbered: Vec<_> = (arguments.entries().into_iter())
+        .filter_map(|(key, value)| Some((key.number()?, value.text()?)))
+        .collect();
+    numbered.sort_by_key(|(number, _)| *number);
+    numbered.into_iter().map(|(_, text)| text).collect()
 }
 
-/// The strings of the tuple `name` with `entries` over them; `None` without any.
+/// The program's name for itself: its first argument, or else its path.
+fn program<'a>(root: &Tuple<'a>) -> &'a [u8] {
+    let first = arguments(root).first().copied();
+    first.or_else(|| root.get("program").and_then(|path| path.text())).unwrap_or_default()
+}
+
+/// The strings of the tuple `name` with `entries` over them; `None` where it has them all.
 fn table<'a>(
     root: &Tuple<'a>,
     name: &'a str,
     entries: impl Iterator<Item = (&'a str, &'a str)>,
 ) -> Option<Setting<'a>> {
     let new: Vec<_> = entries.map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
-    if new.is_empty() {
-        return None;
-    }
     let mut all = match root.get(name) {
         Some(Value::Tuple(tuple)) => strings(&tuple),
         _ => Vec::new(),
     };
+    if new.iter().all(|entry| all.contains(entry)) {
+        return None;
+    }
     all.retain(|(name, _)| !new.iter().any(|(other, _)| other == name));
     all.extend(new);
     Some(Setting::Table(name, all))
@@ -162,5 +169,8 @@ mod tests {
         let filesystem = filesystem(&with_exit);
         assert_eq!(filesystem.root().get("debug_exit").unwrap().text(), Some(&b"t"[..]));
         assert_eq!(exit.patch(&filesystem).unwrap(), None);
+        let (args, env) = (["a", "b"].map(str::to_owned), [("X".to_owned(), "1".to_owned())]);
+        let same = Overrides { args: &args, env: &env, ..exit };
+        assert_eq!(same.patch(&filesystem).unwrap(), None);
     }
 }
