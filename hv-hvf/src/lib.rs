@@ -21,7 +21,6 @@ mod vm;
 
 pub mod errors;
 pub mod gic;
-pub mod idregs;
 pub mod psci;
 pub mod syndrome;
 pub mod sysreg;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use applevisor_sys::{hv_reg_t, hv_sys_reg_t};
-use hv::arch::aarch64::State as Registers;
+use hv::arch::aarch64::{State as Registers, id, mpidr};
 use hv::{
     Address, Arch, Cause, Error, Exit, Instruction, Kicker, Kind, OsCode, Pending, Result, Resume,
     State, Unhandled, Vcpu, VcpuSeed,
@@ -15,15 +15,12 @@ use hv::{
 
 use crate::errors::code;
 use crate::ffi;
-use crate::idregs;
 use crate::psci::{self, Outcome};
 use crate::signals;
 use crate::syndrome::{Access, Class, DataAbort, Reason, SystemAccess, SystemRegister};
 use crate::sysreg;
 use crate::vm::HvfVm;
 
-/// `MPIDR_EL1.RES1`.
-const MPIDR_RES1: u64 = 1 << 31;
 /// `SCTLR_EL1.M`: the guest's MMU is on.
 const SCTLR_MMU: u64 = 1;
 /// A timer that fires this often without any other exit in between is the framework's doing.
@@ -112,13 +109,13 @@ fn identify(cpu: &mut ffi::Vcpu, vm: &HvfVm, index: u32) -> Result<()> {
     if write(cpu, MPIDR_EL1, mpidr(index))?.is_some() && index > 0 {
         return Err(fixed("MPIDR_EL1, so vCPUs cannot be told apart"));
     }
-    let pfr0 = change(cpu, vm, ID_AA64PFR0_EL1, |host| idregs::pfr0(host, gic))?;
-    if gic && !idregs::has_gic(pfr0) {
+    let pfr0 = change(cpu, vm, ID_AA64PFR0_EL1, |host| id::pfr0(host, gic))?;
+    if gic && !id::has_gic(pfr0) {
         return Err(fixed("ID_AA64PFR0_EL1, so guests cannot find the interrupt controller"));
     }
-    change(cpu, vm, ID_AA64PFR1_EL1, idregs::pfr1)?;
-    change(cpu, vm, ID_AA64DFR0_EL1, idregs::dfr0)?;
-    change(cpu, vm, ID_AA64MMFR0_EL1, |host| idregs::mmfr0(host, bits))?;
+    change(cpu, vm, ID_AA64PFR1_EL1, id::pfr1)?;
+    change(cpu, vm, ID_AA64DFR0_EL1, id::dfr0)?;
+    change(cpu, vm, ID_AA64MMFR0_EL1, |host| id::mmfr0(host, bits))?;
     Ok(())
 }
 
@@ -150,14 +147,6 @@ fn write(cpu: &mut ffi::Vcpu, register: hv_sys_reg_t, wanted: u64) -> Result<Opt
     cpu.set_system(register, wanted)?;
     let kept = cpu.system(register)?;
     Ok((kept != wanted).then_some(kept))
-}
-
-/// `MPIDR_EL1` of vCPU `index`: 16 to a cluster, since a GICv3 addresses SGIs so (Arm IHI 0069,
-/// `ICC_SGI1R_EL1.TargetList`).
-fn mpidr(index: u32) -> u64 {
-    let [low, middle, high, _] = (index >> 4).to_le_bytes();
-    let affinity = [(index & 0xf).to_le_bytes()[0], low, middle, 0];
-    MPIDR_RES1 | u64::from(u32::from_le_bytes(affinity)) | u64::from(high) << 32
 }
 
 /// A vCPU on its thread.
@@ -212,7 +201,7 @@ impl HvfVcpu {
                 return self.access(access, ipa).map(Some);
             }
             Class::DataAbort(DataAbort::NoSyndrome) => {
-                return self.unhandled(Cause::NoSyndrome, esr).map(Some);
+                return self.unhandled(Cause::NoSyndrome, ipa).map(Some);
             }
             Class::DataAbort(DataAbort::External) => {
                 return self.unhandled(Cause::Memory, ipa).map(Some);
@@ -376,19 +365,5 @@ impl Drop for HvfVcpu {
     fn drop(&mut self) {
         // From here on kicks find nobody; the framework's vCPU goes with the field.
         *self.kicker.vcpu() = None;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn affinities_are_sixteen_to_a_cluster_and_all_different() {
-        assert_eq!(mpidr(0), 0x8000_0000);
-        assert_eq!(mpidr(15), 0x8000_000f);
-        assert_eq!(mpidr(16), 0x8000_0100);
-        assert_eq!(mpidr(16 * 256), 0x8001_0000);
-        assert_eq!(mpidr(16 << 16), 0x1_8000_0000);
     }
 }

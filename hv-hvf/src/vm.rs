@@ -55,6 +55,7 @@ impl Hypervisor for Hvf {
             msi: true,
             dirty_log: false,
             read_only_ram: true,
+            hypercalls: false,
         };
         Ok(Self { caps })
     }
@@ -68,7 +69,7 @@ impl Hypervisor for Hvf {
     }
 
     fn create(&self, config: VmConfig) -> Result<(HvfVm, Vec<HvfSeed>)> {
-        let Parts { slots, irqchip, vcpus } = config.check(&self.caps)?;
+        let Parts { slots, irqchip, vcpus, .. } = config.check(&self.caps)?;
         for slot in &slots {
             check_place(slot, irqchip)?;
         }

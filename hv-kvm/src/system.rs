@@ -55,7 +55,7 @@ impl Hypervisor for Kvm {
     }
 
     fn create(&self, config: VmConfig) -> Result<(KvmVm, Vec<KvmSeed>)> {
-        let Parts { slots, irqchip, vcpus } = config.check(&self.caps)?;
+        let Parts { slots, irqchip, vcpus, .. } = config.check(&self.caps)?;
         let roster = Roster::new(vcpus);
         let vm = KvmVm::create(&self.fd, self.caps.clone(), slots, irqchip, roster)?;
         let setup = arch::VcpuSetup::new(&self.fd, vcpus)?;
@@ -78,5 +78,6 @@ fn caps(fd: &kvm_ioctls::Kvm) -> Caps {
         msi: fd.check_extension(Cap::SignalMsi),
         dirty_log: true,
         read_only_ram: fd.check_extension(Cap::ReadonlyMem),
+        hypercalls: false,
     }
 }

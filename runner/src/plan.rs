@@ -11,7 +11,8 @@ use std::time::Duration;
 use crate::boot::{BootPlan, CommandLine, nanos_overrides, plain_words};
 use crate::config::{Addresses, Settings};
 use crate::image::{self, Access, Arch, Image, Kernel, Marks, Segment, Source};
-use crate::machine::map::{self, VIRTIO_SLOTS, VirtioSlot};
+use crate::machine::map::{Board, MIB};
+use crate::machine::slot::VIRTIO_SLOTS;
 pub use disks::DiskPlan;
 use images::Opened;
 pub use network::NetworkPlan;
@@ -75,7 +76,8 @@ impl Plan {
         let choice = network::choose(settings, image.is_disk())?;
         let addresses = network::addresses(settings, choice.as_ref())?;
         let room = VIRTIO_SLOTS.saturating_sub(usize::from(choice.is_some()));
-        let disks = disks::open(&image, writable, settings, room)?;
+        let board = Board::of(image.arch());
+        let disks = disks::open(board, &image, writable, settings, room)?;
         let kernel = match &settings.kernel {
             Some(path) => {
                 let source = Source::open(path, Access::Read)?;
@@ -91,11 +93,11 @@ impl Plan {
             let initrd = initrd.map_err(|error| Error::Asked(format!("the ram disk {error}")))?;
             boot.initrd = Some(initrd);
         }
-        let slots = map::virtio_slots().take(disks.len().saturating_add(choice.iter().count()));
+        let slots = board.virtio.iter().take(disks.len().saturating_add(choice.iter().count()));
         let devices = boot.announce(settings.cpus, slots);
         boot.tell(command_line(settings, &addresses, &image, devices)?)?;
         // Last: from here on clients may come.
-        let behind = map::virtio_slots().nth(disks.len());
+        let behind = board.virtio.iter().nth(disks.len());
         let network = match choice.zip(behind) {
             Some((choice, slot)) => Some(network::open(&choice, settings, slot)?),
             None => None,
@@ -139,9 +141,9 @@ impl Plan {
             format!("command line: {}", boot.command_line.as_str().escape_debug()),
             format!("cpus: {}", self.cpus),
         ];
-        let ram = map::ram(self.memory);
+        let ram = boot.board.ram(self.memory);
         for range in &ram {
-            let mib = (range.end - range.start) / map::MIB;
+            let mib = (range.end - range.start) / MIB;
             lines.push(format!("memory: {:#011x}-{:#011x} RAM, {mib} MiB", range.start, range.end));
         }
         lines.extend(describe_segments(boot.kernel.segments()));
@@ -151,8 +153,7 @@ impl Plan {
             let name = initrd.name().escape_debug();
             lines.push(format!("memory: {start:#011x}-{end:#011x} ram disk {name}"));
         }
-        lines.push("device: com1, ports 0x3f8-0x3ff, line 4: the console".into());
-        lines.push("device: exit, port 0x501; reset, port 0x64; clock, port 0x70".into());
+        lines.extend(boot.board.fixed.iter().map(|device| format!("device: {device}")));
         if !self.disks.is_empty() || self.network.is_some() {
             lines.push(format!("devices announced by {}", boot.announcement()));
         }
@@ -160,14 +161,13 @@ impl Plan {
             lines.push("acpi: tables from 0xe0000 on".into());
         }
         for disk in &self.disks {
-            let VirtioSlot { base, line, .. } = disk.slot;
             let mode = match &disk.scratch {
                 Some(scratch) => &format!("ephemeral, written to {}", scratch.folder),
                 None if disk.read_only => "read-only",
                 None => "read-write",
             };
             let (id, name) = (&disk.id, disk.source.name().escape_debug());
-            lines.push(format!("device: {id}, virtio-mmio {base:#x}, line {line}: {name}, {mode}"));
+            lines.push(format!("device: {id}, {}: {name}, {mode}", disk.slot.place));
         }
         lines.push(match &self.network {
             Some(network) => network.describe(),

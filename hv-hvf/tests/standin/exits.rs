@@ -162,7 +162,7 @@ fn an_access_without_a_syndrome_ends_with_its_address_and_instruction() {
     let (_vm, mut vcpu) = boot(hv::VmConfig::new().memory(&memory));
     let unhandled = unhandled(vcpu.run(Resume::Go).unwrap());
     assert_eq!(unhandled.cause, Cause::NoSyndrome);
-    assert_eq!(unhandled.code, esr::no_syndrome(false));
+    assert_eq!(unhandled.code, MMIO);
     let instruction = unhandled.instruction.unwrap();
     assert_eq!(instruction.pc(), RAM + 0x40);
     assert_eq!(instruction.bytes(), 0xa940_0440u32.to_le_bytes());

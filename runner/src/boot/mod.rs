@@ -9,6 +9,7 @@ mod cmdline;
 mod layout;
 mod linux;
 mod load;
+mod pc;
 mod pvh;
 
 use std::fmt;
@@ -20,7 +21,8 @@ pub use load::Loaded;
 
 use crate::devices::power::ExitCode;
 use crate::image::{Image, Kernel, Source};
-use crate::machine::map::{VIRTIO_WINDOW, VirtioSlot};
+use crate::machine::map::Board;
+use crate::machine::slot::{Place, VIRTIO_WINDOW, VirtioSlot};
 
 /// A way into a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +103,8 @@ impl fmt::Display for Announcement {
 pub struct BootPlan {
     /// The way in.
     pub protocol: Protocol,
+    /// The machine it boots on.
+    pub board: &'static Board,
     /// Physical address of the first instruction.
     pub entry: u64,
     /// What is loaded and entered.
@@ -223,6 +227,7 @@ impl BootPlan {
         };
         Ok(Self {
             protocol,
+            board: Board::of(kernel.arch()),
             entry,
             kernel,
             initrd: None,
@@ -241,7 +246,7 @@ impl BootPlan {
         }
     }
 
-    /// Plans for `cpus` processors and for virtio-mmio devices, and returns the words about these that
+    /// Plans for `cpus` processors and for virtio devices, and returns the words about these that
     /// belong on the command line.
     ///
     /// A guest of one CPU that takes its devices from the command line has no use for ACPI tables, and
@@ -252,8 +257,10 @@ impl BootPlan {
         virtio: impl IntoIterator<Item = VirtioSlot>,
     ) -> Vec<String> {
         let virtio = virtio.into_iter();
-        let word = |VirtioSlot { base, line, .. }| {
-            format!("virtio_mmio.device={VIRTIO_WINDOW}@{base:#x}:{line}")
+        let word = |slot: VirtioSlot| match slot.place {
+            Place::Mmio { base, line } => {
+                format!("virtio_mmio.device={VIRTIO_WINDOW}@{base:#x}:{line}")
+            }
         };
         match self.announcement() {
             Announcement::Acpi => {

@@ -13,6 +13,7 @@
 pub mod power;
 pub mod rtc;
 pub mod serial;
+pub mod uart;
 pub mod virtio;
 
 use std::sync::Arc;

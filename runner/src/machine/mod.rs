@@ -7,13 +7,16 @@
 pub mod bus;
 mod devices;
 mod disks;
+mod fixed;
 mod input;
 pub(crate) mod lockdown;
 pub mod map;
 mod network;
+pub mod slot;
 pub mod stop;
 mod threads;
 mod vcpu;
+mod virtio;
 mod watch;
 
 use std::sync::Arc;
@@ -28,6 +31,7 @@ use crate::jail::{self, Jail, Role};
 use crate::plan::Plan;
 use devices::Devices;
 use lockdown::Lockdown;
+use map::Board;
 use stop::{Reason, Stop};
 use threads::{Crew, Duty, IoThread, Traffic};
 use watch::Watch;
@@ -81,7 +85,9 @@ impl<H: Hypervisor> Machine<H> {
     /// # Errors
     /// What the hypervisor refused, and what does not fit into the guest.
     pub fn new(hypervisor: &H, plan: &Plan) -> Result<Self, Error> {
-        let memory = reserve(plan.memory)?;
+        let board = plan.boot.board;
+        runs_on(hypervisor, board)?;
+        let memory = reserve(board, plan.memory)?;
         let config = VmConfig::new().memory(&memory).irqchip(IrqChip::InKernel).vcpus(plan.cpus);
         let (vm, seeds) = hypervisor.create(config)?;
         let state = plan.boot.load(&memory, Timers::Hypervisor)?.state;
@@ -162,13 +168,24 @@ fn no_vcpu() -> hv::Error {
     hv::Error::new("create", hv::Kind::Host, "the hypervisor made no vCPU")
 }
 
-/// Reserves the guest's RAM.
+/// Whether `hypervisor` runs the guests that `board` is for.
+fn runs_on<H: Hypervisor>(hypervisor: &H, board: &Board) -> hv::Result<()> {
+    let (has, wanted) = (hypervisor.caps().arch, board.arch);
+    if has == wanted {
+        return Ok(());
+    }
+    let why = format!("an image for {wanted}, and guests here are {has}");
+    let error = hv::Error::new("create", hv::Kind::Unsupported, why);
+    Err(error.remedy(format!("build the image for {has}")))
+}
+
+/// Reserves the guest's RAM, as `board` has it.
 ///
 /// # Errors
 /// When the host has no address space for it.
-pub fn reserve(memory: u64) -> hv::Result<GuestMemory> {
+pub fn reserve(board: &Board, memory: u64) -> hv::Result<GuestMemory> {
     let mut pieces = Vec::new();
-    for range in map::ram(memory) {
+    for range in board.ram(memory) {
         pieces.push((range.start, GuestRam::new(range.end - range.start)?));
     }
     hv::mem::memory(pieces)

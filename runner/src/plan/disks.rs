@@ -10,7 +10,8 @@ use crate::devices::virtio::block::Scratch;
 use crate::image::{Access, Image, Source};
 use crate::io::lock::{DiskLock, Mode};
 use crate::log::printable_path;
-use crate::machine::map::{self, VIRTIO_SLOTS, VirtioSlot};
+use crate::machine::map::Board;
+use crate::machine::slot::{VIRTIO_SLOTS, VirtioSlot};
 
 /// A disk of the guest.
 #[derive(Debug)]
@@ -38,6 +39,7 @@ pub struct DiskPlan {
 /// # Errors
 /// Names the file, what is wrong with it and what to do.
 pub(super) fn open(
+    board: &Board,
     image: &Image,
     writable: bool,
     settings: &Settings,
@@ -70,7 +72,7 @@ pub(super) fn open(
             "{count} disks, where the machine has room for {room}{network}: leave some out{remedy}"
         )));
     }
-    let placed = sources.into_iter().zip(map::virtio_slots());
+    let placed = sources.into_iter().zip(board.virtio.iter());
     placed.map(|((source, wanted), slot)| place(source, wanted, slot)).collect()
 }
 
