@@ -45,7 +45,8 @@ fn carry_out(command: Command) -> u8 {
             Ok(lines) => say(&format!("{}\n", lines.join("\n"))),
             Err(error) => fail(&error),
         },
-        Command::Doctor { json, verbose } => doctor::run::<Accelerator>(json, verbose),
+        Command::Doctor { json, verbose, sign: false } => doctor::run::<Accelerator>(json, verbose),
+        Command::Doctor { json, verbose, sign: true } => doctor::sign(json, verbose),
     }
 }
 

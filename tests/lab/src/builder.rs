@@ -142,26 +142,8 @@ impl Builder {
         command
     }
 
-    fn build(&self, mut command: Command) -> Result<Vec<Artifact>> {
-        command
-            .args(["--message-format=json-render-diagnostics", "--target-dir"])
-            .arg(&self.workspace.target)
-            .current_dir(&self.workspace.root)
-            .stdout(Stdio::piped());
-        let mut child = command.spawn().map_err(|e| command::cannot_start(&command, &e))?;
-        let mut artifacts = Vec::new();
-        for line in
-            child.stdout.take().into_iter().flat_map(|stdout| BufReader::new(stdout).lines())
-        {
-            let line = line.map_err(|e| format!("cannot read cargo's messages: {e}"))?;
-            artifacts.extend(artifact(&line)?);
-        }
-        let status = child.wait().map_err(|e| format!("cannot wait for cargo: {e}"))?;
-        if status.success() {
-            Ok(artifacts)
-        } else {
-            Err(format!("the build for the lab failed: {status}"))
-        }
+    fn build(&self, command: Command) -> Result<Vec<Artifact>> {
+        carry_out(&self.workspace, command)
     }
 
     /// The tests in a binary, as it lists them here on the host.
@@ -181,5 +163,26 @@ impl Builder {
             return Err(format!("{} lists a test twice", executable.display()));
         }
         Ok(tests)
+    }
+}
+
+/// Carries out a build; the programs that came of it.
+pub(crate) fn carry_out(workspace: &Workspace, mut command: Command) -> Result<Vec<Artifact>> {
+    command
+        .args(["--message-format=json-render-diagnostics", "--target-dir"])
+        .arg(&workspace.target)
+        .current_dir(&workspace.root)
+        .stdout(Stdio::piped());
+    let mut child = command.spawn().map_err(|e| command::cannot_start(&command, &e))?;
+    let mut artifacts = Vec::new();
+    for line in child.stdout.take().into_iter().flat_map(|stdout| BufReader::new(stdout).lines()) {
+        let line = line.map_err(|e| format!("cannot read cargo's messages: {e}"))?;
+        artifacts.extend(artifact(&line)?);
+    }
+    let status = child.wait().map_err(|e| format!("cannot wait for cargo: {e}"))?;
+    if status.success() {
+        Ok(artifacts)
+    } else {
+        Err(format!("the build for the lab failed: {status}"))
     }
 }

@@ -18,6 +18,7 @@ mod cache;
 mod command;
 mod coverage;
 mod cpio;
+mod darwin;
 mod foreign;
 mod fuzz;
 mod gates;
@@ -78,7 +79,7 @@ enum Command {
         /// Run only what has this text in its name
         filter: Option<String>,
     },
-    /// Lint every crate for aarch64-apple-darwin
+    /// Lint every crate for aarch64-apple-darwin, link runner for it, and count what only a Mac compiles
     Darwin,
     /// Lint every crate for aarch64-unknown-linux-gnu
     Aarch64Linux,
@@ -109,7 +110,7 @@ fn main() -> ExitCode {
         Command::Soak { what, rounds } => soak::run(what, rounds),
         Command::Bench => bench::run(),
         Command::Oracle { filter } => oracle::run(filter.as_deref().unwrap_or_default()),
-        Command::Darwin => foreign::lint("aarch64-apple-darwin"),
+        Command::Darwin => darwin::run(),
         Command::Aarch64Linux => foreign::lint("aarch64-unknown-linux-gnu"),
         Command::Fuzz { seconds, filter } => {
             fuzz::run(seconds, filter.as_deref().unwrap_or_default())

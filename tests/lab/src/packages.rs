@@ -6,7 +6,6 @@
 //! its first package and lists every package in it, so a new version of any of them unpacks a new
 //! folder.
 
-use crate::architecture::Program;
 use crate::cache::Cache;
 use crate::command::{self, Result};
 use std::collections::BTreeMap;
@@ -41,6 +40,13 @@ pub(crate) struct Wanted {
     pub(crate) packages: &'static [&'static str],
     /// What they depend on is unpacked too, except these: the machine has them.
     pub(crate) except: &'static [&'static str],
+}
+
+/// A program, or another file, that has to be on the machine, and Debian's package with it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Installed {
+    pub(crate) name: &'static str,
+    pub(crate) package: &'static str,
 }
 
 /// One package as the lists describe it.
@@ -102,8 +108,8 @@ pub(crate) fn one_file(packages: &Path, folder: &str, prefix: &str) -> Result<Pa
 }
 
 /// Installs on the machine what is missing.
-pub(crate) fn ensure_installed(needed: Program) -> Result<()> {
-    let Program { name: program, package } = needed;
+pub(crate) fn ensure_installed(needed: Installed) -> Result<()> {
+    let Installed { name: program, package } = needed;
     if command::exists(program) {
         return Ok(());
     }

@@ -7,6 +7,7 @@
 use crate::cache::Cache;
 use crate::command::{self, Result};
 use crate::packages::{self, THIS_MACHINES, Wanted};
+use crate::workspace::Workspace;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -50,7 +51,7 @@ impl Toolchain {
     }
 
     /// When it came there, in seconds since 1970.
-    pub(crate) fn built(&self, target: &str) -> Result<u64> {
+    fn built(&self, target: &str) -> Result<u64> {
         let library = self.library(target);
         let context = |e| format!("cannot look at {}: {e}", library.display());
         let time = fs::metadata(&library).and_then(|metadata| metadata.modified());
@@ -58,7 +59,15 @@ impl Toolchain {
         Ok(time.map_or(0, |since| since.as_secs()))
     }
 
-    /// Its cargo, which knows nothing of the one that may have started us.
+    /// The workspace, and where what is made of it with this toolchain goes. cargo does not see that a
+    /// standard library was built anew; what was made for another is of no use then.
+    pub(crate) fn workspace(&self, target: &str) -> Result<Workspace> {
+        let mut workspace = Workspace::find()?;
+        workspace.target.push(format!("foreign-{}", self.built(target)?));
+        Ok(workspace)
+    }
+
+    /// Its cargo, with all that finds the rest of it, and nothing of the one that may have started us.
     pub(crate) fn cargo(&self) -> Command {
         let programs = self.root.join("usr/bin");
         let mut command = Command::new(programs.join("cargo"));

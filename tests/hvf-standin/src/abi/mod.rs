@@ -24,6 +24,11 @@ pub(crate) fn broken<T>(code: u32, rule: impl Into<String>) -> Result<T, Refusal
     Err(Refusal { code, rule: Some(rule.into()) })
 }
 
+/// What the engine says: its failure is nobody's mistake but the stand-in's.
+pub(crate) fn engine<T>(outcome: Result<T, String>) -> Result<T, Refusal> {
+    outcome.or_else(|why| broken(code::HV_ERROR, why))
+}
+
 /// Plays the call `name`: the failure that was ordered for it, or `body`.
 pub(crate) fn call(
     name: &'static str,

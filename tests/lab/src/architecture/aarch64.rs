@@ -1,9 +1,9 @@
 //! aarch64: QEMU emulates a Neoverse N1 with EL2, and the KVM of a Linux inside runs there (VHE), with
 //! a GICv3 for its guests.
 
-use super::{Architecture, Compiler, Cross, Linux, Machine, Program, Set};
+use super::{Architecture, Compiler, Cross, Linux, Machine, Set};
 use crate::gates::Gate;
-use crate::packages::Wanted;
+use crate::packages::{Installed, Wanted};
 use crate::skips;
 use guests::aarch64::programs::POWER_OFF;
 
@@ -15,12 +15,12 @@ pub(crate) const AARCH64: Architecture = Architecture {
     compiler: Compiler {
         target: "aarch64-unknown-linux-gnu",
         cross: Some(Cross {
-            linker: Program { name: "aarch64-linux-gnu-gcc", package: "gcc-aarch64-linux-gnu" },
-            libc: Program {
+            linker: Installed { name: "aarch64-linux-gnu-gcc", package: "gcc-aarch64-linux-gnu" },
+            libc: Installed {
                 name: "/usr/aarch64-linux-gnu/lib/libc.a",
                 package: "libc6-dev-arm64-cross",
             },
-            starter: Program { name: "qemu-aarch64", package: "qemu-user" },
+            starter: Installed { name: "qemu-aarch64", package: "qemu-user" },
         }),
         ships: &[
             "build",
@@ -31,7 +31,7 @@ pub(crate) const AARCH64: Architecture = Architecture {
         ],
     },
     machine: Machine {
-        qemu: Program { name: "qemu-system-aarch64", package: "qemu-system-arm" },
+        qemu: Installed { name: "qemu-system-aarch64", package: "qemu-system-arm" },
         // Not `-cpu max`: pointer authentication takes most of the time then.
         board: "-M virt,virtualization=on,gic-version=3 -cpu neoverse-n1",
         processors: "-accel tcg,thread=multi -smp 2",

@@ -8,7 +8,7 @@ pub(crate) use x86_64::X86_64;
 
 use crate::command::Result;
 use crate::gates::Gate;
-use crate::packages::{self, Wanted};
+use crate::packages::{self, Installed, Wanted};
 use crate::skips::AllowedSkip;
 use std::path::{Path, PathBuf};
 
@@ -45,24 +45,17 @@ pub(crate) struct Compiler {
 /// packages.
 #[derive(Debug)]
 pub(crate) struct Cross {
-    pub(crate) linker: Program,
+    pub(crate) linker: Installed,
     /// What `linker` needs besides: a file, and its package.
-    pub(crate) libc: Program,
+    pub(crate) libc: Installed,
     /// Starts a program of the target here, to ask for its tests.
-    pub(crate) starter: Program,
-}
-
-/// A program, or another file, and Debian's package with it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Program {
-    pub(crate) name: &'static str,
-    pub(crate) package: &'static str,
+    pub(crate) starter: Installed,
 }
 
 /// What QEMU is told to emulate.
 #[derive(Debug)]
 pub(crate) struct Machine {
-    pub(crate) qemu: Program,
+    pub(crate) qemu: Installed,
     /// The board and its processor.
     pub(crate) board: &'static str,
     /// How many processors, and how they are emulated.

@@ -1,8 +1,8 @@
 //! x86_64: QEMU emulates an AMD CPU with SVM, and a Linux inside has a genuine `kvm-amd`.
 
-use super::{Architecture, Compiler, Linux, Machine, Program, Set};
+use super::{Architecture, Compiler, Linux, Machine, Set};
 use crate::gates::{Gate, LinuxStart};
-use crate::packages::Wanted;
+use crate::packages::{Installed, Wanted};
 use crate::skips;
 use guests::x86_64::programs::OUTB;
 
@@ -18,7 +18,7 @@ pub(crate) const X86_64: Architecture = Architecture {
         ships: &["static"],
     },
     machine: Machine {
-        qemu: Program { name: "qemu-system-x86_64", package: "qemu-system-x86" },
+        qemu: Installed { name: "qemu-system-x86_64", package: "qemu-system-x86" },
         // EPYC has SVM and what kvm-amd asks for; TCG says on stderr which of its other features it
         // lacks.
         board: "-M q35 -cpu EPYC",
