@@ -193,6 +193,12 @@ pub trait Vcpu {
     /// off, or was never started. `false` also where the host cannot tell.
     fn is_asleep(&self) -> bool;
 
+    /// The guest physical address that the guest's kernel reaches by `address`. Nothing where it has
+    /// none, and where the host cannot tell.
+    fn translate(&self, _address: u64) -> Option<u64> {
+        None
+    }
+
     /// Reads the registers.
     ///
     /// # Errors

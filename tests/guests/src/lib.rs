@@ -129,6 +129,22 @@ pub mod aarch64 {
         }
     }
 
+    /// ELF kernels.
+    pub mod kernels {
+        guests! {
+            "aarch64/kernels" ".elf":
+            ECHO = "echo",
+            EXIT = "exit",
+            FLOOD = "flood",
+            HALT = "halt",
+            HELLO = "hello",
+            OFF = "off",
+            RESET = "reset",
+            SECOND_CPU = "second_cpu",
+            SPIN = "spin",
+        }
+    }
+
     /// Programs for a Linux that is a guest.
     pub mod programs {
         guests! {
@@ -168,6 +184,7 @@ mod tests {
             crate::x86_64::kvm::LIST,
             crate::x86_64::programs::LIST,
             crate::aarch64::conformance::LIST,
+            crate::aarch64::kernels::LIST,
             crate::aarch64::programs::LIST,
         ];
         let listed = lists.concat().into_iter().map(str::to_owned).collect();
