@@ -193,9 +193,11 @@ pub trait Vcpu {
     /// off, or was never started. `false` also where the host cannot tell.
     fn is_asleep(&self) -> bool;
 
-    /// Where the guest virtual address `address` lies in guest physical memory, as the guest's own
-    /// tables have it now; nothing where it has no place, or where the host cannot tell.
-    fn translate(&self, address: u64) -> Option<u64>;
+    /// The guest physical address that the guest's kernel reaches by `address`. Nothing where it has
+    /// none, and where the host cannot tell.
+    fn translate(&self, _address: u64) -> Option<u64> {
+        None
+    }
 
     /// Reads the registers.
     ///

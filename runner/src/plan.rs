@@ -209,18 +209,13 @@ fn open_image(settings: &Settings) -> Result<Opened, Error> {
     }
 }
 
-/// A hypervisor runs its host's own architecture, and this version x86_64 alone.
+/// A hypervisor runs its host's own architecture.
 fn require_host_arch(name: &str, wanted: Arch) -> Result<(), Error> {
     let host = std::env::consts::ARCH;
-    if Arch::HOST != Some(wanted) {
-        return Err(Error::Asked(format!(
+    match Arch::HOST == Some(wanted) {
+        true => Ok(()),
+        false => Err(Error::Asked(format!(
             "{name}: an image for {wanted}, and this machine is {host}: build it for {host}"
-        )));
-    }
-    match wanted {
-        Arch::X86_64 => Ok(()),
-        Arch::Aarch64 => Err(Error::Asked(format!(
-            "{name}: an {wanted} image, and this version of runner boots x86_64 ones only"
         ))),
     }
 }

@@ -152,7 +152,7 @@ impl Vcpu for ScriptVcpu {
         false
     }
 
-    /// A script has no tables.
+    /// Scripts have no page tables.
     fn translate(&self, address: u64) -> Option<u64> {
         Some(address)
     }

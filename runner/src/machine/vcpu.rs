@@ -5,7 +5,6 @@ use hv::{Exit, Result, Resume, Vcpu};
 use super::bus::Bus;
 use super::stop::{Reason, Stop};
 use super::watch::Watch;
-use crate::devices::semihosting::SYS_EXIT;
 
 /// Runs `vcpu` until the run is over, for whatever reason.
 pub(super) fn run(id: u32, vcpu: &mut impl Vcpu, bus: &Bus, stop: &Stop, watch: &Watch) {
@@ -29,14 +28,12 @@ fn exits(id: u32, vcpu: &mut impl Vcpu, bus: &Bus, stop: &Stop, watch: &Watch) -
             Exit::Read { at, width } => resume = Resume::Value(bus.read(at, width)),
             Exit::Write { at, width, value } => bus.write(at, width, value),
             Exit::Kicked => watch.answer(&mut answered, || vcpu.is_asleep()),
-            Exit::Hypercall { function: SYS_EXIT, args: [block, _] } => {
-                if let Some(semihosting) = &bus.semihosting {
-                    semihosting.exit(block, |address| vcpu.translate(address));
-                }
-            }
             Exit::Halted => stop.request(Reason::Halted { vcpu: id }),
             Exit::Shutdown => stop.request(Reason::Shutdown),
-            Exit::Reset => stop.request(Reason::Reset),
+            Exit::Reset => stop.request(Reason::Restart),
+            Exit::Hypercall { function, args } => {
+                bus.call(function, args, &|address| vcpu.translate(address));
+            }
             Exit::Crash(crash) => stop.request(Reason::Crash { vcpu: id, crash }),
             Exit::Unhandled(exit) => stop.request(Reason::Unhandled { vcpu: id, exit }),
             other => stop.request(Reason::Failed(format!("an exit without a handler: {other:?}"))),
