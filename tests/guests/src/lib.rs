@@ -144,6 +144,14 @@ pub mod aarch64 {
             SPIN = "spin",
         }
     }
+
+    /// Programs for a Linux that is a guest.
+    pub mod programs {
+        guests! {
+            "aarch64/programs" ".elf":
+            POWER_OFF = "power_off",
+        }
+    }
 }
 
 #[cfg(test)]
@@ -177,6 +185,7 @@ mod tests {
             crate::x86_64::programs::LIST,
             crate::aarch64::conformance::LIST,
             crate::aarch64::kernels::LIST,
+            crate::aarch64::programs::LIST,
         ];
         let listed = lists.concat().into_iter().map(str::to_owned).collect();
         assert_eq!(found, listed);
