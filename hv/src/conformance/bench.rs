@@ -133,8 +133,12 @@ impl<'h, H: Hypervisor> Bench<'h, H> {
         VmConfig::new().memory(memory).irqchip(irqchip)
     }
 
-    /// Puts vCPU `id` at the beginning of the guest, with its arguments.
+    /// Puts vCPU `id` at the beginning of the guest, with its arguments. On arm64 the first vCPU starts
+    /// the others, and with what they set out; it may be at it already.
     pub(super) fn set_out(&self, guest: &mut Guest<H>, id: u32, arguments: [u64; 2]) {
+        if self.arch() == Arch::Aarch64 && id > 0 {
+            return;
+        }
         ok(guest.vcpu.set_state(&self.start(id, arguments)));
     }
 
