@@ -195,9 +195,7 @@ pub trait Vcpu {
 
     /// The guest physical address that the guest's kernel reaches by `address`. Nothing where it has
     /// none, and where the host cannot tell.
-    fn translate(&self, _address: u64) -> Option<u64> {
-        None
-    }
+    fn translate(&self, address: u64) -> Option<u64>;
 
     /// Reads the registers.
     ///

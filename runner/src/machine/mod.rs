@@ -124,9 +124,7 @@ impl<H: Hypervisor> Machine<H> {
         let vcpu = with_state(vcpu, &self.state)?;
         crew.await_bound()?;
         self.vm.ready()?;
-        for note in self.vm.notes() {
-            crate::info!("note: {note}");
-        }
+        let noted = note(&self.vm, 0);
         let devices = Devices::new(
             &self.vm,
             &self.memory,
@@ -139,7 +137,8 @@ impl<H: Hypervisor> Machine<H> {
         stop.wake_on_stop(wakes);
         let timeout = plan.timeout;
         let duty = Duty { event_loop, signals, timeout, stop: stop.clone(), watch: watch.clone() };
-        let locked = Locked { vcpu, crew, io, duty, devices, stop, watch, vm: self.vm };
+        let vm = self.vm;
+        let locked = Locked { vcpu, crew, io, duty, devices, stop, watch, vm, noted };
         Ok(Parked { locked, lockdown })
     }
 }
@@ -166,6 +165,16 @@ fn kick<S: VcpuSeed>(seed: &S) -> stop::Wake {
 
 fn with_state<V: Vcpu>(mut vcpu: V, state: &State) -> hv::Result<V> {
     vcpu.set_state(state).map(|()| vcpu)
+}
+
+/// Prints what the VM does without, but for the first `printed`; how many there are. A guest may bring
+/// more while it runs.
+fn note(vm: &impl Vm, printed: usize) -> usize {
+    let notes = vm.notes();
+    for note in notes.iter().skip(printed) {
+        crate::info!("note: {note}");
+    }
+    notes.len()
 }
 
 fn no_vcpu() -> hv::Error {
@@ -244,6 +253,8 @@ pub struct Locked<H: Hypervisor> {
     stop: Stop,
     watch: Arc<Watch>,
     vm: H::Vm,
+    /// How many of the VM's notes were printed.
+    noted: usize,
 }
 
 impl<H: Hypervisor> Locked<H> {
@@ -261,6 +272,7 @@ impl<H: Hypervisor> Locked<H> {
         let reason = self.stop.reason().cloned();
         let reason = reason.unwrap_or(Reason::Failed("the run ended without a reason".into()));
         let flushed = self.devices.finish();
+        note(&self.vm, self.noted);
         std::mem::forget((self.vcpu, self.devices, self.vm));
         match flushed {
             Ok(()) => reason,
