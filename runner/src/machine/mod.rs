@@ -21,9 +21,12 @@ mod watch;
 
 use std::sync::Arc;
 
-use hv::{GuestMemory, GuestRam, Hypervisor, IrqChip, Kicker, State, Vcpu, VcpuSeed, Vm, VmConfig};
+use hv::{
+    Arch, GuestMemory, GuestRam, Hypervisor, IrqChip, Kicker, State, Vcpu, VcpuSeed, Vm, VmConfig,
+};
 
 use crate::boot::{self, Timers};
+use crate::devices::semihosting::SYS_EXIT;
 use crate::io::event::Event;
 use crate::io::event_loop::EventLoop;
 use crate::io::signals::Signals;
@@ -89,6 +92,7 @@ impl<H: Hypervisor> Machine<H> {
         runs_on(hypervisor, board)?;
         let memory = reserve(board, plan.memory)?;
         let config = VmConfig::new().memory(&memory).irqchip(IrqChip::InKernel).vcpus(plan.cpus);
+        let config = with_calls(config, hypervisor, board);
         let (vm, seeds) = hypervisor.create(config)?;
         let state = plan.boot.load(&memory, Timers::Hypervisor)?.state;
         Ok(Self { vm, seeds, memory, state })
@@ -175,6 +179,20 @@ fn note(vm: &impl Vm, printed: usize) -> usize {
 
 fn no_vcpu() -> hv::Error {
     hv::Error::new("create", hv::Kind::Host, "the hypervisor made no vCPU")
+}
+
+/// Has the hypercalls of `board`'s guests come out, where that can be.
+fn with_calls<H: Hypervisor>(config: VmConfig, hypervisor: &H, board: &Board) -> VmConfig {
+    match board.arch {
+        Arch::X86_64 => config,
+        Arch::Aarch64 if hypervisor.caps().hypercalls => config.hypercall(SYS_EXIT),
+        Arch::Aarch64 => {
+            crate::info!(
+                "note: this host shows no hypercalls (Linux has since 6.4): no guest ends with a status"
+            );
+            config
+        }
+    }
 }
 
 /// Whether `hypervisor` runs the guests that `board` is for.
