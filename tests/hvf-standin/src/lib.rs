@@ -28,6 +28,7 @@ pub mod esr;
 pub use script::{Reg, Step, Width};
 pub use state::{Host, ID_REGISTERS, SysReg};
 
+use std::io::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
@@ -91,7 +92,8 @@ fn watch() -> mpsc::Sender<()> {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     std::thread::spawn(move || {
         if watched.recv_timeout(TOO_LONG) == Err(mpsc::RecvTimeoutError::Timeout) {
-            eprintln!("hvf-standin: {test} FAILED: it does not end");
+            // Not by a macro, whose text the test's harness would keep for a test that ends.
+            let _ = writeln!(std::io::stderr(), "test {test} ... FAILED: it does not end");
             std::process::abort();
         }
     });
