@@ -61,8 +61,12 @@ enum Lab {
         /// How often
         rounds: u32,
     },
-    /// Compare the user-mode network with that of the QEMU that is installed, in the same machine
-    Bench,
+    /// Compare the user-mode network and tap devices with those of the QEMU that is installed, in the same
+    /// machine
+    Bench {
+        /// Measure only what has this text in its name, as printed (`tap: `, `8 connections`)
+        filter: Option<String>,
+    },
     /// Run the tests of the network with QEMU's user network in the place of runner's, here, emulated
     Oracle {
         /// Run only what has this text in its name
@@ -96,7 +100,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().lab {
         Lab::X86_64 { filter } => x86_64::run(filter.as_deref().unwrap_or_default()),
         Lab::Soak { what, rounds } => soak::run(what, rounds),
-        Lab::Bench => bench::run(),
+        Lab::Bench { filter } => bench::run(filter.as_deref().unwrap_or_default()),
         Lab::Oracle { filter } => oracle::run(filter.as_deref().unwrap_or_default()),
         Lab::Darwin => foreign::lint("aarch64-apple-darwin"),
         Lab::Aarch64Linux => foreign::lint("aarch64-unknown-linux-gnu"),
