@@ -1,9 +1,9 @@
 //! `hv` over Linux KVM (kernel documentation `virt/kvm/api.rst`).
 //!
-//! x86_64 in this version; on another architecture the crate builds and [`Kvm::open`](hv::Hypervisor::open) says so.
+//! On x86_64 and on arm64 (GICv3).
 //! The parts: [`Kvm`] opens and creates, `vm` holds slots and lines, `vcpu` runs, `access` cuts
 //! port and MMIO exits into the contract's accesses, `run_page` reads what KVM shares with us,
-//! `kick` interrupts, `arch` knows registers, CPUID and MSRs.
+//! `kick` interrupts, `arch` knows registers, interrupt controllers, CPUID and ID registers.
 #![cfg(target_os = "linux")]
 
 mod access;

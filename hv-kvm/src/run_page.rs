@@ -90,6 +90,12 @@ pub(crate) fn suberror(fd: &mut VcpuFd) -> u32 {
     unsafe { fd.get_kvm_run().__bindgen_anon_1.internal.suberror }
 }
 
+/// The guest physical address of the access behind KVM_EXIT_ARM_NISV.
+pub(crate) fn fault_ipa(fd: &mut VcpuFd) -> u64 {
+    // SAFETY: called for KVM_EXIT_ARM_NISV only, for which KVM fills this member.
+    unsafe { fd.get_kvm_run().__bindgen_anon_1.arm_nisv.fault_ipa }
+}
+
 /// The hardware's reason behind KVM_EXIT_UNKNOWN.
 pub(crate) fn hardware_reason(fd: &mut VcpuFd) -> u64 {
     // SAFETY: called for KVM_EXIT_UNKNOWN only, for which KVM fills this member.

@@ -55,13 +55,18 @@ impl Hypervisor for Kvm {
     }
 
     fn create(&self, config: VmConfig) -> Result<(KvmVm, Vec<KvmSeed>)> {
-        let Parts { slots, irqchip, vcpus } = config.check(&self.caps)?;
+        let Parts { slots, irqchip, vcpus, hypercalls } = config.check(&self.caps)?;
         let roster = Roster::new(vcpus);
         let vm = KvmVm::create(&self.fd, self.caps.clone(), slots, irqchip, roster)?;
-        let setup = arch::VcpuSetup::new(&self.fd, vcpus)?;
+        let controller = vm.create_irqchip()?;
+        arch::show_hypercalls(vm.fd(), &hypercalls)?;
+        let setup = arch::VcpuSetup::new(&self.fd, vm.fd(), irqchip, vcpus)?;
         let mut seeds = Vec::new();
         for id in 0..vcpus {
             seeds.push(KvmSeed::create(&vm, id, setup.clone())?);
+        }
+        if let Some(controller) = controller {
+            controller.finish()?;
         }
         Ok((vm, seeds))
     }
@@ -71,12 +76,13 @@ fn caps(fd: &kvm_ioctls::Kvm) -> Caps {
     Caps {
         arch: arch::ARCH,
         description: format!("/dev/kvm, API {API_VERSION}"),
-        max_vcpus: u32::try_from(fd.get_max_vcpus()).unwrap_or(u32::MAX),
-        address_bits: arch::address_bits(),
+        max_vcpus: arch::max_vcpus(u32::try_from(fd.get_max_vcpus()).unwrap_or(u32::MAX)),
+        address_bits: arch::address_bits(fd),
         granule: 4096,
         doorbell: fd.check_extension(Cap::Ioeventfd),
-        msi: fd.check_extension(Cap::SignalMsi),
+        msi: arch::HAS_MSI && fd.check_extension(Cap::SignalMsi),
         dirty_log: true,
         read_only_ram: fd.check_extension(Cap::ReadonlyMem),
+        hypercalls: arch::can_show_hypercalls(fd),
     }
 }

@@ -7,8 +7,8 @@ use hv::{
     Unhandled, Vcpu, VcpuSeed,
 };
 use kvm_bindings::{
-    KVM_INTERNAL_ERROR_EMULATION, KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET,
-    KVM_SYSTEM_EVENT_SHUTDOWN,
+    KVM_EXIT_ARM_NISV, KVM_EXIT_HYPERCALL, KVM_INTERNAL_ERROR_EMULATION, KVM_SYSTEM_EVENT_CRASH,
+    KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN,
 };
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
@@ -128,6 +128,14 @@ impl KvmVcpu {
             VcpuExit::FailEntry(reason, _cpu) => self.unhandled(Cause::EntryFailed, reason),
             VcpuExit::MemoryFault { gpa, .. } => self.unhandled(Cause::Memory, gpa),
             VcpuExit::InternalError => self.internal_error(),
+            VcpuExit::Hypercall(call) => {
+                let function = call.nr;
+                self.hypercall(function)
+            }
+            VcpuExit::Unsupported(KVM_EXIT_ARM_NISV) => {
+                let gpa = run_page::fault_ipa(&mut self.fd);
+                self.unhandled(Cause::NoSyndrome, gpa)
+            }
             VcpuExit::Unknown => {
                 let reason = run_page::hardware_reason(&mut self.fd);
                 self.unhandled(Cause::UnknownExit, reason)
@@ -160,6 +168,14 @@ impl KvmVcpu {
         }
     }
 
+    /// A call that the VM was asked to show.
+    fn hypercall(&self, function: u64) -> Exit {
+        match (u32::try_from(function), arch::arguments(&self.fd)) {
+            (Ok(function), Some(args)) => Exit::Hypercall { function, args },
+            _ => self.unhandled(Cause::UnknownExit, KVM_EXIT_HYPERCALL.into()),
+        }
+    }
+
     fn internal_error(&mut self) -> Exit {
         let suberror = run_page::suberror(&mut self.fd);
         if suberror != KVM_INTERNAL_ERROR_EMULATION {
@@ -185,13 +201,13 @@ impl KvmVcpu {
         Exit::Unhandled(Unhandled { cause, code, instruction })
     }
 
-    /// Up to 15 bytes of guest memory at the virtual address `pc`, as far as they are RAM.
-    fn code_at(&self, pc: u64) -> ([u8; 15], usize) {
-        let mut bytes = [0; 15];
+    /// The bytes of an instruction at the virtual address `pc`, as far as they are RAM.
+    fn code_at(&self, pc: u64) -> ([u8; arch::INSTRUCTION], usize) {
+        let mut bytes = [0; arch::INSTRUCTION];
         let mut len = 0;
         for (offset, byte) in (0u64..).zip(bytes.iter_mut()) {
-            let gpa = arch::translate(&self.fd, pc.wrapping_add(offset));
-            match gpa.and_then(|gpa| self.vm.read_byte(gpa)) {
+            let at = pc.wrapping_add(offset);
+            match self.translate(at).and_then(|gpa| self.vm.read(gpa)) {
                 Some(value) => *byte = value,
                 None => break,
             }
@@ -243,6 +259,10 @@ impl Vcpu for KvmVcpu {
 
     fn is_asleep(&self) -> bool {
         self.pending == Pending::Nothing && arch::is_asleep(&self.fd)
+    }
+
+    fn translate(&self, address: u64) -> Option<u64> {
+        arch::translate(&self.fd, address, |gpa| self.vm.read(gpa))
     }
 
     fn state(&self) -> Result<State> {

@@ -14,7 +14,7 @@ use kvm_bindings::{
     KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, kvm_msi, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{IoEventAddress, NoDatamatch, VcpuFd, VmFd};
-use vm_memory::{Bytes, GuestMemoryRegion, MemoryRegionAddress};
+use vm_memory::{ByteValued, Bytes, GuestMemoryRegion, MemoryRegionAddress};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::arch;
@@ -63,10 +63,19 @@ impl KvmVm {
         for slot in slots {
             vm.insert(slot)?;
         }
-        if irqchip == IrqChip::InKernel {
-            arch::create_irqchip(&vm.0.fd)?;
-        }
         Ok(vm)
+    }
+
+    /// Creates the interrupt controller that the description asks for.
+    pub(crate) fn create_irqchip(&self) -> Result<Option<arch::Controller>> {
+        match self.0.irqchip {
+            IrqChip::InKernel => arch::Controller::create(&self.0.fd).map(Some),
+            IrqChip::None => Ok(None),
+        }
+    }
+
+    pub(crate) fn fd(&self) -> &VmFd {
+        &self.0.fd
     }
 
     pub(crate) fn roster(&self) -> &Roster {
@@ -85,8 +94,8 @@ impl KvmVm {
         }
     }
 
-    /// A byte of guest RAM.
-    pub(crate) fn read_byte(&self, gpa: u64) -> Option<u8> {
+    /// What guest RAM has at `gpa`, as far as all of it is RAM.
+    pub(crate) fn read<T: ByteValued>(&self, gpa: u64) -> Option<T> {
         let slots = lock(&self.0.slots);
         let regions = slots.iter().flatten().map(|slot| &slot.region);
         let region = regions.into_iter().find(|r| r.gpa() <= gpa && gpa < r.end())?;
@@ -296,7 +305,7 @@ pub struct KvmLevel {
 
 impl LevelLine for KvmLevel {
     fn set(&self, high: bool) -> Result<()> {
-        call("KVM_IRQ_LINE", self.vm.0.fd.set_irq_line(self.line, high))
+        call("KVM_IRQ_LINE", self.vm.0.fd.set_irq_line(arch::irq(self.line), high))
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Caps {
     pub dirty_log: bool,
     /// RAM can be read-only for the guest.
     pub read_only_ram: bool,
+    /// Functions that the guest calls can come out as exits.
+    pub hypercalls: bool,
 }
 
 impl Caps {

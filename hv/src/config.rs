@@ -48,6 +48,7 @@ pub struct VmConfig {
     slots: Vec<Slot>,
     irqchip: IrqChip,
     vcpus: u32,
+    hypercalls: Vec<u32>,
 }
 
 impl Default for VmConfig {
@@ -59,7 +60,7 @@ impl Default for VmConfig {
 impl VmConfig {
     /// One vCPU, no RAM, no interrupt controller.
     pub fn new() -> Self {
-        Self { slots: Vec::new(), irqchip: IrqChip::None, vcpus: 1 }
+        Self { slots: Vec::new(), irqchip: IrqChip::None, vcpus: 1, hypercalls: Vec::new() }
     }
 
     /// Adds RAM at `gpa` (a multiple of 4 KiB; of 16 KiB on macOS).
@@ -94,11 +95,21 @@ impl VmConfig {
         self
     }
 
+    /// Asks that a guest's call of `function` (arm64: `HVC` with it in W0) comes out as
+    /// [`Exit::Hypercall`](crate::Exit::Hypercall). Only numbers that the SMC Calling Convention (Arm
+    /// DEN 0028) has no fast calls for, below 0x8000_0000: PSCI and its like are answered inside.
+    #[must_use]
+    pub fn hypercall(mut self, function: u32) -> Self {
+        self.hypercalls.push(function);
+        self
+    }
+
     /// Checks the description against what the hypervisor can do, and takes it apart.
     ///
     /// # Errors
-    /// `Invalid` for RAM that overlaps, is misaligned or absent and for 0 vCPUs; `Unsupported` for
-    /// what [`Caps`] rules out; `Exhausted` for more vCPUs than there can be.
+    /// `Invalid` for RAM that overlaps, is misaligned or absent, for 0 vCPUs and for hypercalls that
+    /// cannot be had; `Unsupported` for what [`Caps`] rules out; `Exhausted` for more vCPUs than there
+    /// can be.
     pub fn check(mut self, caps: &Caps) -> Result<Parts> {
         if self.slots.is_empty() {
             return Err(Error::new(OP, Kind::Invalid, "it has no RAM"));
@@ -122,7 +133,9 @@ impl VmConfig {
         for slot in &self.slots {
             check_slot(slot, caps)?;
         }
-        Ok(Parts { slots: self.slots, irqchip: self.irqchip, vcpus: self.vcpus })
+        check_hypercalls(&self.hypercalls, caps)?;
+        let Self { slots, irqchip, vcpus, hypercalls } = self;
+        Ok(Parts { slots, irqchip, vcpus, hypercalls })
     }
 }
 
@@ -149,6 +162,22 @@ pub fn check_slot(slot: &Slot, caps: &Caps) -> Result<()> {
     Ok(())
 }
 
+/// The lowest function of the SMC Calling Convention's fast calls.
+const FAST_CALLS: u32 = 0x8000_0000;
+
+fn check_hypercalls(functions: &[u32], caps: &Caps) -> Result<()> {
+    if !functions.is_empty() && !caps.hypercalls {
+        return Err(Error::new(OP, Kind::Unsupported, "no exits for hypercalls"));
+    }
+    match functions.iter().find(|function| **function >= FAST_CALLS) {
+        None => Ok(()),
+        Some(function) => {
+            let why = format!("hypercall {function:#x} is a fast call, which is answered inside");
+            Err(Error::new(OP, Kind::Invalid, why))
+        }
+    }
+}
+
 /// A checked description: slots by ascending address, none overlapping.
 #[derive(Debug)]
 pub struct Parts {
@@ -158,6 +187,8 @@ pub struct Parts {
     pub irqchip: IrqChip,
     /// How many vCPUs, at least 1.
     pub vcpus: u32,
+    /// Functions whose calls come out.
+    pub hypercalls: Vec<u32>,
 }
 
 #[cfg(test)]
@@ -191,6 +222,18 @@ mod tests {
         assert_eq!(kind(with(&[0, 0xff000])), Kind::Invalid);
         assert_eq!(kind(with(&[0x800])), Kind::Invalid);
         assert_eq!(kind(with(&[1 << 52])), Kind::Unsupported);
+    }
+
+    #[test]
+    fn hypercalls_come_out_where_the_host_can_and_are_none_that_it_answers_itself() {
+        let caps = Caps { hypercalls: true, ..Caps::for_tests() };
+        let parts = with(&[0]).hypercall(0x18).hypercall(7).check(&caps).unwrap();
+        assert_eq!(parts.hypercalls, [0x18, 7]);
+        let psci = with(&[0]).hypercall(0x18).hypercall(0x8400_0000);
+        assert_eq!(psci.check(&caps).unwrap_err().kind, Kind::Invalid);
+        let without = Caps { hypercalls: false, ..caps };
+        let refused = with(&[0]).hypercall(0x18).check(&without).unwrap_err();
+        assert_eq!(refused.kind, Kind::Unsupported);
     }
 
     #[test]

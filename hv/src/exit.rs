@@ -99,6 +99,17 @@ pub enum Exit {
     Kicked,
     /// The vCPU waits for an interrupt. Only VMs without an in-kernel irqchip show it.
     Halted,
+    /// arm64: the guest called (HVC) a function that the VM was [asked] to show. Nothing is pending:
+    /// the vCPU stands behind the call with the registers that the guest left, and goes on with
+    /// them, unless the caller answers by writing others.
+    ///
+    /// [asked]: crate::VmConfig::hypercall
+    Hypercall {
+        /// W0: which function.
+        function: u32,
+        /// X1 and X2.
+        args: [u64; 2],
+    },
     /// The guest asked to be switched off (PSCI `SYSTEM_OFF`).
     Shutdown,
     /// The guest asked to be reset (PSCI `SYSTEM_RESET`).
@@ -137,8 +148,12 @@ pub struct Unhandled {
 pub enum Cause {
     /// The host's hypervisor would have had to emulate the instruction and cannot.
     Instruction,
-    /// arm64: a data abort without a syndrome (`ISV` 0): nobody can say what to load or store.
+    /// arm64: a data abort without a syndrome (`ISV` 0): nobody can say what to load or store. The
+    /// code is the guest physical address.
     NoSyndrome,
+    /// arm64: the guest fetches an instruction from where no RAM is. The code is the guest physical
+    /// address.
+    NoCode,
     /// The host refused to enter the guest with the registers it has.
     EntryFailed,
     /// The guest reached for memory that its map promises and the host could not provide.
@@ -154,7 +169,12 @@ impl std::fmt::Display for Unhandled {
         let code = self.code;
         match self.cause {
             Cause::Instruction => write!(f, "the host's hypervisor cannot execute an instruction"),
-            Cause::NoSyndrome => write!(f, "a device access gives no syndrome (ESR {code:#x})"),
+            Cause::NoSyndrome => write!(
+                f,
+                "an access to a device at GPA {code:#x} that the CPU does not describe (a pair, a \
+                 vector, a write-back)"
+            ),
+            Cause::NoCode => write!(f, "the guest runs at GPA {code:#x}, where no RAM is"),
             Cause::EntryFailed => write!(f, "the host refused to enter the guest ({code:#x})"),
             Cause::Memory => write!(f, "the host could not provide guest memory at {code:#x}"),
             Cause::Internal => write!(f, "the hypervisor reports an internal error ({code})"),

@@ -55,11 +55,15 @@
 //! 6. **RAM** ([`GuestRam`]) is shared with the guest; it outlives the VM and its vCPUs, since they
 //!    hold it.
 //! 7. **Abilities** are in [`Caps`]. What a host lacks answers [`Kind::Unsupported`]. A VM without
-//!    an in-kernel irqchip shows [`Exit::Halted`]; one with it waits inside the run.
+//!    an in-kernel irqchip shows [`Exit::Halted`], but on KVM for arm64, which has no such exit; one
+//!    with it waits inside the run. [`Exit::Hypercall`] comes for functions that
+//!    [were asked for](VmConfig::hypercall), and only then.
 //! 8. **State** is keyed by architecture ([`State`]).
 //! 9. **One error** ([`Error`]) names the operation, the host's code, the place and the remedy.
 //! 10. **No panic** is in a guest's reach. What nobody can handle is [`Exit::Unhandled`].
-//! 11. What a framework leaves to its caller (PSCI, advancing the PC) stays in the backend.
+//! 11. What a framework leaves to its caller (PSCI, advancing the PC) stays in the backend. On arm64
+//!     all vCPUs but the first are off until the guest starts them (PSCI `CPU_ON`), whatever their
+//!     registers are set to; their affinities are those of [`arch::aarch64::affinity`].
 //! 12. **Conformance.** One suite of micro-guests says what all this means, on every backend.
 
 pub mod arch;

@@ -3,15 +3,17 @@
 mod disks;
 mod images;
 mod network;
+mod told;
 
 use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::boot::{BootPlan, CommandLine, nanos_overrides, plain_words};
+use crate::boot::{BootPlan, CommandLine, plain_words};
 use crate::config::{Addresses, Settings};
 use crate::image::{self, Access, Arch, Image, Kernel, Marks, Segment, Source};
-use crate::machine::map::{self, VIRTIO_SLOTS, VirtioSlot};
+use crate::machine::map::{Board, MIB};
+use crate::machine::slot::VIRTIO_SLOTS;
 pub use disks::DiskPlan;
 use images::Opened;
 pub use network::NetworkPlan;
@@ -75,7 +77,11 @@ impl Plan {
         let choice = network::choose(settings, image.is_disk())?;
         let addresses = network::addresses(settings, choice.as_ref())?;
         let room = VIRTIO_SLOTS.saturating_sub(usize::from(choice.is_some()));
-        let disks = disks::open(&image, writable, settings, room)?;
+        let board = Board::of(image.arch());
+        let mut disks = disks::open(board, &image, writable, settings, room)?;
+        if let Some(first) = disks.first_mut() {
+            first.patch = told::record(settings, &addresses, &image)?;
+        }
         let kernel = match &settings.kernel {
             Some(path) => {
                 let source = Source::open(path, Access::Read)?;
@@ -91,11 +97,11 @@ impl Plan {
             let initrd = initrd.map_err(|error| Error::Asked(format!("the ram disk {error}")))?;
             boot.initrd = Some(initrd);
         }
-        let slots = map::virtio_slots().take(disks.len().saturating_add(choice.iter().count()));
+        let slots = board.virtio.iter().take(disks.len().saturating_add(choice.iter().count()));
         let devices = boot.announce(settings.cpus, slots);
         boot.tell(command_line(settings, &addresses, &image, devices)?)?;
         // Last: from here on clients may come.
-        let behind = map::virtio_slots().nth(disks.len());
+        let behind = board.virtio.iter().nth(disks.len());
         let network = match choice.zip(behind) {
             Some((choice, slot)) => Some(network::open(&choice, settings, slot)?),
             None => None,
@@ -139,9 +145,9 @@ impl Plan {
             format!("command line: {}", boot.command_line.as_str().escape_debug()),
             format!("cpus: {}", self.cpus),
         ];
-        let ram = map::ram(self.memory);
+        let ram = boot.board.ram(self.memory);
         for range in &ram {
-            let mib = (range.end - range.start) / map::MIB;
+            let mib = (range.end - range.start) / MIB;
             lines.push(format!("memory: {:#011x}-{:#011x} RAM, {mib} MiB", range.start, range.end));
         }
         lines.extend(describe_segments(boot.kernel.segments()));
@@ -151,8 +157,7 @@ impl Plan {
             let name = initrd.name().escape_debug();
             lines.push(format!("memory: {start:#011x}-{end:#011x} ram disk {name}"));
         }
-        lines.push("device: com1, ports 0x3f8-0x3ff, line 4: the console".into());
-        lines.push("device: exit, port 0x501; reset, port 0x64; clock, port 0x70".into());
+        lines.extend(boot.board.fixed.iter().map(|device| format!("device: {device}")));
         if !self.disks.is_empty() || self.network.is_some() {
             lines.push(format!("devices announced by {}", boot.announcement()));
         }
@@ -160,14 +165,13 @@ impl Plan {
             lines.push("acpi: tables from 0xe0000 on".into());
         }
         for disk in &self.disks {
-            let VirtioSlot { base, line, .. } = disk.slot;
             let mode = match &disk.scratch {
                 Some(scratch) => &format!("ephemeral, written to {}", scratch.folder),
                 None if disk.read_only => "read-only",
                 None => "read-write",
             };
             let (id, name) = (&disk.id, disk.source.name().escape_debug());
-            lines.push(format!("device: {id}, virtio-mmio {base:#x}, line {line}: {name}, {mode}"));
+            lines.push(format!("device: {id}, {}: {name}, {mode}", disk.slot.place));
         }
         lines.push(match &self.network {
             Some(network) => network.describe(),
@@ -205,18 +209,13 @@ fn open_image(settings: &Settings) -> Result<Opened, Error> {
     }
 }
 
-/// A hypervisor runs its host's own architecture, and this version x86_64 alone.
+/// A hypervisor runs its host's own architecture.
 fn require_host_arch(name: &str, wanted: Arch) -> Result<(), Error> {
     let host = std::env::consts::ARCH;
-    if Arch::HOST != Some(wanted) {
-        return Err(Error::Asked(format!(
+    match Arch::HOST == Some(wanted) {
+        true => Ok(()),
+        false => Err(Error::Asked(format!(
             "{name}: an image for {wanted}, and this machine is {host}: build it for {host}"
-        )));
-    }
-    match wanted {
-        Arch::X86_64 => Ok(()),
-        Arch::Aarch64 => Err(Error::Asked(format!(
-            "{name}: an {wanted} image, and this version of runner boots x86_64 ones only"
         ))),
     }
 }
@@ -247,18 +246,7 @@ fn command_line(
 ) -> Result<CommandLine, Error> {
     let mut words = devices;
     if image.is_disk() {
-        let overridden =
-            !settings.args.is_empty() || !settings.env.is_empty() || !addresses.is_empty();
-        if overridden {
-            let baked = image.manifest()?.map_or(0, |manifest| manifest.arguments.len());
-            let baked = baked.saturating_sub(1); // the first is the program's name
-            words.extend(nanos_overrides(
-                &settings.args,
-                baked,
-                &settings.env,
-                &network::nanos_names(addresses),
-            )?);
-        }
+        words.extend(told::words(settings, addresses, image)?);
     } else if !settings.env.is_empty() {
         return Err(Error::Asked(
             "environment reaches the program of an OPS image only; for another kernel use --append"

@@ -145,6 +145,7 @@ impl Script {
             msi: true,
             dirty_log: true,
             read_only_ram: true,
+            hypercalls: arch == Arch::Aarch64,
         }
     }
 }
@@ -174,7 +175,7 @@ impl Hypervisor for Script {
 
     fn create(&self, config: VmConfig) -> Result<(ScriptVm, Vec<ScriptSeed>)> {
         self.shared.check(Op::Create)?;
-        let Parts { slots, irqchip, vcpus } = config.check(&self.caps)?;
+        let Parts { slots, irqchip, vcpus, .. } = config.check(&self.caps)?;
         let vm = ScriptVm::new(self.clone(), slots, irqchip, Roster::new(vcpus));
         let seeds = (0..vcpus).map(|id| ScriptSeed::new(&vm, id)).collect();
         Ok((vm, seeds))

@@ -18,9 +18,10 @@ use acpi_tables::{Aml, AmlSink};
 
 use super::layout::RSDP;
 use crate::devices::rtc::CENTURY;
-use crate::machine::map::{
-    COM1, COM1_LINE, IOAPIC, LOCAL_APIC, RESET_COMMAND, RESET_PORT, RTC, VIRTIO_WINDOW, VirtioSlot,
+use crate::machine::map::pc::{
+    COM1, COM1_LINE, IOAPIC, LOCAL_APIC, RESET_COMMAND, RESET_PORT, RTC,
 };
+use crate::machine::slot::{Place, VIRTIO_WINDOW, VirtioSlot};
 
 const OEM: [u8; 6] = *b"RUNNER";
 const OEM_TABLE: [u8; 8] = *b"RUNNERVM";
@@ -153,15 +154,16 @@ impl Tables {
         let rtc = device("RTC_", &EISAName::new("PNP0B00"), 0, vec![&IO::new(RTC, RTC, 1, 2)]);
         let mut devices = [com1, rtc].concat();
         for slot in &self.virtio {
+            let Place::Mmio { base, line } = slot.place;
             // Every slot is below 4 GiB, and there are few.
-            let base = u32::try_from(slot.base).unwrap_or_default();
+            let base = u32::try_from(base).unwrap_or_default();
             let window = u32::try_from(VIRTIO_WINDOW).unwrap_or_default();
             let window = Memory32Fixed::new(true, base, window);
             devices.extend(device(
                 &format!("V{:03}", slot.index),
                 &"LNRO0005",
                 slot.index,
-                vec![&window, &edge(slot.line)],
+                vec![&window, &edge(line)],
             ));
         }
         let scope = Scope::raw(Path::new("_SB_"), devices);

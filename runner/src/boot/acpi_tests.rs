@@ -1,5 +1,10 @@
 use super::*;
-use crate::machine::map::virtio_slots;
+use crate::machine::map::Board;
+use hv::Arch;
+
+fn virtio_slots() -> impl Iterator<Item = VirtioSlot> {
+    Board::of(Arch::X86_64).virtio.iter()
+}
 
 fn tables(cpus: u32, devices: usize) -> Vec<u8> {
     Tables { cpus, virtio: virtio_slots().take(devices).collect() }.bytes(Timers::Hypervisor)
@@ -114,9 +119,10 @@ fn the_dsdt_has_com1_the_clock_and_each_virtio_device_with_its_window_and_line()
     assert_eq!((has(dsdt, b"COM1"), has(dsdt, b"RTC_"), has(dsdt, b"LNRO0005\0")), (1, 1, 3));
     assert_eq!(has(dsdt, b"_S5_"), 0, "a guest that switches itself off takes its status along");
     for slot in virtio_slots().take(3) {
-        let base = u32::try_from(slot.base).unwrap().to_le_bytes();
+        let Place::Mmio { base, line } = slot.place;
+        let base = u32::try_from(base).unwrap().to_le_bytes();
         let window = [&[0x86, 9, 0, 1][..], &base, &[0, 2, 0, 0]].concat();
-        let line = [&[0x89, 6, 0, 3, 1][..], &slot.line.to_le_bytes()].concat();
+        let line = [&[0x89, 6, 0, 3, 1][..], &line.to_le_bytes()].concat();
         assert_eq!(has(dsdt, &[window, line].concat()), 1, "{slot:?}");
     }
     assert_eq!(has(tables(4, 0).as_slice(), b"LNRO0005"), 0);

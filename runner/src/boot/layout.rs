@@ -1,5 +1,12 @@
-//! Where boot data stands: all of it below 640 KiB, which kernels leave alone until they have read
-//! it, and none of it at 0.
+//! Where boot data stands, and what that leaves to kernels and ram disks.
+//!
+//! On a PC all of it is below 640 KiB, which kernels leave alone until they have read it, and none of
+//! it at 0.
+
+use hv::Arch;
+
+use super::Gpas;
+use crate::machine::map::{pc, virt};
 
 /// The GDT that the boot vCPU's segments come from.
 pub(super) const GDT: u64 = 0x500;
@@ -34,7 +41,7 @@ pub(super) const RSDP: u64 = 0xe_0000;
 pub(super) const RESET_VECTOR: u64 = 0xf_fff0;
 
 /// All of the above but the RSDP and what is behind it lies in here.
-pub(super) const BOOT_DATA: std::ops::Range<u64> = 0..0x3_0000;
+pub(super) const BOOT_DATA: Gpas = 0..0x3_0000;
 
 /// Conventional memory ends here; up to 1 MiB there would be a BIOS, and tables that guests scan for.
 pub(super) const LOW_END: u64 = 0x9_fc00;
@@ -42,8 +49,51 @@ pub(super) const LOW_END: u64 = 0x9_fc00;
 /// Memory goes on here.
 pub(super) const HIGH_START: u64 = 0x10_0000;
 
+/// The device tree of an aarch64 guest, at the beginning of RAM: Nanos takes it from there and from
+/// nowhere else. Linux wants no more than 2 MiB of it (`Documentation/arch/arm64/booting.rst`).
+pub(super) const DEVICE_TREE: Gpas = virt::RAM..virt::KERNELS;
+
+/// A ram disk of Linux's lies in 32 GiB with the kernel (`Documentation/arch/arm64/booting.rst`).
+const REACH: u64 = 32 << 30;
+
+/// Where a kernel and a ram disk can be.
+pub(super) struct Places {
+    /// What is taken, and by what.
+    pub(super) taken: &'static [(Gpas, &'static str)],
+    /// A ram disk is here, as far as there is RAM.
+    pub(super) ram_disk: Gpas,
+    /// There is no RAM, however much the guest is given.
+    pub(super) hole: Gpas,
+    /// What to do with what reaches into it.
+    pub(super) out_of_hole: &'static str,
+}
+
+static PC: Places = Places {
+    taken: &[(BOOT_DATA, "boot data"), (LOW_END..HIGH_START, "the BIOS area")],
+    ram_disk: HIGH_START..pc::LOW_RAM_END,
+    hole: pc::LOW_RAM_END..pc::HIGH_RAM,
+    out_of_hole: "link it lower: from 3 GiB to 4 GiB there is no RAM, however much the guest is given",
+};
+
+static VIRT: Places = Places {
+    taken: &[(DEVICE_TREE, "the device tree")],
+    ram_disk: DEVICE_TREE.end..virt::RAM + REACH,
+    hole: 0..virt::RAM,
+    out_of_hole: "link it higher: RAM begins at 1 GiB",
+};
+
+impl Places {
+    /// Those of the machine for guests of `arch`.
+    pub(super) fn of(arch: Arch) -> &'static Places {
+        match arch {
+            Arch::X86_64 => &PC,
+            Arch::Aarch64 => &VIRT,
+        }
+    }
+}
+
 /// RAM as a guest is told of it: conventional memory, then everything from 1 MiB on.
-pub(super) fn usable_ram(ram: &[super::Gpas]) -> impl Iterator<Item = super::Gpas> + '_ {
+pub(super) fn usable_ram(ram: &[Gpas]) -> impl Iterator<Item = Gpas> + '_ {
     let low = ram.first().map(|first| first.start..first.end.min(LOW_END));
     let high = ram.iter().map(|range| range.start.max(HIGH_START)..range.end);
     low.into_iter().chain(high).filter(|range| !range.is_empty())

@@ -3,24 +3,18 @@
 
 use std::cmp::Reverse;
 
-use hv::arch::x86_64::{GDT_SIZE, IDENTITY_MAP_SIZE, write_gdt, write_identity_map};
 use hv::{GuestMemory, State};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
-use super::acpi::{RESET_CODE, Timers};
-use super::layout::{
-    BOOT_DATA, COMMAND_LINE, GDT, HIGH_START, LOW_END, PAGE_TABLES, RESET_VECTOR, RSDP, ZERO_PAGE,
-};
-use super::{BootPlan, Error, Gpas, Protocol, linux, pvh};
+use super::acpi::Timers;
+use super::layout::Places;
+use super::{BootPlan, Error, Gpas, Protocol, semihosting};
 use crate::image::{Segment, Source};
 use crate::io::file;
-use crate::machine::map::{HIGH_RAM, LOW_RAM_END};
 
 const MORE_MEMORY: &str = "give the guest more memory (-m)";
 const SMALLER: &str = "use a smaller one: the kernel reaches no further, or RAM has its hole there";
 const RELINK: &str = "link the kernel elsewhere";
-const OUT_OF_HOLE: &str =
-    "link it lower: from 3 GiB to 4 GiB there is no RAM, however much the guest is given";
 /// Linux's 64-bit protocol wants the kernel mapped to itself; our tables map the first GiB.
 const MAPPED: u64 = 1 << 30;
 
@@ -46,8 +40,19 @@ impl BootPlan {
             .collect();
         let mut loading = Loading { memory, ranges: Vec::new() };
         self.load_kernel(&ram, &mut loading)?;
+        if self.exits_by_semihosting {
+            let code = self.kernel.segments().iter().filter(|segment| segment.executable());
+            let code: Vec<Gpas> = code.map(|segment| segment.paddr..segment.end()).collect();
+            semihosting::reroute(memory, &code)?;
+        }
         let initrd = self.load_initrd(&ram, &mut loading)?;
-        let state = self.load_boot_data(&ram, initrd.as_ref(), timers, &mut loading)?;
+        let (initrd, into) = (initrd.as_ref(), &mut loading);
+        let state = match self.protocol {
+            Protocol::Linux64 => self.load_linux64(&ram, initrd, timers, into),
+            Protocol::Linux32 => self.load_linux32(&ram, initrd, timers, into),
+            Protocol::Pvh => self.load_pvh(&ram, initrd, timers, into),
+            Protocol::Arm64 => self.load_virt(&ram, initrd, into),
+        }?;
         Ok(Loaded { state, ranges: loading.ranges })
     }
 
@@ -55,7 +60,7 @@ impl BootPlan {
         for segment in self.kernel.segments() {
             let range = segment.paddr..segment.end();
             let what = || format!("the kernel's segment {}", segment.index);
-            fits(&range, ram, what)?;
+            self.fits(&range, ram, what)?;
             if self.protocol == Protocol::Linux64
                 && range.contains(&self.entry)
                 && range.end > MAPPED
@@ -63,8 +68,7 @@ impl BootPlan {
                 let why = format!("only memory below {MAPPED:#x} is mapped at its 64-bit entry");
                 return Err(does_not_fit(what(), &range, why, RELINK));
             }
-            let in_the_way = [(BOOT_DATA, "boot data"), (LOW_END..HIGH_START, "the BIOS area")];
-            for (taken, name) in in_the_way {
+            for (taken, name) in self.places().taken {
                 if range.start < taken.end && taken.start < range.end {
                     return Err(does_not_fit(what(), &range, format!("{name} is there"), RELINK));
                 }
@@ -98,24 +102,27 @@ impl BootPlan {
             .kernel
             .setup()
             .map_or(u64::MAX, |setup| u64::from(setup.initrd_addr_max).saturating_add(1));
+        let limit = limit.min(self.places().ram_disk.end);
         let low_end = ram.first().map_or(0, |low| low.end).min(limit);
         if let Some(start) = self.last_gap(source.len(), low_end) {
             return Ok(Some(start..start + source.len()));
         }
         let what = format!("the ram disk {}", source.name());
-        let range = HIGH_START..HIGH_START.saturating_add(source.len());
+        let from = self.places().ram_disk.start;
+        let range = from..from.saturating_add(source.len());
         let why = format!("memory for it ends at {low_end:#x}, with the kernel before it");
-        let with_more = self.last_gap(source.len(), LOW_RAM_END.min(limit));
+        let with_more = self.last_gap(source.len(), limit);
         let remedy = if with_more.is_some() { MORE_MEMORY } else { SMALLER };
         Err(does_not_fit(what, &range, why, remedy))
     }
 
-    /// The highest page from 1 MiB on from where `len` bytes are free of the kernel, all of them below
+    /// The highest page of where ram disks can be from where `len` bytes are free of the kernel, all of them below
     /// `end`.
     fn last_gap(&self, len: u64, mut end: u64) -> Option<u64> {
         let mut segments: Vec<_> = self.kernel.segments().iter().collect();
         segments.sort_unstable_by_key(|segment| Reverse(segment.paddr));
-        let below = |end: u64| Some(end.checked_sub(len)? & !0xfff).filter(|at| *at >= HIGH_START);
+        let from = self.places().ram_disk.start;
+        let below = |end: u64| Some(end.checked_sub(len)? & !0xfff).filter(|at| *at >= from);
         for segment in segments {
             if segment.paddr >= end {
                 continue;
@@ -138,86 +145,44 @@ impl BootPlan {
         Ok(place)
     }
 
-    fn load_boot_data(
-        &self,
-        ram: &[Gpas],
-        initrd: Option<&Gpas>,
-        timers: Timers,
-        loading: &mut Loading<'_>,
-    ) -> Result<State, Error> {
-        fits(&BOOT_DATA, ram, || "boot data".to_owned())?;
-        write_gdt(loading.memory, GDT)?;
-        loading.ranges.push(GDT..GDT + u64::from(GDT_SIZE));
-        loading.write(COMMAND_LINE, &self.command_line.terminated())?;
-        let rsdp = self.load_acpi(ram, timers, loading)?;
-        match self.protocol {
-            Protocol::Linux64 => {
-                write_identity_map(loading.memory, PAGE_TABLES)?;
-                loading.ranges.push(PAGE_TABLES..PAGE_TABLES + IDENTITY_MAP_SIZE);
-                loading.write(ZERO_PAGE, &self.zero_page(ram, initrd, rsdp))?;
-                Ok(linux::state64(self.entry))
-            }
-            Protocol::Linux32 => {
-                let (gpa, descriptor) = linux::boot_cs32();
-                loading.put(gpa, &descriptor)?;
-                loading.write(ZERO_PAGE, &self.zero_page(ram, initrd, rsdp))?;
-                Ok(linux::state32(self.entry))
-            }
-            Protocol::Pvh => {
-                for (gpa, bytes) in pvh::start_info(ram, initrd, rsdp) {
-                    loading.write(gpa, &bytes)?;
-                }
-                Ok(pvh::state(self.entry))
-            }
-        }
-    }
-}
-
-impl BootPlan {
-    fn zero_page(&self, ram: &[Gpas], initrd: Option<&Gpas>, rsdp: u64) -> Vec<u8> {
-        linux::zero_page(ram, self.kernel.setup(), &self.command_line, initrd, rsdp)
+    fn places(&self) -> &'static Places {
+        Places::of(self.board.arch)
     }
 
-    /// Writes the ACPI tables, if the guest gets some, and tells where they begin; 0 without.
-    fn load_acpi(
+    /// Whether `range` lies in one piece of RAM.
+    pub(super) fn fits(
         &self,
+        range: &Gpas,
         ram: &[Gpas],
-        timers: Timers,
-        loading: &mut Loading<'_>,
-    ) -> Result<u64, Error> {
-        let Some(acpi) = &self.acpi else { return Ok(0) };
-        let tables = acpi.bytes(timers);
-        let range = RSDP..RSDP.saturating_add(tables.len() as u64);
-        let what = || format!("the ACPI tables for {} CPUs", acpi.cpus);
-        fits(&range, ram, what)?;
-        if range.end > RESET_VECTOR {
-            let why = format!("their place ends at {RESET_VECTOR:#x}");
-            return Err(does_not_fit(what(), &range, why, "ask for fewer CPUs"));
+        what: impl FnOnce() -> String,
+    ) -> Result<(), Error> {
+        if ram.iter().any(|piece| piece.start <= range.start && range.end <= piece.end) {
+            return Ok(());
         }
-        loading.write(RSDP, &tables)?;
-        // QEMU has its firmware there.
-        if timers == Timers::Hypervisor {
-            loading.write(RESET_VECTOR, &RESET_CODE)?;
-        }
-        Ok(RSDP)
+        let memory: u64 = ram.iter().map(|piece| piece.end - piece.start).sum();
+        let why = format!("the guest has {} MiB, up to {:#x}", memory >> 20, end_of(ram));
+        let Places { hole, out_of_hole, .. } = self.places();
+        let in_hole = range.end > hole.start && range.start < hole.end;
+        let remedy = if in_hole { out_of_hole } else { MORE_MEMORY };
+        Err(does_not_fit(what(), range, why, remedy))
     }
 }
 
 /// Memory being filled.
-struct Loading<'a> {
-    memory: &'a GuestMemory,
-    ranges: Vec<Gpas>,
+pub(super) struct Loading<'a> {
+    pub(super) memory: &'a GuestMemory,
+    pub(super) ranges: Vec<Gpas>,
 }
 
 impl Loading<'_> {
-    fn write(&mut self, gpa: u64, bytes: &[u8]) -> Result<(), Error> {
+    pub(super) fn write(&mut self, gpa: u64, bytes: &[u8]) -> Result<(), Error> {
         self.put(gpa, bytes)?;
         self.ranges.push(gpa..gpa + bytes.len() as u64);
         Ok(())
     }
 
     /// Writes over what has been written before.
-    fn put(&self, gpa: u64, bytes: &[u8]) -> Result<(), Error> {
+    pub(super) fn put(&self, gpa: u64, bytes: &[u8]) -> Result<(), Error> {
         self.memory
             .write_slice(bytes, GuestAddress(gpa))
             .map_err(|error| outside(gpa, &error.to_string()))
@@ -247,23 +212,11 @@ fn outside(gpa: u64, why: &str) -> Error {
     hv::Error::new("load", hv::Kind::Invalid, format!("GPA {gpa:#x}: {why}")).into()
 }
 
-/// Whether `range` lies in one piece of RAM.
-fn fits(range: &Gpas, ram: &[Gpas], what: impl FnOnce() -> String) -> Result<(), Error> {
-    if ram.iter().any(|piece| piece.start <= range.start && range.end <= piece.end) {
-        return Ok(());
-    }
-    let memory: u64 = ram.iter().map(|piece| piece.end - piece.start).sum();
-    let why = format!("the guest has {} MiB, up to {:#x}", memory >> 20, end_of(ram));
-    let in_hole = range.end > LOW_RAM_END && range.start < HIGH_RAM;
-    let remedy = if in_hole { OUT_OF_HOLE } else { MORE_MEMORY };
-    Err(does_not_fit(what(), range, why, remedy))
-}
-
 fn end_of(ram: &[Gpas]) -> u64 {
     ram.last().map_or(0, |last| last.end)
 }
 
-fn does_not_fit(what: String, range: &Gpas, why: String, remedy: &'static str) -> Error {
+pub(super) fn does_not_fit(what: String, range: &Gpas, why: String, remedy: &'static str) -> Error {
     Error::DoesNotFit { what, start: range.start, end: range.end, why, remedy }
 }
 

@@ -4,8 +4,10 @@ use hv::{GuestRam, mem};
 use super::*;
 use crate::boot::CommandLine;
 use crate::boot::Timers;
+use crate::boot::layout::{COMMAND_LINE, RSDP, ZERO_PAGE};
 use crate::image::testing::{BzImageFile, ElfFile, pvh_note};
 use crate::image::{Image, Kernel};
+use crate::machine::map::pc::{HIGH_RAM, LOW_RAM_END};
 
 const MIB: u64 = 1 << 20;
 
@@ -167,16 +169,17 @@ fn a_ram_disk_that_leaves_no_room_is_refused_with_what_helps() {
 
 #[test]
 fn a_segment_in_the_hole_is_to_be_linked_lower_as_no_memory_helps() {
-    let ram = crate::machine::map::ram(5 << 30);
-    let remedy = |start: u64, end| match fits(&(start..end), &ram, String::new) {
+    let plan = plan(&ElfFile::kernel().build());
+    let ram = plan.board.ram(5 << 30);
+    let remedy = |start: u64, end| match plan.fits(&(start..end), &ram, String::new) {
         Err(Error::DoesNotFit { remedy, .. }) => Some(remedy),
         _ => None,
     };
     assert_eq!(remedy(LOW_RAM_END - MIB, LOW_RAM_END), None);
-    assert_eq!(remedy(LOW_RAM_END, LOW_RAM_END + 16), Some(OUT_OF_HOLE));
-    assert_eq!(remedy(LOW_RAM_END - 16, LOW_RAM_END + 16), Some(OUT_OF_HOLE));
-    assert_eq!(remedy(HIGH_RAM - 16, HIGH_RAM + 16), Some(OUT_OF_HOLE));
-    assert_eq!(remedy(MIB, u64::MAX), Some(OUT_OF_HOLE));
+    assert_eq!(remedy(LOW_RAM_END, LOW_RAM_END + 16), Some(plan.places().out_of_hole));
+    assert_eq!(remedy(LOW_RAM_END - 16, LOW_RAM_END + 16), Some(plan.places().out_of_hole));
+    assert_eq!(remedy(HIGH_RAM - 16, HIGH_RAM + 16), Some(plan.places().out_of_hole));
+    assert_eq!(remedy(MIB, u64::MAX), Some(plan.places().out_of_hole));
     assert_eq!(remedy(HIGH_RAM, HIGH_RAM + 16), None);
     assert_eq!(remedy(6 << 30, (6 << 30) + 16), Some(MORE_MEMORY));
 }
@@ -191,18 +194,17 @@ fn sparse(len: u64) -> Source {
 #[test]
 fn a_ram_disk_that_no_memory_has_room_for_is_to_be_smaller_however_much_there_is() {
     let mut plan = plan(&ElfFile::kernel().build());
-    let remedy =
-        |plan: &BootPlan, memory| match plan.initrd_place(&crate::machine::map::ram(memory)) {
-            Err(Error::DoesNotFit { remedy, .. }) => remedy,
-            other => panic!("{other:?}"),
-        };
+    let remedy = |plan: &BootPlan, memory| match plan.initrd_place(&plan.board.ram(memory)) {
+        Err(Error::DoesNotFit { remedy, .. }) => remedy,
+        other => panic!("{other:?}"),
+    };
     plan.initrd = Some(sparse(3 << 30));
     for memory in [64 * MIB, 3 << 30, 8 << 30] {
         assert_eq!(remedy(&plan, memory), SMALLER, "{memory}");
     }
     plan.initrd = Some(sparse(2 << 30));
     assert_eq!(remedy(&plan, 64 * MIB), MORE_MEMORY);
-    assert!(plan.initrd_place(&crate::machine::map::ram(3 << 30)).is_ok());
+    assert!(plan.initrd_place(&plan.board.ram(3 << 30)).is_ok());
 }
 
 #[test]
@@ -215,7 +217,7 @@ fn a_ram_disk_goes_into_the_last_gap_that_the_kernel_leaves() {
         file.notes(&pvh_note(0x10_0000));
         let mut plan = plan(&file.build());
         plan.initrd = Some(Source::from_bytes("ram disk", &vec![1; len]));
-        plan.initrd_place(&crate::machine::map::ram(memory)).ok().flatten().map(|at| at.start)
+        plan.initrd_place(&plan.board.ram(memory)).ok().flatten().map(|at| at.start)
     };
     // A kernel above 4 GiB leaves everything below.
     assert_eq!(place(&[(HIGH_RAM, 4096)], 5, 5 << 30), Some(LOW_RAM_END - 4096));

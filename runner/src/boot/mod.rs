@@ -6,21 +6,27 @@
 
 mod acpi;
 mod cmdline;
+mod fdt;
 mod layout;
 mod linux;
 mod load;
+mod pc;
 mod pvh;
+mod semihosting;
+mod virt;
 
 use std::fmt;
 use std::ops::Range;
 
 pub use acpi::{Tables as AcpiTables, Timers};
 pub use cmdline::{CommandLine, nanos_overrides, plain_words};
+pub use fdt::Tree;
 pub use load::Loaded;
 
 use crate::devices::power::ExitCode;
-use crate::image::{Image, Kernel, Source};
-use crate::machine::map::{VIRTIO_WINDOW, VirtioSlot};
+use crate::image::{Arch, Image, Kernel, Source};
+use crate::machine::map::Board;
+use crate::machine::slot::{Place, VIRTIO_WINDOW, VirtioSlot};
 
 /// A way into a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,11 +38,15 @@ pub enum Protocol {
     Linux32,
     /// Xen's PVH entry (`docs/misc/pvh.pandoc`, `xen/include/public/arch-x86/hvm/start_info.h`).
     Pvh,
+    /// Linux's entry for arm64 (`Documentation/arch/arm64/booting.rst`), of an Image or at an ELF
+    /// file's entry point.
+    Arm64,
 }
 
 impl Protocol {
     /// All of them, the one to be preferred first.
-    pub const ALL: [Protocol; 3] = [Protocol::Linux64, Protocol::Pvh, Protocol::Linux32];
+    pub const ALL: [Protocol; 4] =
+        [Protocol::Linux64, Protocol::Pvh, Protocol::Linux32, Protocol::Arm64];
 
     /// As `--entry` has it.
     #[must_use]
@@ -45,15 +55,18 @@ impl Protocol {
             Protocol::Linux64 => "linux64",
             Protocol::Linux32 => "linux32",
             Protocol::Pvh => "pvh",
+            Protocol::Arm64 => "arm64",
         }
     }
 
     /// Where it enters `kernel`, if it can.
     fn entry(self, kernel: &Kernel) -> Option<u64> {
-        match self {
-            Protocol::Linux64 => kernel.entry(),
-            Protocol::Linux32 => kernel.entry32().map(u64::from),
-            Protocol::Pvh => kernel.pvh_entry().map(u64::from),
+        match (self, kernel.arch()) {
+            (Protocol::Linux64, Arch::X86_64) => kernel.entry(),
+            (Protocol::Linux32, Arch::X86_64) => kernel.entry32().map(u64::from),
+            (Protocol::Pvh, Arch::X86_64) => kernel.pvh_entry().map(u64::from),
+            (Protocol::Arm64, Arch::Aarch64) => kernel.entry(),
+            _ => None,
         }
     }
 }
@@ -64,6 +77,7 @@ impl fmt::Display for Protocol {
             Protocol::Linux64 => "Linux 64-bit",
             Protocol::Linux32 => "Linux 32-bit",
             Protocol::Pvh => "PVH",
+            Protocol::Arm64 => "Linux arm64",
         })
     }
 }
@@ -85,6 +99,8 @@ pub enum Announcement {
     CommandLine,
     /// Devices in the DSDT.
     Acpi,
+    /// Nodes of the device tree.
+    DeviceTree,
 }
 
 impl fmt::Display for Announcement {
@@ -92,6 +108,7 @@ impl fmt::Display for Announcement {
         f.write_str(match self {
             Announcement::CommandLine => "the command line",
             Announcement::Acpi => "ACPI",
+            Announcement::DeviceTree => "the device tree",
         })
     }
 }
@@ -101,6 +118,8 @@ impl fmt::Display for Announcement {
 pub struct BootPlan {
     /// The way in.
     pub protocol: Protocol,
+    /// The machine it boots on.
+    pub board: &'static Board,
     /// Physical address of the first instruction.
     pub entry: u64,
     /// What is loaded and entered.
@@ -109,10 +128,14 @@ pub struct BootPlan {
     pub initrd: Option<Source>,
     /// ACPI tables, if the guest gets some.
     pub acpi: Option<AcpiTables>,
+    /// What the device tree tells an aarch64 guest.
+    pub tree: Tree,
     /// What the kernel is told.
     pub command_line: CommandLine,
     /// What a value at the exit port means.
     pub exit_code: ExitCode,
+    /// The kernel ends with a status by a semihosting call, which becomes a hypercall.
+    pub exits_by_semihosting: bool,
 }
 
 /// The port a guest writes its exit value to (QEMU's `isa-debug-exit` as OPS places it).
@@ -192,6 +215,12 @@ pub enum Error {
         /// What the operating system said.
         error: std::io::Error,
     },
+    /// The device tree could not be made.
+    #[error("the device tree: {0}: this is a bug in runner, please report it")]
+    Tree(String),
+    /// The operating system gives no random bytes, which a guest needs.
+    #[error("random bytes: {0}; wait until the system has started")]
+    Random(#[from] std::io::Error),
     /// Guest memory could not be written.
     #[error(transparent)]
     Memory(#[from] hv::Error),
@@ -221,14 +250,18 @@ impl BootPlan {
             let can: Vec<_> = can().map(Protocol::name).collect();
             return Err(Error::OtherEntry { name: name(), asked: protocol, can: can.join(", ") });
         };
+        let exits_by_semihosting = image.is_disk() && kernel.arch() == Arch::Aarch64;
         Ok(Self {
             protocol,
+            board: Board::of(kernel.arch()),
             entry,
             kernel,
             initrd: None,
             acpi: None,
+            tree: Tree { cpus: 1, virtio: Vec::new() },
             command_line: CommandLine::default(),
             exit_code: status_is_value,
+            exits_by_semihosting,
         })
     }
 
@@ -237,11 +270,12 @@ impl BootPlan {
     pub fn announcement(&self) -> Announcement {
         match (self.protocol, self.kernel.setup()) {
             (Protocol::Linux64, None) => Announcement::CommandLine,
+            (Protocol::Arm64, _) => Announcement::DeviceTree,
             _ => Announcement::Acpi,
         }
     }
 
-    /// Plans for `cpus` processors and for virtio-mmio devices, and returns the words about these that
+    /// Plans for `cpus` processors and for virtio devices, and returns the words about these that
     /// belong on the command line.
     ///
     /// A guest of one CPU that takes its devices from the command line has no use for ACPI tables, and
@@ -252,12 +286,18 @@ impl BootPlan {
         virtio: impl IntoIterator<Item = VirtioSlot>,
     ) -> Vec<String> {
         let virtio = virtio.into_iter();
-        let word = |VirtioSlot { base, line, .. }| {
-            format!("virtio_mmio.device={VIRTIO_WINDOW}@{base:#x}:{line}")
+        let word = |slot: VirtioSlot| match slot.place {
+            Place::Mmio { base, line } => {
+                format!("virtio_mmio.device={VIRTIO_WINDOW}@{base:#x}:{line}")
+            }
         };
         match self.announcement() {
             Announcement::Acpi => {
                 self.acpi = Some(AcpiTables { cpus, virtio: virtio.collect() });
+                Vec::new()
+            }
+            Announcement::DeviceTree => {
+                self.tree = Tree { cpus, virtio: virtio.collect() };
                 Vec::new()
             }
             Announcement::CommandLine => {

@@ -149,7 +149,7 @@ fn inspect_takes_an_image_and_nothing_else() {
 
 #[test]
 fn doctor_takes_json_and_no_image() {
-    let wanted = |json, verbose| Ok(Command::Doctor { json, verbose });
+    let wanted = |json, verbose| Ok(Command::Doctor { json, verbose, sign: false });
     assert_eq!(parse(["runner", "doctor"]), wanted(false, false));
     assert_eq!(parse(["runner", "doctor", "--json"]), wanted(true, false));
     assert_eq!(parse(["runner", "-j", "doctor", "-v"]), wanted(true, true));
@@ -158,6 +158,9 @@ fn doctor_takes_json_and_no_image() {
         "doctor takes no `hello`; it looks at this machine, not at an image"
     );
     assert_eq!(refused("runner doctor -x=kvm"), "doctor has no option --accel; leave it out");
+    let sign = Command::Doctor { json: true, verbose: false, sign: true };
+    assert_eq!(parse(["runner", "doctor", "--sign", "--json"]), Ok(sign));
+    assert!(refused("runner --sign hello").contains("`runner doctor --sign`"));
     assert_eq!(refused("runner hello --json"), ops::JSON_ELSEWHERE);
 }
 
@@ -287,7 +290,7 @@ fn the_help_lists_each_option_once_and_fits_a_screen() {
     let ours = |line: &&str| line.starts_with("  -") || line.starts_with("      --");
     let listed: Vec<&str> = HELP.lines().filter(ours).collect();
     let definition = definition();
-    let hidden = ["json", "skipbuild"];
+    let hidden = ["json", "sign", "skipbuild"];
     for arg in definition.get_arguments().filter(|a| !a.is_positional()) {
         let long = format!("--{}", arg.get_long().expect("every option has a long name"));
         let lines = listed.iter().filter(|line| {

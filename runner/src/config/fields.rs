@@ -90,7 +90,7 @@ impl Kind {
             Kind::Cpus => "a whole number from 1, without quotes: 2",
             Kind::Which => r#"a string: "auto", "kvm", "hvf" or "off""#,
             Kind::Jail => r#"a string: "on", "strict" or "off""#,
-            Kind::Entry => r#"a string: "linux64", "linux32" or "pvh""#,
+            Kind::Entry => r#"a string: "linux64", "linux32", "pvh" or "arm64""#,
             Kind::Time => r#"seconds, or a string such as "500ms" or "2m""#,
             Kind::Ip4 => r#"an IPv4 address as a string: "10.0.2.15""#,
             Kind::Ip6 => r#"an IPv6 address as a string: "fd00::15""#,
@@ -313,7 +313,7 @@ pub static FIELDS: &[Field] = &[
         "Runner.Entry",
         Entry,
         Works,
-        "how the kernel is entered, as --entry: `linux64`, `linux32`, `pvh`",
+        "how the kernel is entered, as --entry: `linux64`, `linux32`, `pvh`, `arm64`",
     ),
     field(
         "Runner.Ephemeral",

@@ -5,7 +5,7 @@
 use hv::Width;
 
 use crate::machine::bus::Device;
-use crate::machine::map::RESET_COMMAND;
+use crate::machine::map::pc::RESET_COMMAND;
 use crate::machine::stop::{Reason, Stop};
 
 /// From the value a guest writes to its exit port to the status of this process.

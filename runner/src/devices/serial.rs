@@ -9,6 +9,7 @@ use vm_superio::serial::SerialEvents;
 use vm_superio::{Serial, Trigger};
 
 use super::Interrupt;
+use super::uart::{Console, Drained, Uart};
 use crate::machine::bus::Device;
 
 /// The UART's interrupt, as vm-superio wants it.
@@ -22,9 +23,6 @@ impl Trigger for Line {
         Ok(())
     }
 }
-
-/// Called when the guest has taken all input.
-type Drained = Box<dyn Fn() + Send + Sync>;
 
 struct Events(Drained);
 
@@ -68,18 +66,16 @@ impl Write for Outbox {
 const MCR: u8 = 4;
 const LOOPBACK: u8 = 1 << 4;
 
-struct Uart {
+struct Registers {
     chip: Serial<Line, Events, Outbox>,
     /// The guest talks to itself: it takes no input.
     loopback: bool,
 }
 
 /// COM1.
-///
-/// Two locks: a console that blocks must not keep the guest, or its input, from the registers.
 pub struct Com1<W: Write + Send> {
-    uart: Mutex<Uart>,
-    console: Mutex<W>,
+    uart: Mutex<Registers>,
+    console: Console<W>,
 }
 
 impl<W: Write + Send> std::fmt::Debug for Com1<W> {
@@ -92,33 +88,32 @@ impl<W: Write + Send> std::fmt::Debug for Com1<W> {
 pub const PORTS: u64 = 8;
 
 impl<W: Write + Send> Com1<W> {
-    /// A UART that sends to `console`. `drained` is called, from a vCPU's thread, whenever the guest
-    /// has read all input: time for more.
+    /// A UART that sends to `console`.
     pub fn new(interrupt: Interrupt, console: W, drained: Drained) -> Self {
         let chip = Serial::with_events(Line(interrupt), Events(drained), Outbox::default());
-        let uart = Mutex::new(Uart { chip, loopback: false });
-        Self { uart, console: Mutex::new(console) }
+        let uart = Mutex::new(Registers { chip, loopback: false });
+        Self { uart, console: Console::new(console) }
     }
 
-    /// Bytes of input it can take now, at most 64; none while the guest has it in loopback.
-    pub fn room(&self) -> usize {
-        let uart = self.lock();
-        if uart.loopback { 0 } else { uart.chip.fifo_capacity() }
-    }
-
-    /// Gives the guest input; what exceeds [`Com1::room`] is not taken.
-    /// Returns how much was.
-    pub fn receive(&self, input: &[u8]) -> usize {
-        let mut uart = self.lock();
-        if uart.loopback { 0 } else { uart.chip.enqueue_raw_bytes(input).unwrap_or(0) }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Uart> {
+    fn lock(&self) -> MutexGuard<'_, Registers> {
         self.uart.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Uart {
+impl<W: Write + Send> Uart for Com1<W> {
+    /// At most 64; none while the guest has it in loopback.
+    fn room(&self) -> usize {
+        let uart = self.lock();
+        if uart.loopback { 0 } else { uart.chip.fifo_capacity() }
+    }
+
+    fn receive(&self, input: &[u8]) -> usize {
+        let mut uart = self.lock();
+        if uart.loopback { 0 } else { uart.chip.enqueue_raw_bytes(input).unwrap_or(0) }
+    }
+}
+
+impl Registers {
     fn write(&mut self, register: u8, byte: u8) {
         // Its errors are the outbox's, which has none, and a full FIFO in loopback, which is the
         // guest's affair.
@@ -157,11 +152,7 @@ impl<W: Write + Send> Device for Com1<W> {
             }
             std::mem::take(uart.chip.writer_mut())
         };
-        if !sent.bytes().is_empty() {
-            let mut console = self.console.lock().unwrap_or_else(PoisonError::into_inner);
-            // The console reports its own failures.
-            let _ = console.write_all(sent.bytes());
-        }
+        self.console.send(sent.bytes());
     }
 }
 

@@ -105,7 +105,7 @@ struct Guest {
 
 impl Guest {
     fn load(plan: &Plan) -> Result<Self, Error> {
-        let memory = machine::reserve(plan.memory)?;
+        let memory = machine::reserve(plan.boot.board, plan.memory)?;
         let loaded = plan.boot.load(&memory, Timers::Pit)?;
         let rom = firmware::rom(&loaded.state).map_err(Error::Registers)?;
         let firmware = scratch(|mut file| file.write_all(&rom)).map_err(Error::system(ROM))?;

@@ -7,9 +7,9 @@
 //! 2. an ELF file with Solo5's note, 3. with Hermit's ([`elf`], [`notes`]);
 //! 4. a bzImage, 5. an arm64 Image;
 //! 6. an ELF64 kernel with a PVH note; 7. a kernel with a Multiboot header;
-//! 8. any other ELF64 kernel: the Linux 64-bit entry.
+//! 8. any other ELF64 kernel: the Linux entry.
 //!
-//! 1, 4, 6 and 8 are booted, the others named. A file of which the user says that it is a kernel, or
+//! 1, 4, 5, 6 and 8 are booted, the others named. A file of which the user says that it is a kernel, or
 //! how it is entered, is 6 or 8 before it is 7. Containers and compressed files are named with the
 //! command that converts them and never opened: were a disk's format guessed, a guest could write
 //! itself another one.
@@ -25,6 +25,7 @@
 )]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
+pub mod arm64;
 mod bytes;
 pub mod bzimage;
 pub mod elf;
@@ -34,6 +35,7 @@ mod magic;
 mod manifest;
 pub mod mbr;
 pub mod notes;
+mod overrides;
 mod recognise;
 pub mod source;
 pub mod tfs;
@@ -46,11 +48,13 @@ pub use error::{Error, Problem};
 pub use hv::Arch;
 pub use kernel::Kernel;
 pub use manifest::Manifest;
+pub use overrides::Overrides;
 pub use recognise::Marks;
 pub use source::{Access, Source};
+pub use tfs::Patch;
 pub use view::{Piece, View};
 
-use tfs::Region;
+use tfs::{Filesystem, Region};
 
 /// How an image is put together, and so how it is entered when nobody says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +69,8 @@ pub enum Format {
     },
     /// A Linux bzImage.
     BzImage,
+    /// A Linux Image for arm64.
+    Arm64Image,
     /// An ELF64 kernel with a PVH note.
     Pvh,
     /// An ELF64 kernel without a note. On x86_64, enter by the Linux 64-bit protocol.
@@ -78,6 +84,7 @@ impl std::fmt::Display for Format {
                 write!(f, "OPS disk image ({}, TFS v{tfs})", if *uefi { "UEFI" } else { "BIOS" })
             }
             Self::BzImage => f.write_str("Linux bzImage"),
+            Self::Arm64Image => f.write_str("Linux arm64 Image"),
             Self::Pvh => f.write_str("ELF64 kernel with a PVH entry"),
             Self::Elf => f.write_str("ELF64 kernel"),
         }
@@ -157,12 +164,26 @@ impl Image {
     /// # Errors
     /// [`Error`] when the root file system cannot be read.
     pub fn manifest(&self) -> Result<Option<Manifest>, Error> {
-        let Some(region) = self.root else {
-            return Ok(None);
-        };
+        Ok(self.root()?.as_ref().map(Manifest::of))
+    }
+
+    /// What to show the guest in the place of a part of the image, so that it is told `overrides`.
+    /// `None` when there is nothing to tell, or nothing that could be told: the image has no root file
+    /// system.
+    ///
+    /// # Errors
+    /// [`Error`] when the root file system cannot be read, or takes no record.
+    pub fn patch(&self, overrides: Overrides<'_>) -> Result<Option<Patch>, Error> {
+        let Some(filesystem) = self.root()? else { return Ok(None) };
+        overrides
+            .patch(&filesystem)
+            .map_err(|error| Error::new(self.source.name(), Problem::Append(error)))
+    }
+
+    fn root(&self) -> Result<Option<Filesystem>, Error> {
+        let Some(region) = self.root else { return Ok(None) };
         let filesystem = recognise::filesystem(&self.source, region, "root");
-        let filesystem = filesystem.map_err(|problem| Error::new(self.source.name(), problem))?;
-        Ok(Some(Manifest::of(&filesystem)))
+        filesystem.map(Some).map_err(|problem| Error::new(self.source.name(), problem))
     }
 }
 

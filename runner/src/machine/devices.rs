@@ -1,24 +1,19 @@
 //! The machine's devices: made from the plan, put on the bus, given their interrupts.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
-use hv::{Address, Doorbell, EdgeLine, GuestMemory, Hypervisor, Kind, Vm, Width};
+use hv::{EdgeLine, GuestMemory, Hypervisor, LevelLine, Vm};
 
 use super::Error;
 use super::bus::Bus;
 use super::disks::Disks;
+use super::fixed;
 use super::input::Input;
 use super::lockdown::Lockdown;
-use super::map::{COM1, COM1_LINE, RESET_PORT, RTC};
 use super::network::Network;
 use super::stop::Stop;
-use crate::boot::EXIT_PORT;
-use crate::devices::Interrupt;
-use crate::devices::power::{ExitPort, ResetPort};
-use crate::devices::rtc::{self, Rtc};
-use crate::devices::serial::{self, Com1};
-use crate::devices::virtio::mmio::QUEUE_NOTIFY;
+use super::virtio::Virtio;
+use crate::devices::{Interrupt, Level};
 use crate::io::console::Stdout;
 use crate::io::event::Event;
 use crate::io::event_loop::EventLoop;
@@ -28,7 +23,7 @@ use crate::plan::Plan;
 pub(super) struct Devices<H: Hypervisor> {
     pub(super) bus: Arc<Bus>,
     input: Option<Input>,
-    disks: Option<Disks<H::Vm>>,
+    disks: Option<Disks>,
     network: Option<Network>,
     #[expect(dead_code, reason = "doorbells ring for as long as these live")]
     doorbells: Vec<<H::Vm as Vm>::Registration>,
@@ -54,21 +49,18 @@ impl<H: Hypervisor> Devices<H> {
         let stdout = Stdout::new(stop.clone(), Arc::clone(stopped));
         let stdout = stdout.map_err(Error::system("open the console"))?;
         let (drained, on_drained) = Input::drained(event_loop.waker());
-        let com1 = Arc::new(Com1::new(interrupt(vm, COM1_LINE)?, stdout, on_drained));
-        bus.add(Address::Port(COM1), serial::PORTS, com1.clone());
-        let exit = ExitPort::new(plan.boot.exit_code, stop.clone());
-        bus.add(Address::Port(EXIT_PORT), 4, Arc::new(exit));
-        bus.add(Address::Port(RESET_PORT), 1, Arc::new(ResetPort::new(stop.clone())));
-        bus.add(Address::Port(RTC), rtc::PORTS, Arc::new(Rtc::new(Box::new(wall_clock))));
-        let input = Input::new(com1, drained, event_loop);
+        let console = fixed::Console { stdout, drained: on_drained };
+        let uart = fixed::add(vm, memory, &plan.boot, console, stop, &mut bus)?;
+        let input = Input::new(uart, drained, event_loop);
+        let mut virtio = Virtio { vm, memory, bus: &mut bus, doorbells: Vec::new() };
         let disks = match plan.disks.is_empty() {
             true => None,
-            false => Some(Disks::new(vm, memory, &plan.disks, stop, &mut bus, lockdown)?),
+            false => Some(Disks::new(&mut virtio, &plan.disks, stop, lockdown)?),
         };
         let network = plan.network.as_ref();
-        let network = network.map(|plan| Network::new(vm, memory, plan, &mut bus, event_loop));
-        let (network, doorbells) = network.transpose()?.flatten().unzip();
-        let doorbells = doorbells.unwrap_or_default();
+        let network = network.map(|plan| Network::new(&mut virtio, plan, event_loop));
+        let network = network.transpose()?.flatten();
+        let doorbells = virtio.doorbells;
         Ok(Self { bus: Arc::new(bus), input, disks, network, doorbells })
     }
 
@@ -88,11 +80,6 @@ impl<H: Hypervisor> Devices<H> {
     }
 }
 
-/// The host's time since 1970; a host whose clock stands before that is in 1970.
-fn wall_clock() -> Duration {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
-}
-
 /// An edge line as devices know it.
 pub(super) fn interrupt<V: Vm>(vm: &V, line: u32) -> Result<Interrupt, Error> {
     let edge = vm.edge(line)?;
@@ -103,19 +90,12 @@ pub(super) fn interrupt<V: Vm>(vm: &V, line: u32) -> Result<Interrupt, Error> {
     }))
 }
 
-/// Lets notifications of `queue` signal `event` without an exit. Where the host has no doorbells
-/// the exit does it.
-pub(super) fn doorbell<V: Vm>(
-    vm: &V,
-    base: u64,
-    queue: u64,
-    event: &Event,
-) -> Result<Option<V::Registration>, Error> {
-    let at = Address::Mmio(base + QUEUE_NOTIFY);
-    let bell = Doorbell { at, value: Some((Width::W4, queue)) };
-    match vm.doorbell(bell, event.signal_fd()) {
-        Ok(registration) => Ok(Some(registration)),
-        Err(error) if error.kind == Kind::Unsupported => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+/// A level line as devices know it.
+pub(super) fn level<V: Vm>(vm: &V, line: u32) -> Result<Level, Error> {
+    let level = vm.level(line)?;
+    Ok(Arc::new(move |high| {
+        if let Err(error) = level.set(high) {
+            crate::warning!("interrupt line {line}: {error}");
+        }
+    }))
 }

@@ -1,4 +1,4 @@
-//! stdin on its way to COM1, as fast as the guest reads. It belongs to the I/O loop: whoever else
+//! stdin on its way to the guest's serial port, as fast as the guest reads. It belongs to the I/O loop: whoever else
 //! knows something sets a flag and wakes it.
 //!
 //! What a pipe or a file has stays there until the guest has room for it. At any time one of three
@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::devices::serial::Com1;
-use crate::io::console::{self, AHEAD, LOOK_AGAIN, Stdin, Stdout};
+use crate::devices::uart::{Drained, Uart};
+use crate::io::console::{self, AHEAD, LOOK_AGAIN, Stdin};
 use crate::io::event_loop::{Control, EventLoop, Token, Waker};
 use crate::io::terminal;
 
@@ -23,10 +23,9 @@ use crate::io::terminal;
 const CHUNK: usize = 512;
 
 /// stdin and where it goes.
-#[derive(Debug)]
 pub(super) struct Input {
     stdin: Stdin,
-    com1: Arc<Com1<Stdout>>,
+    uart: Arc<dyn Uart>,
     /// What waits for stdin. A file is not waited for: it has bytes, or is at its end.
     token: Option<Token>,
     /// stdin has bytes, or is at its end.
@@ -36,6 +35,12 @@ pub(super) struct Input {
     /// Read, and not taken by the UART: it has no room, or the guest went into loopback in between.
     left: VecDeque<u8>,
     phase: Phase,
+}
+
+impl std::fmt::Debug for Input {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Input").field("phase", &self.phase).finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +56,7 @@ enum Phase {
 
 impl Input {
     /// A flag, and what raises it from a vCPU's thread when the guest has read its input.
-    pub(super) fn drained(waker: Waker) -> (Arc<AtomicBool>, Box<dyn Fn() + Send + Sync>) {
+    pub(super) fn drained(waker: Waker) -> (Arc<AtomicBool>, Drained) {
         let drained = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&drained);
         let raise = move || {
@@ -61,9 +66,9 @@ impl Input {
         (drained, Box::new(raise))
     }
 
-    /// The process's stdin for `com1`. Without a stdin there is no input.
+    /// The process's stdin for `uart`. Without a stdin there is no input.
     pub(super) fn new(
-        com1: Arc<Com1<Stdout>>,
+        uart: Arc<dyn Uart>,
         drained: Arc<AtomicBool>,
         event_loop: &mut EventLoop,
     ) -> Option<Self> {
@@ -89,7 +94,7 @@ impl Input {
         let phase = if stdin.is_keyboard() { Phase::Away } else { Phase::Open };
         // All of it now: in the jail it could not grow, for which the C library calls mremap(2).
         let left = VecDeque::with_capacity(if stdin.is_keyboard() { AHEAD } else { CHUNK });
-        Some(Self { stdin, com1, token, readable, drained, left, phase })
+        Some(Self { stdin, uart, token, readable, drained, left, phase })
     }
 
     /// Moves on as far as stdin and the guest let it.
@@ -121,7 +126,7 @@ impl Input {
 
     fn offer_what_is_left(&mut self) {
         let (first, _) = self.left.as_slices();
-        let taken = self.com1.receive(first);
+        let taken = self.uart.receive(first);
         self.left.drain(..taken.min(self.left.len()));
     }
 
@@ -148,7 +153,7 @@ impl Input {
     fn room(&self) -> usize {
         match self.stdin.is_keyboard() {
             true => AHEAD.saturating_sub(self.left.len()),
-            false if self.left.is_empty() => self.com1.room(),
+            false if self.left.is_empty() => self.uart.room(),
             false => 0,
         }
     }

@@ -1,90 +1,100 @@
-//! The x86_64 machine's physical map: RAM, and where virtio-mmio devices stand.
-//!
-//! Device places are those of QEMU's `microvm` machine (hw/i386/microvm.c, without ACPI), so that
-//! one command line serves a guest here and in software emulation.
+//! The machine's physical map, as data, one for each architecture: RAM, the devices that every guest
+//! has, and where virtio-mmio devices stand.
+
+pub mod pc;
+pub mod virt;
 
 use std::ops::Range;
+
+use hv::Arch;
+
+use super::slot::VirtioSlots;
 
 /// Bytes in a MiB.
 pub const MIB: u64 = 1 << 20;
 
-/// RAM below 4 GiB ends here at the latest; the last GiB is for devices and the APICs.
-pub const LOW_RAM_END: u64 = 3 << 30;
+/// A machine: what of it is not the hypervisor's.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Board {
+    /// Whose guests run on it.
+    pub arch: Arch,
+    /// Where RAM can be, in the order in which it is used.
+    ram: &'static [Range<u64>],
+    /// Where virtio devices stand.
+    pub virtio: VirtioSlots,
+    /// The devices that every guest has, for a person.
+    pub fixed: &'static [&'static str],
+}
 
-/// RAM that does not fit below begins here.
-pub const HIGH_RAM: u64 = 4 << 30;
-
-/// RAM as (address, length), for `memory` bytes in all, a multiple of 4 KiB.
-pub fn ram(memory: u64) -> Vec<Range<u64>> {
-    let low = memory.min(LOW_RAM_END);
-    let mut ranges = Vec::new();
-    ranges.push(0..low);
-    if memory > low {
-        ranges.push(HIGH_RAM..HIGH_RAM.saturating_add(memory - low));
+impl Board {
+    /// The machine for guests of `arch`.
+    pub fn of(arch: Arch) -> &'static Board {
+        match arch {
+            Arch::X86_64 => &pc::BOARD,
+            Arch::Aarch64 => &virt::BOARD,
+        }
     }
-    ranges
-}
 
-/// The first serial port of a PC, its first port and its interrupt.
-pub const COM1: u16 = 0x3f8;
-/// IOAPIC pin, edge-triggered.
-pub const COM1_LINE: u32 = 4;
-/// The keyboard controller's command port, and the command that resets the machine.
-pub const RESET_PORT: u16 = 0x64;
-/// Pulses the processor's reset line.
-pub const RESET_COMMAND: u8 = 0xfe;
-/// The real-time clock's first port.
-pub const RTC: u16 = 0x70;
-/// Every processor's own local APIC, as reset leaves it.
-pub const LOCAL_APIC: u32 = 0xfee0_0000;
-/// The IOAPIC, whose pins are lines 0 to 23.
-pub const IOAPIC: u32 = 0xfec0_0000;
-
-/// How many virtio-mmio devices there can be: one interrupt line each, from 5 on.
-pub const VIRTIO_SLOTS: usize = 8;
-
-/// Bytes of a virtio-mmio device's window.
-pub const VIRTIO_WINDOW: u64 = 0x200;
-
-const VIRTIO_BASE: u64 = 0xfeb0_0000;
-const FIRST_LINE: u32 = 5;
-
-/// A virtio-mmio device's place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct VirtioSlot {
-    /// Number of the slot, from 0.
-    pub index: usize,
-    /// Guest physical address of its window.
-    pub base: u64,
-    /// IOAPIC pin, edge-triggered.
-    pub line: u32,
-}
-
-/// All places, in the order devices take them.
-pub fn virtio_slots() -> impl Iterator<Item = VirtioSlot> {
-    let bases = (0..).map(|index| VIRTIO_BASE + index * VIRTIO_WINDOW);
-    let slots = (0..VIRTIO_SLOTS).zip(bases).zip(FIRST_LINE..);
-    slots.map(|((index, base), line)| VirtioSlot { index, base, line })
+    /// RAM, for `memory` bytes in all, a multiple of 4 KiB.
+    pub fn ram(&self, memory: u64) -> Vec<Range<u64>> {
+        let mut left = memory;
+        let take = |place: &Range<u64>| {
+            let len = left.min(place.end - place.start);
+            left -= len;
+            place.start..place.start + len
+        };
+        self.ram.iter().map(take).filter(|range| !range.is_empty()).collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::slot::{Place, VIRTIO_SLOTS, VIRTIO_WINDOW};
+    use hv::arch::aarch64::gic;
 
     #[test]
-    fn ram_leaves_the_hole_below_four_gibibytes_free() {
+    fn ram_of_a_pc_leaves_the_hole_below_four_gibibytes_free() {
+        let ram = |memory| Board::of(Arch::X86_64).ram(memory);
         assert_eq!(ram(512 * MIB), [0..512 * MIB]);
         assert_eq!(ram(3 << 30), [0..3 << 30]);
         assert_eq!(ram(5 << 30), [0..3 << 30, (4 << 30)..(6 << 30)]);
     }
 
     #[test]
+    fn ram_of_virt_is_one_piece_behind_its_devices() {
+        let ram = Board::of(Arch::Aarch64).ram(5 << 30);
+        assert_eq!(ram, [0x4000_0000..0x1_8000_0000]);
+    }
+
+    #[test]
     fn every_virtio_slot_has_a_window_and_a_line_of_its_own() {
-        let slots: Vec<_> = virtio_slots().collect();
-        assert_eq!(slots.len(), VIRTIO_SLOTS);
-        for pair in slots.windows(2) {
-            assert_eq!(pair[0].base + VIRTIO_WINDOW, pair[1].base);
-            assert!(pair[0].line < pair[1].line && pair[1].line < 16);
+        for (arch, lines) in
+            [(Arch::X86_64, 5..16), (Arch::Aarch64, virt::PL011_LINE + 1..gic::FIRST_MSI)]
+        {
+            let slots = Board::of(arch).virtio.iter().map(|slot| slot.place);
+            let slots: Vec<_> = slots.map(|Place::Mmio { base, line }| (base, line)).collect();
+            assert_eq!(slots.len(), VIRTIO_SLOTS);
+            for pair in slots.windows(2) {
+                assert_eq!(pair[0].0 + VIRTIO_WINDOW, pair[1].0);
+                assert!(pair[0].1 < pair[1].1);
+            }
+            assert!(slots.iter().all(|slot| lines.contains(&slot.1)), "{slots:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_told_of_a_board_is_where_it_is() {
+        let text = |arch| Board::of(arch).fixed.join(" ");
+        let virt = text(Arch::Aarch64);
+        for at in [virt::PL011, virt::PL031] {
+            let place = format!("{at:#x}-{:#x}", at + virt::REGISTERS - 1);
+            assert!(virt.contains(&place), "{place}: {virt}");
+        }
+        assert!(virt.contains(&format!("line {}: the console", virt::PL011_LINE)), "{virt}");
+        let pc = text(Arch::X86_64);
+        for port in [pc::COM1, pc::RESET_PORT, pc::RTC, crate::boot::EXIT_PORT] {
+            assert!(pc.contains(&format!("{port:#x}")), "{port:#x}: {pc}");
         }
     }
 }

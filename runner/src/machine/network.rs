@@ -1,18 +1,14 @@
-//! The machine's network device: virtio-mmio, its doorbells, and the part that the I/O loop serves.
+//! The machine's network device: its place, and the part that the I/O loop serves.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hv::{Address, GuestMemory, Vm};
+use hv::{GuestMemory, Vm};
 
 use super::Error;
-use super::bus::Bus;
-use super::devices::{doorbell, interrupt};
-use super::map::VIRTIO_WINDOW;
-use crate::devices::virtio::mmio::Mmio;
+use super::virtio::Virtio;
 use crate::devices::virtio::net::{Nic, Scratch, Work, identity};
-use crate::devices::virtio::transport::{RESET_PATIENCE, Transport};
 use crate::devices::virtio::worker::Commands;
 use crate::io::event::Event;
 use crate::io::event_loop::{EventLoop, Ready};
@@ -22,9 +18,6 @@ use crate::plan::NetworkPlan;
 const RECEIVE: usize = 1 << 40;
 const TRANSMIT: usize = RECEIVE + 1;
 const COMMANDS: usize = RECEIVE + 2;
-
-/// The device, and what its doorbells live for.
-type Made<V> = (Network, Vec<<V as Vm>::Registration>);
 
 /// The network device, for the I/O loop to serve.
 #[derive(Debug)]
@@ -36,15 +29,12 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// The device of the plan, on the bus, and what its doorbells live for. Nothing where the plan has
-    /// none.
+    /// The device of the plan, in its place. Nothing where the plan has none.
     pub(super) fn new<V: Vm>(
-        vm: &V,
-        memory: &GuestMemory,
+        virtio: &mut Virtio<'_, V>,
         plan: &NetworkPlan,
-        bus: &mut Bus,
         event_loop: &EventLoop,
-    ) -> Result<Option<Made<V>>, Error> {
+    ) -> Result<Option<Self>, Error> {
         let system = || Error::system("serve the guest's network");
         let Some(mut link) = plan.take_link() else { return Ok(None) };
         let identity = identity("net0", &link.offer());
@@ -56,18 +46,11 @@ impl Network {
         }
         link.watch(watcher).map_err(system())?;
         let [receive, transmit, wake] = &events;
-        let (slot, mut doorbells) = (plan.slot, Vec::new());
-        for (queue, event) in (0..).zip([receive, transmit]) {
-            doorbells.extend(doorbell(vm, slot.base, queue, event)?);
-        }
         let (commands, receiver) = Commands::channel(Arc::clone(wake));
-        let line = interrupt(vm, slot.line)?;
         let queues = vec![Arc::clone(receive), Arc::clone(transmit)];
-        let transport = Transport::new(identity, memory.clone(), line, queues, commands);
-        let transport = Arc::new(transport.patient(RESET_PATIENCE));
-        bus.add(Address::Mmio(slot.base), VIRTIO_WINDOW, Arc::new(Mmio(Arc::clone(&transport))));
+        let transport = virtio.place(plan.slot, identity, queues, commands)?;
         let nic = Nic::new(transport, receiver, link);
-        Ok(Some((Self { nic, memory: memory.clone(), events }, doorbells)))
+        Ok(Some(Self { nic, memory: virtio.memory.clone(), events }))
     }
 
     /// What serves it, for as long as the loop runs.

@@ -9,7 +9,7 @@ use super::Error;
 use crate::config::network::Asked;
 use crate::config::{Addresses, NetChoice, Settings};
 use crate::log::printable_path;
-use crate::machine::map::VirtioSlot;
+use crate::machine::slot::VirtioSlot;
 use crate::net::dgram::Datagram;
 use crate::net::pcap::{self, Recorded};
 use crate::net::stream::Stream;
@@ -65,9 +65,7 @@ impl NetworkPlan {
 
     /// The device for a person, one line.
     pub(super) fn describe(&self) -> String {
-        let VirtioSlot { base, line, .. } = self.slot;
-        let (id, about) = (&self.id, &self.about);
-        format!("device: {id}, virtio-mmio {base:#x}, line {line}: {about}")
+        format!("device: {}, {}: {}", self.id, self.slot.place, self.about)
     }
 }
 

@@ -6,14 +6,15 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hv::{Address, GuestMemory, GuestRam, Width};
+use hv::{Address, Arch, GuestMemory, GuestRam, Width};
 use runner::devices::virtio::block::Disk;
 use runner::devices::virtio::mmio::Mmio;
 use runner::devices::virtio::transport::Transport;
 use runner::devices::virtio::worker::Worker;
 use runner::io::event::Event;
 use runner::machine::bus::Bus;
-use runner::machine::map::{VIRTIO_WINDOW, virtio_slots};
+use runner::machine::map::Board;
+use runner::machine::slot::{Place, VIRTIO_WINDOW};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::input::Input;
@@ -64,7 +65,7 @@ impl Machine {
         let memory = hv::mem::memory([(0, ram)]).expect("one piece");
         let mut worker = Worker::new(memory.clone()).expect("an event loop");
         let (mut bus, mut bases) = (Bus::default(), Vec::new());
-        for (slot, id) in virtio_slots().zip(["disk0", "disk1"]) {
+        for (slot, id) in Board::of(Arch::X86_64).virtio.iter().zip(["disk0", "disk1"]) {
             let mut file = tempfile::tempfile().expect("a temporary file");
             file.write_all(&[0x5a; LEN]).expect("2 KiB");
             let disk = Disk::new(id, "fuzz", Arc::new(file), LEN as u64, false);
@@ -76,8 +77,9 @@ impl Machine {
                 worker.commands(),
             ));
             worker.add(Arc::clone(&transport), Box::new(disk)).expect("room for a device");
-            bus.add(Address::Mmio(slot.base), VIRTIO_WINDOW, Arc::new(Mmio(transport)));
-            bases.push(slot.base);
+            let Place::Mmio { base, .. } = slot.place;
+            bus.add(Address::Mmio(base), VIRTIO_WINDOW, Arc::new(Mmio(transport)));
+            bases.push(base);
         }
         Self { bus, worker, memory, bases, offered: [0; 2] }
     }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use hv::{Address, Width};
 use runner::devices::power::{ExitPort, ResetPort};
 use runner::devices::serial::{Com1, PORTS};
+use runner::devices::uart::Uart;
 use runner::machine::bus::Bus;
 use runner::machine::stop::{Reason, Stop};
 

@@ -127,8 +127,8 @@ mod tests {
 
     #[test]
     fn a_host_that_refuses_our_leaves_gets_its_own_and_says_so() {
-        let Some((kvm, _vm, fd)) = crate::arch::x86_64::tests::vcpu() else { return };
-        let setup = VcpuSetup::new(&kvm, 1).unwrap();
+        let Some((kvm, vm, fd)) = crate::arch::x86_64::tests::vcpu() else { return };
+        let setup = VcpuSetup::new(&kvm, &vm, hv::IrqChip::None, 1).unwrap();
         // KVM refuses a table whose linear address width is impossible.
         let mut table = table(&setup, 0);
         for entry in table.as_mut_slice() {

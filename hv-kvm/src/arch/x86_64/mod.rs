@@ -8,7 +8,7 @@ use std::arch::x86_64::__cpuid;
 use std::ops::Range;
 use std::sync::Arc;
 
-use hv::{Arch, Error, Kind, Result};
+use hv::{Arch, Error, IrqChip, Kind, Result};
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES};
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 
@@ -18,8 +18,23 @@ pub(crate) use registers::{is_asleep, pc, set_state, state, translate};
 
 pub(crate) const ARCH: Arch = Arch::X86_64;
 
+/// The bytes of an instruction, at most.
+pub(crate) const INSTRUCTION: usize = 15;
+
 /// The IOAPIC's pins.
 pub(crate) const LINES: Range<u32> = 0..24;
+
+/// How many vCPUs a VM can have of the `most` that KVM makes: all.
+pub(crate) const fn max_vcpus(most: u32) -> u32 {
+    most
+}
+
+/// Local APICs take messages.
+pub(crate) const HAS_MSI: bool = true;
+
+/// What to do without /dev/kvm.
+pub(crate) const NO_DEVICE: &str = "load the module (sudo modprobe kvm_intel or kvm_amd), or see \
+                                    `runner doctor` for what hides it";
 
 /// Three pages for the task state segment that Intel's real mode needs, and below them one for its
 /// identity map (api.rst 4.35, 4.43): under the 4 GiB boundary, where no RAM and no device is.
@@ -44,7 +59,7 @@ pub(crate) fn require(kvm: &Kvm) -> Result<()> {
 }
 
 /// Physical address bits, as the processor itself has them (AMD APM volume 3, leaf 8000_0008).
-pub(crate) fn address_bits() -> u8 {
+pub(crate) fn address_bits(_kvm: &Kvm) -> u8 {
     if __cpuid(0x8000_0000).eax < 0x8000_0008 {
         return 36;
     }
@@ -60,8 +75,38 @@ pub(crate) fn prepare(vm: &VmFd) -> Result<()> {
 }
 
 /// PIC, IOAPIC and a local APIC per vCPU, in the kernel.
-pub(crate) fn create_irqchip(vm: &VmFd) -> Result<()> {
-    call("KVM_CREATE_IRQCHIP", vm.create_irq_chip())
+#[derive(Debug)]
+pub(crate) struct Controller;
+
+impl Controller {
+    pub(crate) fn create(vm: &VmFd) -> Result<Self> {
+        call("KVM_CREATE_IRQCHIP", vm.create_irq_chip()).map(|()| Self)
+    }
+
+    /// All vCPUs have been created; each brought its local APIC along.
+    pub(crate) fn finish(self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// KVM_IRQ_LINE calls a line as we do.
+pub(crate) const fn irq(line: u32) -> u32 {
+    line
+}
+
+/// VMCALL is answered in the kernel.
+pub(crate) fn can_show_hypercalls(_kvm: &Kvm) -> bool {
+    false
+}
+
+/// None is asked for, since none can be had.
+pub(crate) fn show_hypercalls(_vm: &VmFd, _functions: &[u32]) -> Result<()> {
+    Ok(())
+}
+
+/// Calls that nobody asked for come without.
+pub(crate) fn arguments(_fd: &VcpuFd) -> Option<[u64; 2]> {
+    None
 }
 
 /// More leaves of CPUID than today's processors have, and half of what the call allows: all are made
@@ -77,7 +122,7 @@ pub(crate) struct VcpuSetup {
 }
 
 impl VcpuSetup {
-    pub(crate) fn new(kvm: &Kvm, vcpus: u32) -> Result<Self> {
+    pub(crate) fn new(kvm: &Kvm, _vm: &VmFd, _irqchip: IrqChip, vcpus: u32) -> Result<Self> {
         let supported = match kvm.get_supported_cpuid(LEAVES) {
             Err(error) if error.errno() == libc::E2BIG => {
                 kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)

@@ -27,8 +27,12 @@ pub(crate) fn is_asleep(fd: &VcpuFd) -> bool {
     }
 }
 
-/// The guest physical address behind a virtual one.
-pub(crate) fn translate(fd: &VcpuFd, address: u64) -> Option<u64> {
+/// The guest physical address behind a virtual one. KVM walks the tables itself.
+pub(crate) fn translate(
+    fd: &VcpuFd,
+    address: u64,
+    _read: impl Fn(u64) -> Option<u64>,
+) -> Option<u64> {
     let translation = fd.translate_gva(address).ok()?;
     (translation.valid != 0).then_some(translation.physical_address)
 }
@@ -146,7 +150,7 @@ fn to_kvm_segment(segment: &Segment) -> kvm_segment {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arch::x86_64::{create_irqchip, prepare};
+    use crate::arch::x86_64::{Controller, prepare};
 
     #[test]
     fn a_processor_that_was_never_started_is_asleep_and_the_first_one_is_not() {
@@ -156,7 +160,7 @@ mod tests {
         };
         let vm = kvm.create_vm().unwrap();
         prepare(&vm).unwrap();
-        create_irqchip(&vm).unwrap();
+        Controller::create(&vm).unwrap();
         let (first, second) = (vm.create_vcpu(0).unwrap(), vm.create_vcpu(1).unwrap());
         assert!(!is_asleep(&first));
         assert!(is_asleep(&second));

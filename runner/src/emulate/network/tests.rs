@@ -2,12 +2,13 @@ use std::io::Read;
 use std::net::Shutdown;
 
 use super::*;
-use crate::machine::map::virtio_slots;
+use crate::machine::map::Board;
 use crate::net::testing::Scripted;
+use hv::Arch;
 
 /// A running cable: QEMU's end, the thread.
 fn connected(link: &Scripted) -> (UnixStream, Relay) {
-    let slot = virtio_slots().next().unwrap();
+    let slot = Board::of(Arch::X86_64).virtio.iter().next().unwrap();
     let plan = NetworkPlan::new(slot, "scripted", Box::new(link.clone()));
     let cable = Cable::new(&plan).unwrap();
     assert_eq!(cable.offer, link.offer());

@@ -4,6 +4,7 @@ use super::notice;
 use crate::config::network::Asked;
 use crate::image::Arch;
 use crate::image::testing::{ElfFile, boot_disk, boot_filesystem};
+use crate::machine::slot::Place;
 use crate::net::{Forward, Transport};
 
 /// A disk image as OPS makes them, and a kernel alone.
@@ -63,14 +64,14 @@ fn the_network_takes_the_slot_behind_the_disks_and_is_announced_with_them() {
     let plan = images.plan("OPS").unwrap();
     let slot = plan.network.as_ref().unwrap().slot;
     assert_eq!((plan.disks.len(), slot.index), (1, 1));
-    let word = format!("virtio_mmio.device=512@{:#x}:{}", slot.base, slot.line);
+    let Place::Mmio { base, line } = slot.place;
+    let word = format!("virtio_mmio.device=512@{base:#x}:{line}");
     let words: Vec<_> = plan.boot.command_line.as_str().split(' ').collect();
     assert_eq!(words.len(), 2);
     assert_eq!(words.last(), Some(&word.as_str()));
     let lines = plan.describe();
     let wanted = format!(
-        "device: net0, virtio-mmio {:#x}, line {}: the user-mode network, guest 52:54:00:12:34:56",
-        slot.base, slot.line
+        "device: net0, virtio-mmio {base:#x}, line {line}: the user-mode network, guest 52:54:00:12:34:56"
     );
     assert_eq!(lines.last(), Some(&wanted), "{lines:?}");
     assert_eq!(images.plan("KERNEL").unwrap().describe().last().unwrap(), "network: none");

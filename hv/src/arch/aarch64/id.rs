@@ -1,4 +1,5 @@
-//! ID registers as the guest shall see them: without what the VM does not have.
+//! ID registers as the guest shall see them: without what the VM does not have. The same policy for
+//! every backend, as plain functions of what the host has.
 //!
 //! Fields: DDI 0487, `ID_AA64PFR0_EL1`, `ID_AA64PFR1_EL1`, `ID_AA64DFR0_EL1`, `ID_AA64MMFR0_EL1`.
 

@@ -1,0 +1,34 @@
+//! The aarch64 machine: that of QEMU's `virt` (hw/arm/virt.c), which guests have built in. The
+//! interrupt controller is the hypervisor's, [`hv::arch::aarch64::gic`].
+
+use hv::Arch;
+
+use super::Board;
+use crate::machine::slot::VirtioSlots;
+
+/// RAM begins here, and goes on as far as there is some.
+pub const RAM: u64 = 0x4000_0000;
+/// Kernels begin here: what is before is the device tree's.
+pub const KERNELS: u64 = RAM + 0x20_0000;
+
+/// The INTID of the first shared peripheral interrupt (Arm IHI 0069, "INTIDs").
+pub const SPI_0: u32 = 32;
+
+/// Bytes of the registers of a device of Arm's.
+pub const REGISTERS: u64 = 0x1000;
+/// The serial port, a PL011.
+pub const PL011: u64 = 0x0900_0000;
+/// Its interrupt's INTID, level-triggered.
+pub const PL011_LINE: u32 = SPI_0 + 1;
+/// The real-time clock, a PL031.
+pub const PL031: u64 = 0x0901_0000;
+
+pub(super) static BOARD: Board = Board {
+    arch: Arch::Aarch64,
+    ram: &[RAM..u64::MAX],
+    virtio: VirtioSlots { mmio: 0x0a00_0000, mmio_line: SPI_0 + 16 },
+    fixed: &[
+        "pl011, 0x9000000-0x9000fff, line 33: the console",
+        "pl031, 0x9010000-0x9010fff: the clock",
+    ],
+};
