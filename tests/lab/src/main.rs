@@ -72,8 +72,12 @@ enum Command {
         /// How often
         rounds: u32,
     },
-    /// Compare the user-mode network with that of the QEMU that is installed, in the same machine
-    Bench,
+    /// Compare the user-mode network and tap devices with those of the QEMU that is installed, in the same
+    /// machine
+    Bench {
+        /// Measure only what has this text in its name, as printed (`tap: `, `8 connections`)
+        filter: Option<String>,
+    },
     /// Run the tests of the network with QEMU's user network in the place of runner's, here, emulated
     Oracle {
         /// Run only what has this text in its name
@@ -108,7 +112,7 @@ fn main() -> ExitCode {
         Command::X86_64 { filter } => lab::run(&X86_64, filter.as_deref().unwrap_or_default()),
         Command::Aarch64 { filter } => lab::run(&AARCH64, filter.as_deref().unwrap_or_default()),
         Command::Soak { what, rounds } => soak::run(what, rounds),
-        Command::Bench => bench::run(),
+        Command::Bench { filter } => bench::run(filter.as_deref().unwrap_or_default()),
         Command::Oracle { filter } => oracle::run(filter.as_deref().unwrap_or_default()),
         Command::Darwin => darwin::run(),
         Command::Aarch64Linux => foreign::lint("aarch64-unknown-linux-gnu"),
