@@ -10,6 +10,7 @@
 )]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
+pub mod pci;
 pub mod power;
 pub mod rtc;
 pub mod serial;
@@ -20,3 +21,6 @@ use std::sync::Arc;
 
 /// How a device interrupts the guest: an event on its line. Made from an hv line by the machine.
 pub type Interrupt = Arc<dyn Fn() + Send + Sync>;
+
+/// A level-triggered line, or a share in one: high until set low.
+pub type Level = Arc<dyn Fn(bool) + Send + Sync>;

@@ -41,6 +41,7 @@ impl<V: Vm> Virtio<'_, V> {
             self.doorbells.extend(doorbell(self.vm, bell, event)?);
         }
         let line = interrupt(self.vm, line)?;
+        let line = Arc::new(move || line());
         let transport = Transport::new(identity, self.memory.clone(), line, events, commands);
         let transport = Arc::new(transport.patient(RESET_PATIENCE));
         let registers = Arc::new(Mmio(Arc::clone(&transport)));
