@@ -23,6 +23,7 @@ use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use crate::boot::Protocol;
 use crate::config::network::{self, Typed};
 use crate::config::{AccelChoice, Addresses, Disk, JailChoice, values};
+use crate::machine::slot::VirtioBus;
 
 mod ops;
 #[cfg(test)]
@@ -46,6 +47,8 @@ pub enum Command {
         json: bool,
         /// Say more.
         verbose: bool,
+        /// Sign this program first.
+        sign: bool,
     },
 }
 
@@ -76,6 +79,8 @@ pub struct Options {
     pub env: Vec<(String, String)>,
     /// What the process gives up before the guest runs.
     pub jail: Option<JailChoice>,
+    /// Where virtio devices are.
+    pub virtio: Option<VirtioBus>,
     /// Disks beside the image.
     pub disks: Vec<Disk>,
     /// Throw away what the guest writes to its disks.
@@ -120,6 +125,7 @@ Boots a unikernel image on the host's accelerator.
 Usage: runner [OPTIONS] IMAGE [-- ARGS...]
        runner inspect IMAGE     what the image is and how it boots
        runner doctor [--json]   will guests run on the accelerator here; if not, why
+       runner doctor --sign     sign this program for macOS's accelerator, then look
 
 IMAGE is a path, a name in ~/.ops/images, or hello, which is built in.
 `runner run IMAGE` and `runner load IMAGE` do the same as `runner IMAGE`.
@@ -151,7 +157,10 @@ Options:
   -i, --imagename NAME  the same as IMAGE
   -k, --kernel FILE     boot this kernel in place of the image's own
       --initrd FILE     initial ram disk for the kernel
-      --entry WAY       enter the kernel by linux64, linux32 or pvh [what suits it]
+      --entry WAY       enter the kernel by linux64, linux32, pvh or arm64
+                        [what suits it]
+      --virtio WHICH    where virtio devices are: mmio, pci [mmio; pci for what OPS builds
+                        for arm64]
       --append TEXT     add TEXT to the kernel's command line
       --jail WHICH      on, strict (all of it or no run), off [on]
       --timeout TIME    end the run after TIME: 5 or 5s, 500ms, 2m (status 124)
@@ -187,7 +196,7 @@ where
         words.remove(0);
     }
     if command.as_deref() == Some("doctor") {
-        only(&matches, "doctor", &["json", "verbose"])?;
+        only(&matches, "doctor", &["json", "verbose", "sign"])?;
         if let Some(extra) = words.into_iter().chain(rest).next() {
             return Err(Failure::new(format!(
                 "doctor takes no {}; it looks at this machine, not at an image",
@@ -197,10 +206,14 @@ where
         return Ok(Command::Doctor {
             json: matches.get_flag("json"),
             verbose: matches.get_flag("verbose"),
+            sign: matches.get_flag("sign"),
         });
     }
     if matches.get_flag("json") {
         return Err(Failure::new(ops::JSON_ELSEWHERE));
+    }
+    if matches.get_flag("sign") {
+        return Err(Failure::new("--sign signs runner itself: `runner doctor --sign`"));
     }
 
     if words.is_empty() && imagename.is_none() && !rest.is_empty() {
@@ -247,6 +260,7 @@ fn options(
         args,
         env: all(matches, "envs", |v| values::env(&text(v)?))?,
         jail: one(matches, "jail", |v| values::jail(&text(v)?))?,
+        virtio: one(matches, "virtio", |v| values::bus(&text(v)?))?,
         disks: all(matches, "disk", values::disk)?,
         ephemeral: matches.get_flag("ephemeral"),
         network: typed_network(matches)?,
@@ -414,11 +428,13 @@ fn definition() -> clap::Command {
         .arg(option("pcap"))
         .arg(option("imagename").short('i'))
         .arg(option("jail"))
+        .arg(option("virtio"))
         .arg(option("timeout"))
         .arg(option("report"))
         .arg(flag("stdin"))
         .arg(flag("verbose").short('v'))
         .arg(flag("json").short('j'))
+        .arg(flag("sign"))
         // OPS's `-s`: do not build the image first. Nothing here ever does.
         .arg(flag("skipbuild").short('s'))
 }

@@ -4,6 +4,7 @@
 //! are runner's own and never decide: without QEMU or an images directory guests still run.
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use hv::{Check, HostReport, Hypervisor};
 use serde::Serialize;
@@ -13,6 +14,10 @@ use crate::log;
 use crate::outcome::status;
 
 mod own;
+mod sign;
+#[cfg_attr(target_os = "linux", path = "doctor/sys/linux.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "doctor/sys/macos.rs")]
+mod sys;
 
 pub use own::qemu;
 
@@ -36,6 +41,19 @@ pub fn run<H: Hypervisor>(json: bool, verbose: bool) -> u8 {
             status::FAILED
         }
     }
+}
+
+/// Signs this program for the accelerator of macOS, and looks again. The exit status is that of the
+/// second look, 125 if there was none.
+pub fn sign(json: bool, verbose: bool) -> u8 {
+    let mut words = vec!["doctor"];
+    words.extend(json.then_some("--json"));
+    words.extend(verbose.then_some("--verbose"));
+    let looked = sign::sign_and_look(sys::CODESIGN.map(Path::new), std::env::current_exe(), &words);
+    looked.unwrap_or_else(|error| {
+        log::line(format_args!("runner: {error}"));
+        status::FAILED
+    })
 }
 
 /// Everything `runner doctor` found.

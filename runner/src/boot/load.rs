@@ -41,7 +41,13 @@ impl BootPlan {
         let mut loading = Loading { memory, ranges: Vec::new() };
         self.load_kernel(&ram, &mut loading)?;
         let initrd = self.load_initrd(&ram, &mut loading)?;
-        let state = self.load_pc(&ram, initrd.as_ref(), timers, &mut loading)?;
+        let (initrd, into) = (initrd.as_ref(), &mut loading);
+        let state = match self.protocol {
+            Protocol::Linux64 => self.load_linux64(&ram, initrd, timers, into),
+            Protocol::Linux32 => self.load_linux32(&ram, initrd, timers, into),
+            Protocol::Pvh => self.load_pvh(&ram, initrd, timers, into),
+            Protocol::Arm64 => self.load_virt(&ram, initrd, into),
+        }?;
         Ok(Loaded { state, ranges: loading.ranges })
     }
 

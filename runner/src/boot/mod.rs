@@ -6,21 +6,24 @@
 
 mod acpi;
 mod cmdline;
+mod fdt;
 mod layout;
 mod linux;
 mod load;
 mod pc;
 mod pvh;
+mod virt;
 
 use std::fmt;
 use std::ops::Range;
 
 pub use acpi::{Tables as AcpiTables, Timers};
 pub use cmdline::{CommandLine, nanos_overrides, plain_words};
+pub use fdt::Tree;
 pub use load::Loaded;
 
 use crate::devices::power::ExitCode;
-use crate::image::{Image, Kernel, Source};
+use crate::image::{Arch, Image, Kernel, Source};
 use crate::machine::map::Board;
 use crate::machine::slot::{Place, VIRTIO_WINDOW, VirtioSlot};
 
@@ -34,11 +37,15 @@ pub enum Protocol {
     Linux32,
     /// Xen's PVH entry (`docs/misc/pvh.pandoc`, `xen/include/public/arch-x86/hvm/start_info.h`).
     Pvh,
+    /// Linux's entry for arm64 (`Documentation/arch/arm64/booting.rst`), of an Image or at an ELF
+    /// file's entry point.
+    Arm64,
 }
 
 impl Protocol {
     /// All of them, the one to be preferred first.
-    pub const ALL: [Protocol; 3] = [Protocol::Linux64, Protocol::Pvh, Protocol::Linux32];
+    pub const ALL: [Protocol; 4] =
+        [Protocol::Linux64, Protocol::Pvh, Protocol::Linux32, Protocol::Arm64];
 
     /// As `--entry` has it.
     #[must_use]
@@ -47,15 +54,18 @@ impl Protocol {
             Protocol::Linux64 => "linux64",
             Protocol::Linux32 => "linux32",
             Protocol::Pvh => "pvh",
+            Protocol::Arm64 => "arm64",
         }
     }
 
     /// Where it enters `kernel`, if it can.
     fn entry(self, kernel: &Kernel) -> Option<u64> {
-        match self {
-            Protocol::Linux64 => kernel.entry(),
-            Protocol::Linux32 => kernel.entry32().map(u64::from),
-            Protocol::Pvh => kernel.pvh_entry().map(u64::from),
+        match (self, kernel.arch()) {
+            (Protocol::Linux64, Arch::X86_64) => kernel.entry(),
+            (Protocol::Linux32, Arch::X86_64) => kernel.entry32().map(u64::from),
+            (Protocol::Pvh, Arch::X86_64) => kernel.pvh_entry().map(u64::from),
+            (Protocol::Arm64, Arch::Aarch64) => kernel.entry(),
+            _ => None,
         }
     }
 }
@@ -66,6 +76,7 @@ impl fmt::Display for Protocol {
             Protocol::Linux64 => "Linux 64-bit",
             Protocol::Linux32 => "Linux 32-bit",
             Protocol::Pvh => "PVH",
+            Protocol::Arm64 => "Linux arm64",
         })
     }
 }
@@ -87,6 +98,8 @@ pub enum Announcement {
     CommandLine,
     /// Devices in the DSDT.
     Acpi,
+    /// Nodes of the device tree.
+    DeviceTree,
 }
 
 impl fmt::Display for Announcement {
@@ -94,6 +107,7 @@ impl fmt::Display for Announcement {
         f.write_str(match self {
             Announcement::CommandLine => "the command line",
             Announcement::Acpi => "ACPI",
+            Announcement::DeviceTree => "the device tree",
         })
     }
 }
@@ -113,6 +127,8 @@ pub struct BootPlan {
     pub initrd: Option<Source>,
     /// ACPI tables, if the guest gets some.
     pub acpi: Option<AcpiTables>,
+    /// What the device tree tells an aarch64 guest.
+    pub tree: Tree,
     /// What the kernel is told.
     pub command_line: CommandLine,
     /// What a value at the exit port means.
@@ -196,6 +212,12 @@ pub enum Error {
         /// What the operating system said.
         error: std::io::Error,
     },
+    /// The device tree could not be made.
+    #[error("the device tree: {0}: this is a bug in runner, please report it")]
+    Tree(String),
+    /// The operating system gives no random bytes, which a guest needs.
+    #[error("random bytes: {0}; wait until the system has started")]
+    Random(#[from] std::io::Error),
     /// Guest memory could not be written.
     #[error(transparent)]
     Memory(#[from] hv::Error),
@@ -232,6 +254,7 @@ impl BootPlan {
             kernel,
             initrd: None,
             acpi: None,
+            tree: Tree { cpus: 1, virtio: Vec::new(), pci: None },
             command_line: CommandLine::default(),
             exit_code: status_is_value,
         })
@@ -242,6 +265,7 @@ impl BootPlan {
     pub fn announcement(&self) -> Announcement {
         match (self.protocol, self.kernel.setup()) {
             (Protocol::Linux64, None) => Announcement::CommandLine,
+            (Protocol::Arm64, _) => Announcement::DeviceTree,
             _ => Announcement::Acpi,
         }
     }
@@ -256,21 +280,29 @@ impl BootPlan {
         cpus: u32,
         virtio: impl IntoIterator<Item = VirtioSlot>,
     ) -> Vec<String> {
-        let virtio = virtio.into_iter();
+        let virtio: Vec<_> = virtio.into_iter().collect();
+        let on_bus = virtio.iter().any(|slot| matches!(slot.place, Place::Pci { .. }));
+        let pci = on_bus.then_some(self.board.virtio.pci);
+        // A kernel looks for what is on the PCI bus itself.
         let word = |slot: VirtioSlot| match slot.place {
             Place::Mmio { base, line } => {
-                format!("virtio_mmio.device={VIRTIO_WINDOW}@{base:#x}:{line}")
+                Some(format!("virtio_mmio.device={VIRTIO_WINDOW}@{base:#x}:{line}"))
             }
+            Place::Pci { .. } => None,
         };
         match self.announcement() {
             Announcement::Acpi => {
-                self.acpi = Some(AcpiTables { cpus, virtio: virtio.collect() });
+                self.acpi = Some(AcpiTables { cpus, virtio, pci });
+                Vec::new()
+            }
+            Announcement::DeviceTree => {
+                self.tree = Tree { cpus, virtio, pci };
                 Vec::new()
             }
             Announcement::CommandLine => {
-                let processors = AcpiTables { cpus, virtio: Vec::new() };
+                let processors = AcpiTables { cpus, virtio: Vec::new(), pci: None };
                 self.acpi = (cpus > 1).then_some(processors);
-                virtio.map(word).collect()
+                virtio.into_iter().filter_map(word).collect()
             }
         }
     }

@@ -7,42 +7,66 @@ use hv::arch::x86_64::{GDT_SIZE, IDENTITY_MAP_SIZE, write_gdt, write_identity_ma
 use super::acpi::{RESET_CODE, Timers};
 use super::layout::{BOOT_DATA, COMMAND_LINE, GDT, PAGE_TABLES, RESET_VECTOR, RSDP, ZERO_PAGE};
 use super::load::{Loading, does_not_fit};
-use super::{BootPlan, Error, Gpas, Protocol, linux, pvh};
+use super::{BootPlan, Error, Gpas, linux, pvh};
 
 impl BootPlan {
-    /// Writes the boot data, and returns the boot vCPU's registers.
-    pub(super) fn load_pc(
+    /// Linux's 64-bit entry: writes the boot data, and returns the boot vCPU's registers.
+    pub(super) fn load_linux64(
         &self,
         ram: &[Gpas],
         initrd: Option<&Gpas>,
         timers: Timers,
         loading: &mut Loading<'_>,
     ) -> Result<State, Error> {
+        let rsdp = self.load_pc(ram, timers, loading)?;
+        write_identity_map(loading.memory, PAGE_TABLES)?;
+        loading.ranges.push(PAGE_TABLES..PAGE_TABLES + IDENTITY_MAP_SIZE);
+        loading.write(ZERO_PAGE, &self.zero_page(ram, initrd, rsdp))?;
+        Ok(linux::state64(self.entry))
+    }
+
+    /// Linux's 32-bit entry.
+    pub(super) fn load_linux32(
+        &self,
+        ram: &[Gpas],
+        initrd: Option<&Gpas>,
+        timers: Timers,
+        loading: &mut Loading<'_>,
+    ) -> Result<State, Error> {
+        let rsdp = self.load_pc(ram, timers, loading)?;
+        let (gpa, descriptor) = linux::boot_cs32();
+        loading.put(gpa, &descriptor)?;
+        loading.write(ZERO_PAGE, &self.zero_page(ram, initrd, rsdp))?;
+        Ok(linux::state32(self.entry))
+    }
+
+    /// Xen's PVH entry.
+    pub(super) fn load_pvh(
+        &self,
+        ram: &[Gpas],
+        initrd: Option<&Gpas>,
+        timers: Timers,
+        loading: &mut Loading<'_>,
+    ) -> Result<State, Error> {
+        let rsdp = self.load_pc(ram, timers, loading)?;
+        for (gpa, bytes) in pvh::start_info(ram, initrd, rsdp) {
+            loading.write(gpa, &bytes)?;
+        }
+        Ok(pvh::state(self.entry))
+    }
+
+    /// What all of them have in common. Tells where the ACPI tables begin; 0 without.
+    fn load_pc(
+        &self,
+        ram: &[Gpas],
+        timers: Timers,
+        loading: &mut Loading<'_>,
+    ) -> Result<u64, Error> {
         self.fits(&BOOT_DATA, ram, || "boot data".to_owned())?;
         write_gdt(loading.memory, GDT)?;
         loading.ranges.push(GDT..GDT + u64::from(GDT_SIZE));
         loading.write(COMMAND_LINE, &self.command_line.terminated())?;
-        let rsdp = self.load_acpi(ram, timers, loading)?;
-        match self.protocol {
-            Protocol::Linux64 => {
-                write_identity_map(loading.memory, PAGE_TABLES)?;
-                loading.ranges.push(PAGE_TABLES..PAGE_TABLES + IDENTITY_MAP_SIZE);
-                loading.write(ZERO_PAGE, &self.zero_page(ram, initrd, rsdp))?;
-                Ok(linux::state64(self.entry))
-            }
-            Protocol::Linux32 => {
-                let (gpa, descriptor) = linux::boot_cs32();
-                loading.put(gpa, &descriptor)?;
-                loading.write(ZERO_PAGE, &self.zero_page(ram, initrd, rsdp))?;
-                Ok(linux::state32(self.entry))
-            }
-            Protocol::Pvh => {
-                for (gpa, bytes) in pvh::start_info(ram, initrd, rsdp) {
-                    loading.write(gpa, &bytes)?;
-                }
-                Ok(pvh::state(self.entry))
-            }
-        }
+        self.load_acpi(ram, timers, loading)
     }
 
     fn zero_page(&self, ram: &[Gpas], initrd: Option<&Gpas>, rsdp: u64) -> Vec<u8> {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::{AccelChoice, Disk, JailChoice, MIB};
 use crate::boot::Protocol;
+use crate::machine::slot::VirtioBus;
 
 /// The most vCPUs that can be asked for at all; backends allow fewer.
 pub const MAX_CPUS: u32 = 65_535;
@@ -115,6 +116,18 @@ pub fn accel(text: &str) -> Result<AccelChoice, String> {
     }
 }
 
+/// Where virtio devices are: `mmio`, `pci`.
+///
+/// # Errors
+/// Anything else.
+pub fn bus(text: &str) -> Result<VirtioBus, String> {
+    match text {
+        "mmio" => Ok(VirtioBus::Mmio),
+        "pci" => Ok(VirtioBus::Pci),
+        _ => Err("is not a place for virtio devices; choose mmio or pci".into()),
+    }
+}
+
 /// How much of a jail: `on`, `strict`, `off`.
 ///
 /// # Errors
@@ -128,13 +141,13 @@ pub fn jail(text: &str) -> Result<JailChoice, String> {
     }
 }
 
-/// A way into a kernel: `linux64`, `linux32`, `pvh`.
+/// A way into a kernel: `linux64`, `linux32`, `pvh`, `arm64`.
 ///
 /// # Errors
 /// Anything else.
 pub fn entry(text: &str) -> Result<Protocol, String> {
     let named = Protocol::ALL.into_iter().find(|each| each.name() == text);
-    named.ok_or_else(|| "is not a way into a kernel; choose linux64, linux32 or pvh".into())
+    named.ok_or_else(|| "is not a way into a kernel; choose linux64, linux32, pvh or arm64".into())
 }
 
 /// `PATH`, `PATH,ro` or `PATH,rw`. Only that ending is taken off, so a path may have commas, and one that itself ends

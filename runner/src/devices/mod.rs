@@ -11,6 +11,8 @@
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
 pub mod pci;
+pub mod pl011;
+pub mod pl031;
 pub mod power;
 pub mod rtc;
 pub mod serial;
@@ -22,5 +24,5 @@ use std::sync::Arc;
 /// How a device interrupts the guest: an event on its line. Made from an hv line by the machine.
 pub type Interrupt = Arc<dyn Fn() + Send + Sync>;
 
-/// A level-triggered line, or a share in one: high until set low.
+/// How a device holds a line up, and lets it go. Made from an hv line by the machine.
 pub type Level = Arc<dyn Fn(bool) + Send + Sync>;

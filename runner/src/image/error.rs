@@ -1,5 +1,6 @@
 //! Why an image cannot be booted: what is wrong, where, and what to do about it.
 
+use super::arm64::Arm64Error;
 use super::bzimage::BzImageError;
 use super::elf::ElfError;
 use super::mbr::MbrError;
@@ -56,6 +57,9 @@ pub enum Problem {
     /// The bzImage is broken, or of a kind that is not booted.
     #[error("the bzImage: {0}")]
     BzImage(#[from] BzImageError),
+    /// The arm64 Image is broken, or of a kind that is not booted.
+    #[error("the arm64 Image: {0}")]
+    Arm64(#[from] Arm64Error),
     /// A kernel inside an EFI program that unpacks it.
     #[error(
         "this is a Linux kernel packed with {packed} for EFI (zboot), and runner has no EFI: take the \
@@ -90,8 +94,8 @@ pub enum Problem {
     },
     /// Nothing this library knows.
     #[error(
-        "its format is unknown (it begins with {first}): runner boots disk images built by `ops`, \
-         Linux bzImages, and 64-bit ELF kernels with a PVH note or for the Linux 64-bit entry"
+        "its format is unknown (it begins with {first}): runner boots disk images built by `ops`, Linux \
+         bzImages and arm64 Images, and 64-bit ELF kernels with a PVH note or a physical entry"
     )]
     Unknown {
         /// The first bytes, as text where they are text.

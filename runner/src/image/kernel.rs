@@ -79,6 +79,19 @@ impl Kernel {
         }
     }
 
+    /// The kernel in an arm64 Image.
+    pub(super) fn of_arm64_image(view: View, segment: Segment) -> Self {
+        Self {
+            view,
+            arch: Arch::Aarch64,
+            entry: Some(segment.paddr),
+            segments: vec![segment],
+            entry32: None,
+            pvh_entry: None,
+            setup: None,
+        }
+    }
+
     /// The machine it is for.
     #[must_use]
     pub fn arch(&self) -> Arch {
@@ -91,8 +104,8 @@ impl Kernel {
         &self.segments
     }
 
-    /// Physical address of the Linux 64-bit entry, in an executable segment; for an ELF kernel, its
-    /// ELF entry. `None` when that is a virtual address, which no protocol can enter, and when a
+    /// Physical address of the Linux entry, on x86_64 the 64-bit one, in an executable segment; for an
+    /// ELF kernel, its ELF entry. `None` when that is a virtual address, which no protocol can enter, and when a
     /// bzImage has none; there is another entry then.
     #[must_use]
     pub fn entry(&self) -> Option<u64> {

@@ -42,11 +42,6 @@ pub(super) fn foreign(head: &[u8]) -> Option<Foreign> {
     known.map(|&(_, _, what, remedy)| Foreign { what, remedy })
 }
 
-/// arm64's Image (`Documentation/arch/arm64/booting.rst`).
-pub(super) fn is_arm64_image(head: &[u8]) -> bool {
-    array(head, 0x38) == Some(*b"ARM\x64")
-}
-
 /// A kernel packed for EFI (Linux, `drivers/firmware/efi/libstub/zboot-header.S`): what it is packed
 /// with, printable.
 pub(super) fn efi_zboot(head: &[u8]) -> Option<String> {

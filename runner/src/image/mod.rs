@@ -7,9 +7,9 @@
 //! 2. an ELF file with Solo5's note, 3. with Hermit's ([`elf`], [`notes`]);
 //! 4. a bzImage, 5. an arm64 Image;
 //! 6. an ELF64 kernel with a PVH note; 7. a kernel with a Multiboot header;
-//! 8. any other ELF64 kernel: the Linux 64-bit entry.
+//! 8. any other ELF64 kernel: the Linux entry.
 //!
-//! 1, 4, 6 and 8 are booted, the others named. A file of which the user says that it is a kernel, or
+//! 1, 4, 5, 6 and 8 are booted, the others named. A file of which the user says that it is a kernel, or
 //! how it is entered, is 6 or 8 before it is 7. Containers and compressed files are named with the
 //! command that converts them and never opened: were a disk's format guessed, a guest could write
 //! itself another one.
@@ -25,6 +25,7 @@
 )]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
+pub mod arm64;
 mod bytes;
 pub mod bzimage;
 pub mod elf;
@@ -65,6 +66,8 @@ pub enum Format {
     },
     /// A Linux bzImage.
     BzImage,
+    /// A Linux Image for arm64.
+    Arm64Image,
     /// An ELF64 kernel with a PVH note.
     Pvh,
     /// An ELF64 kernel without a note. On x86_64, enter by the Linux 64-bit protocol.
@@ -78,6 +81,7 @@ impl std::fmt::Display for Format {
                 write!(f, "OPS disk image ({}, TFS v{tfs})", if *uefi { "UEFI" } else { "BIOS" })
             }
             Self::BzImage => f.write_str("Linux bzImage"),
+            Self::Arm64Image => f.write_str("Linux arm64 Image"),
             Self::Pvh => f.write_str("ELF64 kernel with a PVH entry"),
             Self::Elf => f.write_str("ELF64 kernel"),
         }

@@ -1,5 +1,6 @@
 //! What an image is: the order of recognition, and a name for what is not booted.
 
+use super::arm64;
 use super::bzimage::{self, BzImage};
 use super::elf::{self, Elf};
 use super::mbr::{self, Layout, MbrError, SECTOR};
@@ -120,7 +121,7 @@ pub enum Marks {
     NotNeeded,
 }
 
-/// The kernel, if the file is a bzImage or an ELF64 one; an error also if it is something that comes
+/// The kernel, if the file is a bzImage, an Image or an ELF64 one; an error also if it is something that comes
 /// before in order.
 fn any_kernel(
     source: &Source,
@@ -140,8 +141,9 @@ fn any_kernel(
         let image = BzImage::parse(&view)?;
         return Ok(Some((Format::BzImage, Kernel::of_bzimage(view, image))));
     }
-    if magic::is_arm64_image(head) {
-        return Err(Problem::NotYet { what: "an arm64 Image".into() });
+    if arm64::is_arm64_image(head) {
+        let segment = arm64::segment(&view, head)?;
+        return Ok(Some((Format::Arm64Image, Kernel::of_arm64_image(view, segment))));
     }
     let Some(elf) = elf else { return Ok(None) };
     let format = if elf.notes.pvh_entry.is_some() { Format::Pvh } else { Format::Elf };

@@ -363,3 +363,13 @@ impl BzImageFile {
         self.bytes.clone()
     }
 }
+
+/// An arm64 Image of 128 bytes with such fields in its header.
+pub(crate) fn arm64_image(text_offset: u64, image_size: u64, flags: u64) -> Vec<u8> {
+    let mut image = vec![0; 128];
+    for (at, value) in [(8, text_offset), (16, image_size), (24, flags)] {
+        image[at..at + 8].copy_from_slice(&value.to_le_bytes());
+    }
+    image[56..60].copy_from_slice(b"ARM\x64");
+    image
+}

@@ -8,6 +8,7 @@ pub mod file;
 pub mod frames;
 pub mod lock;
 pub mod ports;
+pub mod random;
 pub mod signals;
 pub mod socket;
 pub mod space;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hv::{EdgeLine, GuestMemory, Hypervisor, Vm};
+use hv::{EdgeLine, GuestMemory, Hypervisor, LevelLine, Vm};
 
 use super::Error;
 use super::bus::Bus;
@@ -13,7 +13,7 @@ use super::lockdown::Lockdown;
 use super::network::Network;
 use super::stop::Stop;
 use super::virtio::Virtio;
-use crate::devices::Interrupt;
+use crate::devices::{Interrupt, Level};
 use crate::io::console::Stdout;
 use crate::io::event::Event;
 use crate::io::event_loop::EventLoop;
@@ -51,7 +51,7 @@ impl<H: Hypervisor> Devices<H> {
         let (drained, on_drained) = Input::drained(event_loop.waker());
         let uart = fixed::pc(vm, &plan.boot, stdout, on_drained, stop, &mut bus)?;
         let input = Input::new(uart, drained, event_loop);
-        let mut virtio = Virtio { vm, memory, bus: &mut bus, doorbells: Vec::new() };
+        let mut virtio = Virtio::new(vm, memory, &mut bus, plan.boot.board.virtio.pci);
         let disks = match plan.disks.is_empty() {
             true => None,
             false => Some(Disks::new(&mut virtio, &plan.disks, stop, lockdown)?),
@@ -59,7 +59,7 @@ impl<H: Hypervisor> Devices<H> {
         let network = plan.network.as_ref();
         let network = network.map(|plan| Network::new(&mut virtio, plan, event_loop));
         let network = network.transpose()?.flatten();
-        let doorbells = virtio.doorbells;
+        let doorbells = virtio.complete();
         Ok(Self { bus: Arc::new(bus), input, disks, network, doorbells })
     }
 
@@ -77,6 +77,16 @@ impl<H: Hypervisor> Devices<H> {
     pub(super) fn finish(&mut self) -> Result<(), String> {
         self.disks.as_mut().map_or(Ok(()), Disks::finish)
     }
+}
+
+/// A level line as devices know it.
+pub(super) fn level<V: Vm>(vm: &V, line: u32) -> Result<Level, Error> {
+    let level = vm.level(line)?;
+    Ok(Arc::new(move |high| {
+        if let Err(error) = level.set(high) {
+            crate::warning!("interrupt line {line}: {error}");
+        }
+    }))
 }
 
 /// An edge line as devices know it.

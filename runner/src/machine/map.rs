@@ -50,6 +50,7 @@ impl Board {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::slot::VirtioBus;
     use crate::machine::slot::{Place, VIRTIO_SLOTS, VIRTIO_WINDOW};
     use hv::arch::aarch64::gic;
 
@@ -70,10 +71,14 @@ mod tests {
     #[test]
     fn every_virtio_slot_has_a_window_and_a_line_of_its_own() {
         for (arch, lines) in
-            [(Arch::X86_64, 5..16), (Arch::Aarch64, virt::PL031_LINE + 1..gic::FIRST_MSI)]
+            [(Arch::X86_64, 5..16), (Arch::Aarch64, virt::PL011_LINE + 1..gic::FIRST_MSI)]
         {
-            let slots = Board::of(arch).virtio.iter().map(|slot| slot.place);
-            let slots: Vec<_> = slots.map(|Place::Mmio { base, line }| (base, line)).collect();
+            let slots = Board::of(arch).virtio.on(VirtioBus::Mmio).map(|slot| slot.place);
+            let slots = slots.map(|place| match place {
+                Place::Mmio { base, line } => (base, line),
+                Place::Pci { .. } => panic!("{place}"),
+            });
+            let slots: Vec<_> = slots.collect();
             assert_eq!(slots.len(), VIRTIO_SLOTS);
             for pair in slots.windows(2) {
                 assert_eq!(pair[0].0 + VIRTIO_WINDOW, pair[1].0);
@@ -87,10 +92,11 @@ mod tests {
     fn what_is_told_of_a_board_is_where_it_is() {
         let text = |arch| Board::of(arch).fixed.join(" ");
         let virt = text(Arch::Aarch64);
-        for (at, line) in [(virt::PL011, virt::PL011_LINE), (virt::PL031, virt::PL031_LINE)] {
-            let place = format!("{at:#x}-{:#x}, line {line}", at + 0xfff);
+        for at in [virt::PL011, virt::PL031] {
+            let place = format!("{at:#x}-{:#x}", at + virt::REGISTERS - 1);
             assert!(virt.contains(&place), "{place}: {virt}");
         }
+        assert!(virt.contains(&format!("line {}: the console", virt::PL011_LINE)), "{virt}");
         let pc = text(Arch::X86_64);
         for port in [pc::COM1, pc::RESET_PORT, pc::RTC, crate::boot::EXIT_PORT] {
             assert!(pc.contains(&format!("{port:#x}")), "{port:#x}: {pc}");

@@ -9,6 +9,7 @@ const WFX: u64 = 0x01 << 26;
 const HVC: u64 = 0x16 << 26;
 const SMC: u64 = 0x17 << 26;
 const SYSTEM: u64 = 0x18 << 26;
+const INSTRUCTION_ABORT: u64 = 0x20 << 26;
 const DATA_ABORT: u64 = 0x24 << 26;
 const ISV: u64 = 1 << 24;
 const SSE: u64 = 1 << 21;
@@ -64,12 +65,28 @@ pub fn store(width: Width, rt: u8) -> u64 {
 
 /// A store to memory that is mapped read-only.
 pub fn store_denied(width: Width, rt: u8) -> u64 {
-    store(width, rt) & !0x3f | PERMISSION
+    denied(store(width, rt))
+}
+
+/// The same access, where something is mapped that does not allow it.
+pub(crate) fn denied(syndrome: u64) -> u64 {
+    syndrome & !0x3f | PERMISSION
+}
+
+/// An instruction fetched from where nothing is mapped.
+pub fn instruction_abort() -> u64 {
+    INSTRUCTION_ABORT | IL | TRANSLATION
 }
 
 /// A load or store of which the hardware tells nothing: `LDP`, SIMD, write-back.
 pub fn no_syndrome(write: bool) -> u64 {
     DATA_ABORT | IL | TRANSLATION | if write { WNR } else { 0 }
+}
+
+/// A data abort, with its other fields.
+#[allow(dead_code, reason = "only hardware gives them")]
+pub(crate) fn data_abort(iss: u64) -> u64 {
+    DATA_ABORT | IL | iss
 }
 
 /// `DC IVAC` and the like.

@@ -8,7 +8,7 @@
 // UNSAFETY: the guest's RAM is memory that the backend has mapped by its host address.
 #![allow(unsafe_code)]
 
-use crate::Width;
+use crate::decode::{Access, From, Kind};
 use crate::esr;
 use crate::script::{Reg, Step};
 use crate::state::{Map, Registers};
@@ -29,22 +29,15 @@ pub(crate) enum Ran {
 pub(crate) fn run(registers: &mut Registers, maps: &[Map]) -> Ran {
     let pc = registers.get(Reg::Pc);
     let Some(word) = find(maps, pc, 4).map(|map| read(map, pc, 4)) else {
-        // Instruction abort, translation fault.
-        return Ran::Exit(Step::exception(0x20 << 26 | 1 << 25 | 0x07).at(pc).of_guest());
+        return Ran::Exit(Step::exception(esr::instruction_abort()).at(pc).of_guest());
     };
     let next = pc.wrapping_add(4);
     if word & 0xff80_0000 == 0xd280_0000 {
         // MOVZ Xd, #imm16, LSL #(hw * 16)
         let value = bits(word, 5, 16) << (16 * bits(word, 21, 2));
         set(registers, register(word, 0), value);
-    } else if word & 0xff00_0000 == 0x5800_0000 {
-        // LDR Xt, label
-        let at = pc.wrapping_add_signed(signed(bits(word, 5, 19), 19) * 4);
-        let Some(map) = find(maps, at, 8) else { return Ran::Unknown(format!("loads {at:#x}")) };
-        set(registers, register(word, 0), read(map, at, 8));
-    } else if word & 0x3f00_0000 == 0x3900_0000 && register(word, 5) < 31 {
-        // LDR, LDRS, STR and so on of one register, with an unsigned offset.
-        return access(registers, maps, word);
+    } else if let Some(access) = u32::try_from(word).ok().and_then(Access::of) {
+        return self::access(registers, maps, access);
     } else if word & 0xfc00_0000 == 0x1400_0000 {
         // B label
         let offset = signed(bits(word, 0, 26), 26) * 4;
@@ -61,31 +54,33 @@ pub(crate) fn run(registers: &mut Registers, maps: &[Map]) -> Ran {
 }
 
 /// A load or store: in RAM, or the exit for it.
-fn access(registers: &mut Registers, maps: &[Map], word: u64) -> Ran {
-    let (scale, opc, rt) = (bits(word, 30, 2), bits(word, 22, 2), register(word, 0));
-    let width = match scale {
-        0 => Width::W1,
-        1 => Width::W2,
-        2 => Width::W4,
-        _ => Width::W8,
-    };
-    let bytes = 1 << scale;
-    let at = get(registers, register(word, 5)).wrapping_add(bits(word, 10, 12) << scale);
-    let map = find(maps, at, bytes);
-    let (store, syndrome) = match (opc, map) {
-        (0, Some(_)) => (true, esr::store_denied(width, rt)),
-        (0, None) => (true, esr::store(width, rt)),
-        (1, _) => (false, esr::load(width, rt)),
-        (sign, _) => (false, esr::load_signed(width, rt, sign == 2)),
-    };
-    match map {
-        Some(map) if store && map.writable => write(map, at, bytes, get(registers, rt)),
-        Some(map) if !store && opc == 1 => set(registers, rt, read(map, at, bytes)),
-        Some(_) if !store => return Ran::Unknown(format!("a signed load from RAM at {at:#x}")),
-        _ => return Ran::Exit(Step::exception(syndrome).at(at).of_guest()),
+fn access(registers: &mut Registers, maps: &[Map], access: Access) -> Ran {
+    if let From::Base(31, _) | From::Index { base: 31, .. } = access.from {
+        return Ran::Unknown("stack pointer".into());
     }
-    registers.set(Reg::Pc, registers.get(Reg::Pc).wrapping_add(4));
+    let pc = registers.get(Reg::Pc);
+    let at = access.address(pc, |register| get(registers, register));
+    let map = find(maps, at, access.bytes().into());
+    match (map, access.kind) {
+        (None, _) => return Ran::Exit(Step::exception(access.syndrome()).at(at).of_guest()),
+        (Some(map), Kind::Store) if map.writable => {
+            write(map, at, access.bytes().into(), get(registers, access.rt));
+        }
+        (Some(_), Kind::Store) => {
+            return Ran::Exit(Step::exception(esr::denied(access.syndrome())).at(at).of_guest());
+        }
+        (Some(map), _) => {
+            let value = read(map, at, access.bytes().into());
+            set(registers, access.rt, access.loaded(value));
+        }
+    }
+    registers.set(Reg::Pc, pc.wrapping_add(4));
     Ran::On
+}
+
+/// What `bytes` bytes at `at` hold, where they are RAM.
+pub(crate) fn peek(maps: &[Map], at: u64, bytes: u64) -> Option<u64> {
+    find(maps, at, bytes).map(|map| read(map, at, bytes))
 }
 
 /// The RAM that holds all of `bytes` bytes at `at`.

@@ -17,9 +17,11 @@
 //! wrong number or signature there does not agree with itself here.
 
 mod abi;
+mod decode;
 mod guest;
 mod script;
 mod state;
+mod sys;
 
 pub mod esr;
 
@@ -29,7 +31,7 @@ pub use state::{Host, ID_REGISTERS, SysReg};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use state::{Endless, STATE, State, lock};
+use state::{Endless, Engine, STATE, State, lock};
 
 /// The codes of `hv_return_t` (Apple's documentation, "Hypervisor Errors").
 #[expect(missing_docs, reason = "the names are the framework's")]
@@ -57,10 +59,12 @@ pub fn play_forever(vcpu: usize, steps: impl FnMut() -> Step + Send + 'static) {
     lock().endless.insert(vcpu, Endless(Box::new(steps)));
 }
 
-/// From here on vCPUs without a script run the guest that is in RAM, as far as its instructions are
-/// those of the conformance suite's guests.
+/// From here on vCPUs without a script run the guest that is in RAM: on KVM where this is an aarch64
+/// Linux that has it, otherwise as far as its instructions are those of the conformance suite's guests.
 pub fn run_guests() {
-    lock().guests = true;
+    let mut state = lock();
+    let machine = sys::is_there(&mut state.host);
+    state.engine = if machine { Engine::Machine } else { Engine::Interpreter };
 }
 
 /// Makes the next call of `call` (its name as a symbol: `hv_vm_map`) return `code` and do nothing.

@@ -9,6 +9,10 @@ pub enum Reg {
     X(u8),
     /// The program counter.
     Pc,
+    /// The floating-point control register.
+    Fpcr,
+    /// The floating-point status register.
+    Fpsr,
     /// The current program status register.
     Cpsr,
     /// A system register, by the framework's number.
@@ -34,6 +38,8 @@ pub struct Step {
     pub(crate) reason: u32,
     pub(crate) syndrome: u64,
     pub(crate) ipa: u64,
+    /// The virtual address; a script has none.
+    pub(crate) seen_at: Option<u64>,
     pub(crate) has: Vec<(Reg, u64)>,
     pub(crate) then: Vec<(Reg, u64)>,
     pub(crate) pc_step: u64,
@@ -47,12 +53,18 @@ impl Step {
         // What is left of an earlier exception must not be believed.
         let syndrome = esr::store(Width::W4, 0);
         let (has, then, pc_step, scripted) = (vec![], vec![], 0, true);
-        Self { reason, syndrome, ipa: 0xbad_0000, has, then, pc_step, scripted }
+        Self { reason, syndrome, ipa: 0xbad_0000, seen_at: None, has, then, pc_step, scripted }
     }
 
     /// An exception with this `ESR_EL2`.
     pub fn exception(syndrome: u64) -> Self {
         Self { syndrome, ipa: 0, ..Self::exit(1) }
+    }
+
+    /// The guest does not come back from this: whatever its registers are next is right.
+    #[must_use]
+    pub fn for_good(self) -> Self {
+        self.of_guest()
     }
 
     /// The exit of a guest that runs.
@@ -75,6 +87,13 @@ impl Step {
     #[must_use]
     pub fn at(mut self, ipa: u64) -> Self {
         self.ipa = ipa;
+        self
+    }
+
+    /// The virtual address of the guest's that the exception gives.
+    #[allow(dead_code, reason = "an interpreter has no virtual addresses")]
+    pub(crate) fn seen_at(mut self, address: u64) -> Self {
+        self.seen_at = Some(address);
         self
     }
 

@@ -1,11 +1,12 @@
 //! The framework's state, which is the process's, and the rules that concern more than one call.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 
 use crate::guest::{self, Ran};
 use crate::script::{Reg, Step};
+use crate::sys::{Machine, Processor};
 
 pub(crate) struct Global {
     state: Mutex<State>,
@@ -52,6 +53,10 @@ impl SysReg {
     pub const ID_AA64DFR0_EL1: u16 = 0xc028;
     pub const ID_AA64MMFR0_EL1: u16 = 0xc038;
     pub const SCTLR_EL1: u16 = 0xc080;
+    pub const TTBR0_EL1: u16 = 0xc100;
+    pub const TCR_EL1: u16 = 0xc102;
+    pub const CNTV_CTL_EL0: u16 = 0xdf19;
+    pub const CNTV_CVAL_EL0: u16 = 0xdf1a;
     pub const SP_EL1: u16 = 0xe208;
 }
 
@@ -109,6 +114,8 @@ pub(crate) struct Map {
 
 #[derive(Debug)]
 pub(crate) struct Vm {
+    /// What runs its guest, where that is a real CPU.
+    pub(crate) machine: Option<Machine>,
     pub(crate) ipa_bits: u32,
     pub(crate) maps: Vec<Map>,
     pub(crate) gic: Option<GicConfig>,
@@ -134,6 +141,8 @@ impl Registers {
         match register {
             Reg::X(index) => Ok(index.into()),
             Reg::Pc => Ok(Self::PC),
+            Reg::Fpcr => Ok(32),
+            Reg::Fpsr => Ok(33),
             Reg::Cpsr => Ok(Self::CPSR),
             Reg::Sys(number) => Err(number),
         }
@@ -172,15 +181,35 @@ pub(crate) struct Vcpu {
     /// As which it was created in this VM, from 0.
     pub(crate) number: usize,
     pub(crate) thread: ThreadId,
+    pub(crate) processor: Option<Arc<Processor>>,
     pub(crate) registers: Registers,
     pub(crate) affinity_set: bool,
     pub(crate) vtimer_masked: bool,
+    /// Once the backend has said how far the guest's counter is behind the host's.
+    pub(crate) vtimer_offset: Option<u64>,
     /// Where its exit structure is; kept for ever, so that a late read finds poison.
     pub(crate) page: usize,
     /// What the general registers must be at the next run.
     pub(crate) expected: Option<[u64; 35]>,
     pub(crate) cancel: bool,
     pub(crate) parked: bool,
+}
+
+impl Vcpu {
+    pub(crate) fn get(&self, register: Reg) -> Result<u64, String> {
+        match &self.processor {
+            Some(processor) => processor.get(register),
+            None => Ok(self.registers.get(register)),
+        }
+    }
+
+    pub(crate) fn set(&mut self, register: Reg, value: u64) -> Result<(), String> {
+        match &self.processor {
+            Some(processor) => processor.set(register, value)?,
+            None => self.registers.set(register, value),
+        }
+        Ok(())
+    }
 }
 
 /// Steps without an end.
@@ -192,11 +221,22 @@ impl std::fmt::Debug for Endless {
     }
 }
 
+/// What a vCPU without a script does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Engine {
+    /// It stays in the guest.
+    Script,
+    /// It runs what is in RAM, as far as it is known here.
+    Interpreter,
+    /// It is a real one.
+    Machine,
+}
+
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) in_session: bool,
-    /// vCPUs without a script run what is in RAM.
-    pub(crate) guests: bool,
+    /// What vCPUs without a script do.
+    pub(crate) engine: Engine,
     pub(crate) host: Host,
     pub(crate) objects: BTreeMap<usize, Object>,
     pub(crate) next_object: usize,
@@ -215,7 +255,7 @@ impl State {
     pub(crate) const fn new() -> Self {
         Self {
             in_session: false,
-            guests: false,
+            engine: Engine::Script,
             host: Host::usual(),
             objects: BTreeMap::new(),
             next_object: 0x1000,
@@ -244,7 +284,11 @@ impl State {
         if let Some(step) = step.or_else(|| self.endless.get_mut(&number).map(|next| next.0())) {
             return Ran::Exit(step);
         }
-        if self.guests { guest::run(&mut vcpu.registers, &vm.maps) } else { Ran::Idle }
+        match self.engine {
+            Engine::Script => Ran::Idle,
+            // On a machine the vCPU does not come here.
+            Engine::Interpreter | Engine::Machine => guest::run(&mut vcpu.registers, &vm.maps),
+        }
     }
 
     /// Takes note of a broken rule; without a session nobody would ask, so the process ends.

@@ -131,7 +131,8 @@ impl Workspace {
         command
     }
 
-    fn build(&self, mut command: Command) -> Result<Vec<Artifact>> {
+    /// Carries out a build; the programs that came of it.
+    pub(crate) fn build(&self, mut command: Command) -> Result<Vec<Artifact>> {
         command
             .args(["--message-format=json-render-diagnostics", "--target-dir"])
             .arg(&self.target)
@@ -164,9 +165,9 @@ pub(crate) fn cargo() -> Command {
 
 /// A program that cargo built.
 #[derive(Debug, PartialEq, Eq)]
-struct Artifact {
-    label: String,
-    executable: PathBuf,
+pub(crate) struct Artifact {
+    pub(crate) label: String,
+    pub(crate) executable: PathBuf,
     directory: PathBuf,
     test: bool,
 }

@@ -3,8 +3,8 @@
 //!
 //! Debian's security suite has a current Rust for browsers (`rustc-web`) with the sources of its
 //! standard library. It is unpacked, not installed. For Apple's target the standard library is built
-//! once and put where rustc looks for it; for arm64 Linux Debian has it built. Nothing is linked:
-//! clippy does all that `cargo check` does, and its own lints.
+//! once and put where rustc looks for it; for arm64 Linux Debian has it built. Nothing is linked
+//! here: clippy does all that `cargo check` does, and its own lints.
 
 use crate::binaries::Workspace;
 use crate::cache::Cache;
@@ -32,14 +32,11 @@ const TOOLCHAIN: Wanted = Wanted {
 pub(crate) fn lint(target: &str) -> Result<()> {
     command::require_x86_64_linux()?;
     let toolchain = Toolchain::prepare(target)?;
-    let workspace = Workspace::find()?;
-    // cargo does not see that a standard library was built anew; what was made for another is of no
-    // use then.
-    let built = format!("foreign-{}", toolchain.built(target)?);
+    let workspace = toolchain.workspace(target)?;
     let mut clippy = toolchain.cargo();
     clippy
         .args(["clippy", "--workspace", "--all-targets", "--target", target, "--target-dir"])
-        .arg(workspace.target.join(built))
+        .arg(&workspace.target)
         .args(["--", "-D", "warnings"])
         .env("CARGO_PROFILE_DEV_DEBUG", "0")
         .current_dir(&workspace.root);
@@ -50,13 +47,13 @@ pub(crate) fn lint(target: &str) -> Result<()> {
 
 /// The unpacked packages.
 #[derive(Debug)]
-struct Toolchain {
+pub(crate) struct Toolchain {
     root: PathBuf,
 }
 
 impl Toolchain {
     /// Unpacks the toolchain if need be, and sees to it that it has `target`'s standard library.
-    fn prepare(target: &str) -> Result<Self> {
+    pub(crate) fn prepare(target: &str) -> Result<Self> {
         let cache = Cache::open()?;
         let toolchain = Self { root: packages::unpacked(&cache, &TOOLCHAIN)? };
         let library = toolchain.library(target);
@@ -81,7 +78,16 @@ impl Toolchain {
         Ok(time.map_or(0, |since| since.as_secs()))
     }
 
-    fn cargo(&self) -> Command {
+    /// The workspace, and where what is made of it with this toolchain goes. cargo does not see that a
+    /// standard library was built anew; what was made for another is of no use then.
+    pub(crate) fn workspace(&self, target: &str) -> Result<Workspace> {
+        let mut workspace = Workspace::find()?;
+        workspace.target.push(format!("foreign-{}", self.built(target)?));
+        Ok(workspace)
+    }
+
+    /// Its cargo, with all that finds the rest of it.
+    pub(crate) fn cargo(&self) -> Command {
         let programs = self.root.join("usr/bin");
         let mut command = Command::new(programs.join("cargo"));
         let mut path = vec![programs.clone()];

@@ -16,6 +16,7 @@ mod cache;
 mod command;
 mod coverage;
 mod cpio;
+mod darwin;
 mod foreign;
 mod fuzz;
 mod gates;
@@ -68,7 +69,7 @@ enum Lab {
         /// Run only what has this text in its name
         filter: Option<String>,
     },
-    /// Lint every crate for aarch64-apple-darwin
+    /// Lint every crate for aarch64-apple-darwin, link runner for it, and count what only a Mac compiles
     Darwin,
     /// Lint every crate for aarch64-unknown-linux-gnu
     Aarch64Linux,
@@ -98,7 +99,7 @@ fn main() -> ExitCode {
         Lab::Soak { what, rounds } => soak::run(what, rounds),
         Lab::Bench => bench::run(),
         Lab::Oracle { filter } => oracle::run(filter.as_deref().unwrap_or_default()),
-        Lab::Darwin => foreign::lint("aarch64-apple-darwin"),
+        Lab::Darwin => darwin::run(),
         Lab::Aarch64Linux => foreign::lint("aarch64-unknown-linux-gnu"),
         Lab::Fuzz { seconds, filter } => fuzz::run(seconds, filter.as_deref().unwrap_or_default()),
         Lab::Coverage => coverage::run(),

@@ -4,8 +4,10 @@
 //! Every backend puts it there for [`IrqChip::InKernel`](crate::IrqChip::InKernel), and whoever tells a
 //! guest of it (a device tree) reads it here.
 
-/// GPA of the distributor, which has 64 KiB.
+/// GPA of the distributor.
 pub const DISTRIBUTOR: u64 = 0x0800_0000;
+/// Bytes of it.
+pub const DISTRIBUTOR_SIZE: u64 = 0x1_0000;
 /// GPA of the frame that message-signalled interrupts are written to, where there is one
 /// ([`Caps::msi`](crate::Caps::msi)).
 pub const MSI_FRAME: u64 = 0x0802_0000;

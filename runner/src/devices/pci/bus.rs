@@ -33,6 +33,11 @@ impl fmt::Debug for PciBus {
 }
 
 impl PciBus {
+    /// Whether nothing is on it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Puts function 0 of `device` on the bus.
     pub fn add(&mut self, device: u8, function: Arc<dyn Function>) {
         let home = function.bar().unwrap_or_default();

@@ -4,31 +4,42 @@
 use hv::Arch;
 
 use super::Board;
-use crate::machine::slot::VirtioSlots;
+use crate::machine::slot::{PciHost, VirtioSlots};
 
 /// RAM begins here, and goes on as far as there is some.
 pub const RAM: u64 = 0x4000_0000;
+/// Kernels begin here: what is before is the device tree's.
+pub const KERNELS: u64 = RAM + 0x20_0000;
 
-/// The serial port, PL011, and its interrupt.
+/// The INTID of the first shared peripheral interrupt (Arm IHI 0069, "INTIDs").
+pub const SPI_0: u32 = 32;
+
+/// Bytes of the registers of a device of Arm's.
+pub const REGISTERS: u64 = 0x1000;
+/// The serial port, a PL011.
 pub const PL011: u64 = 0x0900_0000;
-/// INTID of SPI 1, level-triggered.
-pub const PL011_LINE: u32 = spi(1);
-/// The real-time clock, PL031, and its interrupt.
+/// Its interrupt's INTID, level-triggered.
+pub const PL011_LINE: u32 = SPI_0 + 1;
+/// The real-time clock, a PL031.
 pub const PL031: u64 = 0x0901_0000;
-/// INTID of SPI 2, level-triggered.
-pub const PL031_LINE: u32 = spi(2);
-
-/// The INTID of a shared peripheral interrupt (Arm IHI 0069, "INTIDs").
-pub const fn spi(number: u32) -> u32 {
-    32 + number
-}
 
 pub(super) static BOARD: Board = Board {
     arch: Arch::Aarch64,
     ram: &[RAM..u64::MAX],
-    virtio: VirtioSlots { mmio: 0x0a00_0000, mmio_line: spi(16) },
+    virtio: VirtioSlots {
+        mmio: 0x0a00_0000,
+        mmio_line: SPI_0 + 16,
+        pci: PciHost {
+            ecam: 0x3f00_0000,
+            window: 0x1000_0000,
+            window_len: 0x2eff_0000,
+            line: SPI_0 + 3,
+            ports: None,
+            msi: false,
+        },
+    },
     fixed: &[
         "pl011, 0x9000000-0x9000fff, line 33: the console",
-        "pl031, 0x9010000-0x9010fff, line 34: the clock",
+        "pl031, 0x9010000-0x9010fff: the clock",
     ],
 };

@@ -6,7 +6,7 @@
 use std::ffi::c_void;
 
 use super::vm::new_object;
-use super::{Refusal, broken, call, require};
+use super::{Refusal, broken, call, engine, require};
 use crate::code::*;
 use crate::state::{GicConfig, Host, Object, State};
 
@@ -117,6 +117,9 @@ pub(super) extern "C" fn hv_gic_create(object: *mut c_void) -> i32 {
         if vm.gic.is_some() {
             return broken(HV_BUSY, "there is an interrupt controller already");
         }
+        if let Some(machine) = &mut vm.machine {
+            engine(machine.create_gic(&state.host, &config))?;
+        }
         vm.gic = Some(config);
         Ok(())
     })
@@ -129,6 +132,13 @@ fn gic(state: &State) -> Result<GicConfig, Refusal> {
     }
 }
 
+fn set(state: &mut State, intid: u32, level: bool) -> Result<(), Refusal> {
+    match state.vm.as_mut().and_then(|vm| vm.machine.as_mut()) {
+        Some(machine) => engine(machine.set_spi(intid, level)),
+        None => Ok(()),
+    }
+}
+
 #[unsafe(no_mangle)]
 pub(super) extern "C" fn hv_gic_set_spi(intid: u32, level: bool) -> i32 {
     call("hv_gic_set_spi", &[intid.into(), level.into()], |state| {
@@ -138,7 +148,7 @@ pub(super) extern "C" fn hv_gic_set_spi(intid: u32, level: bool) -> i32 {
         if message || !(first_spi..first_spi + spis).contains(&intid) {
             return broken(HV_BAD_ARGUMENT, format!("INTID {intid} is no line"));
         }
-        Ok(())
+        set(state, intid, level)
     })
 }
 
@@ -151,7 +161,8 @@ pub(super) extern "C" fn hv_gic_send_msi(address: u64, intid: u32) -> i32 {
             // A guest programs both numbers, so this is no mistake of the backend's.
             return super::refuse(HV_BAD_ARGUMENT);
         }
-        Ok(())
+        set(state, intid, true)?;
+        set(state, intid, false)
     })
 }
 

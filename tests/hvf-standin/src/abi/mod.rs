@@ -1,6 +1,7 @@
 //! The symbols, by the chapters of Apple's documentation, and what every call has in common.
 
 mod gic;
+mod timer;
 mod vcpu;
 mod vm;
 
@@ -22,6 +23,11 @@ pub(crate) fn refuse<T>(code: u32) -> Result<T, Refusal> {
 /// A mistake of the backend's.
 pub(crate) fn broken<T>(code: u32, rule: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal { code, rule: Some(rule.into()) })
+}
+
+/// What the engine says: its failure is nobody's mistake but the stand-in's.
+pub(crate) fn engine<T>(outcome: Result<T, String>) -> Result<T, Refusal> {
+    outcome.or_else(|why| broken(code::HV_ERROR, why))
 }
 
 /// Plays the call `name`: the failure that was ordered for it, or `body`.

@@ -7,14 +7,13 @@ use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use std::sync::PoisonError;
 
-use super::{Refusal, broken, call, injected, refuse, require, settle};
+use super::{Refusal, broken, call, engine, injected, refuse, require, settle};
 use crate::code::*;
-use crate::guest::Ran;
+use crate::guest::{self, Ran};
 use crate::script::{Reg, Step};
 use crate::state::{ExitPage, Registers, STATE, State, SysReg, Vcpu, lock};
+use crate::sys::Processor;
 
-/// X0 to X30, PC, FPCR, FPSR, CPSR.
-const GENERAL: u32 = 35;
 /// What a reader of an exit structure finds once its vCPU is gone.
 const POISON: u32 = 0xdead_beef;
 const CANCELED: u32 = 0;
@@ -34,9 +33,7 @@ pub(super) unsafe extern "C" fn hv_vcpu_create(
         if !config.is_null() {
             return broken(HV_BAD_ARGUMENT, "not a vCPU configuration");
         }
-        if state.vm.is_none() {
-            return broken(HV_NO_DEVICE, "there is no VM");
-        }
+        let Some(vm) = &mut state.vm else { return broken(HV_NO_DEVICE, "there is no VM") };
         let thread = std::thread::current().id();
         if state.vcpus.values().any(|vcpu| vcpu.thread == thread) {
             return refuse(HV_BUSY);
@@ -44,6 +41,10 @@ pub(super) unsafe extern "C" fn hv_vcpu_create(
         if state.vcpus.len() >= state.host.max_vcpus.try_into().unwrap_or(usize::MAX) {
             return refuse(HV_NO_RESOURCES);
         }
+        let processor = match &mut vm.machine {
+            Some(machine) => Some(engine(machine.create_vcpu(state.created))?),
+            None => None,
+        };
         let page = Box::leak(Box::new(ExitPage { reason: POISON, ..ExitPage::default() }));
         let page = std::ptr::from_mut(page).expose_provenance();
         let handle = state.next_vcpu;
@@ -51,9 +52,11 @@ pub(super) unsafe extern "C" fn hv_vcpu_create(
         let vcpu = Vcpu {
             number: state.created,
             thread,
+            processor,
             registers: Registers::new(),
             affinity_set: false,
             vtimer_masked: false,
+            vtimer_offset: None,
             page,
             expected: None,
             cancel: false,
@@ -71,7 +74,7 @@ pub(super) unsafe extern "C" fn hv_vcpu_create(
 }
 
 /// The vCPU `id`, for a call from its own thread.
-fn own(state: &mut State, id: u64) -> Result<&mut Vcpu, Refusal> {
+pub(super) fn own(state: &mut State, id: u64) -> Result<&mut Vcpu, Refusal> {
     match state.vcpus.get_mut(&id) {
         None => broken(HV_BAD_ARGUMENT, format!("there is no vCPU {id}")),
         Some(vcpu) if vcpu.thread != std::thread::current().id() => {
@@ -96,7 +99,7 @@ fn write_exit(page: usize, step: &Step) {
     let exit = ExitPage {
         reason: step.reason,
         syndrome: step.syndrome,
-        virtual_address: !step.ipa,
+        virtual_address: step.seen_at.unwrap_or(!step.ipa),
         physical_address: step.ipa,
     };
     // SAFETY: the page was leaked for this vCPU; by the rule of threads nobody reads it now.
@@ -113,9 +116,16 @@ pub(super) extern "C" fn hv_vcpu_run(id: u64) -> i32 {
             Err(refusal) => settle(&mut state, NAME, refusal),
             Ok(()) => {
                 state.calls.push((NAME, vec![]));
+                let processor = state.vcpus.get(&id).and_then(|vcpu| vcpu.processor.clone());
                 drop(state);
-                enter(id);
-                HV_SUCCESS
+                match processor.map(|processor| run(id, &processor)) {
+                    Some(Err(why)) => settle(&mut lock(), NAME, why),
+                    Some(Ok(())) => HV_SUCCESS,
+                    None => {
+                        enter(id);
+                        HV_SUCCESS
+                    }
+                }
             }
         },
     };
@@ -128,12 +138,12 @@ fn check_run(state: &mut State, id: u64) -> Result<(), Refusal> {
         return broken(HV_ERROR, "this thread takes signals: a run could end for one");
     }
     let gic = state.vm.as_ref().is_some_and(|vm| vm.gic.is_some());
-    let affinity = |vcpu: &Vcpu| vcpu.registers.get(Reg::Sys(SysReg::MPIDR_EL1));
+    let affinity = |vcpu: &Vcpu| vcpu.get(Reg::Sys(SysReg::MPIDR_EL1)).unwrap_or(0);
     let vcpu = own(state, id)?;
     if gic && !vcpu.affinity_set {
         return broken(HV_ERROR, "MPIDR_EL1 was not set, and there is an interrupt controller");
     }
-    let mine = affinity(vcpu);
+    let (mine, offset) = (affinity(vcpu), vcpu.vtimer_offset);
     let (number, found) = (vcpu.number, vcpu.registers.general);
     if let Some(expected) = vcpu.expected.take()
         && let Some(difference) = difference(&expected, &found)
@@ -141,10 +151,16 @@ fn check_run(state: &mut State, id: u64) -> Result<(), Refusal> {
         return broken(HV_ERROR, format!("vCPU {number}: {difference}"));
     }
     let twins = state.vcpus.values().filter(|vcpu| affinity(vcpu) == mine).count();
+    if state.vcpus.values().any(|vcpu| vcpu.vtimer_offset != offset) {
+        return broken(HV_ERROR, "the clocks of the vCPUs differ (hv_vcpu_set_vtimer_offset)");
+    }
     if gic && twins != 1 {
         return broken(HV_ERROR, format!("{twins} vCPUs have MPIDR_EL1 {mine:#x}"));
     }
-    Ok(())
+    match state.vm.as_mut().and_then(|vm| vm.machine.as_mut()) {
+        Some(machine) => engine(machine.start()),
+        None => Ok(()),
+    }
 }
 
 /// Says which register is not what the script wants it to be.
@@ -171,6 +187,18 @@ fn takes_signals() -> bool {
             .into_iter()
             .any(|signal| libc::sigismember(set.as_ptr(), signal) == 0)
     }
+}
+
+/// Runs the guest on a real CPU, with the state unlocked.
+fn run(id: u64, processor: &Processor) -> Result<(), Refusal> {
+    let memory = |at, bytes| {
+        let state = lock();
+        state.vm.as_ref().and_then(|vm| guest::peek(&vm.maps, at, bytes))
+    };
+    let step = engine(processor.run(&memory))?;
+    let page = lock().vcpus.get(&id).map(|vcpu| vcpu.page);
+    page.into_iter().for_each(|page| write_exit(page, &step));
+    Ok(())
 }
 
 /// Stays in the guest until the script has an exit or somebody asks for one.
@@ -236,6 +264,7 @@ pub(super) unsafe extern "C" fn hv_vcpus_exit(ids: *const u64, count: u32) -> i3
             let id = unsafe { ids.add(index).read() };
             match state.vcpus.get_mut(&id) {
                 // Sticky: it ends the current run or the next.
+                Some(Vcpu { processor: Some(processor), .. }) => processor.cancel(),
                 Some(vcpu) => vcpu.cancel = true,
                 None => return broken(HV_BAD_ARGUMENT, format!("there is no vCPU {id}")),
             }
@@ -253,7 +282,7 @@ pub(super) unsafe extern "C" fn hv_vcpu_get_reg(id: u64, register: u32, value: *
     call("hv_vcpu_get_reg", &[register.into()], |state| {
         require(value)?;
         let register = general(register)?;
-        let found = own(state, id)?.registers.general[register];
+        let found = engine(own(state, id)?.get(register))?;
         // SAFETY: not null, so the caller vouches for it.
         unsafe { value.write(found) };
         Ok(())
@@ -264,14 +293,18 @@ pub(super) unsafe extern "C" fn hv_vcpu_get_reg(id: u64, register: u32, value: *
 pub(super) extern "C" fn hv_vcpu_set_reg(id: u64, register: u32, value: u64) -> i32 {
     call("hv_vcpu_set_reg", &[register.into(), value], |state| {
         let register = general(register)?;
-        own(state, id)?.registers.general[register] = value;
-        Ok(())
+        engine(own(state, id)?.set(register, value))
     })
 }
 
-fn general(register: u32) -> Result<usize, Refusal> {
-    match usize::try_from(register) {
-        Ok(index) if register < GENERAL => Ok(index),
+/// A register by the framework's number: X0 to X30, PC, FPCR, FPSR, CPSR.
+fn general(register: u32) -> Result<Reg, Refusal> {
+    match (register, u8::try_from(register)) {
+        (0..=30, Ok(index)) => Ok(Reg::X(index)),
+        (31, _) => Ok(Reg::Pc),
+        (32, _) => Ok(Reg::Fpcr),
+        (33, _) => Ok(Reg::Fpsr),
+        (34, _) => Ok(Reg::Cpsr),
         _ => broken(HV_BAD_ARGUMENT, format!("there is no register {register}")),
     }
 }
@@ -286,7 +319,7 @@ pub(super) unsafe extern "C" fn hv_vcpu_get_sys_reg(
 ) -> i32 {
     call("hv_vcpu_get_sys_reg", &[register.into()], |state| {
         require(value)?;
-        let found = own(state, id)?.registers.get(Reg::Sys(register));
+        let found = engine(own(state, id)?.get(Reg::Sys(register)))?;
         // SAFETY: not null, so the caller vouches for it.
         unsafe { value.write(found) };
         Ok(())
@@ -301,17 +334,6 @@ pub(super) extern "C" fn hv_vcpu_set_sys_reg(id: u64, register: u16, value: u64)
         if register == SysReg::MPIDR_EL1 {
             vcpu.affinity_set = true;
         }
-        if !fixed {
-            vcpu.registers.set(Reg::Sys(register), value);
-        }
-        Ok(())
-    })
-}
-
-#[unsafe(no_mangle)]
-pub(super) extern "C" fn hv_vcpu_set_vtimer_mask(id: u64, masked: bool) -> i32 {
-    call("hv_vcpu_set_vtimer_mask", &[masked.into()], |state| {
-        own(state, id)?.vtimer_masked = masked;
-        Ok(())
+        if fixed { Ok(()) } else { engine(vcpu.set(Reg::Sys(register), value)) }
     })
 }

@@ -5,9 +5,10 @@
 
 use std::ffi::c_void;
 
-use super::{Refusal, broken, call, refuse, require};
+use super::{Refusal, broken, call, engine, refuse, require};
 use crate::code::*;
-use crate::state::{Map, Object, State, Vm, lock};
+use crate::state::{Engine, Map, Object, State, Vm, lock};
+use crate::sys::Machine;
 
 const GRANULE: u64 = 16 << 10;
 /// Read, write, execute.
@@ -74,8 +75,12 @@ pub(super) extern "C" fn hv_vm_create(config: *mut c_void) -> i32 {
             return refuse(HV_BUSY);
         }
         let ipa_bits = ipa_bits.unwrap_or(state.host.default_ipa_bits);
+        let machine = match state.engine {
+            Engine::Machine => Some(engine(Machine::create(&state.host, ipa_bits))?),
+            Engine::Script | Engine::Interpreter => None,
+        };
         state.created = 0;
-        state.vm = Some(Vm { ipa_bits, maps: Vec::new(), gic: None });
+        state.vm = Some(Vm { machine, ipa_bits, maps: Vec::new(), gic: None });
         Ok(())
     })
 }
@@ -143,7 +148,11 @@ pub(super) extern "C" fn hv_vm_map(
             return broken(HV_ERROR, format!("IPA {ipa:#x} is mapped already"));
         }
         let (host, writable) = (address.expose_provenance(), flags & WRITE != 0);
-        vm.maps.push(Map { ipa, end, host, writable });
+        let map = Map { ipa, end, host, writable };
+        if let Some(machine) = &mut vm.machine {
+            engine(machine.map(&map))?;
+        }
+        vm.maps.push(map);
         Ok(())
     })
 }
@@ -154,6 +163,9 @@ pub(super) extern "C" fn hv_vm_unmap(ipa: u64, size: usize) -> i32 {
         let (vm, end) = range(state, ipa, size)?;
         match vm.maps.iter().position(|map| (map.ipa, map.end) == (ipa, end)) {
             Some(index) => {
+                if let Some(machine) = &mut vm.machine {
+                    engine(machine.unmap(ipa))?;
+                }
                 vm.maps.remove(index);
                 Ok(())
             }
