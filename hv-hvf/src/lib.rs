@@ -21,6 +21,7 @@ mod sys;
 mod vcpu;
 mod vm;
 
+pub mod assumptions;
 pub mod errors;
 pub mod gic;
 pub mod psci;

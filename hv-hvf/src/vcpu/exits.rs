@@ -125,7 +125,7 @@ impl HvfVcpu {
     }
 
     /// Where the guest's address `address` lies, as far as its tables say.
-    fn physical(&self, address: u64) -> Result<Option<u64>> {
+    pub(super) fn physical(&self, address: u64) -> Result<Option<u64>> {
         let translation = Translation {
             sctlr_el1: self.cpu.system(hv_sys_reg_t::SCTLR_EL1)?,
             tcr_el1: self.cpu.system(hv_sys_reg_t::TCR_EL1)?,

@@ -34,6 +34,17 @@ fn cpu_on(target: u64, context: u64) -> Step {
 /// Another vCPU's part in a test.
 type Part<'a> = &'a (dyn Fn(HvfVcpu) + Sync);
 
+/// Kicks everybody when a test fails, lest those who wait for it wait for ever.
+struct Alarm<'a>(&'a [HvfKicker]);
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.iter().for_each(Kicker::kick);
+        }
+    }
+}
+
 /// Binds a vCPU on this thread and one on a thread of its own for each of `parts`, in order; then all
 /// play. The first gets everybody's kickers.
 fn together(config: VmConfig, first: impl FnOnce(&mut HvfVcpu, &[HvfKicker]), parts: &[Part<'_>]) {
@@ -45,10 +56,12 @@ fn together(config: VmConfig, first: impl FnOnce(&mut HvfVcpu, &[HvfKicker]), pa
         let mut threads = Vec::new();
         for (seed, part) in seeds.into_iter().zip(parts) {
             let ((bound, is_bound), (begin, may_begin)) = (mpsc::channel(), mpsc::channel());
+            let kickers = &kickers;
             scope.spawn(move || {
                 let vcpu = seed.bind().unwrap();
                 bound.send(()).unwrap();
                 may_begin.recv().unwrap();
+                let _alarm = Alarm(kickers);
                 part(vcpu);
             });
             // The stand-in numbers vCPUs in the order in which they are made.
@@ -57,6 +70,7 @@ fn together(config: VmConfig, first: impl FnOnce(&mut HvfVcpu, &[HvfKicker]), pa
         }
         vm.ready().unwrap();
         threads.iter().for_each(|begin: &mpsc::Sender<()>| begin.send(()).unwrap());
+        let _alarm = Alarm(&kickers);
         first(&mut vcpu, &kickers);
     });
 }

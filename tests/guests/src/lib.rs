@@ -128,6 +128,30 @@ pub mod aarch64 {
             MMIO_WRITES = "mmio_writes",
         }
     }
+
+    /// ELF kernels.
+    pub mod kernels {
+        guests! {
+            "aarch64/kernels" ".elf":
+            ECHO = "echo",
+            EXIT = "exit",
+            FLOOD = "flood",
+            HALT = "halt",
+            HELLO = "hello",
+            OFF = "off",
+            RESET = "reset",
+            SECOND_CPU = "second_cpu",
+            SPIN = "spin",
+        }
+    }
+
+    /// Programs for a Linux that is a guest.
+    pub mod programs {
+        guests! {
+            "aarch64/programs" ".elf":
+            POWER_OFF = "power_off",
+        }
+    }
 }
 
 #[cfg(test)]
@@ -160,6 +184,8 @@ mod tests {
             crate::x86_64::kvm::LIST,
             crate::x86_64::programs::LIST,
             crate::aarch64::conformance::LIST,
+            crate::aarch64::kernels::LIST,
+            crate::aarch64::programs::LIST,
         ];
         let listed = lists.concat().into_iter().map(str::to_owned).collect();
         assert_eq!(found, listed);

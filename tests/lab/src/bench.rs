@@ -1,9 +1,10 @@
 //! `lab bench`: what compares networks, in the lab, with the QEMU that is installed here as the peer.
 
+use crate::architecture::X86_64;
 use crate::command::{self, Result};
-use crate::guest::{Clock, Guest, QEMU};
+use crate::guest::{Clock, Guest};
+use crate::lab::Lab;
 use crate::protocol::{End, Plan, Report};
-use crate::x86_64::Lab;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,8 +22,8 @@ const FIRMWARE: [&str; 2] = ["/usr/share/qemu", "/usr/share/seabios"];
 
 /// Runs it and prints what it prints.
 pub(crate) fn run() -> Result<()> {
-    let lab = Lab::prepare()?;
-    let program = lab.workspace().net_bench()?;
+    let lab = Lab::prepare(&X86_64)?;
+    let program = lab.builder().net_bench()?;
     let mut files = lab.runner_and_guests();
     files.extend(qemu()?);
     files.push(program.clone());
@@ -45,7 +46,7 @@ pub(crate) fn run() -> Result<()> {
 
 /// QEMU as it is installed, with its libraries and its firmware.
 fn qemu() -> Result<BTreeSet<PathBuf>> {
-    let program = PathBuf::from("/usr/bin").join(QEMU);
+    let program = PathBuf::from("/usr/bin").join(X86_64.machine.qemu.name);
     let text = command::output(Command::new("ldd").arg(&program).env("LC_ALL", "C"))?;
     let mut files = BTreeSet::from([program]);
     files.extend(libraries(&text));

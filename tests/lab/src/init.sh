@@ -22,6 +22,7 @@ printf '%s\n' 'root:x:0:' 'user:x:1000:' >/etc/group
 chown user:user /home/user
 echo 'nameserver 127.0.0.1' >/etc/resolv.conf
 . /lab/outside.sh
-for module in irqbypass kvm kvm-amd tun; do insmod /lab/$module.ko; done
+. /lab/machine.sh
+for module in $modules; do insmod "/lab/$module"; done
 chmod 666 /dev/kvm /dev/net/tun
-exec /lab/lab agent /lab/plan.json /dev/ttyS1
+exec /lab/lab agent /lab/plan.json "$reports"

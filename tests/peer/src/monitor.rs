@@ -83,15 +83,12 @@ impl Machine {
     }
 
     /// What the kernel is told, and the job of its init.
-    fn words(&self, more: &str) -> String {
+    fn words(&self) -> String {
         let address = match self.link {
             Link::Tap(_) => format!("ADDRESS={ON_TAP}"),
             Link::User { .. } => String::new(),
         };
-        format!(
-            "console=ttyS0 quiet panic=-1 mitigations=off {more} {address} -- net {}",
-            self.driver
-        )
+        format!("console=ttyS0 quiet panic=-1 mitigations=off {address} -- net {}", self.driver)
     }
 
     fn runner(&self, program: &Path) -> Command {
@@ -116,7 +113,7 @@ impl Machine {
         command.args(&self.options);
         command.args(["--cpus", &self.cpus.to_string(), "-m", &self.memory.to_string()]);
         command.arg("--initrd").arg(self.folder.join(self.initrd));
-        command.arg("--append").arg(self.words("")).arg(self.folder.join("vmlinux"));
+        command.arg("--append").arg(self.words()).arg(self.folder.join("vmlinux"));
         command.env("HOME", "/nonexistent").env_remove("OPS_HOME").env_remove("ops_render_config");
         command
     }
@@ -150,7 +147,7 @@ impl Machine {
         command.args(machine.split_whitespace()).arg("-netdev").arg(netdev);
         command.arg("-kernel").arg(self.folder.join("vmlinuz"));
         command.arg("-initrd").arg(self.folder.join(self.initrd));
-        command.arg("-append").arg(self.words("QEMU=1"));
+        command.arg("-append").arg(self.words());
         command
     }
 }

@@ -7,11 +7,12 @@
 
 use super::framework::{MACOS_15_0, stub};
 use super::macho::Program;
-use crate::binaries::Workspace;
+use crate::builder::carry_out;
 use crate::cache::Cache;
 use crate::command::{self, Result};
-use crate::foreign::Toolchain;
-use crate::packages;
+use crate::packages::{self, Installed};
+use crate::toolchain::Toolchain;
+use crate::workspace::Workspace;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -38,7 +39,7 @@ pub(super) fn run(toolchain: &Toolchain, workspace: &Workspace) -> Result<()> {
     build
         .args(["--release", "--package=runner", "--bin=runner"])
         .env("CARGO_PROFILE_RELEASE_STRIP", "none");
-    for program in workspace.build(build)? {
+    for program in carry_out(workspace, build)? {
         let size = fs::metadata(&program.executable).map_or(0, |metadata| metadata.len());
         let program = read(&program.executable)?;
         program.check_shipped()?;
@@ -50,7 +51,7 @@ pub(super) fn run(toolchain: &Toolchain, workspace: &Workspace) -> Result<()> {
     }
     let mut tests = linker.cargo(toolchain, "test");
     tests.args(["--no-run", "--package=hv-hvf"]);
-    let tests = workspace.build(tests)?;
+    let tests = carry_out(workspace, tests)?;
     for test in &tests {
         read(&test.executable)?.check_scripted().map_err(|why| format!("{}: {why}", test.label))?;
     }
@@ -167,7 +168,7 @@ fn zig() -> Result<PathBuf> {
     let folder = cache.dir().join(ZIG_FOLDER);
     if !folder.is_dir() {
         println!("lab: fetching zig");
-        packages::ensure_installed("pip3", "python3-pip")?;
+        packages::ensure_installed(Installed { name: "pip3", package: "python3-pip" })?;
         let partial = folder.with_extension("partial");
         let wanted = cache.dir().join("zig.txt");
         let context = |e| format!("cannot write to {}: {e}", cache.dir().display());
