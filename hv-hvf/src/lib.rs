@@ -16,6 +16,7 @@ mod ffi;
 mod host;
 mod signals;
 mod sys;
+mod trial;
 mod vcpu;
 mod vm;
 
