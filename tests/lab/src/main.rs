@@ -22,6 +22,7 @@ mod fuzz;
 mod gates;
 mod guest;
 mod linux;
+mod mac;
 mod oracle;
 mod packages;
 mod protocol;
@@ -71,6 +72,14 @@ enum Lab {
     },
     /// Lint every crate for aarch64-apple-darwin, link runner for it, and count what only a Mac compiles
     Darwin,
+    /// On a Mac: build, sign, run all there is over Hypervisor.framework, and write a report
+    Mac {
+        /// On any machine: what can be tried out without one
+        #[arg(long)]
+        stand_in: bool,
+        /// Where to write the report [target/mac-report.md]
+        report: Option<PathBuf>,
+    },
     /// Lint every crate for aarch64-unknown-linux-gnu
     Aarch64Linux,
     /// Run every fuzz target for some time
@@ -100,6 +109,7 @@ fn main() -> ExitCode {
         Lab::Bench => bench::run(),
         Lab::Oracle { filter } => oracle::run(filter.as_deref().unwrap_or_default()),
         Lab::Darwin => darwin::run(),
+        Lab::Mac { stand_in, report } => mac::run(stand_in, report),
         Lab::Aarch64Linux => foreign::lint("aarch64-unknown-linux-gnu"),
         Lab::Fuzz { seconds, filter } => fuzz::run(seconds, filter.as_deref().unwrap_or_default()),
         Lab::Coverage => coverage::run(),

@@ -18,4 +18,8 @@ impl Framework {
 
     /// Apple's runs the guest.
     pub(crate) fn plays(&self, _exits: &[Played]) {}
+
+    pub(crate) fn is_kvm(&self) -> bool {
+        false
+    }
 }
