@@ -113,7 +113,7 @@ fn support(hv_support: Option<bool>, in_vm: bool) -> Check {
         (Some(true), _) => Check::ok(ID, "kern.hv_support is 1"),
         (Some(false), true) => Check::fail(
             ID,
-            "this macOS runs in a virtual machine without nested virtualization",
+            "this macOS runs in a virtual machine without nested virtualization (HV_UNSUPPORTED)",
             "run on the Mac itself, or switch nested virtualization on (M3 or later, macOS 15)",
         ),
         (Some(false), false) => {
