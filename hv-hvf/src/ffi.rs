@@ -331,6 +331,14 @@ impl Vcpu {
         // SAFETY: the vCPU is live and this is its thread.
         check("hv_vcpu_set_vtimer_mask", unsafe { hvf::hv_vcpu_set_vtimer_mask(self.id, false) })
     }
+
+    /// Sets the guest's counter `offset` behind the host's.
+    pub(crate) fn set_vtimer_offset(&mut self, offset: u64) -> Result<()> {
+        // SAFETY: the vCPU is live and this is its thread.
+        check("hv_vcpu_set_vtimer_offset", unsafe {
+            hvf::hv_vcpu_set_vtimer_offset(self.id, offset)
+        })
+    }
 }
 
 impl Drop for Vcpu {

@@ -2,7 +2,7 @@
 //!
 //! The framework runs vCPUs and emulates a GICv3; everything else that KVM does in the kernel is
 //! done here and never shows: decoding traps ([`syndrome`]), moving the program counter on, PSCI
-//! ([`psci`]), registers that the framework leaves to us ([`sysreg`]).
+//! ([`psci`]), registers that the framework leaves to us ([`sysreg`]), the end of a wait ([`timer`]).
 //!
 //! The crate compiles on every unix. Its `hv_*` symbols are the framework's on macOS; anywhere else
 //! a program that uses it has to bring its own, as the tests do (`tests/hvf-standin`). What we take
@@ -14,19 +14,24 @@
 
 mod ffi;
 mod host;
+mod kick;
+mod park;
 mod signals;
 mod sys;
 mod trial;
 mod vcpu;
 mod vm;
 
+pub mod assumptions;
 pub mod errors;
 pub mod gic;
 pub mod psci;
 pub mod syndrome;
 pub mod sysreg;
+pub mod timer;
 
-pub use vcpu::{HvfKicker, HvfSeed, HvfVcpu};
+pub use kick::HvfKicker;
+pub use vcpu::{HvfSeed, HvfVcpu};
 pub use vm::{Hvf, HvfEdge, HvfLevel, HvfVm, NoDoorbell};
 
 // Unit tests are a program, too: somebody has to be the framework.

@@ -172,6 +172,10 @@ impl DataAbort {
         if !matches!(bits(esr, 0, 6), 0x00..=0x0f | 0x29 | 0x2b) {
             return DataAbort::External;
         }
+        // S1PTW: it is the guest's tables that lie where nothing is, whatever the instruction.
+        if bit(esr, 7) {
+            return DataAbort::NoSyndrome;
+        }
         if bit(esr, 8) {
             return DataAbort::CacheMaintenance;
         }

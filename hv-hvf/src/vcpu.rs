@@ -1,76 +1,40 @@
-//! The vCPU: its exits, what they leave pending, and what interrupts it.
+//! The vCPU: how it becomes a thread's, what its exits leave pending, and its run.
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+mod exits;
+mod idle;
+
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use applevisor_sys::{hv_reg_t, hv_sys_reg_t};
 use hv::arch::aarch64::{State as Registers, id, mpidr};
-use hv::{
-    Address, Arch, Cause, Error, Exit, Instruction, Kicker, Kind, OsCode, Pending, Result, Resume,
-    State, Unhandled, Vcpu, VcpuSeed,
-};
+use hv::{Cause, Error, Exit, Kind, Pending, Result, Resume, State, Vcpu, VcpuSeed};
 
-use crate::errors::code;
 use crate::ffi;
-use crate::psci::{self, Outcome};
+use crate::kick::HvfKicker;
+use crate::park::Park;
 use crate::signals;
-use crate::syndrome::{Access, Class, DataAbort, Reason, SystemAccess, SystemRegister};
-use crate::sysreg;
+use crate::syndrome::{Access, Reason, SystemRegister};
 use crate::vm::HvfVm;
-
-/// `SCTLR_EL1.M`: the guest's MMU is on.
-const SCTLR_MMU: u64 = 1;
-/// A timer that fires this often without any other exit in between is the framework's doing.
-const MAX_VTIMER_EXITS: u32 = 1000;
-
-/// The sticky bit, and the vCPU to throw out of the guest once there is one.
-#[derive(Clone, Debug, Default)]
-pub struct HvfKicker(Arc<Kick>);
-
-#[derive(Debug, Default)]
-struct Kick {
-    kicked: AtomicBool,
-    /// Absent before `bind()` and after the vCPU is gone. Held while the framework is called, so
-    /// that the vCPU is not destroyed at that moment.
-    vcpu: Mutex<Option<u64>>,
-}
-
-impl HvfKicker {
-    fn vcpu(&self) -> MutexGuard<'_, Option<u64>> {
-        self.0.vcpu.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take(&self) -> bool {
-        self.0.kicked.swap(false, Ordering::AcqRel)
-    }
-}
-
-impl Kicker for HvfKicker {
-    fn kick(&self) {
-        self.0.kicked.store(true, Ordering::Release);
-        if let Some(id) = *self.vcpu() {
-            // The id is live, so this cannot fail; the bit is set whatever happens.
-            let _ = ffi::request_exit(id);
-        }
-    }
-}
+use idle::Vtimer;
 
 /// A vCPU that no thread has claimed.
 #[derive(Debug)]
 pub struct HvfSeed {
     vm: HvfVm,
     index: u32,
+    park: Arc<Park>,
     kicker: HvfKicker,
     place: hv::Place,
 }
 
 impl HvfSeed {
     pub(crate) fn new(vm: &HvfVm, index: u32) -> Self {
-        let place = vm.roster().place();
-        Self { vm: vm.clone(), index, kicker: HvfKicker::default(), place }
+        let park = vm.parks().of(index).map(Arc::clone).unwrap_or_default();
+        let (kicker, place) = (HvfKicker::new(Arc::clone(&park)), vm.roster().place());
+        Self { vm: vm.clone(), index, park, kicker, place }
     }
 }
 
@@ -84,7 +48,7 @@ impl VcpuSeed for HvfSeed {
 
     /// Also blocks signals for this thread, until the vCPU is dropped.
     fn bind(self) -> Result<HvfVcpu> {
-        let Self { vm, index, kicker, place } = self;
+        let Self { vm, index, park, kicker, place } = self;
         let name = |error: Error| {
             let context = match error.context.as_str() {
                 "" => format!("vCPU {index}"),
@@ -95,9 +59,25 @@ impl VcpuSeed for HvfSeed {
         let signals = signals::Blocked::all()?;
         let mut cpu = ffi::Vcpu::create(vm.framework()).map_err(name)?;
         identify(&mut cpu, &vm, index).map_err(name)?;
-        *kicker.vcpu() = Some(cpu.id());
+        cpu.set_vtimer_offset(vm.clock()).map_err(name)?;
+        let sctlr = cpu.system(hv_sys_reg_t::SCTLR_EL1).map_err(name)?;
+        kicker.aim(Some(cpu.id()));
         place.take();
-        Ok(HvfVcpu { kicker, cpu, open: None, unknown: HashSet::new(), vm, _signals: signals })
+        Ok(HvfVcpu {
+            kicker,
+            cpu,
+            index,
+            on: index == 0,
+            open: None,
+            park,
+            sent: 0,
+            naps: 0,
+            vtimer: Vtimer::default(),
+            sctlr,
+            unknown: HashSet::new(),
+            vm,
+            _signals: signals,
+        })
     }
 }
 
@@ -154,8 +134,19 @@ fn write(cpu: &mut ffi::Vcpu, register: hv_sys_reg_t, wanted: u64) -> Result<Opt
 pub struct HvfVcpu {
     kicker: HvfKicker,
     cpu: ffi::Vcpu,
+    index: u32,
+    /// By PSCI. Only its own thread changes it.
+    on: bool,
     /// The access that the last exit left pending.
     open: Option<Access>,
+    park: Arc<Park>,
+    /// How many interrupts the VM had sent when the guest was entered.
+    sent: u64,
+    /// How often in a row it has waited for one in vain.
+    naps: u32,
+    vtimer: Vtimer,
+    /// `SCTLR_EL1` as the framework has made it.
+    sctlr: u64,
     /// System registers that nobody emulates and the guest has used.
     unknown: HashSet<SystemRegister>,
     vm: HvfVm,
@@ -185,6 +176,15 @@ impl HvfVcpu {
         Ok(())
     }
 
+    fn write(&mut self, state: &Registers) -> Result<()> {
+        for (index, x) in (0..).zip(&state.x) {
+            self.cpu.set_x(index, *x)?;
+        }
+        self.cpu.set_system(hv_sys_reg_t::SP_EL1, state.sp_el1)?;
+        self.cpu.set_register(hv_reg_t::PC, state.pc)?;
+        self.cpu.set_register(hv_reg_t::CPSR, state.pstate)
+    }
+
     fn advance(&mut self, bytes: u64) -> Result<()> {
         if bytes == 0 {
             return Ok(());
@@ -192,109 +192,22 @@ impl HvfVcpu {
         let pc = self.cpu.register(hv_reg_t::PC)?;
         self.cpu.set_register(hv_reg_t::PC, pc.wrapping_add(bytes))
     }
-
-    /// What an exception means to the caller; nothing when it was dealt with here.
-    fn exception(&mut self, esr: u64, ipa: u64) -> Result<Option<Exit>> {
-        let class = Class::of(esr);
-        match class {
-            Class::DataAbort(DataAbort::Access(access)) => {
-                return self.access(access, ipa).map(Some);
-            }
-            Class::DataAbort(DataAbort::NoSyndrome) => {
-                return self.unhandled(Cause::NoSyndrome, ipa).map(Some);
-            }
-            Class::DataAbort(DataAbort::External) => {
-                return self.unhandled(Cause::Memory, ipa).map(Some);
-            }
-            Class::InstructionAbort => return self.unhandled(Cause::Instruction, esr).map(Some),
-            Class::Breakpoint(_) | Class::Other(_) => {
-                return self.unhandled(Cause::UnknownExit, esr).map(Some);
-            }
-            Class::DataAbort(DataAbort::CacheMaintenance)
-            | Class::Wait(_)
-            | Class::Hvc(_)
-            | Class::Smc(_)
-            | Class::System(_) => {}
-        }
-        self.advance(class.pc_step())?;
-        match class {
-            Class::Wait(wait) if wait.for_interrupt() && !self.vm.has_gic() => {
-                return Ok(Some(Exit::Halted));
-            }
-            // With a GIC the framework parks a WFI itself. Should one come out all the same, the
-            // architecture lets it end at any time.
-            Class::Wait(_) => std::thread::yield_now(),
-            Class::Hvc(_) | Class::Smc(_) => return self.call(),
-            Class::System(access) => self.system(access)?,
-            _ => {}
-        }
-        Ok(None)
-    }
-
-    fn access(&mut self, access: Access, ipa: u64) -> Result<Exit> {
-        let (at, width) = (Address::Mmio(ipa), access.width);
-        let exit = if access.write {
-            Exit::Write { at, width, value: access.stored(self.cpu.x(access.rt)?) }
-        } else {
-            Exit::Read { at, width }
-        };
-        self.open = Some(access);
-        Ok(exit)
-    }
-
-    fn call(&mut self) -> Result<Option<Exit>> {
-        match psci::call(self.cpu.x(0)?) {
-            Outcome::Return(value) => self.cpu.set_x(0, value).map(|()| None),
-            Outcome::Shutdown => Ok(Some(Exit::Shutdown)),
-            Outcome::Reset => Ok(Some(Exit::Reset)),
-        }
-    }
-
-    fn system(&mut self, access: SystemAccess) -> Result<()> {
-        let answer = sysreg::answer(access.register);
-        // Said once for each register: an exit may not cost an allocation.
-        if !answer.known && self.unknown.insert(access.register) {
-            self.vm.note(format!(
-                "the guest uses system register {}, which nobody emulates: it reads 0 and ignores \
-                 writes",
-                access.register
-            ));
-        }
-        if access.read { self.cpu.set_x(access.rt, answer.value) } else { Ok(()) }
-    }
-
-    /// The guest stands where we can do nothing; the report gets as much as can be read.
-    fn unhandled(&self, cause: Cause, code: u64) -> Result<Exit> {
-        let pc = self.cpu.register(hv_reg_t::PC)?;
-        let mut bytes = [0; 4];
-        // With the MMU on, the program counter is no physical address.
-        let flat = self.cpu.system(hv_sys_reg_t::SCTLR_EL1)? & SCTLR_MMU == 0;
-        let known = if flat { self.vm.peek(pc, &mut bytes) } else { None };
-        let bytes: &[u8] = if known.is_some() { &bytes } else { &[] };
-        let instruction = Some(Instruction::new(Arch::Aarch64, pc, bytes));
-        Ok(Exit::Unhandled(Unhandled { cause, code, instruction }))
-    }
-
-    /// The exit for a run that the framework refused, where there is one.
-    fn refused(&self, error: Error) -> Result<Exit> {
-        match error.os_code {
-            Some(OsCode::Hv(raw)) if raw == code::HV_ILLEGAL_GUEST_STATE => {
-                self.unhandled(Cause::EntryFailed, u64::from(raw))
-            }
-            _ => Err(error),
-        }
-    }
 }
 
 impl Vcpu for HvfVcpu {
     fn run(&mut self, resume: Resume) -> Result<Exit> {
         self.commit(resume)?;
-        let mut vtimer_exits = 0u32;
         loop {
             // Also what a CANCELED comes to: it is our own kick or a late echo of one.
             if self.kicker.take() {
                 return Ok(Exit::Kicked);
             }
+            if !self.on && !self.begin()? {
+                self.park.wait();
+                continue;
+            }
+            self.rearm_vtimer()?;
+            self.sent = self.vm.parks().sent();
             let raw = match self.cpu.run() {
                 Ok(raw) => raw,
                 Err(error) => return self.refused(error),
@@ -302,19 +215,12 @@ impl Vcpu for HvfVcpu {
             match Reason::from(raw.reason) {
                 Reason::Canceled => {}
                 Reason::Exception => {
-                    vtimer_exits = 0;
+                    self.vtimer.progress();
                     if let Some(exit) = self.exception(raw.esr, raw.ipa)? {
                         return Ok(exit);
                     }
                 }
-                // With a GIC the framework is to deliver the timer itself; without one there is
-                // nobody to deliver it to, and it stays masked.
-                Reason::VtimerActivated if vtimer_exits < MAX_VTIMER_EXITS => {
-                    vtimer_exits = vtimer_exits.saturating_add(1);
-                    if self.vm.has_gic() {
-                        self.cpu.unmask_vtimer()?;
-                    }
-                }
+                Reason::VtimerActivated if self.vtimer_fired()? => {}
                 Reason::VtimerActivated | Reason::Unknown(_) => {
                     return self.unhandled(Cause::UnknownExit, u64::from(raw.reason));
                 }
@@ -327,9 +233,13 @@ impl Vcpu for HvfVcpu {
         self.commit(resume).map(|()| None)
     }
 
-    /// WFI ends for an interrupt that is masked, too, and the framework does not show the wait.
+    /// Off. WFI ends for an interrupt that is masked, too, and the framework does not show the wait.
     fn is_asleep(&self) -> bool {
-        false
+        !self.on && self.vm.power().is_off(self.index)
+    }
+
+    fn translate(&self, address: u64) -> Option<u64> {
+        self.physical(address).ok().flatten()
     }
 
     fn state(&self) -> Result<State> {
@@ -352,18 +262,13 @@ impl Vcpu for HvfVcpu {
             let why = format!("{} registers for aarch64", state.arch());
             return Err(Error::new("set_state", Kind::Invalid, why));
         };
-        for (index, x) in (0..).zip(&state.x) {
-            self.cpu.set_x(index, *x)?;
-        }
-        self.cpu.set_system(hv_sys_reg_t::SP_EL1, state.sp_el1)?;
-        self.cpu.set_register(hv_reg_t::PC, state.pc)?;
-        self.cpu.set_register(hv_reg_t::CPSR, state.pstate)
+        self.write(state)
     }
 }
 
 impl Drop for HvfVcpu {
     fn drop(&mut self) {
         // From here on kicks find nobody; the framework's vCPU goes with the field.
-        *self.kicker.vcpu() = None;
+        self.kicker.aim(None);
     }
 }

@@ -12,6 +12,8 @@ use vm_memory::{Bytes, GuestMemoryRegion, MemoryRegionAddress};
 
 use crate::ffi;
 use crate::host;
+use crate::park::Parks;
+use crate::psci::Power;
 use crate::sys;
 use crate::vcpu::{HvfSeed, HvfVcpu};
 
@@ -55,7 +57,7 @@ impl Hypervisor for Hvf {
             msi: true,
             dirty_log: false,
             read_only_ram: true,
-            hypercalls: false,
+            hypercalls: true,
         };
         Ok(Self { caps })
     }
@@ -69,7 +71,7 @@ impl Hypervisor for Hvf {
     }
 
     fn create(&self, config: VmConfig) -> Result<(HvfVm, Vec<HvfSeed>)> {
-        let Parts { slots, irqchip, vcpus, .. } = config.check(&self.caps)?;
+        let Parts { slots, irqchip, vcpus, hypercalls } = config.check(&self.caps)?;
         for slot in &slots {
             check_place(slot, irqchip)?;
         }
@@ -85,6 +87,10 @@ impl Hypervisor for Hvf {
             gic,
             framework,
             roster: Roster::new(vcpus),
+            power: Power::new(vcpus),
+            parks: Parks::new(vcpus),
+            clock: sys::counter(),
+            hypercalls,
             caps: self.caps.clone(),
             notes: Mutex::default(),
         }));
@@ -115,6 +121,11 @@ struct Inner {
     gic: Option<ffi::Gic>,
     framework: Arc<ffi::Vm>,
     roster: Roster,
+    power: Power,
+    parks: Parks,
+    /// The host's counter when the VM was made: 0 for the guest, as on KVM.
+    clock: u64,
+    hypercalls: Vec<u32>,
     caps: Caps,
     notes: Mutex<Vec<String>>,
 }
@@ -134,6 +145,39 @@ impl HvfVm {
 
     pub(crate) fn address_bits(&self) -> u8 {
         self.0.caps.address_bits
+    }
+
+    /// Which vCPUs are on.
+    pub(crate) fn power(&self) -> &Power {
+        &self.0.power
+    }
+
+    /// Where vCPUs wait.
+    pub(crate) fn parks(&self) -> &Parks {
+        &self.0.parks
+    }
+
+    /// Wakes vCPU `cpu`, which is off.
+    pub(crate) fn wake(&self, cpu: u32) {
+        if let Some(park) = self.0.parks.of(cpu) {
+            park.wake();
+        }
+    }
+
+    /// How far the guest's counter is behind the host's, on all vCPUs.
+    pub(crate) fn clock(&self) -> u64 {
+        self.0.clock
+    }
+
+    /// Whether a guest's call of `function` comes out.
+    pub(crate) fn shows(&self, function: u32) -> bool {
+        self.0.hypercalls.contains(&function)
+    }
+
+    /// Whether an instruction can be at `gpa`.
+    pub(crate) fn is_ram(&self, gpa: u64) -> bool {
+        let slots = self.0.framework.slots();
+        slots.iter().any(|slot| slot.region.gpa() <= gpa && gpa < slot.region.end())
     }
 
     /// Reads guest RAM for a report, as far as it is RAM.
@@ -180,7 +224,11 @@ struct Line {
 
 impl Line {
     fn set(&self, high: bool) -> Result<()> {
-        self.vm.gic("set an interrupt line")?.set_spi(self.intid, high)
+        self.vm.gic("set an interrupt line")?.set_spi(self.intid, high)?;
+        if high {
+            self.vm.parks().interrupt();
+        }
+        Ok(())
     }
 }
 
@@ -234,7 +282,9 @@ impl Vm for HvfVm {
     /// `address` is that of the MSI frame's register `SETSPI_NSR` ([`gic::MSI_FRAME`] + 0x40),
     /// `data` an INTID from [`gic::FIRST_MSI`].
     fn signal_msi(&self, address: u64, data: u32) -> Result<()> {
-        self.gic("signal_msi")?.send_msi(address, data)
+        self.gic("signal_msi")?.send_msi(address, data)?;
+        self.parks().interrupt();
+        Ok(())
     }
 
     fn doorbell(&self, bell: Doorbell, _fd: BorrowedFd<'_>) -> Result<NoDoorbell> {

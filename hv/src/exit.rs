@@ -151,6 +151,9 @@ pub enum Cause {
     /// arm64: a data abort without a syndrome (`ISV` 0): nobody can say what to load or store. The
     /// code is the guest physical address.
     NoSyndrome,
+    /// arm64: the guest fetches an instruction from where no RAM is. The code is the guest physical
+    /// address.
+    NoCode,
     /// The host refused to enter the guest with the registers it has.
     EntryFailed,
     /// The guest reached for memory that its map promises and the host could not provide.
@@ -171,6 +174,7 @@ impl std::fmt::Display for Unhandled {
                 "an access to a device at GPA {code:#x} that the CPU does not describe (a pair, a \
                  vector, a write-back)"
             ),
+            Cause::NoCode => write!(f, "the guest runs at GPA {code:#x}, where no RAM is"),
             Cause::EntryFailed => write!(f, "the host refused to enter the guest ({code:#x})"),
             Cause::Memory => write!(f, "the host could not provide guest memory at {code:#x}"),
             Cause::Internal => write!(f, "the hypervisor reports an internal error ({code})"),

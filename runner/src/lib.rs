@@ -20,4 +20,5 @@ pub mod machine;
 pub mod net;
 pub mod outcome;
 pub mod plan;
+pub mod program;
 pub mod run;

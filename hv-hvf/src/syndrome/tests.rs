@@ -135,6 +135,22 @@ fn cache_maintenance_is_no_access_with_or_without_isv() {
 }
 
 #[test]
+fn a_walk_of_tables_in_a_device_is_no_access_and_no_maintenance() {
+    for fields in [1 << 24 | 1 << 7, 1 << 7, 1 << 8 | 1 << 7] {
+        let class = Class::of(esr(0x24, fields | 0x06));
+        assert_eq!(class, Class::DataAbort(DataAbort::NoSyndrome), "{fields:#x}");
+    }
+}
+
+#[test]
+fn bits_that_say_nothing_about_a_device_access_change_nothing() {
+    // FnV, EA, VNCR, AR, and what is reserved above.
+    for fields in [1 << 10, 1 << 9, 1 << 13, 1 << 14] {
+        assert_eq!(access(fields), access(0), "{fields:#x}");
+    }
+}
+
+#[test]
 fn only_faults_of_the_map_are_device_accesses() {
     for dfsc in 0..64u64 {
         let class = Class::of(esr(0x24, 1 << 24 | dfsc));

@@ -1,6 +1,7 @@
-//! macOS on Apple silicon: sysctl(3).
+//! macOS on Apple silicon: sysctl(3), and the counter that guests' timers count by.
 
-// UNSAFETY: sysctl values are reached through libc only.
+// UNSAFETY: sysctl values and the counter are reached through libc only, its frequency by an
+// instruction.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
@@ -15,6 +16,26 @@ pub(crate) fn facts() -> Facts {
         hv_support: number(c"kern.hv_support").map(|value| value != 0),
         in_vm: number(c"kern.hv_vmm_present").is_some_and(|value| value != 0),
     }
+}
+
+unsafe extern "C" {
+    /// libSystem's; what Apple's documentation of `hv_vcpu_set_vtimer_offset` counts by.
+    safe fn mach_absolute_time() -> u64;
+}
+
+/// The counter.
+pub(crate) fn counter() -> u64 {
+    mach_absolute_time()
+}
+
+/// How often it counts in a second.
+pub(crate) fn hertz() -> u64 {
+    let hertz;
+    // SAFETY: reads a register that macOS lets programs read, and nothing else.
+    unsafe {
+        std::arch::asm!("mrs {}, cntfrq_el0", out(reg) hertz, options(nomem, nostack, preserves_flags));
+    }
+    hertz
 }
 
 /// The value of the sysctl `name` in `buffer`: how many bytes it has.

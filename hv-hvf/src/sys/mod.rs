@@ -6,6 +6,6 @@ mod macos;
 mod other;
 
 #[cfg(all(target_os = "macos", target_arch = "aarch64"))]
-pub(crate) use macos::facts;
+pub(crate) use macos::{counter, facts, hertz};
 #[cfg(not(all(target_os = "macos", target_arch = "aarch64")))]
-pub(crate) use other::facts;
+pub(crate) use other::{counter, facts, hertz};

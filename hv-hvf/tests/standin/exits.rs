@@ -3,20 +3,10 @@
 
 use hv::arch::aarch64::State as Registers;
 use hv::{Cause, Exit, Kind, Resume, State, Unhandled, Vcpu, Vm, Width};
-use hv_hvf::HvfVcpu;
 use hvf_standin::{Reg, Session, Step, SysReg, Width as W, code, esr};
 use vm_memory::{Bytes, GuestAddress};
 
-use super::{MMIO, RAM, boot, config, play, read, with_gic, write};
-
-/// Ends a script: the guest writes, so that the step before is checked.
-fn end() -> Step {
-    Step::store(MMIO + 0xff8, esr::store(W::W1, 31), 0, 0)
-}
-
-fn ends(vcpu: &mut HvfVcpu, resume: Resume) {
-    assert_eq!(vcpu.run(resume).unwrap(), write(MMIO + 0xff8, Width::W1, 0));
-}
+use super::{MMIO, RAM, boot, config, end, ends, play, read, write};
 
 fn unhandled(exit: Exit) -> Unhandled {
     match exit {
@@ -169,7 +159,25 @@ fn an_access_without_a_syndrome_ends_with_its_address_and_instruction() {
 }
 
 #[test]
-fn with_the_mmu_on_the_instruction_is_known_by_its_address_alone() {
+fn with_the_mmu_on_the_instruction_is_found_by_the_guests_tables() {
+    let session = Session::begin();
+    let step = Step::exception(esr::no_syndrome(true)).at(MMIO).has(Reg::Pc, 0x40);
+    let step = step.has(Reg::Sys(SysReg::SCTLR_EL1), 1);
+    // 39-bit addresses, of which this table resolves the upper 9.
+    let step = step.has(Reg::Sys(SysReg::TCR_EL1), 25);
+    session.play(0, [step.has(Reg::Sys(SysReg::TTBR0_EL1), RAM + 0x4000)]);
+    let memory = hv::mem::memory([(RAM, super::ram(1 << 20))]).unwrap();
+    memory.write_obj(RAM | 1, GuestAddress(RAM + 0x4000)).unwrap();
+    memory.write_obj(0xa940_0440u32, GuestAddress(RAM + 0x40)).unwrap();
+    let (_vm, mut vcpu) = boot(hv::VmConfig::new().memory(&memory));
+    let instruction = unhandled(vcpu.run(Resume::Go).unwrap()).instruction.unwrap();
+    assert_eq!((instruction.pc(), instruction.bytes()), (0x40, &0xa940_0440u32.to_le_bytes()[..]));
+    assert_eq!(vcpu.translate(0x4321), Some(RAM + 0x4321));
+    assert_eq!(vcpu.translate(1 << 30), None);
+}
+
+#[test]
+fn an_instruction_that_no_table_finds_is_known_by_its_address_alone() {
     let step = Step::exception(esr::no_syndrome(true)).at(MMIO).has(Reg::Pc, RAM);
     let (_session, _vm, mut vcpu) = play([step.has(Reg::Sys(SysReg::SCTLR_EL1), 1)]);
     let instruction = unhandled(vcpu.run(Resume::Go).unwrap()).instruction.unwrap();
@@ -179,9 +187,12 @@ fn with_the_mmu_on_the_instruction_is_known_by_its_address_alone() {
 #[test]
 fn what_nobody_can_handle_is_unhandled_by_cause() {
     const IL: u64 = 1 << 25;
+    const S1PTW: u64 = 1 << 7;
     let external = esr::load(W::W4, 0) & !0x3f | 0x10;
     let cases = [
-        (0x20 << 26 | IL | 0x07, Cause::Instruction, 0x20 << 26 | IL | 0x07),
+        (0x20 << 26 | IL | 0x07, Cause::NoCode, MMIO),
+        (esr::no_syndrome(false) | S1PTW, Cause::NoSyndrome, MMIO),
+        (esr::cache_maintenance() | S1PTW, Cause::NoSyndrome, MMIO),
         (external, Cause::Memory, MMIO),
         (0x3c << 26 | IL | 1, Cause::UnknownExit, 0x3c << 26 | IL | 1),
         (IL, Cause::UnknownExit, IL),
@@ -194,6 +205,21 @@ fn what_nobody_can_handle_is_unhandled_by_cause() {
         assert_eq!((found.cause, found.code), (cause, code));
         // No RAM is there: the address is all there is.
         assert_eq!(found.instruction.map(|instruction| instruction.pc()), Some(0x77));
+    }
+}
+
+#[test]
+fn an_exception_class_that_nobody_knows_is_unhandled_with_its_syndrome() {
+    let known = [0x01, 0x16, 0x17, 0x18, 0x20, 0x24];
+    let unknown = (0..64u64).filter(|class| !known.contains(class));
+    let syndromes: Vec<u64> = unknown.map(|class| class << 26 | 0x123_4567).collect();
+    let steps = syndromes.iter().map(|syndrome| Step::exception(*syndrome).has(Reg::Pc, RAM));
+    let (_session, _vm, mut vcpu) = play(steps);
+    for syndrome in syndromes {
+        let found = unhandled(vcpu.run(Resume::Go).unwrap());
+        assert_eq!((found.cause, found.code), (Cause::UnknownExit, syndrome));
+        let instruction = found.instruction.unwrap();
+        assert_eq!((instruction.pc(), instruction.bytes()), (RAM, &[0; 4][..]));
     }
 }
 
@@ -214,52 +240,6 @@ fn registers_that_cannot_be_run_are_no_error_of_the_host() {
     session.fail("hv_vcpu_run", code::HV_ERROR);
     assert_eq!(vcpu.run(Resume::Go).unwrap_err().kind, Kind::Host);
     ends(&mut vcpu, Resume::Go);
-}
-
-#[test]
-fn a_wait_for_an_interrupt_is_a_halt_without_an_interrupt_controller() {
-    let waits = [0, 2].map(|ti| Step::exception(esr::wait(ti)).advances());
-    let (_session, _vm, mut vcpu) = play(waits.into_iter().chain([end()]));
-    assert_eq!(vcpu.run(Resume::Go).unwrap(), Exit::Halted);
-    assert_eq!(vcpu.run(Resume::Go).unwrap(), Exit::Halted);
-    ends(&mut vcpu, Resume::Go);
-}
-
-#[test]
-fn a_wait_for_an_event_is_over_at_once() {
-    let waits = [1, 3].map(|ti| Step::exception(esr::wait(ti)).advances());
-    let (_session, _vm, mut vcpu) = play(waits.into_iter().chain([end()]));
-    ends(&mut vcpu, Resume::Go);
-}
-
-#[test]
-fn with_an_interrupt_controller_no_wait_comes_out() {
-    let session = Session::begin();
-    session.play(0, [Step::exception(esr::wait(0)).advances(), end()]);
-    let (_vm, mut vcpu) = boot(with_gic());
-    ends(&mut vcpu, Resume::Go);
-}
-
-#[test]
-fn calls_come_back_with_their_answer_and_the_pc_behind_them() {
-    let call = |syndrome, id| Step::exception(syndrome).has(Reg::X(0), id);
-    let steps = [
-        call(esr::hvc(0), 0x8400_0000).then(Reg::X(0), 2),
-        call(esr::smc(0), 0x8400_0000).then(Reg::X(0), 2).advances(),
-        call(esr::hvc(0), 0x8400_000a).then(Reg::X(0), u64::MAX),
-        call(esr::smc(0), 0xc400_0003).then(Reg::X(0), u64::MAX).advances(),
-        end(),
-    ];
-    let (_session, _vm, mut vcpu) = play(steps);
-    ends(&mut vcpu, Resume::Go);
-}
-
-#[test]
-fn a_guest_can_switch_itself_off_and_reset_itself() {
-    let call = |id| Step::exception(esr::hvc(0)).has(Reg::X(0), id);
-    let (_session, _vm, mut vcpu) = play([call(0x8400_0008), call(0x8400_0009)]);
-    assert_eq!(vcpu.run(Resume::Go).unwrap(), Exit::Shutdown);
-    assert_eq!(vcpu.run(Resume::Go).unwrap(), Exit::Reset);
 }
 
 #[test]
@@ -301,25 +281,6 @@ fn a_guest_cannot_fill_memory_with_notes() {
     let (_session, vm, mut vcpu) = play(steps.chain([end()]));
     ends(&mut vcpu, Resume::Go);
     assert_eq!(vm.notes().len(), 32);
-}
-
-#[test]
-fn a_timer_without_an_interrupt_controller_is_nobodys() {
-    let (session, _vm, mut vcpu) = play([Step::exit(2), end()]);
-    ends(&mut vcpu, Resume::Go);
-    assert!(session.calls("hv_vcpu_set_vtimer_mask").is_empty());
-}
-
-#[test]
-fn a_timer_that_the_framework_leaves_to_us_is_unmasked_but_not_for_ever() {
-    let session = Session::begin();
-    session.play(0, [Step::exit(2), end()]);
-    session.play(0, (0..1001).map(|_| Step::exit(2)));
-    let (_vm, mut vcpu) = boot(with_gic());
-    ends(&mut vcpu, Resume::Go);
-    assert_eq!(session.calls("hv_vcpu_set_vtimer_mask"), [[0]]);
-    let found = unhandled(vcpu.run(Resume::Go).unwrap());
-    assert_eq!((found.cause, found.code), (Cause::UnknownExit, 2));
 }
 
 #[test]

@@ -3,8 +3,12 @@
 
 // clippy knows #[test] functions as tests, and not what they share.
 #![allow(clippy::unwrap_used, clippy::panic)]
+// UNSAFETY: the processor time of a thread is asked through libc.
+#![allow(unsafe_code)]
 
+mod calls;
 mod exits;
+mod idle;
 mod kicks;
 mod lines;
 mod vcpus;
@@ -12,9 +16,12 @@ mod vms;
 
 use std::sync::Arc;
 
-use hv::{Address, Exit, GuestRam, Hypervisor, IrqChip, RamFlags, VcpuSeed, Vm, VmConfig, Width};
+use hv::{
+    Address, Exit, GuestRam, Hypervisor, IrqChip, RamFlags, Resume, Vcpu, VcpuSeed, Vm, VmConfig,
+    Width,
+};
 use hv_hvf::{Hvf, HvfVcpu, HvfVm};
-use hvf_standin::{Session, Step};
+use hvf_standin::{Session, Step, Width as W, esr};
 
 /// Where RAM is.
 const RAM: u64 = 0x4000_0000;
@@ -55,4 +62,13 @@ fn read(at: u64, width: Width) -> Exit {
 
 fn write(at: u64, width: Width, value: u64) -> Exit {
     Exit::Write { at: Address::Mmio(at), width, value }
+}
+
+/// Ends a script: the guest writes, so that the step before is checked.
+fn end() -> Step {
+    Step::exception(esr::store(W::W1, 31)).at(MMIO + 0xff8).advances()
+}
+
+fn ends(vcpu: &mut HvfVcpu, resume: Resume) {
+    assert_eq!(vcpu.run(resume).unwrap(), write(MMIO + 0xff8, Width::W1, 0));
 }

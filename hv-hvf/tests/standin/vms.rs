@@ -26,7 +26,8 @@ fn limits_are_the_frameworks() {
     let hvf = Hvf::open().unwrap();
     let caps = hvf.caps();
     assert_eq!((caps.address_bits, caps.max_vcpus, caps.granule), (42, 10, 16384));
-    assert!(caps.msi && caps.read_only_ram && !caps.doorbell && !caps.dirty_log);
+    assert!(caps.msi && caps.read_only_ram && caps.hypercalls);
+    assert!(!caps.doorbell && !caps.dirty_log);
     assert_eq!(create(config().vcpus(11)).unwrap_err().kind, Kind::Exhausted);
     session.fail("hv_vm_get_max_vcpu_count", code::HV_UNSUPPORTED);
     assert_eq!(Hvf::open().unwrap_err().kind, Kind::Unsupported);

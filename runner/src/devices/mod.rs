@@ -10,8 +10,11 @@
 )]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
+pub mod pl011;
+pub mod pl031;
 pub mod power;
 pub mod rtc;
+pub mod semihosting;
 pub mod serial;
 pub mod uart;
 pub mod virtio;
@@ -20,3 +23,6 @@ use std::sync::Arc;
 
 /// How a device interrupts the guest: an event on its line. Made from an hv line by the machine.
 pub type Interrupt = Arc<dyn Fn() + Send + Sync>;
+
+/// How a device holds a line up, and lets it go. Made from an hv line by the machine.
+pub type Level = Arc<dyn Fn(bool) + Send + Sync>;

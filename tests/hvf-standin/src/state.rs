@@ -53,6 +53,10 @@ impl SysReg {
     pub const ID_AA64DFR0_EL1: u16 = 0xc028;
     pub const ID_AA64MMFR0_EL1: u16 = 0xc038;
     pub const SCTLR_EL1: u16 = 0xc080;
+    pub const TTBR0_EL1: u16 = 0xc100;
+    pub const TCR_EL1: u16 = 0xc102;
+    pub const CNTV_CTL_EL0: u16 = 0xdf19;
+    pub const CNTV_CVAL_EL0: u16 = 0xdf1a;
     pub const SP_EL1: u16 = 0xe208;
 }
 
@@ -181,6 +185,8 @@ pub(crate) struct Vcpu {
     pub(crate) registers: Registers,
     pub(crate) affinity_set: bool,
     pub(crate) vtimer_masked: bool,
+    /// Once the backend has said how far the guest's counter is behind the host's.
+    pub(crate) vtimer_offset: Option<u64>,
     /// Where its exit structure is; kept for ever, so that a late read finds poison.
     pub(crate) page: usize,
     /// What the general registers must be at the next run.

@@ -1,6 +1,7 @@
 //! The symbols, by the chapters of Apple's documentation, and what every call has in common.
 
 mod gic;
+mod timer;
 mod vcpu;
 mod vm;
 

@@ -9,6 +9,7 @@ use std::mem::MaybeUninit;
 use std::ptr::null_mut;
 
 use super::gic::*;
+use super::timer::*;
 use super::vcpu::*;
 use super::vm::*;
 use crate::code::*;
@@ -155,12 +156,13 @@ fn a_vcpu_belongs_to_its_thread_and_a_thread_has_one() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             block_signals();
-            let calls: [&dyn Fn() -> i32; 6] = [
+            let calls: [&dyn Fn() -> i32; 7] = [
                 &|| hv_vcpu_run(vcpu),
                 &|| get(vcpu, 0).0,
                 &|| hv_vcpu_set_reg(vcpu, 0, 1),
                 &|| hv_vcpu_set_sys_reg(vcpu, SysReg::SP_EL1, 1),
                 &|| hv_vcpu_set_vtimer_mask(vcpu, false),
+                &|| hv_vcpu_set_vtimer_offset(vcpu, 0),
                 &|| hv_vcpu_destroy(vcpu),
             ];
             for call in calls {
@@ -244,6 +246,8 @@ fn with_an_interrupt_controller_vcpus_run_only_with_an_affinity_of_their_own() {
             std::thread::yield_now();
         }
         bad(&session, hv_vcpu_run(vcpu), HV_ERROR, "2 vCPUs have");
+        good(hv_vcpu_set_vtimer_offset(vcpu, 7));
+        bad(&session, hv_vcpu_run(vcpu), HV_ERROR, "clocks of the vCPUs differ");
         other.thread().unpark();
     });
     good(hv_vcpu_run(vcpu));

@@ -56,6 +56,7 @@ pub(super) unsafe extern "C" fn hv_vcpu_create(
             registers: Registers::new(),
             affinity_set: false,
             vtimer_masked: false,
+            vtimer_offset: None,
             page,
             expected: None,
             cancel: false,
@@ -73,7 +74,7 @@ pub(super) unsafe extern "C" fn hv_vcpu_create(
 }
 
 /// The vCPU `id`, for a call from its own thread.
-fn own(state: &mut State, id: u64) -> Result<&mut Vcpu, Refusal> {
+pub(super) fn own(state: &mut State, id: u64) -> Result<&mut Vcpu, Refusal> {
     match state.vcpus.get_mut(&id) {
         None => broken(HV_BAD_ARGUMENT, format!("there is no vCPU {id}")),
         Some(vcpu) if vcpu.thread != std::thread::current().id() => {
@@ -142,7 +143,7 @@ fn check_run(state: &mut State, id: u64) -> Result<(), Refusal> {
     if gic && !vcpu.affinity_set {
         return broken(HV_ERROR, "MPIDR_EL1 was not set, and there is an interrupt controller");
     }
-    let mine = affinity(vcpu);
+    let (mine, offset) = (affinity(vcpu), vcpu.vtimer_offset);
     let (number, found) = (vcpu.number, vcpu.registers.general);
     if let Some(expected) = vcpu.expected.take()
         && let Some(difference) = difference(&expected, &found)
@@ -150,6 +151,9 @@ fn check_run(state: &mut State, id: u64) -> Result<(), Refusal> {
         return broken(HV_ERROR, format!("vCPU {number}: {difference}"));
     }
     let twins = state.vcpus.values().filter(|vcpu| affinity(vcpu) == mine).count();
+    if state.vcpus.values().any(|vcpu| vcpu.vtimer_offset != offset) {
+        return broken(HV_ERROR, "the clocks of the vCPUs differ (hv_vcpu_set_vtimer_offset)");
+    }
     if gic && twins != 1 {
         return broken(HV_ERROR, format!("{twins} vCPUs have MPIDR_EL1 {mine:#x}"));
     }
@@ -331,15 +335,5 @@ pub(super) extern "C" fn hv_vcpu_set_sys_reg(id: u64, register: u16, value: u64)
             vcpu.affinity_set = true;
         }
         if fixed { Ok(()) } else { engine(vcpu.set(Reg::Sys(register), value)) }
-    })
-}
-
-#[unsafe(no_mangle)]
-pub(super) extern "C" fn hv_vcpu_set_vtimer_mask(id: u64, masked: bool) -> i32 {
-    call("hv_vcpu_set_vtimer_mask", &[masked.into()], |state| {
-        let vcpu = own(state, id)?;
-        vcpu.vtimer_masked = masked;
-        vcpu.processor.iter().for_each(|processor| processor.mask_vtimer(masked));
-        Ok(())
     })
 }

@@ -6,9 +6,11 @@ use crate::command::Result;
 /// A line of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Assumption {
+    /// Of its id, `A12`.
     pub(super) number: u32,
     pub(super) behaviour: String,
     pub(super) source: String,
+    /// What settles it: `conformance CASE`, `hello`, `doctor`, or nothing that a program could do.
     pub(super) check: String,
 }
 
@@ -21,14 +23,15 @@ pub(super) enum Verdict {
     Open(String),
 }
 
-/// Reads the table: number, behaviour, source, what if it is wrong, how to settle it, state.
+/// Reads the table: id, behaviour, source, what if it is wrong, what settles it, state.
 pub(super) fn parse(text: &str) -> Result<Vec<Assumption>> {
     let mut assumptions = Vec::new();
     for line in text.lines() {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-        let Some(number) = cells.get(1).and_then(|number| number.parse().ok()) else { continue };
+        let id = cells.get(1).and_then(|id| id.strip_prefix('A'));
+        let Some(number) = id.and_then(|number| number.parse().ok()) else { continue };
         let [_, _, behaviour, source, _, check, _, _] = cells[..] else {
-            return Err(format!("assumption {number} has not six columns: {line}"));
+            return Err(format!("A{number} has not six columns: {line}"));
         };
         assumptions.push(Assumption {
             number,
@@ -50,19 +53,60 @@ pub(super) fn numbers(name: &str) -> Vec<u32> {
     words.filter_map(|word| word.parse().ok()).collect()
 }
 
-/// Judges assumption `number` by what was run: one that fails refutes it, whatever others say.
-pub(super) fn judge<'a>(number: u32, done: impl IntoIterator<Item = &'a Done>) -> Verdict {
-    let mine: Vec<&Done> =
-        done.into_iter().filter(|one| numbers(&one.name).contains(&number)).collect();
-    if mine.is_empty() {
-        return Verdict::Open("no test settles it: see how".to_owned());
+/// What a step or test says of an assumption.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Evidence {
+    For,
+    Against,
+    /// Nothing, and why.
+    Nothing(String),
+}
+
+impl Assumption {
+    /// Judges it by all that was run: what speaks against it outweighs all that speaks for it.
+    pub(super) fn judge(&self, done: &[&Done]) -> Verdict {
+        let evidence: Vec<Evidence> = done.iter().filter_map(|one| self.evidence(one)).collect();
+        if evidence.contains(&Evidence::Against) {
+            return Verdict::Refuted;
+        }
+        if evidence.contains(&Evidence::For) {
+            return Verdict::Confirmed;
+        }
+        match evidence.into_iter().next() {
+            Some(Evidence::Nothing(why)) => Verdict::Open(why),
+            _ => Verdict::Open("nothing that was run settles it".to_owned()),
+        }
     }
-    if mine.iter().any(|test| !test.passed()) {
-        return Verdict::Refuted;
+
+    /// What `done` says of it, if it is about it at all.
+    fn evidence(&self, done: &Done) -> Option<Evidence> {
+        if let Some(case) = self.case().filter(|_| done.name == "conformance") {
+            return done.said.lines().find_map(|line| {
+                match line.strip_prefix("test ")?.strip_prefix(case)?.strip_prefix(" ... ")? {
+                    "ok" => Some(Evidence::For),
+                    "FAILED" => Some(Evidence::Against),
+                    other => Some(Evidence::Nothing(other.to_owned())),
+                }
+            });
+        }
+        let named = numbers(&done.name).contains(&self.number);
+        let checked = (self.checks_by("`hello`") && done.name == "hello")
+            || (self.checks_by("`doctor`") && done.name == "doctor --sign");
+        (named || checked).then(|| match (done.passed(), done.skipped()) {
+            (false, _) => Evidence::Against,
+            (true, None) => Evidence::For,
+            (true, Some(_)) => Evidence::Nothing(done.outcome()),
+        })
     }
-    match mine.iter().all(|test| test.skipped().is_some()) {
-        true => Verdict::Open(mine[0].outcome()),
-        false => Verdict::Confirmed,
+
+    /// The case of the conformance suite that settles it.
+    fn case(&self) -> Option<&str> {
+        let (case, _) = self.check.strip_prefix("`conformance ")?.split_once('`')?;
+        Some(case)
+    }
+
+    fn checks_by(&self, what: &str) -> bool {
+        self.check.starts_with(what)
     }
 }
 
@@ -86,29 +130,43 @@ mod tests {
         assert_eq!(numbers("a::something_else_2"), [] as [u32; 0]);
     }
 
+    fn assumption(check: &str) -> Assumption {
+        let (behaviour, source, check) = ("it is so".into(), "Apple".into(), check.into());
+        Assumption { number: 1, behaviour, source, check }
+    }
+
     #[test]
     fn a_test_that_fails_refutes_and_one_that_is_skipped_says_nothing() {
         let ok = || done("a::assumption_1_x", End::Passed, "");
         let skipped = || done("b::assumption_1_y", End::Passed, "skipped: no VM\n");
         let bad = || done("c::assumption_1_z", End::Hung(Duration::ZERO), "");
-        assert_eq!(judge(1, &[ok(), skipped()]), Verdict::Confirmed);
-        assert_eq!(judge(1, &[ok(), bad()]), Verdict::Refuted);
-        assert_eq!(judge(1, &[skipped()]), Verdict::Open("skipped: no VM".into()));
-        assert!(matches!(judge(2, &[ok()]), Verdict::Open(_)));
+        let judge = |done: &[Done]| assumption("`look`").judge(&done.iter().collect::<Vec<_>>());
+        assert_eq!(judge(&[skipped(), ok()]), Verdict::Confirmed);
+        assert_eq!(judge(&[ok(), bad()]), Verdict::Refuted);
+        assert_eq!(judge(&[skipped()]), Verdict::Open("skipped: no VM".into()));
+        assert!(matches!(judge(&[done("a::assumption_2_x", End::Passed, "")]), Verdict::Open(_)));
+    }
+
+    #[test]
+    fn the_tables_own_check_is_looked_for_in_what_was_run() {
+        let suite = |said| done("conformance", End::Failed("101".into()), said);
+        let conformance = assumption("`conformance a_kick`, `hello`");
+        let judge = |of: &Assumption, done: Done| of.judge(&[&done]);
+        assert_eq!(judge(&conformance, suite("test a_kick ... ok\n")), Verdict::Confirmed);
+        assert_eq!(judge(&conformance, suite("test a_kick ... FAILED\n")), Verdict::Refuted);
+        assert!(matches!(judge(&conformance, suite("test a_kick_2 ... ok\n")), Verdict::Open(_)));
+        assert!(matches!(judge(&assumption("`look`"), suite("test a ... ok\n")), Verdict::Open(_)));
+        let hello = done("hello", End::Passed, "");
+        assert_eq!(judge(&assumption("`hello`"), hello.clone()), Verdict::Confirmed);
+        assert!(matches!(judge(&assumption("`doctor`"), hello), Verdict::Open(_)));
     }
 
     #[test]
     fn a_table_is_read_and_one_with_a_broken_line_is_not() {
-        let text = "# A\n\n| # | Behaviour | Source | If | How | State |\n|---|---|---|---|---|---|\n\
-                    | 1 | it is so | Apple | bad | look | open |\n";
-        let wanted = Assumption {
-            number: 1,
-            behaviour: "it is so".into(),
-            source: "Apple".into(),
-            check: "look".into(),
-        };
-        assert_eq!(parse(text).unwrap(), [wanted]);
-        assert!(parse("| 1 | it is so | Apple |").unwrap_err().contains("assumption 1"));
+        let text = "# A\n\n| Id | Behaviour | Source | If | Check | State |\n|---|---|---|---|---|---|\n\
+                    | A1 | it is so | Apple | bad | `look` | open |\n";
+        assert_eq!(parse(text).unwrap(), [assumption("`look`")]);
+        assert!(parse("| A1 | it is so | Apple |").unwrap_err().contains("A1"));
         assert!(parse("nothing").is_err());
     }
 

@@ -1,6 +1,6 @@
 //! What the first person with a Mac gets to send: Markdown, with everything that was run and said.
 
-use super::assumptions::{Assumption, Verdict, judge};
+use super::assumptions::{Assumption, Verdict};
 use super::step::Done;
 use std::fmt::Write as _;
 
@@ -28,9 +28,10 @@ impl Report<'_> {
 
     /// How many assumptions are confirmed, refuted, open.
     pub(super) fn count(&self) -> [usize; 3] {
+        let done: Vec<&Done> = self.all().collect();
         let mut count = [0; 3];
         for assumption in self.assumptions {
-            let index = match judge(assumption.number, self.all()) {
+            let index = match assumption.judge(&done) {
                 Verdict::Confirmed => 0,
                 Verdict::Refuted => 1,
                 Verdict::Open(_) => 2,
@@ -59,14 +60,16 @@ impl Report<'_> {
             );
         }
         text += "\n| # | behaviour | source | check | state |\n|---|---|---|---|---|\n";
-        for Assumption { number, behaviour, source, check } in self.assumptions {
-            let state = match judge(*number, self.all()) {
+        let done: Vec<&Done> = self.all().collect();
+        for assumption in self.assumptions {
+            let Assumption { number, behaviour, source, check } = assumption;
+            let state = match assumption.judge(&done) {
                 Verdict::Confirmed if self.stand_in => "so in the stand-in".to_owned(),
                 Verdict::Confirmed => "confirmed".to_owned(),
                 Verdict::Refuted => "REFUTED".to_owned(),
                 Verdict::Open(why) => format!("open ({})", cell(&why)),
             };
-            let _ = writeln!(text, "| {number} | {behaviour} | {source} | {check} | {state} |");
+            let _ = writeln!(text, "| A{number} | {behaviour} | {source} | {check} | {state} |");
         }
         for step in self.all() {
             let _ =
@@ -122,9 +125,9 @@ mod tests {
             "- macOS 15.5",
             "| build | ok | 1.5 |",
             "| doctor | FAILED: exit 1 | 1.5 |",
-            "| 1 | so | so | so | confirmed |",
-            "| 2 | so | so | so | REFUTED |",
-            "| 3 | so | so | so | open (no test settles it: see how) |",
+            "| A1 | so | so | so | confirmed |",
+            "| A2 | so | so | so | REFUTED |",
+            "| A3 | so | so | so | open (nothing that was run settles it) |",
             "## a::assumption_2_x: FAILED: exit 101",
             "    $ a b",
             "    panicked",
