@@ -25,6 +25,7 @@ mod gates;
 mod guest;
 mod lab;
 mod linux;
+mod mac;
 mod oracle;
 mod packages;
 mod protocol;
@@ -85,6 +86,14 @@ enum Command {
     },
     /// Lint every crate for aarch64-apple-darwin, link runner for it, and count what only a Mac compiles
     Darwin,
+    /// On a Mac: build, sign, run all there is over Hypervisor.framework, and write a report
+    Mac {
+        /// On any machine: what can be tried out without one
+        #[arg(long)]
+        stand_in: bool,
+        /// Where to write the report [target/mac-report.md]
+        report: Option<PathBuf>,
+    },
     /// Lint every crate for aarch64-unknown-linux-gnu
     Aarch64Linux,
     /// Run every fuzz target for some time
@@ -115,6 +124,7 @@ fn main() -> ExitCode {
         Command::Bench { filter } => bench::run(filter.as_deref().unwrap_or_default()),
         Command::Oracle { filter } => oracle::run(filter.as_deref().unwrap_or_default()),
         Command::Darwin => darwin::run(),
+        Command::Mac { stand_in, report } => mac::run(stand_in, report),
         Command::Aarch64Linux => foreign::lint("aarch64-unknown-linux-gnu"),
         Command::Fuzz { seconds, filter } => {
             fuzz::run(seconds, filter.as_deref().unwrap_or_default())
