@@ -179,9 +179,11 @@ fn choose<H: Hypervisor>(settings: &Settings, arch: Arch) -> Result<Chosen<H>, S
             warning!("{by}: running in software emulation ({qemu}), much slower");
             Ok(Chosen::Emulation(qemu))
         }
-        AccelChoice::Auto => {
-            H::open().map(Chosen::Accelerator).or_else(|error| emulation(&check::<H>(&error), arch))
-        }
+        AccelChoice::Auto => H::open().map(Chosen::Accelerator).or_else(|error| match error.kind {
+            // It is there, and emulation would take as much.
+            hv::Kind::Exhausted => Err(error.to_string()),
+            _ => emulation(&check::<H>(&error), arch),
+        }),
         AccelChoice::Kvm | AccelChoice::Hvf => {
             H::open().map(Chosen::Accelerator).map_err(|error| {
                 let check = check::<H>(&error);
