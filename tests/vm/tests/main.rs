@@ -38,4 +38,6 @@ mod links;
 #[cfg(target_arch = "x86_64")]
 mod network;
 #[cfg(target_arch = "x86_64")]
+mod ops;
+#[cfg(target_arch = "x86_64")]
 mod protocols;

@@ -144,6 +144,7 @@ fn session(text: &str) -> Vec<Step> {
 }
 
 #[test]
+#[cfg(target_arch = "x86_64")] // which the sessions are of
 fn every_command_of_the_readme_prints_what_the_readme_says() {
     or_skip!(accelerator());
     let sessions: Vec<_> =
