@@ -123,9 +123,28 @@ pub mod aarch64 {
     pub mod conformance {
         guests! {
             "aarch64/conformance" ".bin":
+            ALIASED = "aliased",
+            CALLS = "calls",
+            CONTROLLER = "controller",
+            DOORBELL = "doorbell",
             ECHO = "echo",
+            EVERY_REGISTER = "every_register",
+            IRQ = "irq",
+            JUMP_INTO_HOLE = "jump_into_hole",
+            MEET = "meet",
             MMIO_READS = "mmio_reads",
             MMIO_WRITES = "mmio_writes",
+            NO_SYNDROME = "no_syndrome",
+            PAGE_WRITES = "page_writes",
+            READ_ONLY = "read_only",
+            REGISTERS = "registers",
+            SIGNED_READS = "signed_reads",
+            SPIN = "spin",
+            TIMER = "timer",
+            UNALIGNED = "unaligned",
+            UNKNOWN_REGISTER = "unknown_register",
+            WAIT = "wait",
+            WINDOW_READS = "window_reads",
         }
     }
 

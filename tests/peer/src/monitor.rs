@@ -8,6 +8,9 @@ use std::process::Command;
 /// The guest's address and network on a tap device.
 pub const ON_TAP: &str = "10.0.9.2/24";
 
+/// And the host's there.
+pub const HOST_ON_TAP: Ipv4Addr = Ipv4Addr::new(10, 0, 9, 1);
+
 /// The kernel in the folder of guests, by which runner starts it, and what it calls its console.
 const KERNEL: (&str, &str) = match cfg!(target_arch = "aarch64") {
     true => ("Image", "ttyAMA0"),

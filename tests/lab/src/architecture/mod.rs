@@ -112,6 +112,8 @@ pub(crate) struct Set {
     pub(crate) name: &'static str,
     /// What `cargo test` is told, once for each of these.
     pub(crate) tests: &'static [&'static [&'static str]],
+    /// How the names of those begin that are left out, without the set's name, and why.
+    pub(crate) without: &'static [(&'static str, &'static str)],
     /// What cargo is told to build the `runner` that they start; none for the one that ships.
     pub(crate) runner: Option<&'static [&'static str]>,
     /// Tests that say that they cannot run there, without the set's name.
