@@ -9,9 +9,9 @@
 //! Commands may stand in no other block.
 
 use super::support::files::{Folder, checkout};
-use super::support::host::accelerator;
-use super::support::or_skip;
 use super::support::program::{path, shell};
+#[cfg(target_arch = "x86_64")]
+use super::support::{host::accelerator, or_skip};
 
 const README: &str = include_str!("../../../README.md");
 

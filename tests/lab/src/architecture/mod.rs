@@ -98,7 +98,8 @@ impl Linux {
 
     /// Where a module is, and its file name.
     pub(crate) fn module(&self, packages: &Path, module: &str) -> Result<(PathBuf, String)> {
-        let version = packages::one_file(&packages.join(self.root), "lib/modules", "")?;
+        let modules = Path::new(self.root).join("lib/modules");
+        let version = packages::one_file(packages, modules, "")?;
         let path = version.join("kernel").join(module);
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok((path, name))
