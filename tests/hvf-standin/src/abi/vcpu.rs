@@ -44,7 +44,7 @@ pub(super) unsafe extern "C" fn hv_vcpu_create(
             return refuse(HV_NO_RESOURCES);
         }
         let processor = match &mut vm.machine {
-            Some(machine) => Some(engine(machine.create_vcpu(state.created))?),
+            Some(machine) => Some(engine(machine.create_vcpu())?),
             None => None,
         };
         let page = Box::leak(Box::new(ExitPage { reason: POISON, ..ExitPage::default() }));
@@ -144,7 +144,8 @@ fn check_run(state: &mut State, id: u64) -> Result<(), Refusal> {
         return broken(HV_ERROR, "this thread takes signals: a run could end for one");
     }
     let gic = state.vm.as_ref().is_some_and(|vm| vm.gic.is_some());
-    let affinity = |vcpu: &Vcpu| vcpu.get(Reg::Sys(SysReg::MPIDR_EL1)).unwrap_or(0);
+    // As it was written: of a vCPU that runs nothing can be asked.
+    let affinity = |vcpu: &Vcpu| vcpu.registers.get(Reg::Sys(SysReg::MPIDR_EL1));
     let vcpu = own(state, id)?;
     if gic && !vcpu.affinity_set {
         return broken(HV_ERROR, "MPIDR_EL1 was not set, and there is an interrupt controller");
@@ -339,6 +340,18 @@ pub(super) unsafe extern "C" fn hv_vcpu_get_sys_reg(
     })
 }
 
+/// The vCPU `id` becomes that of this affinity.
+fn place(state: &mut State, id: u64, affinity: u64) -> Result<(), Refusal> {
+    let machine = state.vm.as_mut().and_then(|vm| vm.machine.as_mut());
+    if let (Some(machine), Some(vcpu)) = (machine, state.vcpus.get_mut(&id)) {
+        vcpu.registers.set(Reg::Sys(SysReg::MPIDR_EL1), affinity);
+        if let Some(processor) = vcpu.processor.take() {
+            vcpu.processor = Some(engine(machine.place(processor, affinity))?);
+        }
+    }
+    Ok(())
+}
+
 #[unsafe(no_mangle)]
 pub(super) extern "C" fn hv_vcpu_set_sys_reg(id: u64, register: u16, value: u64) -> i32 {
     call("hv_vcpu_set_sys_reg", &[register.into(), value], |state| {
@@ -347,6 +360,12 @@ pub(super) extern "C" fn hv_vcpu_set_sys_reg(id: u64, register: u16, value: u64)
         if register == SysReg::MPIDR_EL1 {
             vcpu.affinity_set = true;
         }
-        if fixed { Ok(()) } else { engine(vcpu.set(Reg::Sys(register), value)) }
+        if fixed {
+            return Ok(());
+        }
+        if register == SysReg::MPIDR_EL1 {
+            place(state, id, value)?;
+        }
+        engine(own(state, id)?.set(Reg::Sys(register), value))
     })
 }

@@ -33,7 +33,11 @@ impl Machine {
         match *self {}
     }
 
-    pub(crate) fn create_vcpu(&mut self, _number: usize) -> Result<Arc<Processor>> {
+    pub(crate) fn create_vcpu(&mut self) -> Result<Arc<Processor>> {
+        match *self {}
+    }
+
+    pub(crate) fn place(&mut self, _vcpu: Arc<Processor>, _mpidr: u64) -> Result<Arc<Processor>> {
         match *self {}
     }
 

@@ -10,6 +10,7 @@ mod trap;
 mod vcpu;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Arc;
 
@@ -47,6 +48,9 @@ pub(crate) struct Machine {
     slots: Vec<Option<u64>>,
     trap: Option<trap::Page>,
     gic: Option<Gic>,
+    /// How many vCPUs KVM made, and those that nobody has yet, by their numbers.
+    created: u32,
+    spare: BTreeMap<u32, Arc<Processor>>,
     /// What the guest's counter is behind the host's: KVM has one for all vCPUs.
     offset: u64,
 }
@@ -71,8 +75,15 @@ impl Machine {
         vm.enable_cap(&nisv).map_err(failed("KVM_CAP_ARM_NISV_TO_USER"))?;
         forward_calls(&vm)?;
         set_counter_offset(&vm, 0)?;
-        let slots = Vec::new();
-        let mut machine = Self { vm: Arc::new(vm), slots, trap: None, gic: None, offset: 0 };
+        let mut machine = Self {
+            vm: Arc::new(vm),
+            slots: Vec::new(),
+            trap: None,
+            gic: None,
+            created: 0,
+            spare: BTreeMap::new(),
+            offset: 0,
+        };
         let trap = trap::Page::new()?;
         machine.map(&trap.map())?;
         machine.trap = Some(trap);
@@ -137,12 +148,42 @@ impl Machine {
         Ok(())
     }
 
-    pub(crate) fn create_vcpu(&mut self, number: usize) -> Result<Arc<Processor>> {
-        let frame = self.gic.as_ref().and_then(|gic| gic.frame);
-        let vcpu = Processor::create(&self.vm, number, self.gic.is_some(), frame)?;
+    pub(crate) fn create_vcpu(&mut self) -> Result<Arc<Processor>> {
+        let vcpu = match self.spare.pop_first() {
+            Some((_, vcpu)) => vcpu,
+            None => self.next_vcpu()?,
+        };
+        vcpu.adopt()?;
         if self.gic.is_none() {
             watch::watch(&vcpu)?;
         }
+        Ok(vcpu)
+    }
+
+    fn next_vcpu(&mut self) -> Result<Arc<Processor>> {
+        let frame = self.gic.as_ref().and_then(|gic| gic.frame);
+        let vcpu = Processor::create(&self.vm, self.created, self.gic.is_some(), frame)?;
+        self.created += 1;
+        Ok(vcpu)
+    }
+
+    /// The vCPU that has this affinity: `vcpu` or, with an interrupt controller, the one that KVM made
+    /// for it, so that redistributors lie in the order of affinities, whoever was created first.
+    pub(crate) fn place(&mut self, vcpu: Arc<Processor>, mpidr: u64) -> Result<Arc<Processor>> {
+        let index = u32::from(mpidr.to_le_bytes()[0]) + (u32::from(mpidr.to_le_bytes()[1]) << 4);
+        if self.gic.is_none() || vcpu.index() == index {
+            return Ok(vcpu);
+        }
+        if vcpu.was_written() {
+            return Err("with an interrupt controller MPIDR_EL1 has to be written first".into());
+        }
+        self.spare.insert(vcpu.index(), vcpu);
+        while self.created <= index {
+            let next = self.next_vcpu()?;
+            self.spare.insert(next.index(), next);
+        }
+        let vcpu = self.spare.remove(&index).ok_or(format!("vCPU {index} is there already"))?;
+        vcpu.adopt()?;
         Ok(vcpu)
     }
 
