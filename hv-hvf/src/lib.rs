@@ -18,6 +18,7 @@ mod kick;
 mod park;
 mod signals;
 mod sys;
+mod trial;
 mod vcpu;
 mod vm;
 

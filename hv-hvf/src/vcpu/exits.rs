@@ -9,7 +9,7 @@ use super::HvfVcpu;
 use crate::errors::code;
 use crate::psci::{self, Outcome};
 use crate::syndrome::{Access, Class, DataAbort, SystemAccess};
-use crate::sysreg;
+use crate::{sys, sysreg};
 
 /// How many registers that nobody emulates a vCPU remembers, to name each of them once.
 const MAX_UNKNOWN: usize = 32;
@@ -98,7 +98,8 @@ impl HvfVcpu {
     }
 
     fn system(&mut self, access: SystemAccess) -> Result<()> {
-        let answer = sysreg::answer(access.register);
+        let count = sys::counter().wrapping_sub(self.vm.clock());
+        let answer = sysreg::answer(access.register, count);
         // Said once for each register, and not for more than a person would read: neither memory
         // nor an exit's time is the guest's to spend.
         let new = !answer.known

@@ -25,6 +25,7 @@ mod gates;
 mod guest;
 mod lab;
 mod linux;
+mod mac;
 mod oracle;
 mod packages;
 mod protocol;
@@ -72,8 +73,12 @@ enum Command {
         /// How often
         rounds: u32,
     },
-    /// Compare the user-mode network with that of the QEMU that is installed, in the same machine
-    Bench,
+    /// Compare the user-mode network and tap devices with those of the QEMU that is installed, in the same
+    /// machine
+    Bench {
+        /// Measure only what has this text in its name, as printed (`tap: `, `8 connections`)
+        filter: Option<String>,
+    },
     /// Run the tests of the network with QEMU's user network in the place of runner's, here, emulated
     Oracle {
         /// Run only what has this text in its name
@@ -81,6 +86,14 @@ enum Command {
     },
     /// Lint every crate for aarch64-apple-darwin, link runner for it, and count what only a Mac compiles
     Darwin,
+    /// On a Mac: build, sign, run all there is over Hypervisor.framework, and write a report
+    Mac {
+        /// On any machine: what can be tried out without one
+        #[arg(long)]
+        stand_in: bool,
+        /// Where to write the report [target/mac-report.md]
+        report: Option<PathBuf>,
+    },
     /// Lint every crate for aarch64-unknown-linux-gnu
     Aarch64Linux,
     /// Run every fuzz target for some time
@@ -108,9 +121,10 @@ fn main() -> ExitCode {
         Command::X86_64 { filter } => lab::run(&X86_64, filter.as_deref().unwrap_or_default()),
         Command::Aarch64 { filter } => lab::run(&AARCH64, filter.as_deref().unwrap_or_default()),
         Command::Soak { what, rounds } => soak::run(what, rounds),
-        Command::Bench => bench::run(),
+        Command::Bench { filter } => bench::run(filter.as_deref().unwrap_or_default()),
         Command::Oracle { filter } => oracle::run(filter.as_deref().unwrap_or_default()),
         Command::Darwin => darwin::run(),
+        Command::Mac { stand_in, report } => mac::run(stand_in, report),
         Command::Aarch64Linux => foreign::lint("aarch64-unknown-linux-gnu"),
         Command::Fuzz { seconds, filter } => {
             fuzz::run(seconds, filter.as_deref().unwrap_or_default())

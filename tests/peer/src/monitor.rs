@@ -8,6 +8,9 @@ use std::process::Command;
 /// The guest's address and network on a tap device.
 pub const ON_TAP: &str = "10.0.9.2/24";
 
+/// And the host's there.
+pub const HOST_ON_TAP: Ipv4Addr = Ipv4Addr::new(10, 0, 9, 1);
+
 /// QEMU's program.
 pub const QEMU: &str = "qemu-system-x86_64";
 

@@ -35,10 +35,12 @@ const ZIG_FOLDER: &str = "zig-0.17.1";
 pub(super) fn run(toolchain: &Toolchain, workspace: &Workspace) -> Result<()> {
     let linker = Linker::prepare(&workspace.target.join("link"))?;
     let mut build = linker.cargo(toolchain, "build");
-    // The list of symbols is what is looked at.
-    build
-        .args(["--release", "--package=runner", "--bin=runner"])
-        .env("CARGO_PROFILE_RELEASE_STRIP", "none");
+    build.args(["--release", "--package=runner", "--bin=runner"]);
+    // The list of symbols is what is looked at. The standard library that was made for the lints unwinds, and
+    // holds machine code alone: the whole cannot be optimized at once.
+    for (setting, value) in [("STRIP", "none"), ("PANIC", "unwind"), ("LTO", "off")] {
+        build.env(format!("CARGO_PROFILE_RELEASE_{setting}"), value);
+    }
     for program in carry_out(workspace, build)? {
         let size = fs::metadata(&program.executable).map_or(0, |metadata| metadata.len());
         let program = read(&program.executable)?;
