@@ -14,6 +14,7 @@ pub mod image;
 mod input;
 pub mod mmio;
 pub mod nic;
+pub mod pl011;
 pub mod serial;
 
 /// A target: the name of its corpus, and what it does.
@@ -33,6 +34,7 @@ pub const TARGETS: &[Target] = &[
     ("mmio", mmio::mmio),
     ("nic", nic::nic),
     ("notes", image::notes),
+    ("pl011", pl011::pl011),
     ("serial", serial::serial),
     ("tfs", image::tfs),
 ];
