@@ -342,13 +342,25 @@ pub(super) unsafe extern "C" fn hv_vcpu_get_sys_reg(
 
 /// The vCPU `id` becomes that of this affinity.
 fn place(state: &mut State, id: u64, affinity: u64) -> Result<(), Refusal> {
+    let Some(mine) = own(state, id)?.processor.take() else {
+        own(state, id)?.registers.set(Reg::Sys(SysReg::MPIDR_EL1), affinity);
+        return Ok(());
+    };
+    // Another one may have it that does not know yet what it will be.
+    let is_for = |vcpu: &Vcpu| vcpu.processor.as_ref().is_some_and(|its| its.is_for(affinity));
+    let holder = state.vcpus.values_mut().find(|vcpu| !vcpu.affinity_set && is_for(vcpu));
     let machine = state.vm.as_mut().and_then(|vm| vm.machine.as_mut());
-    if let (Some(machine), Some(vcpu)) = (machine, state.vcpus.get_mut(&id)) {
-        vcpu.registers.set(Reg::Sys(SysReg::MPIDR_EL1), affinity);
-        if let Some(processor) = vcpu.processor.take() {
-            vcpu.processor = Some(engine(machine.place(processor, affinity))?);
+    let placed = match (holder.and_then(|vcpu| vcpu.processor.as_mut()), machine) {
+        (Some(its), _) => {
+            engine(mine.exchange(its))?;
+            std::mem::replace(its, mine)
         }
-    }
+        (None, Some(machine)) => engine(machine.place(mine, affinity))?,
+        (None, None) => mine,
+    };
+    let vcpu = own(state, id)?;
+    vcpu.registers.set(Reg::Sys(SysReg::MPIDR_EL1), affinity);
+    vcpu.processor = Some(placed);
     Ok(())
 }
 

@@ -67,6 +67,14 @@ impl Processor {
         match *self {}
     }
 
+    pub(crate) fn is_for(&self, _mpidr: u64) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn exchange(&self, _other: &Self) -> Result<()> {
+        match *self {}
+    }
+
     pub(crate) fn vector(&self, _register: u32) -> Result<u128> {
         match *self {}
     }

@@ -105,6 +105,21 @@ impl Processor {
         listen()
     }
 
+    /// Whether KVM made it for this affinity.
+    pub(crate) fn is_for(&self, mpidr: u64) -> bool {
+        self.gic && self.index == super::index(mpidr)
+    }
+
+    /// The threads of the two change places.
+    pub(crate) fn exchange(&self, other: &Self) -> Result<()> {
+        if self.was_written() || other.was_written() {
+            return Err("with an interrupt controller MPIDR_EL1 has to be written first".into());
+        }
+        let thread = self.thread.load(Ordering::SeqCst);
+        self.thread.store(other.thread.swap(thread, Ordering::SeqCst), Ordering::SeqCst);
+        Ok(())
+    }
+
     pub(super) fn index(&self) -> u32 {
         self.index
     }
