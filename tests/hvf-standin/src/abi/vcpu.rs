@@ -120,7 +120,7 @@ pub(super) extern "C" fn hv_vcpu_run(id: u64) -> i32 {
         None => match check_run(&mut state, id) {
             Err(refusal) => settle(&mut state, NAME, refusal),
             Ok(()) => {
-                state.calls.push((NAME, vec![]));
+                state.took(NAME, &[]);
                 let processor = state.vcpus.get(&id).and_then(|vcpu| vcpu.processor.clone());
                 drop(state);
                 match processor.map(|processor| run(id, &processor)) {
