@@ -71,6 +71,7 @@ pub(crate) const X86_64: Architecture = Architecture {
     sets: &[Set {
         name: "",
         tests: &[&["--package=hv-kvm"], &["--package=runner", "--test=vm"]],
+        without: &[],
         runner: None,
         skips: skips::X86_64,
     }],
