@@ -14,6 +14,7 @@ pub mod image;
 mod input;
 pub mod mmio;
 pub mod nic;
+pub mod pci;
 pub mod serial;
 
 /// A target: the name of its corpus, and what it does.
@@ -30,6 +31,7 @@ pub const TARGETS: &[Target] = &[
     ("image", image::image),
     ("mbr", image::mbr),
     ("mmio", mmio::mmio),
+    ("pci", pci::pci),
     ("nic", nic::nic),
     ("notes", image::notes),
     ("serial", serial::serial),

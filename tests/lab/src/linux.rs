@@ -28,22 +28,19 @@ pub(crate) const VARIABLE: &str = "RUNNER_LAB_GUESTS";
 pub(crate) const TESTS: &str = "linux::";
 
 /// In the order in which they can be loaded. ext4 is built in.
-const MODULES: [&str; 4] = [
+const MODULES: [&str; 7] = [
     "drivers/virtio/virtio_ring.ko",
     "drivers/virtio/virtio.ko",
     "drivers/virtio/virtio_mmio.ko",
-    "drivers/block/virtio_blk.ko",
-];
-
-/// What a network card takes besides, on QEMU's PCI as well. IP and packet sockets are built in.
-const NET_MODULES: [&str; 6] = [
     "drivers/virtio/virtio_pci_legacy_dev.ko",
     "drivers/virtio/virtio_pci_modern_dev.ko",
     "drivers/virtio/virtio_pci.ko",
-    "net/core/failover.ko",
-    "drivers/net/net_failover.ko",
-    "drivers/net/virtio_net.ko",
+    "drivers/block/virtio_blk.ko",
 ];
+
+/// What a network card takes besides. IP and packet sockets are built in.
+const NET_MODULES: [&str; 3] =
+    ["net/core/failover.ko", "drivers/net/net_failover.ko", "drivers/net/virtio_net.ko"];
 
 const FILE_SYSTEMS: Wanted = Wanted {
     folder: "e2fsprogs",

@@ -1,6 +1,6 @@
 # net PARAMETER…: finds its network by DHCP, or takes the address in ADDRESS, with these parameters for the driver;
 # then does what it is told on the console, a line each, and says the status of each. A peer answers at port 7.
-for module in failover net_failover ${QEMU:+virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci}; do
+for module in failover net_failover; do
     must insmod /modules/$module.ko
 done
 must insmod /modules/virtio_net.ko "$@"

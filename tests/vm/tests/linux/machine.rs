@@ -62,15 +62,16 @@ fn a_pvh_kernel_finds_four_processors_and_their_memory() {
 #[test]
 fn every_disk_is_found_once_in_its_place() {
     let debian = or_skip!(Debian::find());
-    let folder = Folder::new();
-    for kernel in [Kernel::BzImage, Kernel::Pvh] {
+    let places = ["--virtio=mmio", "--virtio=pci"];
+    for (kernel, virtio) in [Kernel::BzImage, Kernel::Pvh].into_iter().zip(places) {
+        let folder = Folder::new();
         let disk = |n: u64, options: &str| {
             let path = folder.path().join(format!("{n}.img"));
             std::fs::File::create(&path).unwrap().set_len(n * MIB).unwrap();
             format!("--disk={}{options}", path.display())
         };
         let disks: Vec<_> = (1..=8).map(|n| disk(n, if n % 2 == 0 { ",ro" } else { "" })).collect();
-        let mut args = vec!["-m", "256"];
+        let mut args = vec!["-m", "256", virtio];
         args.extend(disks.iter().map(String::as_str));
         let finished = debian.boot(kernel, &args, "facts").ends_with(0);
         let text = finished.quiet_text();
