@@ -1,5 +1,7 @@
 //! `hv_return_t` as the contract's one error (Apple's documentation, "Hypervisor Errors").
 
+use std::path::Path;
+
 use hv::{Error, Kind, OsCode};
 
 /// The codes that the framework documents.
@@ -53,10 +55,19 @@ pub(crate) const UNSUPPORTED: &str = "HV_UNSUPPORTED: inside a virtual machine, 
 
 /// The command that gives this program its entitlement.
 pub(crate) fn denied() -> String {
-    let program = std::env::current_exe().unwrap_or_else(|_| "PROGRAM".into());
+    denied_to(&std::env::current_exe().unwrap_or_else(|_| "PROGRAM".into()))
+}
+
+/// The same for `program`: `runner` signs itself, anything else is the work of cargo's runner for macOS or of
+/// the command behind it.
+fn denied_to(program: &Path) -> String {
+    let shown = program.display();
+    if program.file_name() == Some("runner".as_ref()) {
+        return format!("sign it, after every build: '{shown}' doctor --sign");
+    }
     format!(
-        "sign it: codesign --sign - --force --entitlements hv-hvf/hypervisor.entitlements '{}'",
-        program.display()
+        "sign it, after every build: codesign --sign - --force --entitlements \
+         hv-hvf/hypervisor.entitlements '{shown}'"
     )
 }
 
@@ -106,5 +117,12 @@ mod tests {
         let program = std::env::current_exe().unwrap();
         let message = error("hv_vm_create", code::HV_DENIED).to_string();
         assert!(message.contains(&*program.to_string_lossy()), "{message}");
+    }
+
+    #[test]
+    fn runner_signs_itself() {
+        let message = denied_to(Path::new("/usr/local/bin/runner"));
+        assert_eq!(message, "sign it, after every build: '/usr/local/bin/runner' doctor --sign");
+        assert!(denied_to(Path::new("/t/deps/runner-1")).contains("codesign --sign -"));
     }
 }

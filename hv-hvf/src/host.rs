@@ -5,6 +5,7 @@ use hv::{Check, Error, HostReport, Kind, Result, Verdict};
 
 use crate::errors;
 use crate::ffi;
+use crate::trial;
 
 /// The first version of macOS whose framework has an interrupt controller.
 const OLDEST: u32 = 15;
@@ -60,7 +61,12 @@ pub(crate) fn description(facts: &Facts) -> String {
 pub(crate) fn report(facts: &Facts) -> HostReport {
     let mut report = HostReport { checks: judge(facts) };
     if report.usable() {
-        report.checks.push(entitlement(try_vm()));
+        let attempt = try_vm();
+        let may_run = attempt.is_ok();
+        report.checks.push(entitlement(attempt));
+        if may_run {
+            report.checks.push(execution(trial::trial()));
+        }
     }
     report
 }
@@ -107,7 +113,7 @@ fn support(hv_support: Option<bool>, in_vm: bool) -> Check {
         (Some(true), _) => Check::ok(ID, "kern.hv_support is 1"),
         (Some(false), true) => Check::fail(
             ID,
-            "this macOS runs in a virtual machine without nested virtualization",
+            "this macOS runs in a virtual machine without nested virtualization (HV_UNSUPPORTED)",
             "run on the Mac itself, or switch nested virtualization on (M3 or later, macOS 15)",
         ),
         (Some(false), false) => {
@@ -148,6 +154,19 @@ fn entitlement(attempt: Result<()>) -> Check {
     }
 }
 
+/// Judges how a guest's first instructions went.
+fn execution(trial: Result<()>) -> Check {
+    const ID: &str = "hvf-run";
+    match trial {
+        Ok(()) => Check::ok(ID, "a guest's instructions run on the CPU"),
+        Err(error) => Check::fail(
+            ID,
+            format!("a guest's first instructions fail: {error}"),
+            "restart the Mac, then try again; if it stays, report it",
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,10 +191,24 @@ mod tests {
 
     #[test]
     fn a_mac_that_can_is_asked_for_a_vm_and_all_is_well() {
-        let _session = Session::begin();
+        let session = Session::begin();
+        hvf_standin::run_guests();
         let report = report(&mac("15.5", true, false));
         assert!(report.checks.iter().all(|check| check.verdict == Verdict::Ok), "{report:?}");
-        assert_eq!(report.checks.len(), 4);
+        assert_eq!(report.checks.len(), 5);
+        // One VM to see whether there may be one, and one for the guest.
+        assert_eq!(session.calls("hv_vm_create").len(), 2);
+        assert_eq!(session.calls("hv_vm_destroy").len(), 2);
+    }
+
+    #[test]
+    fn a_guest_that_does_not_run_is_a_failure_with_the_reason() {
+        let session = Session::begin();
+        session.fail("hv_vcpu_create", code::HV_NO_RESOURCES);
+        let report = report(&mac("15.5", true, false));
+        let failure = report.failure().unwrap();
+        assert_eq!(failure.id, "hvf-run");
+        assert!(failure.finding.contains("hv_vcpu_create"), "{failure:?}");
     }
 
     #[test]

@@ -18,9 +18,11 @@ mod kick;
 mod park;
 mod signals;
 mod sys;
+mod trial;
 mod vcpu;
 mod vm;
 
+pub mod assumptions;
 pub mod errors;
 pub mod gic;
 pub mod psci;

@@ -1,6 +1,7 @@
 //! System registers that the framework does not handle and leaves to us.
 //!
-//! All of them read as a constant and ignore writes. Those that guests are known to touch at boot
+//! All of them ignore writes, and read as a constant but for the physical counter, which is the virtual
+//! one (as for KVM's guests). Those that guests are known to touch at boot
 //! do so silently; the first access to any other one is worth a warning. Values and encodings:
 //! DDI 0487, "AArch64 System Register Descriptions".
 
@@ -18,12 +19,14 @@ pub struct Answer {
     pub known: bool,
 }
 
-/// The answer for `register`.
-pub fn answer(register: SystemRegister) -> Answer {
+/// The answer for `register`, while the guest's counter stands at `count`.
+pub fn answer(register: SystemRegister, count: u64) -> Answer {
     let SystemRegister { op0, op1, crn, crm, op2 } = register;
     match (op0, op1, crn, crm, op2) {
         // OSLSR_EL1.
         (2, 0, 1, 1, 4) => Answer { value: OS_LOCK_OPEN, known: true },
+        // CNTPCT_EL0, CNTPCTSS_EL0.
+        (3, 3, 14, 0, 1 | 5) => Answer { value: count, known: true },
         // OSLAR_EL1, OSDLR_EL1, DBGPRCR_EL1: locking and powering down debug registers.
         (2, 0, 1, 0 | 3 | 4, 4)
         // MDRAR_EL1, DBGCLAIMSET_EL1, DBGCLAIMCLR_EL1: no debug ROM, no claim tags.
@@ -43,20 +46,22 @@ pub fn answer(register: SystemRegister) -> Answer {
 mod tests {
     use super::*;
 
+    const COUNT: u64 = 0x1234;
+
     fn register(op0: u8, op1: u8, crn: u8, crm: u8, op2: u8) -> SystemRegister {
         SystemRegister { op0, op1, crn, crm, op2 }
     }
 
     #[test]
     fn the_os_lock_is_there_and_open() {
-        assert_eq!(answer(register(2, 0, 1, 1, 4)), Answer { value: 8, known: true });
-        assert_eq!(answer(register(2, 0, 1, 0, 4)), Answer { value: 0, known: true });
+        assert_eq!(answer(register(2, 0, 1, 1, 4), COUNT), Answer { value: 8, known: true });
+        assert_eq!(answer(register(2, 0, 1, 0, 4), COUNT), Answer { value: 0, known: true });
     }
 
     #[test]
     fn the_performance_monitors_read_zero_without_a_warning() {
         for (op1, crm, op2) in [(3, 12, 0), (3, 13, 0), (3, 14, 0), (0, 14, 1), (0, 14, 2)] {
-            let answer = answer(register(3, op1, 9, crm, op2));
+            let answer = answer(register(3, op1, 9, crm, op2), COUNT);
             assert_eq!(answer, Answer { value: 0, known: true });
         }
     }
@@ -64,7 +69,15 @@ mod tests {
     #[test]
     fn anything_else_reads_zero_and_is_worth_a_warning() {
         for register in [register(3, 0, 15, 2, 0), register(3, 1, 15, 0, 0)] {
-            assert_eq!(answer(register), Answer { value: 0, known: false });
+            assert_eq!(answer(register, COUNT), Answer { value: 0, known: false });
+        }
+    }
+
+    #[test]
+    fn the_physical_counter_is_the_virtual_one() {
+        for op2 in [1, 5] {
+            let answer = answer(register(3, 3, 14, 0, op2), COUNT);
+            assert_eq!(answer, Answer { value: COUNT, known: true });
         }
     }
 }

@@ -238,6 +238,10 @@ impl Vcpu for HvfVcpu {
         !self.on && self.vm.power().is_off(self.index)
     }
 
+    fn translate(&self, address: u64) -> Option<u64> {
+        self.physical(address).ok().flatten()
+    }
+
     fn state(&self) -> Result<State> {
         self.pending().require_settled("state")?;
         let mut state = Registers {

@@ -207,8 +207,7 @@ impl KvmVcpu {
         let mut len = 0;
         for (offset, byte) in (0u64..).zip(bytes.iter_mut()) {
             let at = pc.wrapping_add(offset);
-            let gpa = arch::translate(&self.fd, at, |gpa| self.vm.read(gpa));
-            match gpa.and_then(|gpa| self.vm.read(gpa)) {
+            match self.translate(at).and_then(|gpa| self.vm.read(gpa)) {
                 Some(value) => *byte = value,
                 None => break,
             }
@@ -260,6 +259,10 @@ impl Vcpu for KvmVcpu {
 
     fn is_asleep(&self) -> bool {
         self.pending == Pending::Nothing && arch::is_asleep(&self.fd)
+    }
+
+    fn translate(&self, address: u64) -> Option<u64> {
+        arch::translate(&self.fd, address, |gpa| self.vm.read(gpa))
     }
 
     fn state(&self) -> Result<State> {

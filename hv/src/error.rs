@@ -95,7 +95,12 @@ impl Error {
             }
             _ => Kind::Host,
         };
-        Self { os_code: Some(OsCode::Errno(errno)), ..Self::new(op, kind, "") }
+        let error = Self { os_code: Some(OsCode::Errno(errno)), ..Self::new(op, kind, "") };
+        match errno {
+            // Of descriptors nobody has too many: it is the limit that is low.
+            libc::EMFILE => error.remedy("raise the limit on open files (ulimit -n)"),
+            _ => error,
+        }
     }
 
     /// The failure of `op` that the calling thread's last system call left in `errno`.
@@ -150,6 +155,16 @@ mod tests {
             error.to_string(),
             "KVM_CREATE_VCPU: vCPU 3: Cannot allocate memory (os error 12); \
              ask for less, or free some and try again"
+        );
+    }
+
+    #[test]
+    fn a_process_without_descriptors_is_told_of_their_limit() {
+        let error = Error::errno("dup", libc::EMFILE);
+        assert_eq!(error.kind, Kind::Exhausted);
+        assert!(
+            error.to_string().ends_with("; raise the limit on open files (ulimit -n)"),
+            "{error}"
         );
     }
 

@@ -193,6 +193,10 @@ pub trait Vcpu {
     /// off, or was never started. `false` also where the host cannot tell.
     fn is_asleep(&self) -> bool;
 
+    /// The guest physical address that the guest's kernel reaches by `address`. Nothing where it has
+    /// none, and where the host cannot tell.
+    fn translate(&self, address: u64) -> Option<u64>;
+
     /// Reads the registers.
     ///
     /// # Errors

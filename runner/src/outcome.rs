@@ -36,6 +36,8 @@ pub enum Origin {
     Guest,
     /// runner did.
     Runner,
+    /// Nobody knows how the guest's program ended: it asked for its end in a way that does not tell.
+    Unknown,
 }
 
 /// The end of a run.
@@ -66,7 +68,8 @@ impl Outcome {
         match reason {
             Reason::Exit { raw, status } => Self::guest(*status, "exit", Some(*raw)),
             Reason::Reset => Self::guest(0, "reset", None),
-            Reason::Shutdown => Self::guest(0, "shutdown", None),
+            Reason::Restart => Self::unknown("reset", "reset itself"),
+            Reason::Shutdown => Self::unknown("shutdown", "switched itself off"),
             Reason::Crash { vcpu, crash } => {
                 let what = match crash {
                     Crash::TripleFault => "a triple fault",
@@ -106,6 +109,13 @@ impl Outcome {
         Self { status, origin: Origin::Guest, reason, raw, message: None }
     }
 
+    /// PSCI's calls carry no status. They are how systems end when all is well, so that whoever has no
+    /// other word takes it for success.
+    fn unknown(reason: &'static str, how: &str) -> Self {
+        let message = format!("the guest {how}, which carries no status: 0 says no more than that");
+        Self { status: 0, origin: Origin::Unknown, reason, raw: None, message: Some(message) }
+    }
+
     /// The outcome of a run that could not start or go on.
     pub fn failed(why: String) -> Self {
         Self {
@@ -122,7 +132,7 @@ impl Outcome {
 #[derive(Debug, Serialize)]
 struct Record<'a> {
     status: u8,
-    /// Whether `status` is the guest's or runner's.
+    /// Whether `status` is the guest's or runner's, or stands for one that nobody knows.
     status_of: Origin,
     reason: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -280,6 +290,17 @@ mod tests {
             assert_eq!((outcome.status, outcome.origin), (status, Origin::Runner), "{reason:?}");
         }
         assert_eq!(Outcome::of(&Reason::Reset).origin, Origin::Guest);
+    }
+
+    #[test]
+    fn an_end_without_a_status_is_called_unknown_and_never_the_guests_success() {
+        for (reason, word) in [(Reason::Shutdown, "shutdown"), (Reason::Restart, "reset")] {
+            let outcome = Outcome::of(&reason);
+            assert_eq!((outcome.status, outcome.origin), (0, Origin::Unknown));
+            assert_eq!((outcome.reason, outcome.raw), (word, None));
+            assert!(outcome.message.unwrap().contains("carries no status"));
+            assert_eq!(serde_json::to_value(outcome.origin).unwrap(), "unknown");
+        }
     }
 
     #[test]

@@ -3,12 +3,13 @@
 mod disks;
 mod images;
 mod network;
+mod told;
 
 use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::boot::{BootPlan, CommandLine, nanos_overrides, plain_words};
+use crate::boot::{BootPlan, CommandLine, plain_words};
 use crate::config::{Addresses, Settings};
 use crate::image::{self, Access, Arch, Image, Kernel, Marks, Segment, Source};
 use crate::machine::map::{Board, MIB};
@@ -83,7 +84,10 @@ impl Plan {
         let usual = if only_pci { VirtioBus::Pci } else { VirtioBus::Mmio };
         let virtio = settings.virtio.unwrap_or(usual);
         let mut slots = board.virtio.on(virtio);
-        let disks = disks::open(&mut slots, &image, writable, settings, room)?;
+        let mut disks = disks::open(&mut slots, &image, writable, settings, room)?;
+        if let Some(first) = disks.first_mut() {
+            first.patch = told::record(settings, &addresses, &image)?;
+        }
         let kernel = match &settings.kernel {
             Some(path) => {
                 let source = Source::open(path, Access::Read)?;
@@ -218,18 +222,13 @@ fn open_image(settings: &Settings) -> Result<Opened, Error> {
     }
 }
 
-/// A hypervisor runs its host's own architecture, and this version x86_64 alone.
+/// A hypervisor runs its host's own architecture.
 fn require_host_arch(name: &str, wanted: Arch) -> Result<(), Error> {
     let host = std::env::consts::ARCH;
-    if Arch::HOST != Some(wanted) {
-        return Err(Error::Asked(format!(
+    match Arch::HOST == Some(wanted) {
+        true => Ok(()),
+        false => Err(Error::Asked(format!(
             "{name}: an image for {wanted}, and this machine is {host}: build it for {host}"
-        )));
-    }
-    match wanted {
-        Arch::X86_64 => Ok(()),
-        Arch::Aarch64 => Err(Error::Asked(format!(
-            "{name}: an {wanted} image, and this version of runner boots x86_64 ones only"
         ))),
     }
 }
@@ -260,18 +259,7 @@ fn command_line(
 ) -> Result<CommandLine, Error> {
     let mut words = devices;
     if image.is_disk() {
-        let overridden =
-            !settings.args.is_empty() || !settings.env.is_empty() || !addresses.is_empty();
-        if overridden {
-            let baked = image.manifest()?.map_or(0, |manifest| manifest.arguments.len());
-            let baked = baked.saturating_sub(1); // the first is the program's name
-            words.extend(nanos_overrides(
-                &settings.args,
-                baked,
-                &settings.env,
-                &network::nanos_names(addresses),
-            )?);
-        }
+        words.extend(told::words(settings, addresses, image)?);
     } else if !settings.env.is_empty() {
         return Err(Error::Asked(
             "environment reaches the program of an OPS image only; for another kernel use --append"

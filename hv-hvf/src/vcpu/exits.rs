@@ -9,7 +9,7 @@ use super::HvfVcpu;
 use crate::errors::code;
 use crate::psci::{self, Outcome};
 use crate::syndrome::{Access, Class, DataAbort, SystemAccess};
-use crate::sysreg;
+use crate::{sys, sysreg};
 
 /// How many registers that nobody emulates a vCPU remembers, to name each of them once.
 const MAX_UNKNOWN: usize = 32;
@@ -98,7 +98,8 @@ impl HvfVcpu {
     }
 
     fn system(&mut self, access: SystemAccess) -> Result<()> {
-        let answer = sysreg::answer(access.register);
+        let count = sys::counter().wrapping_sub(self.vm.clock());
+        let answer = sysreg::answer(access.register, count);
         // Said once for each register, and not for more than a person would read: neither memory
         // nor an exit's time is the guest's to spend.
         let new = !answer.known
@@ -125,7 +126,7 @@ impl HvfVcpu {
     }
 
     /// Where the guest's address `address` lies, as far as its tables say.
-    fn physical(&self, address: u64) -> Result<Option<u64>> {
+    pub(super) fn physical(&self, address: u64) -> Result<Option<u64>> {
         let translation = Translation {
             sctlr_el1: self.cpu.system(hv_sys_reg_t::SCTLR_EL1)?,
             tcr_el1: self.cpu.system(hv_sys_reg_t::TCR_EL1)?,

@@ -172,6 +172,8 @@ fn with_the_mmu_on_the_instruction_is_found_by_the_guests_tables() {
     let (_vm, mut vcpu) = boot(hv::VmConfig::new().memory(&memory));
     let instruction = unhandled(vcpu.run(Resume::Go).unwrap()).instruction.unwrap();
     assert_eq!((instruction.pc(), instruction.bytes()), (0x40, &0xa940_0440u32.to_le_bytes()[..]));
+    assert_eq!(vcpu.translate(0x4321), Some(RAM + 0x4321));
+    assert_eq!(vcpu.translate(1 << 30), None);
 }
 
 #[test]

@@ -46,6 +46,11 @@ pub(super) fn check(host: &Host, trial: &Trial) -> Option<Check> {
         ),
         (Node::Device { uid, gid, mode }, libc::EACCES) => refused(host, uid, gid, mode),
         (_, libc::EPERM | libc::EACCES) => forbidden(host, errno),
+        (_, libc::EMFILE | libc::ENFILE) => Check::fail(
+            ID,
+            format!("{PATH} cannot be opened: {}", OsCode::Errno(errno)),
+            "raise the limit on open files (`ulimit -n`), then try again",
+        ),
         _ => Check::fail(
             ID,
             format!("{PATH} cannot be opened: {}", OsCode::Errno(errno)),

@@ -22,6 +22,7 @@ pub(super) const MMIO: u64 = 0x1000_0000;
 const DONE: u64 = 0x2000_0000;
 /// A guest says what it found with a write of 8 bytes here.
 const REPORT: u64 = 0x2000_0008;
+pub(super) const REPORT_AT: Address = Address::Mmio(REPORT);
 /// Where a case puts RAM of a special kind, or none.
 pub(super) const WINDOW: u64 = 0x3000_0000;
 
@@ -29,7 +30,7 @@ pub(super) const WINDOW: u64 = 0x3000_0000;
 pub(super) const RAM: u64 = 2 << 20;
 /// From the beginning of RAM: the guest's code, the end of the first vCPU's stack (the others' are
 /// above it, a page each), and a word that a case may use.
-const CODE: u64 = 0x1_0000;
+pub(super) const CODE: u64 = 0x1_0000;
 const STACK: u64 = 0x4_0000;
 const FLAG: u64 = 0x18_0000;
 /// On x86_64: the tables that 64-bit mode needs, and the interrupt descriptors.
@@ -88,7 +89,7 @@ impl<'h, H: Hypervisor> Bench<'h, H> {
         Self { hypervisor, image, needs }
     }
 
-    fn arch(&self) -> Arch {
+    pub(super) fn arch(&self) -> Arch {
         self.hypervisor.caps().arch
     }
 
@@ -132,8 +133,12 @@ impl<'h, H: Hypervisor> Bench<'h, H> {
         VmConfig::new().memory(memory).irqchip(irqchip)
     }
 
-    /// Puts vCPU `id` at the beginning of the guest, with its arguments.
+    /// Puts vCPU `id` at the beginning of the guest, with its arguments. On arm64 the first vCPU starts
+    /// the others, and with what they set out; it may be at it already.
     pub(super) fn set_out(&self, guest: &mut Guest<H>, id: u32, arguments: [u64; 2]) {
+        if self.arch() == Arch::Aarch64 && id > 0 {
+            return;
+        }
         ok(guest.vcpu.set_state(&self.start(id, arguments)));
     }
 
@@ -205,6 +210,7 @@ impl<'h, H: Hypervisor> Bench<'h, H> {
     /// Binds one vCPU to this thread, its registers as reset left them.
     pub(super) fn bind(&self, vm: &H::Vm, memory: &GuestMemory, seed: H::Seed) -> Guest<H> {
         Guest {
+            arch: self.arch(),
             vm: vm.clone(),
             memory: memory.clone(),
             kicker: seed.kicker(),
@@ -236,6 +242,7 @@ pub(super) struct Guest<H: Hypervisor> {
     pub(super) memory: GuestMemory,
     pub(super) kicker: Kick<H>,
     pub(super) resume: Resume,
+    pub(super) arch: Arch,
     may_skip: bool,
 }
 
@@ -311,6 +318,15 @@ impl<H: Hypervisor> Guest<H> {
         match ok(self.vcpu.state()) {
             State::X86_64(state) => state,
             State::Aarch64(state) => panic!("expected registers of x86_64, not {state:?}"),
+        }
+    }
+
+    /// The registers, of an aarch64 guest.
+    #[track_caller]
+    pub(super) fn aarch64(&self) -> aarch64::State {
+        match ok(self.vcpu.state()) {
+            State::Aarch64(state) => state,
+            State::X86_64(state) => panic!("expected registers of aarch64, not {state:?}"),
         }
     }
 

@@ -1,31 +1,35 @@
 //! Doorbells: guest writes that signal a file descriptor and do not come out. The guest writes 1, 2
-//! and 3 to a register and a port, in 4 bytes and then in 2, again for as long as it is told to.
+//! and 3 to a register and a port (on arm64 another register), in 4 bytes and then in 2, again for as
+//! long as it is told to.
 
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
 
-use guests::x86_64::conformance as x86_64;
+use guests::{aarch64::conformance as aarch64, x86_64::conformance as x86_64};
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::Image;
 use super::bench::{Bench, Guest, MMIO, ok};
+use crate::arch::Arch;
 use crate::exit::{Address, Width};
 use crate::traits::{Doorbell, Hypervisor, Vm};
 
-const DOORBELL: Image = Image::x86_64(x86_64::DOORBELL);
+const DOORBELL: Image = Image::both(x86_64::DOORBELL, aarch64::DOORBELL);
 
 declare! {
     a_doorbell_takes_every_write_to_its_address(DOORBELL) needs Doorbell;
     a_doorbell_for_one_value_takes_no_other(DOORBELL) needs Doorbell;
     doorbells_for_several_values_share_an_address(DOORBELL) needs Doorbell;
-    a_doorbell_can_be_a_port(DOORBELL) needs Doorbell;
+    a_doorbell_can_be_a_port(Image::x86_64(x86_64::DOORBELL)) needs Doorbell;
     a_dropped_doorbell_lets_writes_come_out_again(DOORBELL) needs Doorbell;
 }
 
 const COMMAND: Address = Address::Mmio(MMIO);
 const REGISTER: Address = Address::Mmio(MMIO + 8);
 const PORT: Address = Address::Port(0x300);
+/// What the guest writes beside [`REGISTER`] where there are no ports.
+const OTHER: Address = Address::Mmio(MMIO + 16);
 
 /// How often the eventfd `bell` rang since the last call.
 #[track_caller]
@@ -41,9 +45,13 @@ fn rings(mut bell: &File) -> u64 {
 /// One round of the guest: every write comes out, in order, but those that `taken` names.
 #[track_caller]
 fn round<H: Hypervisor>(guest: &mut Guest<H>, taken: impl Fn(Address, Width, u64) -> bool) {
+    let other = match guest.arch {
+        Arch::X86_64 => PORT,
+        Arch::Aarch64 => OTHER,
+    };
     for value in 1..=3 {
         for width in [Width::W4, Width::W2] {
-            for at in [REGISTER, PORT] {
+            for at in [REGISTER, other] {
                 if !taken(at, width, value) {
                     guest.writes(at, width, value);
                 }

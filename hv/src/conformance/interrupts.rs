@@ -1,27 +1,28 @@
 //! Interrupts through an in-kernel irqchip (contract 5). The guest asks how to wait for
 //! the next one, and its handler writes a register before it ends the interrupt.
 
-use guests::x86_64::conformance as x86_64;
+use guests::{aarch64::conformance as aarch64, x86_64::conformance as x86_64};
 
 use super::Image;
 use super::bench::{Bench, Guest, MMIO, meanwhile, ok, refused};
+use crate::arch::Arch;
 use crate::config::IrqChip;
 use crate::error::Kind;
 use crate::exit::{Address, Exit, Resume, Width};
 use crate::traits::{EdgeLine, Hypervisor, LevelLine, Vm};
 
-const IRQ: Image = Image::x86_64(x86_64::IRQ);
+const IRQ: Image = Image::both(x86_64::IRQ, aarch64::IRQ);
 
 declare! {
-    an_edge_interrupts_once(IRQ) needs IrqChip;
-    an_edge_before_the_guest_listens_is_not_lost(IRQ) needs IrqChip;
-    an_edge_wakes_a_halted_vcpu(IRQ) needs IrqChip;
-    an_edge_interrupts_a_running_guest(IRQ) needs IrqChip;
-    a_level_interrupts_as_long_as_it_is_high(IRQ) needs IrqChip;
-    a_level_wakes_a_halted_vcpu(IRQ) needs IrqChip;
-    a_level_raised_before_the_guest_listens_is_not_lost(IRQ) needs IrqChip;
-    a_kicked_vcpu_goes_on_waiting_for_its_interrupt(IRQ) needs IrqChip;
-    a_message_interrupts_once(IRQ) needs IrqChip, Msi;
+    an_edge_interrupts_once(IRQ) needs IrqChip, Processor;
+    an_edge_before_the_guest_listens_is_not_lost(IRQ) needs IrqChip, Processor;
+    an_edge_wakes_a_halted_vcpu(IRQ) needs IrqChip, Processor;
+    an_edge_interrupts_a_running_guest(IRQ) needs IrqChip, Processor;
+    a_level_interrupts_as_long_as_it_is_high(IRQ) needs IrqChip, Processor;
+    a_level_wakes_a_halted_vcpu(IRQ) needs IrqChip, Processor;
+    a_level_raised_before_the_guest_listens_is_not_lost(IRQ) needs IrqChip, Processor;
+    a_kicked_vcpu_goes_on_waiting_for_its_interrupt(IRQ) needs IrqChip, Processor;
+    a_message_interrupts_once(Image::x86_64(x86_64::IRQ)) needs IrqChip, Msi;
     lines_there_are_not_are_refused(IRQ) needs IrqChip;
     lines_need_an_irqchip(IRQ);
 }
@@ -39,20 +40,36 @@ const ACK: Address = Address::Mmio(MMIO + 8);
 /// The guest writes here with interrupts on.
 const LISTENING: Address = Address::Mmio(MMIO + 16);
 
-/// IOAPIC inputs that nothing else uses.
-const EDGE: u32 = 5;
-const LEVEL: u32 = 11;
+/// IOAPIC inputs that nothing else uses, and the GIC's SPIs.
+fn edge<H: Hypervisor>(bench: &Bench<'_, H>) -> u32 {
+    match bench.arch() {
+        Arch::X86_64 => 5,
+        Arch::Aarch64 => 40,
+    }
+}
+
+fn level<H: Hypervisor>(bench: &Bench<'_, H>) -> u32 {
+    match bench.arch() {
+        Arch::X86_64 => 11,
+        Arch::Aarch64 => 43,
+    }
+}
+
 /// Where a message goes to reach APIC 0 (SDM volume 3A, 11.11), and the guest's vector.
 const MESSAGE: (u64, u32) = (0xfee0_0000, 0x40);
 
-/// A guest that listens to input `line` as to an edge.
-fn on_edge<H: Hypervisor>(bench: &Bench<'_, H>, line: u32) -> Guest<H> {
-    bench.boot_with([line.into(), 0], |config| config)
+/// A guest that listens to [`edge`] as to an edge.
+fn on_edge<H: Hypervisor>(bench: &Bench<'_, H>) -> Guest<H> {
+    bench.boot_with([edge(bench).into(), 0], |config| config)
 }
 
-/// A guest that listens to input `line` as to a level.
-fn on_level<H: Hypervisor>(bench: &Bench<'_, H>, line: u32) -> Guest<H> {
-    bench.boot_with([line.into(), 1 << 15], |config| config)
+/// A guest that listens to [`level`] as to a level.
+fn on_level<H: Hypervisor>(bench: &Bench<'_, H>) -> Guest<H> {
+    let triggered = match bench.arch() {
+        Arch::X86_64 => 1 << 15,
+        Arch::Aarch64 => 1,
+    };
+    bench.boot_with([level(bench).into(), triggered], |config| config)
 }
 
 /// Runs to the guest's next question and tells it how to wait.
@@ -121,9 +138,9 @@ fn falls<H: Hypervisor>(guest: &mut Guest<H>, line: &impl LevelLine, in_service:
 }
 
 fn an_edge_interrupts_once<H: Hypervisor>(bench: &Bench<'_, H>) {
-    let mut guest = on_edge(bench, EDGE);
+    let mut guest = on_edge(bench);
     stays_quiet(&mut guest);
-    let line = ok(guest.vm.edge(EDGE));
+    let line = ok(guest.vm.edge(edge(bench)));
     for _ in 0..20 {
         tells(&mut guest, HALT);
         ok(line.pulse());
@@ -133,8 +150,8 @@ fn an_edge_interrupts_once<H: Hypervisor>(bench: &Bench<'_, H>) {
 }
 
 fn an_edge_before_the_guest_listens_is_not_lost<H: Hypervisor>(bench: &Bench<'_, H>) {
-    let mut guest = on_edge(bench, EDGE);
-    let line = ok(guest.vm.edge(EDGE));
+    let mut guest = on_edge(bench);
+    let line = ok(guest.vm.edge(edge(bench)));
     // The guest has set up and asks, with interrupts off. It never halts.
     tells(&mut guest, RUN);
     ok(line.pulse());
@@ -143,8 +160,8 @@ fn an_edge_before_the_guest_listens_is_not_lost<H: Hypervisor>(bench: &Bench<'_,
 }
 
 fn an_edge_wakes_a_halted_vcpu<H: Hypervisor>(bench: &Bench<'_, H>) {
-    let mut guest = on_edge(bench, EDGE);
-    let line = ok(guest.vm.edge(EDGE));
+    let mut guest = on_edge(bench);
+    let line = ok(guest.vm.edge(edge(bench)));
     for _ in 0..3 {
         tells(&mut guest, HALT);
         meanwhile(|| ok(line.pulse()), || is_interrupted(&mut guest));
@@ -153,8 +170,8 @@ fn an_edge_wakes_a_halted_vcpu<H: Hypervisor>(bench: &Bench<'_, H>) {
 }
 
 fn an_edge_interrupts_a_running_guest<H: Hypervisor>(bench: &Bench<'_, H>) {
-    let mut guest = on_edge(bench, EDGE);
-    let line = ok(guest.vm.edge(EDGE));
+    let mut guest = on_edge(bench);
+    let line = ok(guest.vm.edge(edge(bench)));
     for _ in 0..3 {
         tells(&mut guest, RUN);
         meanwhile(|| ok(line.pulse()), || is_interrupted(&mut guest));
@@ -163,9 +180,9 @@ fn an_edge_interrupts_a_running_guest<H: Hypervisor>(bench: &Bench<'_, H>) {
 }
 
 fn a_level_interrupts_as_long_as_it_is_high<H: Hypervisor>(bench: &Bench<'_, H>) {
-    let mut guest = on_level(bench, LEVEL);
+    let mut guest = on_level(bench);
     stays_quiet(&mut guest);
-    let line = ok(guest.vm.level(LEVEL));
+    let line = ok(guest.vm.level(level(bench)));
     for _ in 0..5 {
         ok(line.set(true));
         for _ in 0..5 {
@@ -177,8 +194,8 @@ fn a_level_interrupts_as_long_as_it_is_high<H: Hypervisor>(bench: &Bench<'_, H>)
 }
 
 fn a_level_wakes_a_halted_vcpu<H: Hypervisor>(bench: &Bench<'_, H>) {
-    let mut guest = on_level(bench, LEVEL);
-    let line = ok(guest.vm.level(LEVEL));
+    let mut guest = on_level(bench);
+    let line = ok(guest.vm.level(level(bench)));
     for _ in 0..3 {
         tells(&mut guest, HALT);
         let in_service = meanwhile(|| ok(line.set(true)), || is_interrupted(&mut guest));
@@ -187,9 +204,9 @@ fn a_level_wakes_a_halted_vcpu<H: Hypervisor>(bench: &Bench<'_, H>) {
 }
 
 fn a_level_raised_before_the_guest_listens_is_not_lost<H: Hypervisor>(bench: &Bench<'_, H>) {
-    let mut guest = on_level(bench, LEVEL);
+    let mut guest = on_level(bench);
     // Before the guest's first instruction, so also before it unmasks the input.
-    let line = ok(guest.vm.level(LEVEL));
+    let line = ok(guest.vm.level(level(bench)));
     ok(line.set(true));
     let in_service = fires(&mut guest);
     falls(&mut guest, &line, in_service);
@@ -200,8 +217,8 @@ fn a_level_raised_before_the_guest_listens_is_not_lost<H: Hypervisor>(bench: &Be
 }
 
 fn a_kicked_vcpu_goes_on_waiting_for_its_interrupt<H: Hypervisor>(bench: &Bench<'_, H>) {
-    let mut guest = on_edge(bench, EDGE);
-    let line = ok(guest.vm.edge(EDGE));
+    let mut guest = on_edge(bench);
+    let line = ok(guest.vm.edge(edge(bench)));
     for how in [HALT, RUN] {
         tells(&mut guest, how);
         for _ in 0..3 {
@@ -214,7 +231,7 @@ fn a_kicked_vcpu_goes_on_waiting_for_its_interrupt<H: Hypervisor>(bench: &Bench<
 }
 
 fn a_message_interrupts_once<H: Hypervisor>(bench: &Bench<'_, H>) {
-    let mut guest = on_edge(bench, EDGE);
+    let mut guest = on_edge(bench);
     stays_quiet(&mut guest);
     let (address, data) = MESSAGE;
     for _ in 0..10 {
@@ -231,7 +248,12 @@ fn a_message_interrupts_once<H: Hypervisor>(bench: &Bench<'_, H>) {
 
 fn lines_there_are_not_are_refused<H: Hypervisor>(bench: &Bench<'_, H>) {
     let guest = bench.boot();
-    for line in [24, u32::MAX] {
+    let absent = match bench.arch() {
+        Arch::X86_64 => [24, u32::MAX],
+        // PPIs are the processors' own.
+        Arch::Aarch64 => [31, 1020],
+    };
+    for line in absent {
         refused(guest.vm.edge(line), Kind::Invalid);
         refused(guest.vm.level(line), Kind::Invalid);
     }
@@ -239,8 +261,8 @@ fn lines_there_are_not_are_refused<H: Hypervisor>(bench: &Bench<'_, H>) {
 
 fn lines_need_an_irqchip<H: Hypervisor>(bench: &Bench<'_, H>) {
     let guest = bench.boot_with([0, 0], |config| config.irqchip(IrqChip::None));
-    refused(guest.vm.edge(EDGE), Kind::Unsupported);
-    refused(guest.vm.level(LEVEL), Kind::Unsupported);
+    refused(guest.vm.edge(edge(bench)), Kind::Unsupported);
+    refused(guest.vm.level(level(bench)), Kind::Unsupported);
     let (address, data) = MESSAGE;
     refused(guest.vm.signal_msi(address, data), Kind::Unsupported);
 }

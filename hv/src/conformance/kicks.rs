@@ -13,20 +13,21 @@ use crate::traits::{Hypervisor, Kicker, VcpuSeed, Vm};
 
 const WRITES: Image = Image::both(x86_64::MMIO_WRITES, aarch64::MMIO_WRITES);
 const ECHO: Image = Image::both(x86_64::ECHO, aarch64::ECHO);
-const SPIN: Image = Image::x86_64(x86_64::SPIN);
+const SPIN: Image = Image::both(x86_64::SPIN, aarch64::SPIN);
+const WAIT: Image = Image::both(x86_64::HALT, aarch64::WAIT);
 
 declare! {
     kick_before_a_run(WRITES);
     kick_before_bind(WRITES);
-    kick_during_a_run(SPIN);
+    kick_during_a_run(SPIN) needs Processor;
     kick_after_a_run(WRITES);
     several_kicks_before_a_run_are_one(WRITES);
-    a_thousand_kicks_from_other_threads(SPIN);
+    a_thousand_kicks_from_other_threads(SPIN) needs Processor;
     a_thousand_kicks_amid_accesses_lose_none(ECHO);
-    a_kick_reaches_the_vcpu_it_was_meant_for(SPIN);
-    a_kicker_outlives_its_vcpu(SPIN);
-    a_kick_wakes_a_halted_vcpu(Image::x86_64(x86_64::HALT)) needs IrqChip;
-    a_kick_wakes_a_vcpu_that_was_never_started(Image::x86_64(x86_64::HALT)) needs IrqChip;
+    a_kick_reaches_the_vcpu_it_was_meant_for(SPIN) needs Processor;
+    a_kicker_outlives_its_vcpu(SPIN) needs Processor;
+    a_kick_wakes_a_halted_vcpu(WAIT) needs IrqChip, Processor;
+    a_kick_wakes_a_vcpu_that_was_never_started(WAIT) needs IrqChip, Processor;
 }
 
 /// The first exit of the guest that writes every width.
@@ -149,7 +150,8 @@ fn a_thousand_kicks_amid_accesses_lose_none<H: Hypervisor>(bench: &Bench<'_, H>)
 fn a_kick_reaches_the_vcpu_it_was_meant_for<H: Hypervisor>(bench: &Bench<'_, H>) {
     let kicked = AtomicBool::new(false);
     bench.on_threads(2, |id, guest| {
-        bench.set_out(guest, id, [bench.flag(), 0]);
+        // On arm64 the first starts the second.
+        bench.set_out(guest, id, [bench.flag(), 2]);
         guest.writes(Address::Mmio(MMIO), Width::W4, 1);
         if id == 1 {
             guest.kicker.kick();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use guests::x86_64::conformance as x86_64;
+use guests::{aarch64::conformance as aarch64, x86_64::conformance as x86_64};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::Image;
@@ -13,13 +13,16 @@ use crate::exit::{Address, Width};
 use crate::mem::{GuestRam, Region, memory};
 use crate::traits::{Hypervisor, Vm};
 
+const READ_ONLY: Image = Image::both(x86_64::READ_ONLY, aarch64::READ_ONLY);
+const WINDOW_READS: Image = Image::both(x86_64::WINDOW_READS, aarch64::WINDOW_READS);
+const PAGE_WRITES: Image = Image::both(x86_64::PAGE_WRITES, aarch64::PAGE_WRITES);
+
 declare! {
-    read_only_ram_can_be_read_and_its_writes_come_out(Image::x86_64(x86_64::READ_ONLY))
-        needs ReadOnlyRam;
-    ram_can_come_and_go(Image::x86_64(x86_64::WINDOW_READS));
-    ram_cannot_come_twice_nor_go_where_none_is(Image::x86_64(x86_64::WINDOW_READS));
-    written_pages_are_recorded_exactly(Image::x86_64(x86_64::PAGE_WRITES)) needs DirtyLog;
-    only_ram_that_was_asked_to_records_writes(Image::x86_64(x86_64::PAGE_WRITES)) needs DirtyLog;
+    read_only_ram_can_be_read_and_its_writes_come_out(READ_ONLY) needs ReadOnlyRam;
+    ram_can_come_and_go(WINDOW_READS);
+    ram_cannot_come_twice_nor_go_where_none_is(WINDOW_READS);
+    written_pages_are_recorded_exactly(PAGE_WRITES) needs DirtyLog;
+    only_ram_that_was_asked_to_records_writes(PAGE_WRITES) needs DirtyLog;
 }
 
 const PLAIN: RamFlags = RamFlags { read_only: false, log_dirty: false };

@@ -5,6 +5,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::Image;
 use super::bench::{Bench, Guest, MMIO, RAM};
+use crate::arch::Arch;
 use crate::exit::{Address, Exit, Resume, Width};
 use crate::traits::{Hypervisor, Kicker};
 
@@ -30,12 +31,15 @@ fn mmio_reads_of_every_width<H: Hypervisor>(bench: &Bench<'_, H>) {
     guest.reports(0xc1c2_c3c4);
     guest.reads(at(24), Width::W8, 0xd1d2_d3d4_d5d6_d7d8);
     guest.reports(0xd1d2_d3d4_d5d6_d7d8);
-    guest.reads(at(0), Width::W1, 0xa1);
-    guest.reports(0xffff_ffff_ffff_ffa1);
-    guest.reads(at(8), Width::W2, 0xb1b2);
-    guest.reports(0xffff_ffff_ffff_b1b2);
-    guest.reads(at(16), Width::W4, 0xc1c2_c3c4);
-    guest.reports(0xffff_ffff_c1c2_c3c4);
+    // With their sign; on arm64 that is a case of its own.
+    if bench.arch() == Arch::X86_64 {
+        guest.reads(at(0), Width::W1, 0xa1);
+        guest.reports(0xffff_ffff_ffff_ffa1);
+        guest.reads(at(8), Width::W2, 0xb1b2);
+        guest.reports(0xffff_ffff_ffff_b1b2);
+        guest.reads(at(16), Width::W4, 0xc1c2_c3c4);
+        guest.reports(0xffff_ffff_c1c2_c3c4);
+    }
     guest.ends();
 }
 

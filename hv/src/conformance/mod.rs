@@ -38,6 +38,8 @@ macro_rules! declare {
 mod bench;
 mod suite;
 
+mod aarch64;
+
 #[cfg(target_os = "linux")] // doorbells signal an eventfd, which no other system has
 mod doorbells;
 mod ends;
@@ -56,7 +58,7 @@ mod vcpus;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-pub use suite::main;
+pub use suite::{main, main_without_processor};
 
 use crate::arch::Arch;
 use crate::caps::Caps;
@@ -73,6 +75,10 @@ struct Image {
 impl Image {
     const fn x86_64(image: &'static [u8]) -> Self {
         Self { x86_64: Some(image), aarch64: None }
+    }
+
+    const fn aarch64(image: &'static [u8]) -> Self {
+        Self { x86_64: None, aarch64: Some(image) }
     }
 
     const fn both(x86_64: &'static [u8], aarch64: &'static [u8]) -> Self {
@@ -96,6 +102,9 @@ enum Need {
     Msi,
     DirtyLog,
     ReadOnlyRam,
+    Hypercalls,
+    /// All that a processor does. Only a stand-in that plays a few forms of instructions lacks it.
+    Processor,
     /// More than the general-purpose instructions, which a hypervisor that interprets kernel code
     /// may not know.
     Instructions,
@@ -105,11 +114,12 @@ impl Need {
     /// Why these abilities do not do; nothing if they do, or if only running can tell.
     fn missing(self, caps: &Caps) -> Option<&'static str> {
         let (there, what) = match self {
-            Need::IrqChip | Need::Instructions => return None,
+            Need::IrqChip | Need::Instructions | Need::Processor => return None,
             Need::Doorbell => (caps.doorbell, "doorbells"),
             Need::Msi => (caps.msi, "message-signalled interrupts"),
             Need::DirtyLog => (caps.dirty_log, "a record of written pages"),
             Need::ReadOnlyRam => (caps.read_only_ram, "read-only RAM"),
+            Need::Hypercalls => (caps.hypercalls, "exits for hypercalls"),
         };
         (!there).then_some(what)
     }
@@ -144,6 +154,10 @@ impl<H: Hypervisor> Case<H> {
     /// Its name: a sentence with underscores.
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    fn needs_processor(&self) -> bool {
+        self.needs.contains(&Need::Processor)
     }
 
     /// Plays it in this process, without a deadline.
@@ -192,6 +206,7 @@ pub fn cases<H: Hypervisor>(arch: Arch) -> Vec<Case<H>> {
     #[cfg(target_os = "linux")]
     cases.extend(doorbells::cases());
     cases.extend(order::cases());
+    cases.extend(aarch64::cases());
     cases.retain(|case| case.image.on(arch).is_some());
     cases
 }

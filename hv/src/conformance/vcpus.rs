@@ -1,15 +1,17 @@
 //! Several vCPUs.
 
-use guests::x86_64::conformance as x86_64;
+use guests::{aarch64::conformance as aarch64, x86_64::conformance as x86_64};
 
 use super::Image;
 use super::bench::Bench;
 use crate::exit::{Address, Width};
 use crate::traits::Hypervisor;
 
+const MEET: Image = Image::both(x86_64::MEET, aarch64::MEET);
+
 declare! {
-    two_vcpus_run_at_the_same_time(Image::x86_64(x86_64::MEET));
-    four_vcpus_run_at_the_same_time(Image::x86_64(x86_64::MEET));
+    two_vcpus_run_at_the_same_time(MEET) needs Processor;
+    four_vcpus_run_at_the_same_time(MEET) needs Processor;
     a_second_processor_waits_for_init_and_sipi(Image::x86_64(x86_64::SIPI)) needs IrqChip;
 }
 

@@ -152,6 +152,11 @@ impl Vcpu for ScriptVcpu {
         false
     }
 
+    /// Scripts have no page tables.
+    fn translate(&self, address: u64) -> Option<u64> {
+        Some(address)
+    }
+
     fn state(&self) -> Result<State> {
         self.pending.require_settled("state")?;
         self.vm.shared().check(Op::State)?;

@@ -8,7 +8,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
 use super::acpi::Timers;
 use super::layout::Places;
-use super::{BootPlan, Error, Gpas, Protocol};
+use super::{BootPlan, Error, Gpas, Protocol, semihosting};
 use crate::image::{Segment, Source};
 use crate::io::file;
 
@@ -40,6 +40,11 @@ impl BootPlan {
             .collect();
         let mut loading = Loading { memory, ranges: Vec::new() };
         self.load_kernel(&ram, &mut loading)?;
+        if self.exits_by_semihosting {
+            let code = self.kernel.segments().iter().filter(|segment| segment.executable());
+            let code: Vec<Gpas> = code.map(|segment| segment.paddr..segment.end()).collect();
+            semihosting::reroute(memory, &code)?;
+        }
         let initrd = self.load_initrd(&ram, &mut loading)?;
         let (initrd, into) = (initrd.as_ref(), &mut loading);
         let state = match self.protocol {

@@ -12,6 +12,7 @@ mod linux;
 mod load;
 mod pc;
 mod pvh;
+mod semihosting;
 mod virt;
 
 use std::fmt;
@@ -133,6 +134,8 @@ pub struct BootPlan {
     pub command_line: CommandLine,
     /// What a value at the exit port means.
     pub exit_code: ExitCode,
+    /// The kernel ends with a status by a semihosting call, which becomes a hypercall.
+    pub exits_by_semihosting: bool,
 }
 
 /// The port a guest writes its exit value to (QEMU's `isa-debug-exit` as OPS places it).
@@ -247,6 +250,7 @@ impl BootPlan {
             let can: Vec<_> = can().map(Protocol::name).collect();
             return Err(Error::OtherEntry { name: name(), asked: protocol, can: can.join(", ") });
         };
+        let exits_by_semihosting = image.is_disk() && kernel.arch() == Arch::Aarch64;
         Ok(Self {
             protocol,
             board: Board::of(kernel.arch()),
@@ -257,6 +261,7 @@ impl BootPlan {
             tree: Tree { cpus: 1, virtio: Vec::new(), pci: None },
             command_line: CommandLine::default(),
             exit_code: status_is_value,
+            exits_by_semihosting,
         })
     }
 

@@ -14,8 +14,8 @@ use crate::cli::Options;
 /// # Errors
 /// A refused field that is set, a network that cannot be as asked, no image to boot.
 pub fn settle(options: Options, config: &Config) -> Result<Settings, Error> {
-    let mut warnings = config.warnings.clone();
-    let network = network::settle(options.network, config, &mut warnings)?;
+    let warnings = config.warnings.clone();
+    let network = network::settle(options.network, config)?;
     let mut settings = Settings {
         image: options.image.or_else(|| image(config)),
         kernel: options

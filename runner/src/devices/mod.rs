@@ -15,6 +15,7 @@ pub mod pl011;
 pub mod pl031;
 pub mod power;
 pub mod rtc;
+pub mod semihosting;
 pub mod serial;
 pub mod uart;
 pub mod virtio;

@@ -24,7 +24,7 @@ pub(super) fn plan(read_only: &[bool]) -> Plan {
             let file = Arc::clone(source.file().unwrap());
             let lock = DiskLock::take(&file, "disk", Mode::Write).unwrap();
             let (id, read_only) = (format!("disk{}", slot.index), *read_only);
-            DiskPlan { id, source, file, read_only, scratch: None, slot, lock }
+            DiskPlan { id, source, file, read_only, scratch: None, patch: None, slot, lock }
         });
     Plan {
         format: image.format().to_string(),

@@ -5,7 +5,7 @@ use super::bzimage::BzImageError;
 use super::elf::ElfError;
 use super::mbr::MbrError;
 use super::source::{OpenError, ReadError};
-use super::tfs::TfsError;
+use super::tfs::{AppendError, TfsError};
 
 /// An image that cannot be booted.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +43,12 @@ pub enum Problem {
         /// What is wrong, and where.
         error: TfsError,
     },
+    /// Nothing can be told to the guest by it.
+    #[error(
+        "what -a, -e and addresses say would go into a record of the image, and {0}: \
+         build the image again with `ops`"
+    )]
+    Append(AppendError),
     /// No file `kernel` in the image.
     #[error("no file `kernel` in its {0} file system: build the image again with `ops`")]
     NoKernel(&'static str),

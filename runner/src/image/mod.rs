@@ -35,6 +35,7 @@ mod magic;
 mod manifest;
 pub mod mbr;
 pub mod notes;
+mod overrides;
 mod recognise;
 pub mod source;
 pub mod tfs;
@@ -47,11 +48,13 @@ pub use error::{Error, Problem};
 pub use hv::Arch;
 pub use kernel::Kernel;
 pub use manifest::Manifest;
+pub use overrides::Overrides;
 pub use recognise::Marks;
 pub use source::{Access, Source};
+pub use tfs::Patch;
 pub use view::{Piece, View};
 
-use tfs::Region;
+use tfs::{Filesystem, Region};
 
 /// How an image is put together, and so how it is entered when nobody says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,12 +164,26 @@ impl Image {
     /// # Errors
     /// [`Error`] when the root file system cannot be read.
     pub fn manifest(&self) -> Result<Option<Manifest>, Error> {
-        let Some(region) = self.root else {
-            return Ok(None);
-        };
+        Ok(self.root()?.as_ref().map(Manifest::of))
+    }
+
+    /// What to show the guest in the place of a part of the image, so that it is told `overrides`.
+    /// `None` when there is nothing to tell, or nothing that could be told: the image has no root file
+    /// system.
+    ///
+    /// # Errors
+    /// [`Error`] when the root file system cannot be read, or takes no record.
+    pub fn patch(&self, overrides: Overrides<'_>) -> Result<Option<Patch>, Error> {
+        let Some(filesystem) = self.root()? else { return Ok(None) };
+        overrides
+            .patch(&filesystem)
+            .map_err(|error| Error::new(self.source.name(), Problem::Append(error)))
+    }
+
+    fn root(&self) -> Result<Option<Filesystem>, Error> {
+        let Some(region) = self.root else { return Ok(None) };
         let filesystem = recognise::filesystem(&self.source, region, "root");
-        let filesystem = filesystem.map_err(|problem| Error::new(self.source.name(), problem))?;
-        Ok(Some(Manifest::of(&filesystem)))
+        filesystem.map(Some).map_err(|problem| Error::new(self.source.name(), problem))
     }
 }
 

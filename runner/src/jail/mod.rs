@@ -6,10 +6,14 @@
 //! once it has all it needs: from then on it makes the system calls of its list and no others. A call
 //! that is not on it ends the process with a line that names it, and status 125.
 //!
-//! Linux has both (landlock(7), seccomp(2), prctl(2), setrlimit(2)). What a kernel lacks is said, or
-//! refuses the run, as [`JailChoice`] wants it.
+//! Linux has both (landlock(7), seccomp(2), prctl(2), setrlimit(2)); macOS has the first (Seatbelt). What a
+//! system lacks is said, or refuses the run, as [`JailChoice`] wants it.
 
+mod descriptors;
 pub mod fatal;
+mod limits;
+#[path = "sys/seatbelt.rs"]
+mod seatbelt;
 
 #[cfg_attr(target_os = "linux", path = "sys/linux/mod.rs")]
 #[cfg_attr(not(target_os = "linux"), path = "sys/macos.rs")]
@@ -36,6 +40,9 @@ pub enum Error {
         /// What the operating system said.
         error: io::Error,
     },
+    /// The system has something of the kind, which does not work here.
+    #[error("the jail is not complete: {0}")]
+    Absent(String),
 }
 
 impl Error {
@@ -118,8 +125,15 @@ impl Jail {
             }
         }
         let lists = sys::has_lists();
-        for done in sys::enter(needs)? {
-            info!("jail: {done}");
+        descriptors::close_inherited().map_err(Error::system("close inherited descriptors"))?;
+        limits::lower(needs).map_err(Error::system("lower the limits"))?;
+        match sys::enter(needs) {
+            Ok(all) => all.iter().for_each(|done| info!("jail: {done}")),
+            Err(Error::Absent(what)) if choice == JailChoice::Strict => {
+                return Err(Error::Missing(what));
+            }
+            Err(absent @ Error::Absent(_)) => warning!("{absent}"),
+            Err(error) => return Err(error),
         }
         Ok(Self { lists, descriptors: needs.descriptors })
     }
@@ -150,7 +164,11 @@ pub fn prepare() {
 pub fn prepare_child(choice: JailChoice) -> Result<(), Error> {
     match choice {
         JailChoice::Off => Ok(()),
-        JailChoice::On | JailChoice::Strict => sys::prepare_child(),
+        JailChoice::On | JailChoice::Strict => {
+            descriptors::close_inherited().map_err(Error::system("close inherited descriptors"))?;
+            limits::no_core().map_err(Error::system("forbid core dumps"))?;
+            sys::prepare_child()
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! The guest's address spaces, I/O ports and MMIO, and the devices that answer there.
+//! The guest's address spaces, I/O ports and MMIO, and the devices that answer there; and who answers its
+//! hypercalls.
 
 use std::sync::Arc;
 
@@ -12,6 +13,13 @@ pub trait Device: Send + Sync {
     fn write(&self, offset: u64, width: Width, value: u64);
 }
 
+/// Who answers hypercalls. Called from every vCPU's thread.
+pub trait Calls: Send + Sync {
+    /// The guest calls `function`. `translate` gives the guest physical address that one of its
+    /// virtual addresses stands for.
+    fn call(&self, function: u32, args: [u64; 2], translate: &dyn Fn(u64) -> Option<u64>);
+}
+
 /// Where a device answers, and which.
 struct Entry {
     start: u64,
@@ -19,11 +27,12 @@ struct Entry {
     device: Arc<dyn Device>,
 }
 
-/// Both address spaces. Built before the guest runs and never changed after.
+/// Both address spaces, and hypercalls. Built before the guest runs and never changed after.
 #[derive(Default)]
 pub struct Bus {
     ports: Vec<Entry>,
     mmio: Vec<Entry>,
+    calls: Option<Arc<dyn Calls>>,
 }
 
 impl std::fmt::Debug for Bus {
@@ -54,6 +63,18 @@ impl Bus {
             panic!("two devices at {at:x?}");
         }
         entries.insert(index, Entry { start, len, device });
+    }
+
+    /// Has `calls` answer hypercalls.
+    pub fn answer_calls(&mut self, calls: Arc<dyn Calls>) {
+        self.calls = Some(calls);
+    }
+
+    /// Hands a hypercall to who answers it. Without one nothing happens.
+    pub fn call(&self, function: u32, args: [u64; 2], translate: &dyn Fn(u64) -> Option<u64>) {
+        if let Some(calls) = &self.calls {
+            calls.call(function, args, translate);
+        }
     }
 
     /// Reads; where no device is, all bits are set, as on a bus that nobody drives.

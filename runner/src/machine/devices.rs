@@ -49,7 +49,8 @@ impl<H: Hypervisor> Devices<H> {
         let stdout = Stdout::new(stop.clone(), Arc::clone(stopped));
         let stdout = stdout.map_err(Error::system("open the console"))?;
         let (drained, on_drained) = Input::drained(event_loop.waker());
-        let uart = fixed::pc(vm, &plan.boot, stdout, on_drained, stop, &mut bus)?;
+        let console = fixed::Console { stdout, drained: on_drained };
+        let uart = fixed::add(vm, memory, &plan.boot, console, stop, &mut bus)?;
         let input = Input::new(uart, drained, event_loop);
         let mut virtio = Virtio::new(vm, memory, &mut bus, plan.boot.board.virtio.pci);
         let disks = match plan.disks.is_empty() {
@@ -79,21 +80,21 @@ impl<H: Hypervisor> Devices<H> {
     }
 }
 
-/// A level line as devices know it.
-pub(super) fn level<V: Vm>(vm: &V, line: u32) -> Result<Level, Error> {
-    let level = vm.level(line)?;
-    Ok(Arc::new(move |high| {
-        if let Err(error) = level.set(high) {
-            crate::warning!("interrupt line {line}: {error}");
-        }
-    }))
-}
-
 /// An edge line as devices know it.
 pub(super) fn interrupt<V: Vm>(vm: &V, line: u32) -> Result<Interrupt, Error> {
     let edge = vm.edge(line)?;
     Ok(Arc::new(move || {
         if let Err(error) = edge.pulse() {
+            crate::warning!("interrupt line {line}: {error}");
+        }
+    }))
+}
+
+/// A level line as devices know it.
+pub(super) fn level<V: Vm>(vm: &V, line: u32) -> Result<Level, Error> {
+    let level = vm.level(line)?;
+    Ok(Arc::new(move |high| {
+        if let Err(error) = level.set(high) {
             crate::warning!("interrupt line {line}: {error}");
         }
     }))

@@ -30,12 +30,7 @@ impl Disks {
         let system = || Error::system("serve the guest's disks");
         let mut worker = Worker::new(virtio.memory.clone()).map_err(system())?;
         for plan in plans {
-            let (path, len) = (plan.source.name(), plan.source.len());
-            let (id, file) = (&plan.id, plan.file.clone());
-            let disk = match &plan.scratch {
-                Some(scratch) => Disk::ephemeral(id, path, file, len, scratch.clone()),
-                None => Disk::new(id, path, file, len, plan.read_only),
-            };
+            let disk = disk(plan).map_err(system())?;
             let identity = disk.identity();
             let event = |_| Event::new().map(Arc::new).map_err(system());
             let events = identity.queues.iter().map(event).collect::<Result<_, _>>()?;
@@ -56,4 +51,21 @@ impl Disks {
     pub(super) fn finish(&mut self) -> Result<(), String> {
         self.worker.finish()
     }
+}
+
+/// The device, with what the guest is told by its disk.
+fn disk(plan: &DiskPlan) -> std::io::Result<Disk> {
+    let (path, len) = (plan.source.name(), plan.source.len());
+    let (id, file) = (&plan.id, plan.file.clone());
+    let Some(scratch) = &plan.scratch else {
+        return Ok(match plan.patch.clone() {
+            Some(patch) => Disk::patched(id, path, file, len, patch),
+            None => Disk::new(id, path, file, len, plan.read_only),
+        });
+    };
+    let disk = Disk::ephemeral(id, path, file, len, scratch.clone());
+    if let Some(patch) = plan.patch.clone() {
+        disk.apply(patch)?;
+    }
+    Ok(disk)
 }

@@ -4,30 +4,67 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use hv::{Address, Vm};
+use hv::{Address, Arch, GuestMemory, Vm};
 
 use super::Error;
 use super::bus::Bus;
-use super::devices::interrupt;
-use super::map::pc;
+use super::devices::{interrupt, level};
+use super::map::{pc, virt};
 use super::stop::Stop;
 use crate::boot::{BootPlan, EXIT_PORT};
+use crate::devices::pl011::Pl011;
+use crate::devices::pl031::Pl031;
 use crate::devices::power::{ExitPort, ResetPort};
 use crate::devices::rtc::{self, Rtc};
+use crate::devices::semihosting::Semihosting;
 use crate::devices::serial::{self, Com1};
 use crate::devices::uart::{Drained, Uart};
 use crate::io::console::Stdout;
 
-/// Puts those of a PC on the bus, and returns the serial port. What the guest sends there goes to
-/// `stdout`; `drained` is called when it takes more input.
-pub(super) fn pc<V: Vm>(
+/// What the serial port is connected to.
+pub(super) struct Console {
+    /// Where what the guest sends goes.
+    pub(super) stdout: Stdout,
+    /// Called when it takes more input.
+    pub(super) drained: Drained,
+}
+
+/// Puts them on the bus, and returns the serial port.
+pub(super) fn add<V: Vm>(
     vm: &V,
+    memory: &GuestMemory,
     boot: &BootPlan,
-    stdout: Stdout,
-    drained: Drained,
+    console: Console,
     stop: &Stop,
     bus: &mut Bus,
 ) -> Result<Arc<dyn Uart>, Error> {
+    match boot.board.arch {
+        Arch::X86_64 => pc(vm, boot, console, stop, bus),
+        Arch::Aarch64 => {
+            let semihosting = Semihosting::new(memory.clone(), boot.exit_code, stop.clone());
+            bus.answer_calls(Arc::new(semihosting));
+            virt(vm, console, bus)
+        }
+    }
+}
+
+fn virt<V: Vm>(vm: &V, console: Console, bus: &mut Bus) -> Result<Arc<dyn Uart>, Error> {
+    let Console { stdout, drained } = console;
+    let pl011 = Arc::new(Pl011::new(level(vm, virt::PL011_LINE)?, stdout, drained));
+    bus.add(Address::Mmio(virt::PL011), virt::REGISTERS, pl011.clone());
+    let pl031 = Pl031::new(Box::new(wall_clock));
+    bus.add(Address::Mmio(virt::PL031), virt::REGISTERS, Arc::new(pl031));
+    Ok(pl011)
+}
+
+fn pc<V: Vm>(
+    vm: &V,
+    boot: &BootPlan,
+    console: Console,
+    stop: &Stop,
+    bus: &mut Bus,
+) -> Result<Arc<dyn Uart>, Error> {
+    let Console { stdout, drained } = console;
     let com1 = Arc::new(Com1::new(interrupt(vm, pc::COM1_LINE)?, stdout, drained));
     bus.add(Address::Port(pc::COM1), serial::PORTS, com1.clone());
     let exit = ExitPort::new(boot.exit_code, stop.clone());

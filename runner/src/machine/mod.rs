@@ -22,9 +22,12 @@ mod watch;
 
 use std::sync::Arc;
 
-use hv::{GuestMemory, GuestRam, Hypervisor, IrqChip, Kicker, State, Vcpu, VcpuSeed, Vm, VmConfig};
+use hv::{
+    Arch, GuestMemory, GuestRam, Hypervisor, IrqChip, Kicker, State, Vcpu, VcpuSeed, Vm, VmConfig,
+};
 
 use crate::boot::{self, Timers};
+use crate::devices::semihosting::SYS_EXIT;
 use crate::io::event::Event;
 use crate::io::event_loop::EventLoop;
 use crate::io::signals::Signals;
@@ -90,6 +93,7 @@ impl<H: Hypervisor> Machine<H> {
         runs_on(hypervisor, board)?;
         let memory = reserve(board, plan.memory)?;
         let config = VmConfig::new().memory(&memory).irqchip(IrqChip::InKernel).vcpus(plan.cpus);
+        let config = with_calls(config, hypervisor, board);
         let (vm, seeds) = hypervisor.create(config)?;
         let state = plan.boot.load(&memory, Timers::Hypervisor)?.state;
         Ok(Self { vm, seeds, memory, state })
@@ -121,9 +125,7 @@ impl<H: Hypervisor> Machine<H> {
         let vcpu = with_state(vcpu, &self.state)?;
         crew.await_bound()?;
         self.vm.ready()?;
-        for note in self.vm.notes() {
-            crate::info!("note: {note}");
-        }
+        let noted = note(&self.vm, 0);
         let devices = Devices::new(
             &self.vm,
             &self.memory,
@@ -136,7 +138,8 @@ impl<H: Hypervisor> Machine<H> {
         stop.wake_on_stop(wakes);
         let timeout = plan.timeout;
         let duty = Duty { event_loop, signals, timeout, stop: stop.clone(), watch: watch.clone() };
-        let locked = Locked { vcpu, crew, io, duty, devices, stop, watch, vm: self.vm };
+        let vm = self.vm;
+        let locked = Locked { vcpu, crew, io, duty, devices, stop, watch, vm, noted };
         Ok(Parked { locked, lockdown })
     }
 }
@@ -165,8 +168,32 @@ fn with_state<V: Vcpu>(mut vcpu: V, state: &State) -> hv::Result<V> {
     vcpu.set_state(state).map(|()| vcpu)
 }
 
+/// Prints what the VM does without, but for the first `printed`; how many there are. A guest may bring
+/// more while it runs.
+fn note(vm: &impl Vm, printed: usize) -> usize {
+    let notes = vm.notes();
+    for note in notes.iter().skip(printed) {
+        crate::info!("note: {note}");
+    }
+    notes.len()
+}
+
 fn no_vcpu() -> hv::Error {
     hv::Error::new("create", hv::Kind::Host, "the hypervisor made no vCPU")
+}
+
+/// Has the hypercalls of `board`'s guests come out, where that can be.
+fn with_calls<H: Hypervisor>(config: VmConfig, hypervisor: &H, board: &Board) -> VmConfig {
+    match board.arch {
+        Arch::X86_64 => config,
+        Arch::Aarch64 if hypervisor.caps().hypercalls => config.hypercall(SYS_EXIT),
+        Arch::Aarch64 => {
+            crate::info!(
+                "note: this host shows no hypercalls (Linux has since 6.4): no guest ends with a status"
+            );
+            config
+        }
+    }
 }
 
 /// Whether `hypervisor` runs the guests that `board` is for.
@@ -227,6 +254,8 @@ pub struct Locked<H: Hypervisor> {
     stop: Stop,
     watch: Arc<Watch>,
     vm: H::Vm,
+    /// How many of the VM's notes were printed.
+    noted: usize,
 }
 
 impl<H: Hypervisor> Locked<H> {
@@ -244,6 +273,7 @@ impl<H: Hypervisor> Locked<H> {
         let reason = self.stop.reason().cloned();
         let reason = reason.unwrap_or(Reason::Failed("the run ended without a reason".into()));
         let flushed = self.devices.finish();
+        note(&self.vm, self.noted);
         std::mem::forget((self.vcpu, self.devices, self.vm));
         match flushed {
             Ok(()) => reason,

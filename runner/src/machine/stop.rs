@@ -17,7 +17,9 @@ pub enum Reason {
     },
     /// The guest asked for a reset, which ends a run.
     Reset,
-    /// The guest asked to be switched off.
+    /// The guest asked its firmware to be started again (PSCI), which ends a run.
+    Restart,
+    /// The guest asked its firmware to be switched off (PSCI).
     Shutdown,
     /// The guest broke itself.
     Crash {
@@ -53,7 +55,7 @@ pub enum Reason {
 impl Reason {
     /// Whether the guest ended by its own will.
     pub fn is_success(&self) -> bool {
-        matches!(self, Reason::Exit { .. } | Reason::Reset | Reason::Shutdown)
+        matches!(self, Reason::Exit { .. } | Reason::Reset | Reason::Restart | Reason::Shutdown)
     }
 }
 

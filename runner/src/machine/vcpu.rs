@@ -30,7 +30,10 @@ fn exits(id: u32, vcpu: &mut impl Vcpu, bus: &Bus, stop: &Stop, watch: &Watch) -
             Exit::Kicked => watch.answer(&mut answered, || vcpu.is_asleep()),
             Exit::Halted => stop.request(Reason::Halted { vcpu: id }),
             Exit::Shutdown => stop.request(Reason::Shutdown),
-            Exit::Reset => stop.request(Reason::Reset),
+            Exit::Reset => stop.request(Reason::Restart),
+            Exit::Hypercall { function, args } => {
+                bus.call(function, args, &|address| vcpu.translate(address));
+            }
             Exit::Crash(crash) => stop.request(Reason::Crash { vcpu: id, crash }),
             Exit::Unhandled(exit) => stop.request(Reason::Unhandled { vcpu: id, exit }),
             other => stop.request(Reason::Failed(format!("an exit without a handler: {other:?}"))),

@@ -14,7 +14,7 @@ use tempfile::TempPath;
 
 use super::frame::Frame;
 use super::packets::Packets;
-use super::stream::unreachable;
+use super::stream::{fits, unreachable};
 use super::{ETHERNET, Inbox, Link, Offer, Sent, sys};
 use crate::io::event_loop::{Ready, Watcher};
 use crate::log::printable_path;
@@ -50,6 +50,7 @@ impl Datagram {
         vfkit: bool,
         mac: [u8; 6],
     ) -> Result<Self, String> {
+        fits(path)?;
         let name = printable_path(path);
         let failed = |error: io::Error| format!("{name}: {error}");
         let (socket, own) = match own {
@@ -79,6 +80,7 @@ impl Datagram {
 
 /// A socket at `path`, where one may be left over from a run that could not remove it, in its jail.
 fn bind(path: &Path) -> Result<UnixDatagram, String> {
+    fits(path)?;
     let name = printable_path(path);
     let is_socket = path.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_socket());
     if is_socket {

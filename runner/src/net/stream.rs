@@ -49,6 +49,23 @@ pub struct Stream {
     dropped: u64,
 }
 
+/// The most bytes of a socket's name (unix(7)): less the NUL, 107 on Linux and 103 on macOS.
+const LONGEST: usize =
+    size_of::<libc::sockaddr_un>() - std::mem::offset_of!(libc::sockaddr_un, sun_path) - 1;
+
+/// Refuses a path that no socket can have.
+pub(super) fn fits(path: &Path) -> Result<(), String> {
+    let length = path.as_os_str().len();
+    if length <= LONGEST {
+        return Ok(());
+    }
+    Err(format!(
+        "{}: {length} bytes, and a socket's path has at most {LONGEST}: give it from nearer (cd to its \
+         folder, and name the file alone), or put the socket elsewhere",
+        printable_path(path)
+    ))
+}
+
 /// Why the socket called `name` cannot be reached.
 pub(super) fn unreachable(name: &str, error: &io::Error) -> String {
     let why = match Errno::from_io_error(error) {
@@ -72,6 +89,7 @@ impl Stream {
     /// # Errors
     /// One sentence.
     pub fn open(path: &Path, mac: [u8; 6]) -> Result<Self, String> {
+        fits(path)?;
         let name = printable_path(path);
         let socket = UnixStream::connect(path).map_err(|error| unreachable(&name, &error))?;
         Self::new(socket, &name, mac).map_err(|error| format!("{name}: {error}"))

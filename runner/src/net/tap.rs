@@ -85,6 +85,15 @@ pub enum Error {
         /// The bridge.
         bridge: String,
     },
+    /// It is another kind of interface.
+    #[error(
+        "{name} is no bridge; `ip link show type bridge` lists those there are, and \
+         sudo ip link add br0 type bridge && sudo ip link set br0 up makes one"
+    )]
+    NotBridge {
+        /// The interface.
+        name: String,
+    },
     /// There is no bridge of that name.
     #[error(
         "there is no bridge {bridge}: sudo ip link add {bridge} type bridge && sudo ip link set {bridge} up"

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::Error;
 use crate::config::Settings;
 use crate::devices::virtio::block::Scratch;
-use crate::image::{Access, Image, Source};
+use crate::image::{Access, Image, Patch, Source};
 use crate::io::lock::{DiskLock, Mode};
 use crate::log::printable_path;
 use crate::machine::slot::{VIRTIO_SLOTS, VirtioSlot};
@@ -25,6 +25,8 @@ pub struct DiskPlan {
     pub read_only: bool,
     /// Takes what the guest writes, in place of the file.
     pub scratch: Option<Scratch>,
+    /// What the guest sees in the place of a part of it, until it writes.
+    pub patch: Option<Patch>,
     /// Where it stands in the machine.
     pub slot: VirtioSlot,
     /// Keeps other programs away from the file. A child process that inherits the file has the
@@ -107,7 +109,7 @@ fn place(source: Source, wanted: Use, slot: VirtioSlot) -> Result<DiskPlan, Erro
         Use::ReadOnly | Use::ReadWrite => None,
     };
     let (id, read_only) = (format!("disk{}", slot.index), wanted == Use::ReadOnly);
-    Ok(DiskPlan { id, source, file, read_only, scratch, slot, lock })
+    Ok(DiskPlan { id, source, file, read_only, scratch, patch: None, slot, lock })
 }
 
 /// What a guest writes is kept account of in memory.

@@ -3,7 +3,7 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use crate::image::{self, Access, Image, Marks, Source};
+use crate::image::{self, Access, Arch, Image, Marks, Source};
 use crate::log::printable_path;
 
 /// Nothing by that name.
@@ -104,10 +104,14 @@ fn places(name: &Path, ops: Option<&Path>) -> Vec<PathBuf> {
     places
 }
 
+/// The built-in guest, for this machine.
 fn builtin(name: &Path) -> Option<Result<Image, image::Error>> {
-    (name == Path::new("hello")).then(|| {
-        Image::recognise(Source::from_static("hello (built in)", guests::x86_64::kernels::HELLO))
-    })
+    let hello = match Arch::HOST {
+        Some(Arch::Aarch64) => guests::aarch64::kernels::HELLO,
+        Some(Arch::X86_64) | None => guests::x86_64::kernels::HELLO,
+    };
+    let image = || Image::recognise(Source::from_static("hello (built in)", hello));
+    (name == Path::new("hello")).then(image)
 }
 
 fn nowhere(name: &Path, places: &[PathBuf]) -> NotFound {

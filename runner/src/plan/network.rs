@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Error;
@@ -229,6 +229,9 @@ fn user(settings: &Settings, mac: [u8; 6]) -> Result<(Box<dyn Link>, String), Er
         guest: guest_address(&network.addresses)?,
     };
     let link = User::open(options)?;
+    if let Some(notice) = notice(&network.forwards) {
+        warning!("{notice}");
+    }
     let mut about = "the user-mode network".to_owned();
     for (Forward { transport, host, guest }, real) in link.forwards() {
         if host.port() == 0 {
@@ -237,6 +240,23 @@ fn user(settings: &Settings, mac: [u8; 6]) -> Result<(Box<dyn Link>, String), Er
         about += &format!(", {transport} {real} to its port {guest}");
     }
     Ok((Box::new(link), about))
+}
+
+/// What to say where others than this host reach the guest, once it is so.
+fn notice(forwards: &[Asked<Forward>]) -> Option<String> {
+    let any = |address: IpAddr| address.to_canonical().is_unspecified();
+    let mut open = forwards.iter().filter(|forward| any(forward.value.host.ip()));
+    let first = open.next()?;
+    let more = match open.count() {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    let Forward { transport, host, guest } = first.value;
+    Some(format!(
+        "{}{more}: whoever reaches this machine's {transport} port {} reaches the guest's port {guest}",
+        first.by,
+        host.port()
+    ))
 }
 
 #[cfg(test)]

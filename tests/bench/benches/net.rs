@@ -1,4 +1,5 @@
-//! `lab bench`: a Linux on runner's user-mode network and on QEMU's, in one run.
+//! `lab bench`: a Linux on runner's networks and on QEMU's, in one run: the user-mode network, and a tap
+//! device.
 //!
 //! `cargo bench -p bench --bench net` does the same where KVM runs ordinary kernels, with RUNNER_BIN and
 //! RUNNER_LAB_GUESTS set as the lab sets them.
@@ -22,11 +23,23 @@ mod imp {
     use std::path::PathBuf;
     use std::process::{Command, ExitCode};
 
-    use bench::net::{Host, print, round};
-    use peer::monitor::{Machine, Monitor, QEMU};
+    use bench::net::rows::{Network, Row, chosen};
+    use bench::net::{Host, round, table};
+    use peer::monitor::{HOST_ON_TAP, Link, Machine, Monitor, ON_TAP, QEMU};
 
     const ROUNDS: usize = 3;
     const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+
+    /// What this program is told when it has a network namespace to itself, before the filter.
+    const IN_NAMESPACE: &str = "--in-namespace";
+
+    /// The tap device of both monitors, one after the other.
+    const TAP: &str = "tap7";
+
+    /// Makes it, and becomes this program. `$1` is the device, `$2` the host's address on it.
+    const TAP_SCRIPT: &str = "ip link set lo up && \
+        { tunctl -t $1 >/dev/null 2>&1 || ip tuntap add $1 mode tap; } && \
+        ip address add $2 dev $1 && ip link set $1 up && shift 2 && exec \"$@\"";
 
     pub(crate) fn main() -> ExitCode {
         match compare() {
@@ -39,6 +52,16 @@ mod imp {
     }
 
     fn compare() -> Result<(), String> {
+        let mut words: Vec<String> = env::args().skip(1).filter(|word| word != "--bench").collect();
+        let inside = words.first().is_some_and(|word| word == IN_NAMESPACE);
+        if inside {
+            words.remove(0);
+        }
+        let filter = words.join(" ");
+        let (user, tap) = (chosen(Network::User, &filter), chosen(Network::Tap, &filter));
+        if user.is_empty() && tap.is_empty() {
+            return Err(format!("no row of the table has `{filter}` in its name"));
+        }
         let (Some(runner), Some(guests)) =
             (env::var_os("RUNNER_BIN"), env::var_os("RUNNER_LAB_GUESTS"))
         else {
@@ -51,30 +74,67 @@ mod imp {
         )
         .map_err(|error| format!("4096 files: {error}"))?;
         let machine = Machine { memory: 512, ..Machine::new(&PathBuf::from(guests)) };
-        let host = Host::start(GATEWAY, None)?;
-        let own = Monitor::Runner(runner.into());
-        let peer = Monitor::Qemu { accelerator: "kvm" };
+        let runner = Monitor::Runner(runner.into());
+        if inside {
+            let machine = Machine { link: Link::Tap(TAP.to_owned()), ..machine };
+            return table(&tap, &runner, &machine, HOST_ON_TAP);
+        }
+        introduce()?;
+        if !user.is_empty() {
+            table(&user, &runner, &machine, GATEWAY)?;
+        }
+        if tap.is_empty() { Ok(()) } else { in_namespace(&filter) }
+    }
+
+    fn introduce() -> Result<(), String> {
         let version = Command::new(QEMU).arg("--version").output();
         let version = version.map_err(|error| format!("skipped: {QEMU}: {error}"))?;
         let version = String::from_utf8_lossy(&version.stdout);
+        let version = version.lines().next().unwrap_or_default();
         println!("host: {}", class_of_host());
         println!(
-            "peer: {}, microvm with its user network",
-            version.lines().next().unwrap_or_default()
+            "peer: {version}, microvm with its user network, or virtio-net without vhost on tap"
         );
+        println!("median of {ROUNDS} rounds");
+        Ok(())
+    }
+
+    fn table(
+        rows: &[Row],
+        runner: &Monitor,
+        machine: &Machine,
+        address: Ipv4Addr,
+    ) -> Result<(), String> {
+        let host = Host::start(address)?;
+        let peer = Monitor::Qemu { accelerator: "kvm" };
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for turn in 0..ROUNDS {
-            let mut pair = [(&own, &mut ours), (&peer, &mut theirs)];
+            let mut pair = [(runner, &mut ours), (&peer, &mut theirs)];
             if turn % 2 == 1 {
                 pair.reverse();
             }
             for (monitor, values) in pair {
-                values.push(round(monitor, &machine, &host)?);
+                let named = |why| format!("{monitor:?}: {why}");
+                values.push(round(rows, monitor, machine, &host).map_err(named)?);
             }
         }
-        println!("median of {ROUNDS} rounds");
-        print("QEMU", &theirs, &ours);
+        table::print(rows, "QEMU", &theirs, &ours);
         Ok(())
+    }
+
+    /// Goes on in a namespace where a tap device may be made.
+    fn in_namespace(filter: &str) -> Result<(), String> {
+        let program = env::current_exe().map_err(|error| format!("this program: {error}"))?;
+        let network = ON_TAP.split('/').nth(1).unwrap_or_default();
+        let mut command = Command::new("unshare");
+        command.args(["-rn", "sh", "-c", TAP_SCRIPT, "sh", TAP]);
+        command.arg(format!("{HOST_ON_TAP}/{network}"));
+        command.arg(program).args([IN_NAMESPACE, filter]);
+        match command.status() {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(format!("over tap, in a namespace: {status}")),
+            Err(error) => Err(format!("unshare: {error}")),
+        }
     }
 
     fn class_of_host() -> &'static str {

@@ -123,9 +123,52 @@ pub mod aarch64 {
     pub mod conformance {
         guests! {
             "aarch64/conformance" ".bin":
+            ALIASED = "aliased",
+            CALLS = "calls",
+            CONTROLLER = "controller",
+            DOORBELL = "doorbell",
             ECHO = "echo",
+            EVERY_REGISTER = "every_register",
+            IRQ = "irq",
+            JUMP_INTO_HOLE = "jump_into_hole",
+            MEET = "meet",
             MMIO_READS = "mmio_reads",
             MMIO_WRITES = "mmio_writes",
+            NO_SYNDROME = "no_syndrome",
+            PAGE_WRITES = "page_writes",
+            READ_ONLY = "read_only",
+            REGISTERS = "registers",
+            SIGNED_READS = "signed_reads",
+            SPIN = "spin",
+            TIMER = "timer",
+            UNALIGNED = "unaligned",
+            UNKNOWN_REGISTER = "unknown_register",
+            WAIT = "wait",
+            WINDOW_READS = "window_reads",
+        }
+    }
+
+    /// ELF kernels.
+    pub mod kernels {
+        guests! {
+            "aarch64/kernels" ".elf":
+            ECHO = "echo",
+            EXIT = "exit",
+            FLOOD = "flood",
+            HALT = "halt",
+            HELLO = "hello",
+            OFF = "off",
+            RESET = "reset",
+            SECOND_CPU = "second_cpu",
+            SPIN = "spin",
+        }
+    }
+
+    /// Programs for a Linux that is a guest.
+    pub mod programs {
+        guests! {
+            "aarch64/programs" ".elf":
+            POWER_OFF = "power_off",
         }
     }
 }
@@ -160,6 +203,8 @@ mod tests {
             crate::x86_64::kvm::LIST,
             crate::x86_64::programs::LIST,
             crate::aarch64::conformance::LIST,
+            crate::aarch64::kernels::LIST,
+            crate::aarch64::programs::LIST,
         ];
         let listed = lists.concat().into_iter().map(str::to_owned).collect();
         assert_eq!(found, listed);

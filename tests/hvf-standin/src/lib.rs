@@ -28,7 +28,8 @@ pub mod esr;
 pub use script::{Reg, Step, Width};
 pub use state::{Host, ID_REGISTERS, SysReg};
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::io::Write;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
 use state::{Endless, Engine, STATE, State, lock};
@@ -62,9 +63,20 @@ pub fn play_forever(vcpu: usize, steps: impl FnMut() -> Step + Send + 'static) {
 /// From here on vCPUs without a script run the guest that is in RAM: on KVM where this is an aarch64
 /// Linux that has it, otherwise as far as its instructions are those of the conformance suite's guests.
 pub fn run_guests() {
-    let mut state = lock();
+    start_engine(&mut lock());
+}
+
+pub(crate) fn start_engine(state: &mut State) {
     let machine = sys::is_there(&mut state.host);
     state.engine = if machine { Engine::Machine } else { Engine::Interpreter };
+}
+
+/// Whether the program does not know of the stand-in, as `HVF_STANDIN=foreign` in its environment says:
+/// guests run, and a broken rule is an error code and a line on stderr.
+pub(crate) fn is_foreign() -> bool {
+    static FOREIGN: LazyLock<bool> =
+        LazyLock::new(|| std::env::var_os("HVF_STANDIN").is_some_and(|value| value == "foreign"));
+    *FOREIGN
 }
 
 /// Makes the next call of `call` (its name as a symbol: `hv_vm_map`) return `code` and do nothing.
@@ -78,6 +90,25 @@ static TURN: Mutex<()> = Mutex::new(());
 #[derive(Debug)]
 pub struct Session {
     _turn: MutexGuard<'static, ()>,
+    /// Ends the watch when it goes.
+    _watch: mpsc::Sender<()>,
+}
+
+/// Only a vCPU that nobody takes out of the guest, or out of its sleep, makes a test last so long.
+const TOO_LONG: Duration = Duration::from_secs(30);
+
+/// Ends the process if the calling test goes on for too long: a lost kick must fail, not hang.
+fn watch() -> mpsc::Sender<()> {
+    let (watch, watched) = mpsc::channel();
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    std::thread::spawn(move || {
+        if watched.recv_timeout(TOO_LONG) == Err(mpsc::RecvTimeoutError::Timeout) {
+            // Not by a macro, whose text the test's harness would keep for a test that ends.
+            let _ = writeln!(std::io::stderr(), "test {test} ... FAILED: it does not end");
+            std::process::abort();
+        }
+    });
+    watch
 }
 
 impl Session {
@@ -85,7 +116,7 @@ impl Session {
     pub fn begin() -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         *lock() = State { in_session: true, ..State::new() };
-        Self { _turn: turn }
+        Self { _turn: turn, _watch: watch() }
     }
 
     /// Changes what the host is like.

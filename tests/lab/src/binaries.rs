@@ -1,15 +1,8 @@
-//! What goes into the lab: test binaries, the shipped `runner` and the lab itself, all linked
-//! statically, because the lab has no libraries.
+//! What cargo says of the programs that it builds, and what a test binary says of its tests.
 
-use crate::command::{self, Result};
+use crate::command::Result;
 use serde::Deserialize;
-use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-
-/// The one target of the x86_64 lab.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// A libtest program and the tests in it.
 #[derive(Debug)]
@@ -22,158 +15,17 @@ pub(crate) struct TestBinary {
     pub(crate) tests: Vec<String>,
 }
 
-/// Where sources are and where binaries go.
-#[derive(Debug)]
-pub(crate) struct Workspace {
-    pub(crate) root: PathBuf,
-    /// The lab's own part of the target folder: its flags differ from a usual build's.
-    pub(crate) target: PathBuf,
-}
-
-impl Workspace {
-    /// The workspace this program was built from.
-    pub(crate) fn find() -> Result<Self> {
-        #[derive(Deserialize)]
-        struct Metadata {
-            workspace_root: PathBuf,
-            target_directory: PathBuf,
-        }
-        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
-        let json = command::output(
-            cargo()
-                .args(["metadata", "--no-deps", "--format-version=1", "--manifest-path"])
-                .arg(manifest),
-        )?;
-        let metadata: Metadata = serde_json::from_str(&json)
-            .map_err(|e| format!("unexpected answer from `cargo metadata`: {e}"))?;
-        Ok(Self { root: metadata.workspace_root, target: metadata.target_directory.join("lab") })
-    }
-
-    /// Builds the tests that each of `selections` (arguments of `cargo test`) names; returns them
-    /// and the programs they may start.
-    pub(crate) fn tests(&self, selections: &[&[&str]]) -> Result<(Vec<TestBinary>, Vec<PathBuf>)> {
-        let mut tests = Vec::new();
-        let mut programs = Vec::new();
-        for selection in selections {
-            let mut command = self.cargo_static("test");
-            command.arg("--no-run").args(*selection);
-            let (more_tests, more_programs) = self.build_tests(command)?;
-            tests.extend(more_tests);
-            programs.extend(more_programs);
-        }
-        tests.sort_by(|a, b| a.label.cmp(&b.label));
-        Ok((tests, programs))
-    }
-
-    /// Carries out a `cargo test --no-run`: the tests, and the programs they may start.
-    pub(crate) fn build_tests(&self, command: Command) -> Result<(Vec<TestBinary>, Vec<PathBuf>)> {
-        let mut tests = Vec::new();
-        let mut programs = Vec::new();
-        for artifact in self.build(command)? {
-            if artifact.test {
-                tests.push(TestBinary {
-                    tests: list_tests(&artifact.executable)?,
-                    label: artifact.label,
-                    executable: artifact.executable,
-                    directory: artifact.directory,
-                });
-            } else {
-                programs.push(artifact.executable);
-            }
-        }
-        Ok((tests, programs))
-    }
-
-    /// Builds `runner` as it ships, with the command that the README gives.
-    pub(crate) fn shipped_runner(&self) -> Result<PathBuf> {
-        let mut command = cargo();
-        command.arg("static");
-        self.one_program(command)
-    }
-
-    /// Builds this program for the inside of the lab.
-    pub(crate) fn agent(&self) -> Result<PathBuf> {
-        let mut command = self.cargo_static("build");
-        command.args(["--package", env!("CARGO_PKG_NAME")]);
-        self.one_program(command)
-    }
-
-    /// Builds what compares networks.
-    pub(crate) fn net_bench(&self) -> Result<PathBuf> {
-        let mut command = self.cargo_static("bench");
-        command.args(["--no-run", "--package=bench", "--bench=net"]);
-        self.one_program(command)
-    }
-
-    /// Builds what talks in a guest.
-    pub(crate) fn peer(&self) -> Result<PathBuf> {
-        let mut command = self.cargo_static("build");
-        command.args(["--package", "peer", "--bin", "peer"]);
-        self.one_program(command)
-    }
-
-    fn one_program(&self, command: Command) -> Result<PathBuf> {
-        match self.build(command)?.as_slice() {
-            [artifact] => Ok(artifact.executable.clone()),
-            other => Err(format!("expected one program from the build, got {other:?}")),
-        }
-    }
-
-    fn cargo_static(&self, subcommand: &str) -> Command {
-        let mut command = cargo();
-        command
-            .args([subcommand, "--target", TARGET])
-            .arg("--config=build.rustflags=['-Ctarget-feature=+crt-static']")
-            // They are packed and copied at each run: a tenth of the size, and panics still say
-            // where they come from.
-            .env("CARGO_PROFILE_DEV_DEBUG", "0")
-            .env("CARGO_PROFILE_DEV_STRIP", "symbols");
-        command
-    }
-
-    /// Carries out a build; the programs that came of it.
-    pub(crate) fn build(&self, mut command: Command) -> Result<Vec<Artifact>> {
-        command
-            .args(["--message-format=json-render-diagnostics", "--target-dir"])
-            .arg(&self.target)
-            .current_dir(&self.root)
-            .stdout(Stdio::piped());
-        let mut child = command.spawn().map_err(|e| command::cannot_start(&command, &e))?;
-        let mut artifacts = Vec::new();
-        for line in
-            child.stdout.take().into_iter().flat_map(|stdout| BufReader::new(stdout).lines())
-        {
-            let line = line.map_err(|e| format!("cannot read cargo's messages: {e}"))?;
-            artifacts.extend(artifact(&line)?);
-        }
-        let status = child.wait().map_err(|e| format!("cannot wait for cargo: {e}"))?;
-        if status.success() {
-            Ok(artifacts)
-        } else {
-            Err(format!("the build for the lab failed: {status}"))
-        }
-    }
-}
-
-/// cargo as it was before `cargo run` set variables for us that change what it builds.
-pub(crate) fn cargo() -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // These would replace the flags given with --config.
-    command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
-    command
-}
-
 /// A program that cargo built.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Artifact {
     pub(crate) label: String,
     pub(crate) executable: PathBuf,
-    directory: PathBuf,
-    test: bool,
+    pub(crate) directory: PathBuf,
+    pub(crate) test: bool,
 }
 
 /// Reads one of cargo's JSON messages (The Cargo Book, External tools).
-fn artifact(line: &str) -> Result<Option<Artifact>> {
+pub(crate) fn artifact(line: &str) -> Result<Option<Artifact>> {
     #[derive(Deserialize)]
     struct Message {
         reason: String,
@@ -232,18 +84,8 @@ fn package_name(id: &str) -> &str {
     }
 }
 
-/// The tests in a binary, as it lists them here on the host.
-fn list_tests(executable: &Path) -> Result<Vec<String>> {
-    let text = command::output(Command::new(executable).args(["--list", "--format", "terse"]))?;
-    let tests = parse_list(&text);
-    let distinct: BTreeSet<_> = tests.iter().collect();
-    if distinct.len() != tests.len() {
-        return Err(format!("{} lists a test twice", executable.display()));
-    }
-    Ok(tests)
-}
-
-fn parse_list(text: &str) -> Vec<String> {
+/// The tests of a binary in its own list.
+pub(crate) fn parse_list(text: &str) -> Vec<String> {
     text.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect()
 }
 

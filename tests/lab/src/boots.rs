@@ -4,7 +4,7 @@
 use crate::guest::Guest;
 use crate::protocol::{Job, Outcome, Plan, Report};
 use crate::results::{Verdict, judge};
-use crate::skips::ALLOWED_SKIPS;
+use crate::skips::Skips;
 use crate::tally::Tally;
 use std::collections::BTreeSet;
 use std::iter;
@@ -29,12 +29,13 @@ const REPEATS: usize = 2;
 #[derive(Debug)]
 pub(crate) struct Boots<'a> {
     files: &'a [PathBuf],
+    skips: &'a Skips,
     tally: Mutex<&'a mut Tally>,
 }
 
 impl<'a> Boots<'a> {
-    pub(crate) fn new(files: &'a [PathBuf], tally: &'a mut Tally) -> Self {
-        Self { files, tally: Mutex::new(tally) }
+    pub(crate) fn new(files: &'a [PathBuf], skips: &'a Skips, tally: &'a mut Tally) -> Self {
+        Self { files, skips, tally: Mutex::new(tally) }
     }
 
     /// Runs all `jobs` in machines like `guest`.
@@ -117,7 +118,7 @@ impl<'a> Boots<'a> {
 
     /// Says how a test went. Gives whether it failed.
     fn report(&self, job: &Job, outcome: &Outcome) -> bool {
-        let verdict = judge(&job.name, outcome, ALLOWED_SKIPS);
+        let verdict = judge(outcome, self.skips.of(&job.name));
         self.tally().test(&job.name, &verdict, outcome);
         matches!(verdict, Verdict::Failed(_))
     }
@@ -137,7 +138,7 @@ impl<'a> Boots<'a> {
             if let Report::Finished { job, outcome } = report
                 && let Some(spec) = plan.jobs.get(*job)
             {
-                match judge(&spec.name, outcome, ALLOWED_SKIPS) {
+                match judge(outcome, self.skips.of(&spec.name)) {
                     Verdict::Passed => passed.push(spec.name.clone()),
                     Verdict::Skipped(_) => {}
                     Verdict::Failed(why) => println!("lab: {} failed again: {why}", spec.name),

@@ -6,10 +6,13 @@
 //! instruments on its own; reading what that leaves takes LLVM's tools of at least the compiler's
 //! version, which are unpacked from Debian's packages.
 
-use crate::binaries::{TestBinary, Workspace, cargo};
+use crate::architecture::X86_64;
+use crate::binaries::TestBinary;
+use crate::builder::Builder;
 use crate::cache::Cache;
 use crate::command::{self, Result};
-use crate::packages::{self, Wanted};
+use crate::packages::{self, THIS_MACHINES, Wanted};
+use crate::workspace::Workspace;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
@@ -21,6 +24,7 @@ const LLVM_VERSION: u32 = 22;
 
 const LLVM: Wanted = Wanted {
     folder: "llvm",
+    suite: None,
     packages: &["llvm-22"],
     except: &["libc6", "libgcc-s1", "libstdc++6", "llvm-22-linker-tools", "llvm-22-runtime"],
 };
@@ -38,15 +42,18 @@ const TESTS: [&str; 3] = ["--package=runner", "--lib", "--test=fuzz_corpus"];
 pub(crate) fn run() -> Result<()> {
     command::require_x86_64_linux()?;
     require_known_llvm()?;
-    let tools = packages::unpacked(&Cache::open()?, &LLVM)?;
+    let cache = Cache::open()?;
+    let tools = packages::unpacked(&cache, &LLVM, THIS_MACHINES)?;
     let workspace = Workspace::find()?;
-    let mut build = cargo();
+    let builder = Builder::new(&workspace, &cache, &X86_64.compiler)?;
+    drop(cache);
+    let mut build = builder.cargo();
     build
-        .args(["test", "--no-run", "--target", "x86_64-unknown-linux-gnu"])
+        .args(["test", "--no-run", "--target", X86_64.compiler.target])
         .arg("--config=build.rustflags=['-Cinstrument-coverage']")
         .args(TESTS)
         .env("CARGO_PROFILE_DEV_DEBUG", "0");
-    let (tests, _) = workspace.build_tests(build)?;
+    let (tests, _) = builder.build_tests(build)?;
     let scratch = workspace.target.join("coverage");
     if scratch.exists() {
         fs::remove_dir_all(&scratch)

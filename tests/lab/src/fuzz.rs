@@ -3,9 +3,9 @@
 //! What a run finds without breaking anything goes into a folder of its own; the corpus in the
 //! checkout is read and not written.
 
-use crate::binaries::{Workspace, cargo};
 use crate::cache::Cache;
 use crate::command::{self, Result};
+use crate::workspace::{Workspace, cargo};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -1,6 +1,6 @@
 //! One boot of the lab: the initial root it starts from, QEMU's command line, and its reports.
 
-use crate::binaries::Workspace;
+use crate::architecture::Architecture;
 use crate::command::{self, Result};
 use crate::cpio::Archive;
 use crate::packages;
@@ -13,9 +13,6 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// QEMU's program.
-pub(crate) const QEMU: &str = "qemu-system-x86_64";
-
 /// The agent gives no sign of life for at most this long beyond a job's own deadline: booting, or
 /// the clean-up after a job. On a busy machine a boot takes ten times its usual three seconds.
 const SILENCE: Duration = Duration::from_secs(120);
@@ -25,14 +22,6 @@ const POWER_OFF: Duration = Duration::from_secs(30);
 
 /// Gives a machine, or a namespace, what tests take for the world outside.
 pub(crate) const OUTSIDE: &str = include_str!("outside.sh");
-
-/// KVM, and tap devices.
-const MODULES: [&str; 4] = [
-    "virt/lib/irqbypass.ko",
-    "arch/x86/kvm/kvm.ko",
-    "arch/x86/kvm/kvm-amd.ko",
-    "drivers/net/tun.ko",
-];
 
 /// How the outer machine counts time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,19 +36,22 @@ pub(crate) enum Clock {
     },
 }
 
+/// The processor that counts instructions.
+const COUNTED: &str = "-accel tcg,thread=single -smp 1";
+
 /// A lab that is ready to boot.
 #[derive(Debug)]
 pub(crate) struct Guest<'a> {
+    pub(crate) architecture: &'static Architecture,
     /// Unpacked packages: the kernel, its modules and busybox.
     pub(crate) packages: &'a Path,
     /// This program, linked statically.
     pub(crate) agent: &'a Path,
-    pub(crate) workspace: &'a Workspace,
+    /// Where its files go.
+    pub(crate) folder: &'a Path,
     pub(crate) clock: Clock,
     /// Which of the machines that run at once, for the names of its files.
     pub(crate) number: usize,
-    /// MiB of memory.
-    pub(crate) memory: u32,
     /// When it is killed, whatever it does.
     pub(crate) until: Instant,
 }
@@ -72,7 +64,7 @@ impl Guest<'_> {
         files: &[PathBuf],
         mut report: impl FnMut(&Report),
     ) -> Result<()> {
-        let folder = &self.workspace.target;
+        let folder = self.folder;
         let name = match self.clock {
             Clock::Host => format!("tests-{}", self.number),
             Clock::Instructions { .. } => "instructions".to_owned(),
@@ -104,24 +96,20 @@ impl Guest<'_> {
 
     fn qemu(&self, initrd: &Path, console: &Path) -> Result<Command> {
         let kernel = packages::one_file(self.packages, "boot", "vmlinuz-")?;
+        let machine = &self.architecture.machine;
         // Whatever ends this program, QEMU ends with it.
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", QEMU]);
-        // EPYC has SVM and what kvm-amd asks for; TCG says on stderr which of its other features
-        // it lacks. Memory costs nothing before it is touched, and half of it limits the root.
-        let machine = "-M q35 -cpu EPYC -nodefaults -no-reboot -display none";
-        command.args(machine.split(' ')).arg("-m").arg(self.memory.to_string());
+        command.args(["--pdeathsig", "KILL", machine.qemu.name]);
+        command.args(machine.board.split(' ')).args(["-nodefaults", "-no-reboot"]);
+        // Half of the memory limits the root.
+        command.args(["-display", "none", "-m", &machine.memory.to_string()]);
         command.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd);
         command.arg("-serial").arg(format!("file:{}", console.display()));
-        command.args(["-serial", "stdio"]);
-        // One CPU. VMRUN with an interrupt to inject leaves its vector in QEMU's exception_index (7.2,
-        // target/i386/tcg/sysemu/svm_helper.c, "XXX: is it always correct?"), and a CPU that is called
-        // out of its loop before the next #VMEXIT delivers it a second time, whatever IF says. With two
-        // CPUs they call each other out all the time: guests end in triple faults or wait for a lock
-        // that they hold. And a CPU may keep the `int3` of code that the other one patches.
-        command.args(["-accel", "tcg,thread=single", "-smp", "1"]);
-        let mut append = "console=ttyS0 quiet panic=-1 mitigations=off".to_owned();
+        command.args(machine.reports_words);
+        let mut append = format!("console={} quiet panic=-1 mitigations=off", machine.console);
+        let mut processors = machine.processors;
         if let Clock::Instructions { huge_pages } = self.clock {
+            processors = COUNTED;
             command.args(["-icount", "shift=0,sleep=off"]);
             // Addresses change a run by a few thousand.
             append += " norandmaps";
@@ -129,7 +117,7 @@ impl Guest<'_> {
                 append += " transparent_hugepage=never";
             }
         }
-        command.arg("-append").arg(append);
+        command.args(processors.split(' ')).arg("-append").arg(append);
         Ok(command)
     }
 
@@ -142,13 +130,14 @@ impl Guest<'_> {
                 fs::read(from).map_err(|e| format!("cannot read {}: {e}", from.display()))?;
             archive.file(to, executable, &data)
         };
-        copy(&self.packages.join("bin/busybox"), Path::new("bin/busybox"), true)?;
+        let linux = &self.architecture.linux;
+        copy(&linux.busybox(self.packages), Path::new("bin/busybox"), true)?;
         copy(self.agent, Path::new("lab/lab"), true)?;
-        let version = packages::one_file(self.packages, "lib/modules", "")?;
-        for module in MODULES {
-            let from = version.join("kernel").join(module);
-            let to = Path::new("lab").join(from.file_name().unwrap_or_default());
-            copy(&from, &to, false)?;
+        let mut modules = String::new();
+        for module in linux.modules {
+            let (from, name) = linux.module(self.packages, module)?;
+            copy(&from, &Path::new("lab").join(&name), false)?;
+            modules += &format!("{name} ");
         }
         for file in files {
             copy(file, file, is_executable(file))?;
@@ -156,6 +145,9 @@ impl Guest<'_> {
         for job in &plan.jobs {
             archive.directory(&job.directory)?;
         }
+        let machine =
+            format!("modules='{modules}'\nreports={}\n", self.architecture.machine.reports);
+        archive.file(Path::new("lab/machine.sh"), false, machine.as_bytes())?;
         let plan = serde_json::to_vec(plan).map_err(|e| format!("cannot write the plan: {e}"))?;
         archive.file(Path::new("lab/plan.json"), false, &plan)?;
         archive.finish()

@@ -8,6 +8,8 @@ mkdir -p /proc /sys /dev /tmp /etc /home/user
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
+# KVM's counters, for whoever measures.
+mount -t debugfs -o mode=755 debug /sys/kernel/debug
 ln -s /proc/self/fd /dev/fd
 for stream in 0:stdin 1:stdout 2:stderr; do ln -s /proc/self/fd/${stream%:*} /dev/${stream#*:}; done
 mkdir -p /dev/pts /dev/shm
@@ -22,6 +24,7 @@ printf '%s\n' 'root:x:0:' 'user:x:1000:' >/etc/group
 chown user:user /home/user
 echo 'nameserver 127.0.0.1' >/etc/resolv.conf
 . /lab/outside.sh
-for module in irqbypass kvm kvm-amd tun; do insmod /lab/$module.ko; done
+. /lab/machine.sh
+for module in $modules; do insmod "/lab/$module"; done
 chmod 666 /dev/kvm /dev/net/tun
-exec /lab/lab agent /lab/plan.json /dev/ttyS1
+exec /lab/lab agent /lab/plan.json "$reports"

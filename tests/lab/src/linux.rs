@@ -1,7 +1,8 @@
 //! Debian's kernel as a guest of `runner` inside the lab: what the tests of tests/vm/tests/linux
 //! boot, in one folder. `RUNNER_LAB_GUESTS` names it.
 //!
-//! - `vmlinuz`, the kernel as Debian ships it, a bzImage, and `vmlinux`, the ELF with a PVH note in it
+//! - `vmlinuz`, the kernel as Debian ships it, a bzImage, and `vmlinux`, the ELF with a PVH note in it;
+//!   on arm64 `Image`, which Debian ships unpacked
 //! - `initrd`, with busybox, the modules for our disks, and the jobs of tests/vm/data/linux
 //! - `initrd-net`, the same with the modules for a network card, and with `peer`; `initrd-tools` has
 //!   curl, dig and iperf3 besides, in `/tools`, as the folder itself has in `tools`
@@ -9,14 +10,15 @@
 //! - `tiny`, an initrd whose /init ends the machine, and has nothing else
 //! - `mke2fs`, `e2fsck` with what they need, for disks, before and after a guest
 
-use crate::binaries::Workspace;
+use crate::architecture::Architecture;
+use crate::builder::Builder;
 use crate::bzimage;
 use crate::cache::Cache;
 use crate::command::Result;
 use crate::cpio::Archive;
-use crate::packages::{self, Wanted};
+use crate::packages;
 use crate::tools;
-use guests::x86_64::programs::OUTB;
+use crate::workspace::Workspace;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -27,40 +29,6 @@ pub(crate) const VARIABLE: &str = "RUNNER_LAB_GUESTS";
 /// How the names of the tests begin that need it.
 pub(crate) const TESTS: &str = "linux::";
 
-/// In the order in which they can be loaded. ext4 is built in.
-const MODULES: [&str; 7] = [
-    "drivers/virtio/virtio_ring.ko",
-    "drivers/virtio/virtio.ko",
-    "drivers/virtio/virtio_mmio.ko",
-    "drivers/virtio/virtio_pci_legacy_dev.ko",
-    "drivers/virtio/virtio_pci_modern_dev.ko",
-    "drivers/virtio/virtio_pci.ko",
-    "drivers/block/virtio_blk.ko",
-];
-
-/// What a network card takes besides. IP and packet sockets are built in.
-const NET_MODULES: [&str; 3] =
-    ["net/core/failover.ko", "drivers/net/net_failover.ko", "drivers/net/virtio_net.ko"];
-
-const FILE_SYSTEMS: Wanted = Wanted {
-    folder: "e2fsprogs",
-    packages: &["e2fsprogs", "libblkid1", "libc6", "libcom-err2", "libext2fs2", "libuuid1"],
-    except: &["logsave", "libgcc-s1"],
-};
-
-/// Programs and libraries in [`FILE_SYSTEMS`], and what the folder calls them.
-const TOOLS: [(&str, &str); 9] = [
-    ("sbin/mke2fs", "mke2fs"),
-    ("sbin/e2fsck", "e2fsck"),
-    ("lib/x86_64-linux-gnu/ld-linux-x86-64.so.2", "ld.so"),
-    ("lib/x86_64-linux-gnu/libc.so.6", "libc.so.6"),
-    ("usr/lib/x86_64-linux-gnu/libblkid.so.1", "libblkid.so.1"),
-    ("lib/x86_64-linux-gnu/libcom_err.so.2", "libcom_err.so.2"),
-    ("lib/x86_64-linux-gnu/libe2p.so.2", "libe2p.so.2"),
-    ("lib/x86_64-linux-gnu/libext2fs.so.2", "libext2fs.so.2"),
-    ("usr/lib/x86_64-linux-gnu/libuuid.so.1", "libuuid.so.1"),
-];
-
 /// The folder and what is in it.
 #[derive(Debug)]
 pub(crate) struct Guests {
@@ -68,45 +36,63 @@ pub(crate) struct Guests {
     pub(crate) files: Vec<PathBuf>,
 }
 
-/// Fills the folder from the unpacked kernel in `linux`.
-pub(crate) fn prepare(cache: &Cache, linux: &Path, workspace: &Workspace) -> Result<Guests> {
-    let name = linux.file_name().unwrap_or_default();
-    let folder = workspace.target.join("guests").join(name);
+/// What the guests are made of.
+#[derive(Debug)]
+pub(crate) struct Sources<'a> {
+    pub(crate) architecture: &'static Architecture,
+    /// Unpacked: the kernel, its modules and busybox.
+    pub(crate) packages: &'a Path,
+    pub(crate) workspace: &'a Workspace,
+}
+
+/// Fills the folder, which is below `machines`.
+pub(crate) fn prepare(
+    cache: &Cache,
+    sources: &Sources<'_>,
+    builder: &Builder,
+    machines: &Path,
+) -> Result<Guests> {
+    let Sources { architecture, packages, .. } = *sources;
+    let folder = machines.join("guests").join(packages.file_name().unwrap_or_default());
     fs::create_dir_all(&folder).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
     let mut guests = Guests { folder, files: Vec::new() };
-    let vmlinuz = read(&packages::one_file(linux, "boot", "vmlinuz-")?)?;
-    guests.add("vmlinuz", &vmlinuz, 0o644)?;
-    // Some seconds' work, and the folder is named by the kernel's version.
-    let vmlinux = guests.folder.join("vmlinux");
-    if vmlinux.is_file() {
-        guests.files.push(vmlinux);
-    } else {
-        let kernel = bzimage::kernel(&vmlinuz)?;
-        guests.add("vmlinux", &kernel, 0o644)?;
-    }
-    let jobs = Jobs { linux, workspace };
-    guests.add("initrd", &jobs.initrd()?.finish()?, 0o644)?;
-    let peer = read(&workspace.peer()?)?;
+    guests.kernel(sources)?;
+    guests.add("initrd", &sources.initrd()?.finish()?, 0o644)?;
+    let peer = read(&builder.peer()?)?;
     guests.add("peer", &peer, 0o755)?;
-    guests.add("initrd-net", &jobs.initrd_net(&peer)?.finish()?, 0o644)?;
-    let mut with_tools = jobs.initrd_net(&peer)?;
-    for tool in tools::find(cache)? {
+    guests.add("initrd-net", &sources.initrd_net(&peer)?.finish()?, 0o644)?;
+    let mut with_tools = sources.initrd_net(&peer)?;
+    for tool in tools::find(cache, &tools::NET, architecture)? {
         let bytes = read(&tool.from)?;
         with_tools.file(&Path::new("tools").join(&tool.name), true, &bytes)?;
         guests.add(&format!("tools/{}", tool.name), &bytes, 0o755)?;
     }
     guests.add("initrd-tools", &with_tools.finish()?, 0o644)?;
     let mut tiny = Archive::default();
-    tiny.file(Path::new("init"), true, OUTB)?;
+    let (_, end) = architecture.linux.end;
+    tiny.file(Path::new("init"), true, end)?;
     guests.add("tiny", &tiny.finish()?, 0o644)?;
-    let tools = packages::unpacked(cache, &FILE_SYSTEMS)?;
-    for (from, to) in TOOLS {
-        guests.add(to, &read(&tools.join(from))?, 0o755)?;
+    for tool in tools::find(cache, &tools::FILE_SYSTEMS, architecture)? {
+        guests.add(&tool.name, &read(&tool.from)?, 0o755)?;
     }
     Ok(guests)
 }
 
 impl Guests {
+    fn kernel(&mut self, sources: &Sources<'_>) -> Result<()> {
+        let linux = &sources.architecture.linux;
+        let kernel = read(&packages::one_file(sources.packages, "boot", "vmlinuz-")?)?;
+        self.add(linux.kernel, &kernel, 0o644)?;
+        let Some(name) = linux.unpacked else { return Ok(()) };
+        // Some seconds' work, and the folder is named by the kernel's version.
+        let unpacked = self.folder.join(name);
+        if unpacked.is_file() {
+            self.files.push(unpacked);
+            return Ok(());
+        }
+        self.add(name, &bzimage::kernel(&kernel)?, 0o644)
+    }
+
     /// Written beside its place first: what is there is whole.
     fn add(&mut self, name: &str, bytes: &[u8], mode: u32) -> Result<()> {
         let path = self.folder.join(name);
@@ -124,20 +110,18 @@ impl Guests {
     }
 }
 
-/// What the guests' initial roots are made of.
-struct Jobs<'a> {
-    linux: &'a Path,
-    workspace: &'a Workspace,
-}
-
-impl Jobs<'_> {
+impl Sources<'_> {
     fn initrd(&self) -> Result<Archive> {
         let mut archive = Archive::default();
-        archive.file(Path::new("bin/busybox"), true, &read(&self.linux.join("bin/busybox"))?)?;
-        archive.file(Path::new("bin/outb"), true, OUTB)?;
-        self.modules(&mut archive, &MODULES)?;
+        let linux = &self.architecture.linux;
+        archive.file(Path::new("bin/busybox"), true, &read(&linux.busybox(self.packages))?)?;
+        let (name, end) = linux.end;
+        archive.file(&Path::new("bin").join(name), true, end)?;
+        self.modules(&mut archive, "disk", linux.disk_modules)?;
         let jobs = self.workspace.root.join("tests/vm/data/linux");
         archive.file(Path::new("init"), true, &read(&jobs.join("init"))?)?;
+        let machine = jobs.join("machine").join(self.architecture.name);
+        archive.file(Path::new("machine"), false, &read(&machine)?)?;
         let entries =
             fs::read_dir(&jobs).map_err(|e| format!("cannot read {}: {e}", jobs.display()))?;
         let mut scripts: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
@@ -152,19 +136,21 @@ impl Jobs<'_> {
 
     fn initrd_net(&self, peer: &[u8]) -> Result<Archive> {
         let mut archive = self.initrd()?;
-        self.modules(&mut archive, &NET_MODULES)?;
+        self.modules(&mut archive, "net", self.architecture.linux.net_modules)?;
         archive.file(Path::new("bin/peer"), true, peer)?;
         Ok(archive)
     }
 
-    fn modules(&self, archive: &mut Archive, modules: &[&str]) -> Result<()> {
-        let folder = packages::one_file(self.linux, "lib/modules", "")?.join("kernel");
+    /// With a list of their names, which scripts load in its order.
+    fn modules(&self, archive: &mut Archive, list: &str, modules: &[&str]) -> Result<()> {
+        let folder = Path::new("modules");
+        let mut names = String::new();
         for module in modules {
-            let from = folder.join(module);
-            let name = from.file_name().unwrap_or_default();
-            archive.file(&Path::new("modules").join(name), false, &read(&from)?)?;
+            let (from, name) = self.architecture.linux.module(self.packages, module)?;
+            archive.file(&folder.join(&name), false, &read(&from)?)?;
+            names += &format!("/{}/{name}\n", folder.display());
         }
-        Ok(())
+        archive.file(&folder.join(list), false, names.as_bytes())
     }
 }
 

@@ -1,16 +1,18 @@
 //! The lab: real KVM on a machine whose own KVM cannot be trusted or is missing, and a Mac's
 //! compiler on a machine that is not a Mac.
 //!
-//! `lab x86_64` boots Debian's kernel in QEMU, which emulates an AMD CPU with SVM, and runs the
-//! workspace's tests on the `kvm-amd` inside. `lab darwin` and `lab aarch64-linux` lint every
+//! `lab x86_64` and `lab aarch64` boot Debian's kernel in QEMU, which emulates a processor with SVM or
+//! with EL2, and run the workspace's tests on the KVM inside. `lab darwin` and `lab aarch64-linux` lint every
 //! crate for those targets with Debian's Rust. `lab fuzz` and `lab coverage` attack and measure on this
 //! machine itself. The same program, started by the lab's `/init`, runs
 //! the tests inside (`agent`).
 
 mod agent;
+mod architecture;
 mod bench;
 mod binaries;
 mod boots;
+mod builder;
 mod bzimage;
 mod cache;
 mod command;
@@ -21,7 +23,9 @@ mod foreign;
 mod fuzz;
 mod gates;
 mod guest;
+mod lab;
 mod linux;
+mod mac;
 mod oracle;
 mod packages;
 mod protocol;
@@ -29,9 +33,11 @@ mod results;
 mod skips;
 mod soak;
 mod tally;
+mod toolchain;
 mod tools;
-mod x86_64;
+mod workspace;
 
+use architecture::{AARCH64, X86_64};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -43,15 +49,20 @@ use std::process::ExitCode;
 )]
 struct Cli {
     #[command(subcommand)]
-    lab: Lab,
+    command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-enum Lab {
-    /// Boot Linux with KVM in QEMU and run the tests of hv, hv-kvm, runner and tests/vm there
+enum Command {
+    /// Boot Linux with KVM in QEMU and run the tests of hv-kvm and tests/vm there
     #[command(name = "x86_64")]
     X86_64 {
         /// Run only what has this text in its name, as printed (`hv-kvm`, `kick`, `gate`)
+        filter: Option<String>,
+    },
+    /// The same on arm64
+    Aarch64 {
+        /// Run only what has this text in its name, as printed
         filter: Option<String>,
     },
     /// Do one thing many times over, in the same machine
@@ -62,8 +73,12 @@ enum Lab {
         /// How often
         rounds: u32,
     },
-    /// Compare the user-mode network with that of the QEMU that is installed, in the same machine
-    Bench,
+    /// Compare the user-mode network and tap devices with those of the QEMU that is installed, in the same
+    /// machine
+    Bench {
+        /// Measure only what has this text in its name, as printed (`tap: `, `8 connections`)
+        filter: Option<String>,
+    },
     /// Run the tests of the network with QEMU's user network in the place of runner's, here, emulated
     Oracle {
         /// Run only what has this text in its name
@@ -71,6 +86,14 @@ enum Lab {
     },
     /// Lint every crate for aarch64-apple-darwin, link runner for it, and count what only a Mac compiles
     Darwin,
+    /// On a Mac: build, sign, run all there is over Hypervisor.framework, and write a report
+    Mac {
+        /// On any machine: what can be tried out without one
+        #[arg(long)]
+        stand_in: bool,
+        /// Where to write the report [target/mac-report.md]
+        report: Option<PathBuf>,
+    },
     /// Lint every crate for aarch64-unknown-linux-gnu
     Aarch64Linux,
     /// Run every fuzz target for some time
@@ -94,16 +117,20 @@ enum Lab {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().lab {
-        Lab::X86_64 { filter } => x86_64::run(filter.as_deref().unwrap_or_default()),
-        Lab::Soak { what, rounds } => soak::run(what, rounds),
-        Lab::Bench => bench::run(),
-        Lab::Oracle { filter } => oracle::run(filter.as_deref().unwrap_or_default()),
-        Lab::Darwin => darwin::run(),
-        Lab::Aarch64Linux => foreign::lint("aarch64-unknown-linux-gnu"),
-        Lab::Fuzz { seconds, filter } => fuzz::run(seconds, filter.as_deref().unwrap_or_default()),
-        Lab::Coverage => coverage::run(),
-        Lab::Agent { plan, reports } => agent::run(&plan, &reports),
+    let result = match Cli::parse().command {
+        Command::X86_64 { filter } => lab::run(&X86_64, filter.as_deref().unwrap_or_default()),
+        Command::Aarch64 { filter } => lab::run(&AARCH64, filter.as_deref().unwrap_or_default()),
+        Command::Soak { what, rounds } => soak::run(what, rounds),
+        Command::Bench { filter } => bench::run(filter.as_deref().unwrap_or_default()),
+        Command::Oracle { filter } => oracle::run(filter.as_deref().unwrap_or_default()),
+        Command::Darwin => darwin::run(),
+        Command::Mac { stand_in, report } => mac::run(stand_in, report),
+        Command::Aarch64Linux => foreign::lint("aarch64-unknown-linux-gnu"),
+        Command::Fuzz { seconds, filter } => {
+            fuzz::run(seconds, filter.as_deref().unwrap_or_default())
+        }
+        Command::Coverage => coverage::run(),
+        Command::Agent { plan, reports } => agent::run(&plan, &reports),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,10 +3,11 @@
 //!
 //! On this machine and emulated, in namespaces that have no other network than the tests'.
 
+use crate::architecture::X86_64;
 use crate::command::{self, Result};
 use crate::guest::OUTSIDE;
+use crate::lab::Lab;
 use crate::protocol::Job;
-use crate::x86_64::Lab;
 use std::process::Command;
 use std::time::Instant;
 
@@ -15,7 +16,7 @@ const TESTS: &str = "linux::net::";
 
 /// Runs those that have `filter` in their names.
 pub(crate) fn run(filter: &str) -> Result<()> {
-    let lab = Lab::prepare()?;
+    let lab = Lab::prepare(&X86_64)?;
     let (mut passed, mut failed) = (0, 0);
     let wanted = [TESTS, filter];
     for job in lab.jobs_with(&wanted) {

@@ -2,8 +2,9 @@
 //!
 //! The lab keeps package lists of its own, for amd64 and arm64, beside the packages: the machine's
 //! apt state is neither needed nor changed, and root is not needed either. Sources and keys are the
-//! machine's. A folder is named by the version of its first package and lists every package in it,
-//! so a new version of any of them unpacks a new folder.
+//! machine's; another suite of Debian comes from the same mirror. A folder is named by the version of
+//! its first package and lists every package in it, so a new version of any of them unpacks a new
+//! folder.
 
 use crate::cache::Cache;
 use crate::command::{self, Result};
@@ -19,15 +20,33 @@ const LISTS_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The file whose presence says that a folder is complete; holds the packages in it.
 const MARKER: &str = ".packages";
 
+/// Our own list of sources, where they are not the machine's.
+const SOURCES: &str = "sources.list";
+
+/// Debian's keys, of this and of later releases.
+const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// The architecture of a package whose name has none.
+pub(crate) const THIS_MACHINES: &str = "amd64";
+
 /// Packages that are wanted as files.
 #[derive(Debug)]
 pub(crate) struct Wanted {
     /// The beginning of the folder's name.
     pub(crate) folder: &'static str,
+    /// The suite of Debian that has them; none for the machine's own sources.
+    pub(crate) suite: Option<&'static str>,
     /// Package names, `name` or `name:architecture`; the first one's version names the folder.
     pub(crate) packages: &'static [&'static str],
     /// What they depend on is unpacked too, except these: the machine has them.
     pub(crate) except: &'static [&'static str],
+}
+
+/// A program, or another file, that has to be on the machine, and Debian's package with it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Installed {
+    pub(crate) name: &'static str,
+    pub(crate) package: &'static str,
 }
 
 /// One package as the lists describe it.
@@ -50,8 +69,9 @@ impl Package {
     }
 }
 
-/// Returns the folder that holds the unpacked packages, filling it when it is missing.
-pub(crate) fn unpacked(cache: &Cache, wanted: &Wanted) -> Result<PathBuf> {
+/// Returns the folder that holds the unpacked packages, filling it when it is missing. They are
+/// `architecture`'s where their names do not say.
+pub(crate) fn unpacked(cache: &Cache, wanted: &Wanted, architecture: &str) -> Result<PathBuf> {
     for tool in ["apt-get", "apt-cache", "dpkg"] {
         if !command::exists(tool) {
             return Err(format!(
@@ -59,7 +79,7 @@ pub(crate) fn unpacked(cache: &Cache, wanted: &Wanted) -> Result<PathBuf> {
             ));
         }
     }
-    let apt = Apt { dir: cache.dir().join("apt") };
+    let apt = Apt::new(cache, wanted.suite, architecture);
     apt.refresh_lists(LISTS_AGE)?;
     match apt.unpack(cache, wanted) {
         Ok(folder) => Ok(folder),
@@ -87,8 +107,9 @@ pub(crate) fn one_file(packages: &Path, folder: &str, prefix: &str) -> Result<Pa
     }
 }
 
-/// Installs `package` on the machine when `program`, which it contains, is missing.
-pub(crate) fn ensure_installed(program: &str, package: &str) -> Result<()> {
+/// Installs on the machine what is missing.
+pub(crate) fn ensure_installed(needed: Installed) -> Result<()> {
+    let Installed { name: program, package } = needed;
     if command::exists(program) {
         return Ok(());
     }
@@ -111,11 +132,19 @@ pub(crate) fn ensure_installed(program: &str, package: &str) -> Result<()> {
 
 /// apt with lists in our own folder.
 #[derive(Debug)]
-struct Apt {
+struct Apt<'a> {
     dir: PathBuf,
+    suite: Option<&'static str>,
+    /// Of packages whose names do not say.
+    architecture: &'a str,
 }
 
-impl Apt {
+impl<'a> Apt<'a> {
+    fn new(cache: &Cache, suite: Option<&'static str>, architecture: &'a str) -> Self {
+        let name = suite.map_or("apt".to_owned(), |suite| format!("apt-{suite}-{architecture}"));
+        Self { dir: cache.dir().join(name), suite, architecture }
+    }
+
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         let folder = |name: &str| self.dir.join(name).display().to_string();
@@ -130,6 +159,10 @@ impl Apt {
             "APT::Sandbox::User=root".to_owned(),
         ] {
             command.arg("-o").arg(option);
+        }
+        if self.suite.is_some() {
+            command.arg("-o").arg(format!("Dir::Etc::SourceList={}", folder(SOURCES)));
+            command.args(["-o", "Dir::Etc::SourceParts=-"]);
         }
         command.env("LC_ALL", "C.UTF-8");
         command
@@ -156,6 +189,10 @@ impl Apt {
         for folder in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(self.dir.join(folder)).map_err(context)?;
         }
+        if let Some(suite) = self.suite {
+            let source = source(&mirror()?, suite, self.architecture);
+            fs::write(self.dir.join(SOURCES), source).map_err(context)?;
+        }
         let updated = command::output(self.command("apt-get").arg("update"));
         // Old lists do when there is no network; without any, say why.
         if updated.is_ok() || !self.stamp().exists() {
@@ -171,7 +208,11 @@ impl Apt {
         let version = packages.first().map_or("", |package| &package.version);
         // Without the epoch: a path with a colon is no entry of LD_LIBRARY_PATH.
         let version = version.rsplit(':').next().unwrap_or_default();
-        let folder = cache.dir().join(format!("{}-{version}", wanted.folder));
+        let folder = match self.architecture {
+            THIS_MACHINES => format!("{}-{version}", wanted.folder),
+            other => format!("{}-{other}-{version}", wanted.folder),
+        };
+        let folder = cache.dir().join(folder);
         if fs::read_to_string(folder.join(MARKER)).is_ok_and(|there| there == list) {
             return Ok(folder);
         }
@@ -241,24 +282,39 @@ impl Apt {
     fn describe(&self, names: &[String]) -> Result<BTreeMap<String, Package>> {
         let mut command = self.command("apt-cache");
         command.args(["show", "--no-all-versions"]).args(names);
+        // By its name alone a package that is for all architectures, or this machine's, is found.
+        let others = names.iter().filter(|name| !name.contains(':'));
+        command.args(others.map(|name| format!("{name}:{}", self.architecture)));
         // Its status is an error as soon as one name is unknown.
         let output = command.output().map_err(|e| command::cannot_start(&command, &e))?;
         let records = parse_records(&String::from_utf8_lossy(&output.stdout));
         Ok(names
             .iter()
             .filter_map(|name| {
-                let record = records.iter().find(|package| matches(name, package))?;
+                let record = records.iter().find(|package| self.matches(name, package))?;
                 Some((name.clone(), record.clone()))
             })
             .collect())
     }
+
+    fn matches(&self, name: &str, package: &Package) -> bool {
+        let (name, architecture) = name.split_once(':').unwrap_or((name, self.architecture));
+        package.name == name && [architecture, "all"].contains(&&*package.architecture)
+    }
 }
 
-fn matches(name: &str, package: &Package) -> bool {
-    match name.split_once(':') {
-        Some((name, architecture)) => package.name == name && package.architecture == architecture,
-        None => package.name == name && package.architecture != "arm64",
-    }
+/// Where this machine has its Debian from.
+fn mirror() -> Result<String> {
+    let mut command = Command::new("apt-get");
+    command.args(["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]);
+    let text = command::output(&mut command)?;
+    let debian = text.lines().find(|uri| uri.trim_end_matches('/').ends_with("/debian"));
+    Ok(debian.unwrap_or("http://deb.debian.org/debian").to_owned())
+}
+
+/// One source of packages (sources.list(5)).
+fn source(mirror: &str, suite: &str, architecture: &str) -> String {
+    format!("deb [arch={architecture} signed-by={KEYS}] {mirror} {suite} main\n")
 }
 
 /// Reads records in the format of Debian control files (deb-control(5)).
@@ -328,12 +384,23 @@ Architecture: all
     }
 
     #[test]
-    fn a_name_without_an_architecture_is_this_machines() {
-        let mut package = parse_records(RECORDS).remove(0);
-        assert!(matches("linux-image-cloud-amd64", &package));
-        assert!(!matches("linux-image-cloud-amd64:arm64", &package));
-        package.architecture = "arm64".to_owned();
-        assert!(!matches("linux-image-cloud-amd64", &package));
-        assert!(matches("linux-image-cloud-amd64:arm64", &package));
+    fn a_name_without_an_architecture_is_of_the_one_that_is_wanted() {
+        let apt = |architecture| Apt { dir: PathBuf::new(), suite: None, architecture };
+        let records = parse_records(RECORDS);
+        let name = "linux-image-cloud-amd64";
+        assert!(apt("amd64").matches(name, &records[0]));
+        assert!(!apt("arm64").matches(name, &records[0]));
+        assert!(!apt("amd64").matches(&format!("{name}:arm64"), &records[0]));
+        assert!(apt("arm64").matches(&format!("{name}:amd64"), &records[0]));
+        for architecture in ["amd64", "arm64"] {
+            assert!(apt(architecture).matches("rust-web-src", &records[1]));
+        }
+    }
+
+    #[test]
+    fn another_suite_is_one_source_for_one_architecture() {
+        let line = source("http://m/debian/", "trixie", "arm64");
+        assert!(line.starts_with("deb [arch=arm64 signed-by=/usr/share/keyrings/"), "{line}");
+        assert!(line.ends_with("] http://m/debian/ trixie main\n"), "{line}");
     }
 }

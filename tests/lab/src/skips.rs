@@ -1,16 +1,41 @@
 //! Which tests the lab may skip, and why.
 
-/// A skip that is right inside the lab.
+use crate::protocol::Job;
+use std::collections::BTreeMap;
+
+/// A skip that is right inside a lab.
 #[derive(Debug)]
 pub(crate) struct AllowedSkip {
-    /// The test as the lab prints it, `package::test`.
+    /// The test as the lab prints it, `package::test`, without the name of a set.
     pub(crate) test: &'static str,
     /// Why the lab cannot run it.
     pub(crate) because: &'static str,
 }
 
-/// Skips that are right inside the lab. An entry whose test runs, or is gone, is a failure.
-pub(crate) const ALLOWED_SKIPS: &[AllowedSkip] = &[
+/// The skips that are right in one lab, and why. One whose test runs, or is gone, is a failure.
+#[derive(Debug, Default)]
+pub(crate) struct Skips(BTreeMap<String, &'static str>);
+
+impl Skips {
+    /// Adds those of a set of tests.
+    pub(crate) fn add(&mut self, set: &str, skips: &'static [AllowedSkip]) {
+        self.0.extend(skips.iter().map(|skip| (format!("{set}{}", skip.test), skip.because)));
+    }
+
+    /// Why `test` may skip, if it may.
+    pub(crate) fn of(&self, test: &str) -> Option<&'static str> {
+        self.0.get(test).copied()
+    }
+
+    /// Those whose tests are gone.
+    pub(crate) fn stale(&self, jobs: &[Job]) -> impl Iterator<Item = &str> {
+        let gone = |test: &&String| !jobs.iter().any(|job| job.name == **test);
+        self.0.keys().filter(gone).map(String::as_str)
+    }
+}
+
+/// In the lab for x86_64.
+pub(crate) const X86_64: &[AllowedSkip] = &[
     emulated(
         "runner/vm::disks::runner_and_qemu_keep_each_other_from_a_disk_that_one_of_them_writes",
     ),
@@ -60,10 +85,39 @@ pub(crate) const ALLOWED_SKIPS: &[AllowedSkip] = &[
     ordinary_user("runner/vm::jail::root_by_sudo_becomes_the_user_who_typed_it"),
 ];
 
+/// In the lab for aarch64.
+pub(crate) const AARCH64: &[AllowedSkip] = &[];
+
 const fn ordinary_user(test: &'static str) -> AllowedSkip {
     AllowedSkip { test, because: "the lab runs tests as an ordinary user" }
 }
 
 const fn emulated(test: &'static str) -> AllowedSkip {
     AllowedSkip { test, because: "the lab is in QEMU, and has none inside" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALLOWED: &[AllowedSkip] =
+        &[ordinary_user("hv-kvm/conformance::sums"), ordinary_user("hv-kvm/conformance::gone")];
+
+    #[test]
+    fn a_skip_is_allowed_in_its_set_and_found_when_its_test_is_gone() {
+        let mut skips = Skips::default();
+        skips.add("twice: ", ALLOWED);
+        assert_eq!(skips.of("hv-kvm/conformance::sums"), None);
+        assert!(skips.of("twice: hv-kvm/conformance::sums").is_some());
+        let job = Job {
+            name: "twice: hv-kvm/conformance::sums".to_owned(),
+            program: "/t".into(),
+            arguments: Vec::new(),
+            directory: "/".into(),
+            environment: Vec::new(),
+            deadline: 1,
+        };
+        let stale: Vec<_> = skips.stale(&[job]).collect();
+        assert_eq!(stale, ["twice: hv-kvm/conformance::gone"]);
+    }
 }

@@ -1,11 +1,12 @@
 //! `lab soak`: what a test does a few times, many times over. Each line is printed as it comes, and
 //! the last one says how often it was done.
 
+use crate::architecture::X86_64;
 use crate::command::Result;
 use crate::guest::Clock;
+use crate::lab::Lab;
 use crate::protocol::{Job, Plan, Report};
 use crate::results::{Verdict, judge, measured};
-use crate::x86_64::Lab;
 use std::time::{Duration, Instant};
 
 /// What can be soaked.
@@ -38,7 +39,7 @@ const ROUND: Duration = Duration::from_secs(90);
 
 /// Does it `rounds` times, and fails if any of them did.
 pub(crate) fn run(what: What, rounds: u32) -> Result<()> {
-    let lab = Lab::prepare()?;
+    let lab = Lab::prepare(&X86_64)?;
     let plan = plan(lab.job(what.test())?, rounds);
     let files = lab.files(&plan)?;
     let begin = Instant::now();
@@ -48,7 +49,7 @@ pub(crate) fn run(what: What, rounds: u32) -> Result<()> {
         let Report::Finished { job, outcome } = report else { return };
         let Some(job) = plan.jobs.get(*job) else { return };
         let seconds = begin.elapsed().as_secs();
-        match judge(what.test(), outcome, &[]) {
+        match judge(outcome, None) {
             Verdict::Passed => {
                 passed += rounds_of(job);
                 let said: Vec<_> = measured(&outcome.output).collect();

@@ -1,8 +1,9 @@
-//! curl, dig and iperf3 from Debian, with the libraries they name and no others: for guests that have
-//! none, and for the host in the lab, which has none either.
+//! Programs from Debian, with the libraries they name and no others: for guests that have none, and for
+//! the host in the lab, which has none either.
 //!
 //! They start by their loader, as `ld.so --library-path tools tools/curl`.
 
+use crate::architecture::Architecture;
 use crate::cache::Cache;
 use crate::command::{self, Result};
 use crate::packages::{self, Wanted};
@@ -10,18 +11,34 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const TOOLS: Wanted = Wanted {
-    folder: "net-tools",
-    packages: &["iperf3", "curl", "bind9-dnsutils", "libc6"],
-    except: &["debconf", "dpkg", "perl-base", "tar", "install-info"],
+/// Programs, and the packages that they and their libraries are in.
+#[derive(Debug)]
+pub(crate) struct Tools {
+    packages: Wanted,
+    programs: &'static [&'static str],
+}
+
+/// For networks.
+pub(crate) const NET: Tools = Tools {
+    packages: Wanted {
+        folder: "net-tools",
+        suite: None,
+        packages: &["iperf3", "curl", "bind9-dnsutils", "libc6"],
+        except: &["debconf", "dpkg", "perl-base", "tar", "install-info"],
+    },
+    programs: &["usr/bin/curl", "usr/bin/dig", "usr/bin/iperf3"],
 };
 
-const PROGRAMS: [&str; 3] = ["usr/bin/curl", "usr/bin/dig", "usr/bin/iperf3"];
-
-const LOADER: &str = "ld-linux-x86-64.so.2";
-
-/// Where packages of this Debian keep their libraries.
-const FOLDERS: [&str; 2] = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
+/// For disks.
+pub(crate) const FILE_SYSTEMS: Tools = Tools {
+    packages: Wanted {
+        folder: "e2fsprogs",
+        suite: None,
+        packages: &["e2fsprogs", "libblkid1", "libc6", "libcom-err2", "libext2fs2", "libuuid1"],
+        except: &["logsave", "libgcc-s1"],
+    },
+    programs: &["sbin/mke2fs", "sbin/e2fsck"],
+};
 
 /// A file of the folder.
 #[derive(Debug)]
@@ -31,29 +48,32 @@ pub(crate) struct Tool {
 }
 
 /// Programs, the loader and libraries.
-pub(crate) fn find(cache: &Cache) -> Result<Vec<Tool>> {
-    let tree = packages::unpacked(cache, &TOOLS)?;
-    let mut tools = vec![Tool { name: "ld.so".to_owned(), from: library(&tree, LOADER)? }];
-    let mut seen = BTreeSet::from([LOADER.to_owned()]);
+pub(crate) fn find(cache: &Cache, tools: &Tools, architecture: &Architecture) -> Result<Vec<Tool>> {
+    let tree = packages::unpacked(cache, &tools.packages, architecture.debian)?;
+    let library = |name: &str| library(&tree, architecture.triplet, name);
+    let loader = architecture.loader;
+    let mut found = vec![Tool { name: "ld.so".to_owned(), from: library(loader)? }];
+    let mut seen = BTreeSet::from([loader.to_owned()]);
     let mut open = Vec::new();
-    for program in PROGRAMS {
+    for program in tools.programs {
         let from = tree.join(program);
         open.extend(needed(&from)?);
         let name = from.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        tools.push(Tool { name, from });
+        found.push(Tool { name, from });
     }
     while let Some(name) = open.pop() {
         if seen.insert(name.clone()) {
-            let from = library(&tree, &name)?;
+            let from = library(&name)?;
             open.extend(needed(&from)?);
-            tools.push(Tool { name, from });
+            found.push(Tool { name, from });
         }
     }
-    Ok(tools)
+    Ok(found)
 }
 
-fn library(tree: &Path, name: &str) -> Result<PathBuf> {
-    let candidates = FOLDERS.iter().map(|folder| tree.join(folder).join(name));
+/// Where packages of this Debian keep their libraries.
+fn library(tree: &Path, triplet: &str, name: &str) -> Result<PathBuf> {
+    let candidates = ["usr/lib", "lib"].map(|folder| tree.join(folder).join(triplet).join(name));
     let found = candidates.into_iter().find(|path| path.exists());
     found.ok_or_else(|| format!("no library {name} in {}", tree.display()))
 }

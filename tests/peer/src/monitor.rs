@@ -8,6 +8,9 @@ use std::process::Command;
 /// The guest's address and network on a tap device.
 pub const ON_TAP: &str = "10.0.9.2/24";
 
+/// And the host's there.
+pub const HOST_ON_TAP: Ipv4Addr = Ipv4Addr::new(10, 0, 9, 1);
+
 /// QEMU's program.
 pub const QEMU: &str = "qemu-system-x86_64";
 
@@ -83,15 +86,12 @@ impl Machine {
     }
 
     /// What the kernel is told, and the job of its init.
-    fn words(&self, more: &str) -> String {
+    fn words(&self) -> String {
         let address = match self.link {
             Link::Tap(_) => format!("ADDRESS={ON_TAP}"),
             Link::User { .. } => String::new(),
         };
-        format!(
-            "console=ttyS0 quiet panic=-1 mitigations=off {more} {address} -- net {}",
-            self.driver
-        )
+        format!("console=ttyS0 quiet panic=-1 mitigations=off {address} -- net {}", self.driver)
     }
 
     fn runner(&self, program: &Path) -> Command {
@@ -116,7 +116,7 @@ impl Machine {
         command.args(&self.options);
         command.args(["--cpus", &self.cpus.to_string(), "-m", &self.memory.to_string()]);
         command.arg("--initrd").arg(self.folder.join(self.initrd));
-        command.arg("--append").arg(self.words("")).arg(self.folder.join("vmlinux"));
+        command.arg("--append").arg(self.words()).arg(self.folder.join("vmlinux"));
         command.env("HOME", "/nonexistent").env_remove("OPS_HOME").env_remove("ops_render_config");
         command
     }
@@ -150,7 +150,7 @@ impl Machine {
         command.args(machine.split_whitespace()).arg("-netdev").arg(netdev);
         command.arg("-kernel").arg(self.folder.join("vmlinuz"));
         command.arg("-initrd").arg(self.folder.join(self.initrd));
-        command.arg("-append").arg(self.words("QEMU=1"));
+        command.arg("-append").arg(self.words());
         command
     }
 }

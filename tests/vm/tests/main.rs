@@ -11,6 +11,7 @@
 
 mod support;
 
+#[cfg(target_arch = "x86_64")]
 mod bzimage;
 mod console;
 mod disks;
@@ -25,9 +26,12 @@ mod jail;
 mod links;
 mod linux;
 mod network;
+#[cfg(target_arch = "x86_64")] // they are its own
 mod protocols;
 mod readme;
 mod statuses;
 mod terminal;
+#[cfg(target_arch = "aarch64")] // they are its own
+mod virt;
 mod wrong_images;
 mod wrong_requests;

@@ -98,7 +98,7 @@ pub fn net(text: &OsStr) -> Result<NetChoice, String> {
             let (rest, own, vfkit) = match (rest.strip_suffix(b",vfkit"), own(rest)) {
                 (Some(rest), _) => (rest, None, true),
                 (None, Some((rest, own))) => (rest, Some(path(own)?), false),
-                (None, None) => (rest.strip_suffix(b",plain").unwrap_or(rest), None, false),
+                (None, None) => (plain(rest)?, None, false),
             };
             Ok(NetChoice::Datagram { path: path(rest)?, own, vfkit })
         }
@@ -112,6 +112,23 @@ fn own(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let at = text.windows(OWN.len()).rposition(|window| window == OWN)?;
     let (path, own) = text.split_at_checked(at)?;
     Some((path, own.strip_prefix(OWN)?)).filter(|_| !text.ends_with(b",plain"))
+}
+
+/// A socket's path without a word behind it. What stands behind the last comma is a word that nobody
+/// knows, unless it leads on to a folder, or `,plain` says that there is none.
+fn plain(text: &[u8]) -> Result<&[u8], String> {
+    if let Some(path) = text.strip_suffix(b",plain") {
+        return Ok(path);
+    }
+    match text.iter().rposition(|byte| *byte == b',').and_then(|comma| text.get(comma..)?.get(1..))
+    {
+        Some(word) if !word.contains(&b'/') => Err(format!(
+            "has `{}` behind the socket's path, which means nothing; write unixgram:PATH,vfkit or \
+             unixgram:PATH,own=PATH, or put `,plain` behind a path that has a comma",
+            word.escape_ascii()
+        )),
+        _ => Ok(text),
+    }
 }
 
 /// The name of a network interface of the host's (`dev_valid_name` in Linux, net/core/dev.c).

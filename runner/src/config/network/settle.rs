@@ -1,6 +1,5 @@
 //! The network's part of config files and command line, brought together.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::ports::MOST;
@@ -14,13 +13,8 @@ use crate::net::{Forward, Transport};
 ///
 /// # Errors
 /// Two networks at once, forwards that meet, and forwards where nothing forwards them.
-pub(in crate::config) fn settle(
-    typed: Typed,
-    config: &Config,
-    warnings: &mut Vec<String>,
-) -> Result<Network, Error> {
+pub(in crate::config) fn settle(typed: Typed, config: &Config) -> Result<Network, Error> {
     let forwards = forwards(&typed, config)?;
-    warnings.extend(notice(&forwards));
     let network = Network {
         choice: choice(&typed, config)?,
         forwards,
@@ -158,21 +152,4 @@ fn meet(a: Forward, b: Forward) -> bool {
     let same = a.transport == b.transport && a.host.port() == b.host.port() && overlap;
     // Each 0 is a port of its own.
     same && a.host.port() != 0
-}
-
-/// What to say where others than this host reach the guest.
-fn notice(forwards: &[Asked<Forward>]) -> Option<String> {
-    let any = |address: IpAddr| address.to_canonical().is_unspecified();
-    let mut open = forwards.iter().filter(|forward| any(forward.value.host.ip()));
-    let first = open.next()?;
-    let more = match open.count() {
-        0 => String::new(),
-        more => format!(" (and {more} more)"),
-    };
-    let Forward { transport, host, guest } = first.value;
-    Some(format!(
-        "{}{more}: whoever reaches this machine's {transport} port {} reaches the guest's port {guest}",
-        first.by,
-        host.port()
-    ))
 }

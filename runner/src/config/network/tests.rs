@@ -103,6 +103,8 @@ fn a_network_is_named_by_its_kind_and_what_it_is() {
     };
     assert_eq!(choice("unixgram:a,vfkit"), datagram("a", "", true));
     assert_eq!(choice("unixgram:a,own=b"), datagram("a", "b", false));
+    assert_eq!(choice("unixgram:/a,b/c"), datagram("/a,b/c", "", false));
+    assert_eq!(choice("unixgram:a,b,plain"), datagram("a,b", "", false));
     assert_eq!(choice("unixgram:a,vfkit,plain"), datagram("a,vfkit", "", false));
     assert_eq!(choice("unixgram:a,own=b,plain"), datagram("a,own=b", "", false));
     for (text, wanted) in [
@@ -120,6 +122,8 @@ fn a_network_is_named_by_its_kind_and_what_it_is() {
         ("unix", "names no socket"),
         ("unixgram:,vfkit", "names no socket"),
         ("unixgram:a,own=", "names no socket"),
+        ("unixgram:a,vfkitt", "has `vfkitt` behind the socket's path"),
+        ("unixgram:a,vfkit,", "has `` behind the socket's path"),
     ] {
         let error = net(OsStr::new(text)).expect_err(text);
         assert!(error.contains(wanted), "{text}: {error}");
@@ -250,24 +254,6 @@ fn forwards_that_meet_are_refused_with_both_places() {
         assert!(error.starts_with(wanted), "{error}");
     }
     settled("hello -p 80 --udp 80 -p 127.0.0.2:80 -p [::1]:80", &[]);
-}
-
-#[test]
-fn a_port_that_is_open_to_others_is_said_in_one_line() {
-    let warnings = |line: &str| settled(&format!("hello {line}"), &[]).warnings;
-    assert_eq!(
-        warnings("-p 0.0.0.0:8080:80"),
-        [
-            "-p 0.0.0.0:8080:80: whoever reaches this machine's TCP port 8080 reaches the guest's port 80"
-        ]
-    );
-    assert_eq!(
-        warnings("--udp [::]:53-54 -p 80 -p 0.0.0.0:90"),
-        [
-            "-p 0.0.0.0:90 (and 2 more): whoever reaches this machine's TCP port 90 reaches the guest's port 90"
-        ]
-    );
-    assert_eq!(warnings("-p 80 -p 192.168.1.1:90"), [""; 0]);
 }
 
 #[test]

@@ -19,10 +19,10 @@ pub(super) enum Encoding {
 }
 
 const BUFFER: u8 = 0;
-const TUPLE: u8 = 1;
-const VECTOR: u8 = 2;
+pub(super) const TUPLE: u8 = 1;
+pub(super) const VECTOR: u8 = 2;
 const INTEGER: u8 = 3;
-const STRING: u8 = 4;
+pub(super) const STRING: u8 = 4;
 
 /// Adds the next seven bits, most significant first. `None`: more than 64 bits.
 pub(super) fn shift_in(value: u64, byte: u8) -> Option<u64> {

@@ -24,8 +24,8 @@ const UUID: u64 = 16;
 const MAX_LABEL: usize = 256;
 const CHUNK: u64 = 16 << 10;
 
-const END_OF_LOG: u8 = 1;
-const TUPLE_AVAILABLE: u8 = 2;
+pub(super) const END_OF_LOG: u8 = 1;
+pub(super) const TUPLE_AVAILABLE: u8 = 2;
 const TUPLE_EXTENDED: u8 = 3;
 const END_OF_SEGMENT: u8 = 4;
 const EXTENSION_LINK: u8 = 5;
@@ -35,6 +35,20 @@ pub(super) struct Log {
     pub(super) version: u64,
     pub(super) label: Vec<u8>,
     pub(super) tree: Tree,
+    pub(super) end: End,
+}
+
+/// Where a log ends, and what can be appended to it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct End {
+    /// The image's byte that says so.
+    pub(super) at: u64,
+    /// The byte after the last of its extension.
+    pub(super) limit: u64,
+    /// Of its extension.
+    pub(super) encoding: Encoding,
+    /// A tuple is not whole. Nothing can follow it but the rest of it.
+    pub(super) unfinished: bool,
 }
 
 /// Reads the log of the file system in `region`.
@@ -55,7 +69,10 @@ pub(super) fn read(source: &Source, region: Region) -> Result<Log, TfsError> {
     if !walk.tree.has_root() {
         return Err(TfsError::Log { at: region.start, problem: LogProblem::NoRoot });
     }
-    Ok(Log { version, label, tree: walk.tree })
+    // The reader has taken the byte that ends the log.
+    let (at, limit) = (reader.at.saturating_sub(1), reader.end);
+    let end = End { at, limit, encoding, unfinished: walk.staged.is_some() };
+    Ok(Log { version, label, tree: walk.tree, end })
 }
 
 fn encoding_of(version: u64, at: u64) -> Result<Encoding, TfsError> {

@@ -1,5 +1,5 @@
-//! Nanos' file system TFS, versions 4 and 5, read only (nanos: `src/fs/tlog.c`, `src/fs/tfs.c`,
-//! `src/runtime/tuple.c`).
+//! Nanos' file system TFS, versions 4 and 5 (nanos: `src/fs/tlog.c`, `src/fs/tfs.c`,
+//! `src/runtime/tuple.c`). It is read; and a record can be made that changes its root tuple (`append`).
 //!
 //! The file system is a log of tuples: the metadata of all files is one tree, and a record of the
 //! log changes it. `log` walks the log, `encoding` decodes its records into a `tree`, `file` finds
@@ -9,11 +9,13 @@
 //! extensions, a million records, a million entries, 4096 levels. So a file system costs at most
 //! the bytes of its log and about 64 MiB, however it was made.
 
+mod append;
 mod encoding;
 mod file;
 mod log;
 mod tree;
 
+pub use append::{AppendError, Patch, Setting};
 pub use file::FileError;
 pub use tree::{Key, Tuple, Value};
 
@@ -155,6 +157,7 @@ pub struct Filesystem {
     version: u64,
     label: Vec<u8>,
     tree: Tree,
+    end: log::End,
 }
 
 impl Filesystem {
@@ -184,6 +187,7 @@ impl Filesystem {
             version: log.version,
             label: log.label,
             tree: log.tree,
+            end: log.end,
         })
     }
 

@@ -196,6 +196,8 @@ fn a_socket_that_cannot_be_reached_is_named_with_the_remedy() {
     assert!(error("none").contains("there is no such socket: start the program"));
     assert!(error("datagram").contains("--net=unixgram:PATH"));
     assert!(error("left").contains("nobody listens there"));
+    let long = error(&"x".repeat(200));
+    assert!(long.contains("bytes, and a socket's path has at most 10"), "{long}");
     let listener = UnixListener::bind(path("stream")).unwrap();
     let mut link = Stream::open(&path("stream"), MAC).unwrap();
     send(&mut link, &[1; 60]);

@@ -41,6 +41,7 @@ const GET_FLAGS: Opcode = 0x8913;
 const SET_FLAGS: Opcode = 0x8914;
 const GET_MTU: Opcode = 0x8921;
 const GET_INDEX: Opcode = 0x8933;
+const ETHTOOL: Opcode = 0x8946;
 const ADD_TO_BRIDGE: Opcode = 0x89a2;
 
 const IFF_UP: i16 = 1;
@@ -94,8 +95,34 @@ impl Request {
     /// Has `OPCODE` read and write it.
     fn carry_out<const OPCODE: Opcode>(&mut self, fd: impl AsFd) -> io::Result<()> {
         // SAFETY: every request that is made here takes a pointer to a struct ifreq, whose layout this
-        // is, and keeps none.
+        // is, and keeps none; the one that has a pointer in it has one to a `Driver`.
         Ok(unsafe { ioctl(fd, Updater::<OPCODE, Request>::new(self)) }?)
+    }
+}
+
+/// struct ethtool_drvinfo (`include/uapi/linux/ethtool.h`): a command, a driver's name, and more.
+#[repr(C)]
+struct Driver {
+    command: u32,
+    name: [u8; 32],
+    rest: [u8; 160],
+}
+
+/// ETHTOOL_GDRVINFO.
+const GET_DRIVER: u32 = 3;
+
+const _: () = assert!(size_of::<Driver>() == 196);
+
+/// Whether the interface `name` is something else than a bridge. Anybody may ask; where the kernel does
+/// not say, it may be one.
+fn is_another_kind(socket: BorrowedFd<'_>, name: &str) -> bool {
+    let mut driver = Driver { command: GET_DRIVER, name: [0; 32], rest: [0; 160] };
+    let mut request = Request::new(name);
+    request.set(&(&raw mut driver).expose_provenance().to_ne_bytes());
+    // The kernel writes into `driver`, which is as long as the command has it, while the call lasts.
+    match request.carry_out::<ETHTOOL>(socket) {
+        Ok(()) => !driver.name.starts_with(b"bridge\0"),
+        Err(error) => error.raw_os_error() == Some(libc::EOPNOTSUPP),
     }
 }
 
@@ -110,6 +137,9 @@ pub(in crate::net) fn open(name: Option<&str>, bridge: Option<&str>) -> Result<T
     if let Some(bridge) = bridge {
         let found = Request::new(bridge).carry_out::<GET_INDEX>(&socket);
         found.map_err(|_| Error::NoBridge { bridge: bridge.to_owned() })?;
+        if is_another_kind(socket.as_fd(), bridge) {
+            return Err(Error::NotBridge { name: bridge.to_owned() });
+        }
     }
     let fd = open_control()?;
     let mut request = Request::new(name.unwrap_or("runner%d"));
@@ -176,7 +206,8 @@ fn join(socket: BorrowedFd<'_>, name: &str, bridge: &str) -> Result<(), Error> {
     request.carry_out::<ADD_TO_BRIDGE>(socket).map_err(|error| match error.raw_os_error() {
         Some(libc::EPERM) => Error::NotInBridge { name, bridge },
         Some(libc::EBUSY) => Error::OtherBridge { name, bridge },
-        Some(libc::ENODEV | libc::EOPNOTSUPP) => Error::NoBridge { bridge },
+        Some(libc::ENODEV) => Error::NoBridge { bridge },
+        Some(libc::EOPNOTSUPP) => Error::NotBridge { name: bridge },
         _ => Error::Refused { name: bridge, error },
     })
 }

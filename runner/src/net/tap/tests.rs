@@ -373,7 +373,7 @@ fn a_bridge_takes_the_device_in_and_a_device_that_is_there_already_stays() {
         let text = error(None, Some("br9"));
         assert!(text.starts_with("there is no bridge br9: sudo ip link add br9"), "{text}");
         let text = error(None, Some("lo"));
-        assert!(text.starts_with("there is no bridge lo"), "{text}");
+        assert!(text.starts_with("lo is no bridge; "), "{text}");
     });
 }
 

@@ -1,8 +1,11 @@
 use super::super::Plan;
 use super::super::tests::plan;
+use super::notice;
+use crate::config::network::Asked;
 use crate::image::Arch;
 use crate::image::testing::{ElfFile, boot_disk, boot_filesystem};
 use crate::machine::slot::Place;
+use crate::net::{Forward, Transport};
 
 /// A disk image as OPS makes them, and a kernel alone.
 struct Images {
@@ -209,4 +212,29 @@ fn what_goes_with_a_network_is_refused_without_one() {
         assert!(error.starts_with(&format!("{option}, and this guest has no network")), "{error}");
     }
     images.plan("OPS --net=none --host-loopback --link-local --ip-address 10.0.2.20").unwrap();
+}
+
+#[test]
+fn a_port_that_is_open_to_others_is_said_in_one_line() {
+    let notice = |asked: &[(&str, Transport, &str, u16)]| {
+        let one = |(by, transport, host, guest): &(&str, Transport, &str, u16)| Asked {
+            value: Forward { transport: *transport, host: host.parse().unwrap(), guest: *guest },
+            by: (*by).to_owned(),
+        };
+        notice(&asked.iter().map(one).collect::<Vec<_>>())
+    };
+    let (tcp, udp) = (Transport::Tcp, Transport::Udp);
+    let all = ("-p 0.0.0.0:8080:80", tcp, "0.0.0.0:8080", 80);
+    assert_eq!(
+        notice(&[all]).unwrap(),
+        "-p 0.0.0.0:8080:80: whoever reaches this machine's TCP port 8080 reaches the guest's port 80"
+    );
+    let six = ("--udp [::]:53", udp, "[::]:53", 53);
+    let own = ("-p 80", tcp, "127.0.0.1:80", 80);
+    assert_eq!(
+        notice(&[own, six, all]).unwrap(),
+        "--udp [::]:53 (and 1 more): whoever reaches this machine's UDP port 53 reaches the guest's port 53"
+    );
+    let named = ("-p 192.168.1.1:90", tcp, "192.168.1.1:90", 90);
+    assert_eq!(notice(&[own, named]), None);
 }

@@ -98,8 +98,8 @@ pub(super) fn stub(install_name: &str, names: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::binaries::cargo;
     use crate::command;
+    use crate::workspace::cargo;
     use std::collections::BTreeMap;
     use std::path::Path;
 

@@ -7,11 +7,12 @@
 
 use super::framework::{MACOS_15_0, stub};
 use super::macho::Program;
-use crate::binaries::Workspace;
+use crate::builder::carry_out;
 use crate::cache::Cache;
 use crate::command::{self, Result};
-use crate::foreign::Toolchain;
-use crate::packages;
+use crate::packages::{self, Installed};
+use crate::toolchain::Toolchain;
+use crate::workspace::Workspace;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -34,11 +35,13 @@ const ZIG_FOLDER: &str = "zig-0.17.1";
 pub(super) fn run(toolchain: &Toolchain, workspace: &Workspace) -> Result<()> {
     let linker = Linker::prepare(&workspace.target.join("link"))?;
     let mut build = linker.cargo(toolchain, "build");
-    // The list of symbols is what is looked at.
-    build
-        .args(["--release", "--package=runner", "--bin=runner"])
-        .env("CARGO_PROFILE_RELEASE_STRIP", "none");
-    for program in workspace.build(build)? {
+    build.args(["--release", "--package=runner", "--bin=runner"]);
+    // The list of symbols is what is looked at. The standard library that was made for the lints unwinds, and
+    // holds machine code alone: the whole cannot be optimized at once.
+    for (setting, value) in [("STRIP", "none"), ("PANIC", "unwind"), ("LTO", "off")] {
+        build.env(format!("CARGO_PROFILE_RELEASE_{setting}"), value);
+    }
+    for program in carry_out(workspace, build)? {
         let size = fs::metadata(&program.executable).map_or(0, |metadata| metadata.len());
         let program = read(&program.executable)?;
         program.check_shipped()?;
@@ -50,7 +53,7 @@ pub(super) fn run(toolchain: &Toolchain, workspace: &Workspace) -> Result<()> {
     }
     let mut tests = linker.cargo(toolchain, "test");
     tests.args(["--no-run", "--package=hv-hvf"]);
-    let tests = workspace.build(tests)?;
+    let tests = carry_out(workspace, tests)?;
     for test in &tests {
         read(&test.executable)?.check_scripted().map_err(|why| format!("{}: {why}", test.label))?;
     }
@@ -167,7 +170,7 @@ fn zig() -> Result<PathBuf> {
     let folder = cache.dir().join(ZIG_FOLDER);
     if !folder.is_dir() {
         println!("lab: fetching zig");
-        packages::ensure_installed("pip3", "python3-pip")?;
+        packages::ensure_installed(Installed { name: "pip3", package: "python3-pip" })?;
         let partial = folder.with_extension("partial");
         let wanted = cache.dir().join("zig.txt");
         let context = |e| format!("cannot write to {}: {e}", cache.dir().display());

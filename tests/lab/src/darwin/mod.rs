@@ -9,9 +9,11 @@ mod macho;
 mod predicate;
 mod source;
 
-use crate::binaries::Workspace;
+use crate::cache::Cache;
 use crate::command::{self, Result};
-use crate::foreign::{self, Toolchain};
+use crate::foreign;
+use crate::toolchain::Toolchain;
+use crate::workspace::Workspace;
 
 const TARGET: &str = "aarch64-apple-darwin";
 
@@ -21,6 +23,6 @@ pub(crate) fn run() -> Result<()> {
     let workspace = Workspace::find()?;
     lines::check(&workspace.root)?;
     foreign::lint(TARGET)?;
-    let toolchain = Toolchain::prepare(TARGET)?;
+    let toolchain = Toolchain::prepare(&Cache::open()?, TARGET)?;
     link::run(&toolchain, &toolchain.workspace(TARGET)?)
 }

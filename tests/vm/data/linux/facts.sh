@@ -21,7 +21,7 @@ done
 for cpu in $(seq 0 $(($(nproc) - 1))); do
     taskset -c "$cpu" usleep 100000
 done
-awk '/^ *LOC:/ { for (i = 2; i <= 1 + '"$(nproc)"'; i++) if ($i > 0) n++; print "ticking: " n }' /proc/interrupts
+awk '/'"$timer"'/ { for (i = 2; i <= 1 + '"$(nproc)"'; i++) if ($i > 0) n++; print "ticking: " n }' /proc/interrupts
 # Errors and worse. There is no PCI, which Linux calls fatal and does without.
 dmesg -r | grep '^<[0-3]>' | grep -v 'PCI: Fatal: No config space access function found' >/problems
 echo "problems: $(wc -l </problems)"

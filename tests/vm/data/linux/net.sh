@@ -1,9 +1,11 @@
 # net PARAMETER…: finds its network by DHCP, or takes the address in ADDRESS, with these parameters for the driver;
 # then does what it is told on the console, a line each, and says the status of each. A peer answers at port 7.
-for module in failover net_failover; do
-    must insmod /modules/$module.ko
+for module in $(cat /modules/net); do
+    case $module in
+    */virtio_net.*) must insmod "$module" "$@" ;;
+    *) must insmod "$module" ;;
+    esac
 done
-must insmod /modules/virtio_net.ko "$@"
 must ip link set lo up
 mkdir -p /etc /tmp
 echo 'hosts: files dns' >/etc/nsswitch.conf
@@ -31,7 +33,7 @@ until peer open 127.0.0.1:7 >/dev/null; do
     usleep 10000
 done
 must up >/udhcpc 2>&1
-stty -F /dev/ttyS0 -echo -onlcr -icrnl
+stty -F $console -echo -onlcr -icrnl
 echo '=== 0'
 while read -r line; do
     eval "$line" </dev/null 2>&1

@@ -12,9 +12,10 @@ pub(crate) fn checkout() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// A micro-guest.
+/// A micro-guest for this machine.
 pub(crate) fn kernel(name: &str) -> PathBuf {
-    checkout().join(format!("tests/guests/x86_64/kernels/{name}.elf"))
+    let arch = std::env::consts::ARCH;
+    checkout().join(format!("tests/guests/{arch}/kernels/{name}.elf"))
 }
 
 /// The images that the two real writers of OPS images made (tests/vm/data/images/README.md).

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use vm_memory::VolatileSlice;
 
 use super::overlay::Overlay;
+use super::patched::Patched;
 use crate::io::file::{self, Prompt};
 use crate::io::space;
 
@@ -16,6 +17,8 @@ use crate::io::space;
 pub(super) enum Medium {
     /// The file itself.
     Raw(Raw),
+    /// The file, and what lies over a place of it until the guest writes.
+    Patched(Patched),
     /// The file, never written, and what lies over it.
     Overlay(Overlay),
 }
@@ -30,6 +33,7 @@ impl Medium {
     ) -> io::Result<()> {
         match self {
             Medium::Raw(raw) => raw.read(offset, input, slow),
+            Medium::Patched(patched) => patched.read(offset, input, slow),
             Medium::Overlay(overlay) => overlay.read(offset, input, slow),
         }
     }
@@ -38,6 +42,7 @@ impl Medium {
     pub(super) fn write(&self, offset: u64, output: &[VolatileSlice<'_>]) -> io::Result<()> {
         match self {
             Medium::Raw(raw) => raw.write(offset, output),
+            Medium::Patched(patched) => patched.for_writing()?.write(offset, output),
             Medium::Overlay(overlay) => overlay.write(offset, output),
         }
     }
@@ -45,7 +50,8 @@ impl Medium {
     /// Makes durable what was written.
     pub(super) fn sync(&self) -> io::Result<()> {
         match self {
-            Medium::Raw(raw) => raw.file.sync_data(),
+            Medium::Raw(raw) => raw.sync(),
+            Medium::Patched(patched) => patched.raw().sync(),
             // What ends with the run needs no more than to be read back during it.
             Medium::Overlay(_) => Ok(()),
         }
@@ -55,6 +61,7 @@ impl Medium {
     pub(super) fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
         match self {
             Medium::Raw(raw) => raw.discard(offset, len),
+            Medium::Patched(patched) => patched.for_writing()?.discard(offset, len),
             Medium::Overlay(overlay) => overlay.discard(offset, len),
         }
     }
@@ -63,6 +70,7 @@ impl Medium {
     pub(super) fn zero(&self, offset: u64, len: u64, unmap: bool) -> io::Result<()> {
         match self {
             Medium::Raw(raw) => raw.zero(offset, len, unmap),
+            Medium::Patched(patched) => patched.for_writing()?.zero(offset, len, unmap),
             Medium::Overlay(overlay) => overlay.zero(offset, len),
         }
     }
@@ -70,7 +78,7 @@ impl Medium {
     /// The folder that takes what is written, when it is not the file's own.
     pub(super) fn scratch(&self) -> Option<&str> {
         match self {
-            Medium::Raw(_) => None,
+            Medium::Raw(_) | Medium::Patched(_) => None,
             Medium::Overlay(overlay) => Some(overlay.folder()),
         }
     }
@@ -115,6 +123,10 @@ impl Raw {
 
     pub(super) fn write(&self, offset: u64, buffers: &[VolatileSlice<'_>]) -> io::Result<()> {
         file::write_all_at(&self.file, offset, buffers)
+    }
+
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
     }
 
     pub(super) fn discard(&self, offset: u64, len: u64) -> io::Result<()> {

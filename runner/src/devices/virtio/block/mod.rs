@@ -6,6 +6,7 @@
 mod granules;
 mod medium;
 mod overlay;
+mod patched;
 mod request;
 mod segments;
 
@@ -25,9 +26,11 @@ use super::COMMON_FEATURES;
 use super::chain::{Broken, Buffers, Chain, MAX_SEGMENTS};
 use super::transport::Identity;
 use super::worker::Backend;
+use crate::image::Patch;
 use medium::{Medium, Raw};
 use overlay::Overlay;
 pub use overlay::Scratch;
+use patched::Patched;
 use request::{Answer, Operation, Request, place};
 use segments::{Segment, Use};
 
@@ -85,11 +88,26 @@ impl Disk {
         Self::on(id, path, Medium::Raw(Raw::new(file)), len, read_only)
     }
 
+    /// The same, but the guest sees `patch` in the place of what `file` has there. When the guest
+    /// writes, the patch is written first.
+    pub fn patched(id: &str, path: &str, file: Arc<File>, len: u64, patch: Patch) -> Self {
+        let patched = Patched::new(Raw::new(file), patch);
+        Self::on(id, path, Medium::Patched(patched), len, false)
+    }
+
     /// The same, but `file` is only read: what the guest writes goes to `scratch`, and is gone with
     /// it.
     pub fn ephemeral(id: &str, path: &str, file: Arc<File>, len: u64, scratch: Scratch) -> Self {
         let overlay = Overlay::new(Raw::new(file), scratch, len.saturating_sub(len % SECTOR));
         Self::on(id, path, Medium::Overlay(overlay), len, false)
+    }
+
+    /// Writes `patch` as the guest could, before it does.
+    ///
+    /// # Errors
+    /// When the medium does not take it.
+    pub fn apply(&self, mut patch: Patch) -> io::Result<()> {
+        self.medium.write(patch.at, &[patch.bytes.as_mut_slice().into()])
     }
 
     fn on(id: &str, path: &str, medium: Medium, len: u64, read_only: bool) -> Self {

@@ -15,6 +15,8 @@ use std::io;
 
 use hv::Check;
 
+pub(super) use descriptors::close_inherited_from;
+
 use crate::jail::{Error, Missing, Needs, Role};
 
 pub(super) fn missing() -> Vec<Missing> {
@@ -42,8 +44,6 @@ pub(super) fn prepare() {
 /// the handler before anything can be blocked.
 pub(super) fn enter(needs: Needs) -> Result<Vec<String>, Error> {
     let mut done = Vec::new();
-    descriptors::close_inherited().map_err(Error::system("close inherited descriptors"))?;
-    limits::lower(needs).map_err(Error::system("lower the limits"))?;
     done.extend(rights::drop_root().map_err(Error::system("give up root's rights"))?);
     rights::seal().map_err(Error::system("give up rights"))?;
     done.push(landlock::restrict(needs.network)?);
@@ -52,8 +52,6 @@ pub(super) fn enter(needs: Needs) -> Result<Vec<String>, Error> {
 }
 
 pub(super) fn prepare_child() -> Result<(), Error> {
-    descriptors::close_inherited().map_err(Error::system("close inherited descriptors"))?;
-    limits::no_core().map_err(Error::system("forbid core dumps"))?;
     rights::no_new_privileges().map_err(Error::system("forbid new rights"))
 }
 

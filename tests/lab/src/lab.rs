@@ -1,24 +1,21 @@
-//! `lab x86_64`: the workspace's tests on the KVM of a Linux that runs in QEMU.
+//! `lab x86_64` and `lab aarch64`: the workspace's tests on the KVM of a Linux that runs in QEMU.
 
-use crate::binaries::{TestBinary, Workspace};
+use crate::architecture::{Architecture, Set};
+use crate::binaries::TestBinary;
 use crate::boots::Boots;
+use crate::builder::Builder;
 use crate::cache::Cache;
 use crate::command::{self, Result};
-use crate::gates::Gate;
-use crate::guest::{Clock, Guest, QEMU};
+use crate::guest::{Clock, Guest};
 use crate::linux::{self, Guests};
-use crate::packages::{self, Wanted};
+use crate::packages;
 use crate::protocol::{Job, Plan};
-use crate::skips::{ALLOWED_SKIPS, AllowedSkip};
+use crate::skips::Skips;
 use crate::tally::Tally;
+use crate::workspace::Workspace;
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-
-/// What needs a real KVM: the backend with its conformance suite, and whole VMs. Every other test is
-/// the same on any machine, and CI has run it by now.
-const TESTS: [&[&str]; 2] = [&["--package=hv-kvm"], &["--package=runner", "--test=vm"]];
 
 /// One test. The slowest takes half a minute, and on a machine with other work five times that.
 const TEST_DEADLINE: Duration = Duration::from_secs(240);
@@ -26,56 +23,83 @@ const TEST_DEADLINE: Duration = Duration::from_secs(240);
 /// All tests, however many boots they take. CI has 30 minutes for everything.
 const LAB_DEADLINE: Duration = Duration::from_secs(20 * 60);
 
-/// MiB of the lab's memory, for guests of 5 GiB. It costs nothing before it is touched.
-const MEMORY: u32 = 6144;
-
-/// Debian's kernel for virtual machines, and a shell with the usual programs.
-const OUTER_LINUX: Wanted = Wanted {
-    folder: "linux",
-    packages: &["linux-image-cloud-amd64", "busybox-static"],
-    except: &["initramfs-tools", "kmod", "linux-base"],
-};
-
 /// Everything that a boot of the lab takes.
 #[derive(Debug)]
 pub(crate) struct Lab {
+    architecture: &'static Architecture,
     workspace: Workspace,
+    builder: Builder,
+    /// Where its files go.
+    folder: PathBuf,
     packages: PathBuf,
     agent: PathBuf,
     runner: PathBuf,
     guests: Guests,
-    /// One for each test.
+    /// One for each test of each set.
     jobs: Vec<Job>,
+    /// Tests that say that they cannot run.
+    skips: Skips,
     /// Programs that tests may start.
     programs: Vec<PathBuf>,
 }
 
 impl Lab {
     /// Downloads and builds it.
-    pub(crate) fn prepare() -> Result<Self> {
+    pub(crate) fn prepare(architecture: &'static Architecture) -> Result<Self> {
         command::require_x86_64_linux()?;
-        packages::ensure_installed(QEMU, "qemu-system-x86")?;
+        packages::ensure_installed(architecture.machine.qemu)?;
         let workspace = Workspace::find()?;
+        let folder = workspace.machines(architecture.name)?;
         let cache = Cache::open()?;
-        let packages = packages::unpacked(&cache, &OUTER_LINUX)?;
-        let guests = linux::prepare(&cache, &packages, &workspace)?;
+        let builder = Builder::new(&workspace, &cache, &architecture.compiler)?;
+        let packages =
+            packages::unpacked(&cache, &architecture.linux.packages, architecture.debian)?;
+        let sources = linux::Sources { architecture, packages: &packages, workspace: &workspace };
+        let guests = linux::prepare(&cache, &sources, &builder, &folder)?;
         drop(cache);
-        let agent = workspace.agent()?;
-        let runner = workspace.shipped_runner()?;
-        let (binaries, programs) = workspace.tests(&TESTS)?;
-        let jobs = jobs(&binaries, &runner, &guests);
-        Ok(Self { workspace, packages, agent, runner, guests, jobs, programs })
+        let agent = builder.agent()?;
+        let runner = builder.runner(None)?;
+        let mut lab = Self {
+            architecture,
+            workspace,
+            builder,
+            folder,
+            packages,
+            agent,
+            runner,
+            guests,
+            jobs: Vec::new(),
+            skips: Skips::default(),
+            programs: Vec::new(),
+        };
+        for set in architecture.sets {
+            lab.add(set)?;
+        }
+        Ok(lab)
+    }
+
+    fn add(&mut self, set: &Set) -> Result<()> {
+        let runner = match set.runner {
+            Some(words) => self.builder.runner(Some(words))?,
+            None => self.runner.clone(),
+        };
+        let (binaries, programs) = self.builder.tests(set.tests)?;
+        self.jobs.extend(jobs(set.name, &binaries, &runner, &self.guests));
+        self.skips.add(set.name, set.skips);
+        self.programs.extend(programs);
+        self.programs.push(runner);
+        Ok(())
     }
 
     /// A machine that is killed after `time`.
     pub(crate) fn guest(&self, clock: Clock, time: Duration) -> Guest<'_> {
         Guest {
+            architecture: self.architecture,
             packages: &self.packages,
             agent: &self.agent,
-            workspace: &self.workspace,
+            folder: &self.folder,
             clock,
             number: 0,
-            memory: MEMORY,
             until: Instant::now() + time,
         }
     }
@@ -95,8 +119,8 @@ impl Lab {
         }
     }
 
-    pub(crate) fn workspace(&self) -> &Workspace {
-        &self.workspace
+    pub(crate) fn builder(&self) -> &Builder {
+        &self.builder
     }
 
     /// runner, and what Linux as a guest takes.
@@ -120,35 +144,37 @@ impl Lab {
         let used: BTreeSet<_> = plan.jobs.iter().map(|job| &job.program).collect();
         let mut files = self.programs.clone();
         files.extend(used.into_iter().cloned());
-        files.push(self.runner.clone());
         let needs_linux =
             |job: &Job| job.arguments.iter().any(|word| word.starts_with(linux::TESTS));
         if plan.jobs.iter().any(needs_linux) {
             files.extend(self.guests.files.iter().cloned());
         }
-        files.extend(checkout(&self.workspace)?);
+        files.extend(self.workspace.checkout()?);
+        files.sort();
+        files.dedup();
         Ok(files)
     }
 }
 
-/// Runs the tests and gates that have `filter` in their names.
-pub(crate) fn run(filter: &str) -> Result<()> {
-    let lab = Lab::prepare()?;
-    let gates: Vec<_> = Gate::ALL.into_iter().filter(|gate| gate.name().contains(filter)).collect();
+/// Runs the tests and gates of `architecture` that have `filter` in their names.
+pub(crate) fn run(architecture: &'static Architecture, filter: &str) -> Result<()> {
+    let lab = Lab::prepare(architecture)?;
+    let gates = architecture.gates.iter().filter(|gate| gate.name().contains(filter));
+    let gates: Vec<_> = gates.collect();
     let chosen = lab.jobs.iter().filter(|job| job.name.contains(filter)).cloned().collect();
     let plan = Plan { jobs: chosen };
     if plan.jobs.is_empty() && gates.is_empty() {
         return Err(format!("no test and no gate has `{filter}` in its name"));
     }
     let mut tally = Tally::default();
-    for entry in stale_entries(ALLOWED_SKIPS, &lab.jobs) {
+    for entry in lab.skips.stale(&lab.jobs) {
         tally.failed(entry, "is on the list of allowed skips, but there is no such test");
     }
     if !plan.jobs.is_empty() {
-        println!("lab: {} tests on KVM in QEMU", plan.jobs.len());
+        println!("lab: {} tests on KVM in {}", plan.jobs.len(), architecture.machine.qemu.name);
         let files = lab.files(&plan)?;
         let guest = lab.guest(Clock::Host, LAB_DEADLINE);
-        Boots::new(&files, &mut tally).run(&guest, plan.jobs);
+        Boots::new(&files, &lab.skips, &mut tally).run(&guest, plan.jobs);
     }
     for gate in gates {
         let counting = lab.guest(gate.clock(), LAB_DEADLINE);
@@ -158,9 +184,9 @@ pub(crate) fn run(filter: &str) -> Result<()> {
 }
 
 /// One job per test, so that a crash, a hang or a skip is that test's alone.
-fn jobs(binaries: &[TestBinary], runner: &Path, guests: &Guests) -> Vec<Job> {
+fn jobs(set: &str, binaries: &[TestBinary], runner: &Path, guests: &Guests) -> Vec<Job> {
     let job = |binary: &TestBinary, test: &String| Job {
-        name: format!("{}::{test}", binary.label),
+        name: format!("{set}{}::{test}", binary.label),
         program: binary.executable.clone(),
         // With two threads libtest prints a test's name after its output, not on its first line.
         arguments: ["--exact", test, "--nocapture", "--test-threads=2"].map(str::to_owned).into(),
@@ -188,37 +214,6 @@ fn environment(runner: &Path, guests: &Guests) -> Vec<(String, String)> {
     ]
 }
 
-fn stale_entries<'a>(allowed: &'a [AllowedSkip], jobs: &[Job]) -> Vec<&'a str> {
-    allowed
-        .iter()
-        .map(|skip| skip.test)
-        .filter(|test| !jobs.iter().any(|job| job.name == *test))
-        .collect()
-}
-
-/// The sources as they are here: tests name fixtures and documents by paths into the checkout.
-fn checkout(workspace: &Workspace) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    let mut folders = vec![workspace.root.clone()];
-    while let Some(folder) = folders.pop() {
-        let context = |e| format!("cannot read {}: {e}", folder.display());
-        for entry in fs::read_dir(&folder).map_err(context)? {
-            let entry = entry.map_err(context)?;
-            let name = entry.file_name();
-            let kind = entry.file_type().map_err(context)?;
-            if name == "target" || name.as_encoded_bytes().starts_with(b".") {
-                continue;
-            } else if kind.is_dir() {
-                folders.push(entry.path());
-            } else if kind.is_file() {
-                files.push(entry.path());
-            }
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,18 +233,10 @@ mod tests {
 
     #[test]
     fn each_test_is_a_process_of_its_own_and_knows_the_runner() {
-        let jobs = jobs(&[binary()], Path::new("/t/runner"), &guests());
+        let jobs = jobs("twice: ", &[binary()], Path::new("/t/runner"), &guests());
         assert_eq!(jobs.len(), 2);
-        assert_eq!(jobs[0].name, "hv-kvm/conformance::kick::sticks");
+        assert_eq!(jobs[0].name, "twice: hv-kvm/conformance::kick::sticks");
         assert_eq!(jobs[0].arguments[..2], ["--exact", "kick::sticks"]);
         assert!(jobs[0].environment.contains(&("RUNNER_BIN".to_owned(), "/t/runner".to_owned())));
-    }
-
-    #[test]
-    fn a_skip_allowed_for_a_test_that_is_gone_is_found() {
-        let jobs = jobs(&[binary()], Path::new("/t/runner"), &guests());
-        let allow = |test| AllowedSkip { test, because: "" };
-        let list = [allow("hv-kvm/conformance::sums"), allow("hv-kvm/conformance::gone")];
-        assert_eq!(stale_entries(&list, &jobs), ["hv-kvm/conformance::gone"]);
     }
 }

@@ -1,0 +1,79 @@
+//! aarch64: QEMU emulates a Neoverse N1 with EL2, and the KVM of a Linux inside runs there (VHE), with
+//! a GICv3 for its guests.
+
+use super::{Architecture, Compiler, Cross, Linux, Machine, Set};
+use crate::gates::Gate;
+use crate::packages::{Installed, Wanted};
+use crate::skips;
+use guests::aarch64::programs::POWER_OFF;
+
+pub(crate) const AARCH64: Architecture = Architecture {
+    name: "aarch64",
+    debian: "arm64",
+    triplet: "aarch64-linux-gnu",
+    loader: "ld-linux-aarch64.so.1",
+    compiler: Compiler {
+        target: "aarch64-unknown-linux-gnu",
+        cross: Some(Cross {
+            linker: Installed { name: "aarch64-linux-gnu-gcc", package: "gcc-aarch64-linux-gnu" },
+            libc: Installed {
+                name: "/usr/aarch64-linux-gnu/lib/libc.a",
+                package: "libc6-dev-arm64-cross",
+            },
+            starter: Installed { name: "qemu-aarch64", package: "qemu-user" },
+        }),
+        ships: &[
+            "build",
+            "--release",
+            "--package=runner",
+            "--target=aarch64-unknown-linux-gnu",
+            "--config=build.rustflags=['-Ctarget-feature=+crt-static']",
+        ],
+    },
+    machine: Machine {
+        qemu: Installed { name: "qemu-system-aarch64", package: "qemu-system-arm" },
+        // Not `-cpu max`: pointer authentication takes most of the time then.
+        board: "-M virt,virtualization=on,gic-version=3 -cpu neoverse-n1",
+        processors: "-accel tcg,thread=multi -smp 2",
+        memory: 4096,
+        console: "ttyAMA0",
+        // The board has one serial line. `stdio` would close the port when there is no stdin.
+        reports: "/dev/vport0p1",
+        reports_words: &[
+            "-device",
+            "virtio-serial-pci",
+            "-chardev",
+            "file,id=reports,path=/dev/stdout",
+            "-device",
+            "virtserialport,chardev=reports",
+        ],
+    },
+    linux: Linux {
+        packages: Wanted {
+            folder: "linux",
+            // Debian 12's is 6.1, and hypercalls come out of KVM since 6.4.
+            suite: Some("trixie"),
+            packages: &["linux-image-cloud-arm64", "busybox-static"],
+            except: &["initramfs-tools", "kmod", "linux-base"],
+        },
+        root: "usr",
+        // KVM is built in.
+        modules: &["drivers/net/tun.ko.xz"],
+        disk_modules: &["drivers/virtio/virtio_mmio.ko.xz", "drivers/block/virtio_blk.ko.xz"],
+        net_modules: &[
+            "net/core/failover.ko.xz",
+            "drivers/net/net_failover.ko.xz",
+            "drivers/net/virtio_net.ko.xz",
+        ],
+        end: ("power_off", POWER_OFF),
+        kernel: "Image",
+        unpacked: None,
+    },
+    sets: &[Set {
+        name: "",
+        tests: &[&["--package=hv-kvm"], &["--package=runner", "--test=vm"]],
+        runner: None,
+        skips: skips::AARCH64,
+    }],
+    gates: &[Gate::Size { limit: 3_900_000 }, Gate::Hello { limit: 3_900_000 }],
+};
