@@ -12,6 +12,7 @@ mod faults;
 mod idle;
 mod machine;
 mod net;
+mod pci;
 
 use std::env;
 use std::path::{Path, PathBuf};
