@@ -23,6 +23,7 @@ use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use crate::boot::Protocol;
 use crate::config::network::{self, Typed};
 use crate::config::{AccelChoice, Addresses, Disk, JailChoice, values};
+use crate::machine::slot::VirtioBus;
 
 mod ops;
 #[cfg(test)]
@@ -78,6 +79,8 @@ pub struct Options {
     pub env: Vec<(String, String)>,
     /// What the process gives up before the guest runs.
     pub jail: Option<JailChoice>,
+    /// Where virtio devices are.
+    pub virtio: Option<VirtioBus>,
     /// Disks beside the image.
     pub disks: Vec<Disk>,
     /// Throw away what the guest writes to its disks.
@@ -156,6 +159,8 @@ Options:
       --initrd FILE     initial ram disk for the kernel
       --entry WAY       enter the kernel by linux64, linux32, pvh or arm64
                         [what suits it]
+      --virtio WHICH    where virtio devices are: mmio, pci [mmio; pci for what OPS builds
+                        for arm64]
       --append TEXT     add TEXT to the kernel's command line
       --jail WHICH      on, strict (all of it or no run), off [on]
       --timeout TIME    end the run after TIME: 5 or 5s, 500ms, 2m (status 124)
@@ -255,6 +260,7 @@ fn options(
         args,
         env: all(matches, "envs", |v| values::env(&text(v)?))?,
         jail: one(matches, "jail", |v| values::jail(&text(v)?))?,
+        virtio: one(matches, "virtio", |v| values::bus(&text(v)?))?,
         disks: all(matches, "disk", values::disk)?,
         ephemeral: matches.get_flag("ephemeral"),
         network: typed_network(matches)?,
@@ -422,6 +428,7 @@ fn definition() -> clap::Command {
         .arg(option("pcap"))
         .arg(option("imagename").short('i'))
         .arg(option("jail"))
+        .arg(option("virtio"))
         .arg(option("timeout"))
         .arg(option("report"))
         .arg(flag("stdin"))

@@ -13,7 +13,8 @@ use crate::boot::{BootPlan, CommandLine, plain_words};
 use crate::config::{Addresses, Settings};
 use crate::image::{self, Access, Arch, Image, Kernel, Marks, Segment, Source};
 use crate::machine::map::{Board, MIB};
-use crate::machine::slot::VIRTIO_SLOTS;
+use crate::machine::slot::VirtioBus;
+use crate::machine::slot::{Place, VIRTIO_SLOTS};
 pub use disks::DiskPlan;
 use images::Opened;
 pub use network::NetworkPlan;
@@ -78,7 +79,12 @@ impl Plan {
         let addresses = network::addresses(settings, choice.as_ref())?;
         let room = VIRTIO_SLOTS.saturating_sub(usize::from(choice.is_some()));
         let board = Board::of(image.arch());
-        let mut disks = disks::open(board, &image, writable, settings, room)?;
+        // Nanos for arm64 looks for its devices on the PCI bus alone.
+        let only_pci = board.arch == Arch::Aarch64 && image.is_disk();
+        let usual = if only_pci { VirtioBus::Pci } else { VirtioBus::Mmio };
+        let virtio = settings.virtio.unwrap_or(usual);
+        let mut slots = board.virtio.on(virtio);
+        let mut disks = disks::open(&mut slots, &image, writable, settings, room)?;
         if let Some(first) = disks.first_mut() {
             first.patch = told::record(settings, &addresses, &image)?;
         }
@@ -97,11 +103,11 @@ impl Plan {
             let initrd = initrd.map_err(|error| Error::Asked(format!("the ram disk {error}")))?;
             boot.initrd = Some(initrd);
         }
-        let slots = board.virtio.iter().take(disks.len().saturating_add(choice.iter().count()));
-        let devices = boot.announce(settings.cpus, slots);
+        let behind = slots.next().filter(|_| choice.is_some());
+        let placed = disks.iter().map(|disk| disk.slot).chain(behind);
+        let devices = boot.announce(settings.cpus, placed);
         boot.tell(command_line(settings, &addresses, &image, devices)?)?;
         // Last: from here on clients may come.
-        let behind = board.virtio.iter().nth(disks.len());
         let network = match choice.zip(behind) {
             Some((choice, slot)) => Some(network::open(&choice, settings, slot)?),
             None => None,
@@ -116,6 +122,13 @@ impl Plan {
             cpus: settings.cpus,
             timeout: settings.timeout,
         })
+    }
+
+    /// Whether its virtio devices are on the PCI bus.
+    pub fn is_on_pci(&self) -> bool {
+        let network = self.network.as_ref().map(|network| network.slot);
+        let mut slots = self.disks.iter().map(|disk| disk.slot).chain(network);
+        slots.any(|slot| matches!(slot.place, Place::Pci { .. }))
     }
 
     /// Every file the run reads or writes, with its name.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use hv::{Check, Hypervisor};
+use hv::{Arch, Check, Hypervisor};
 
 use crate::config::{AccelChoice, JailChoice, Settings};
 use crate::emulate::{self, Qemu};
@@ -104,7 +104,8 @@ impl Run {
             report.spare(&plan).map_err(Failure::Report)?;
         }
         let plan = self.plan.insert(plan);
-        let chosen = choose::<H>(settings)?;
+        let arch = plan.boot.board.arch;
+        let chosen = choose::<H>(settings, arch)?;
         self.accelerator = Some(chosen.describe());
         if !settings.accepted.is_empty() {
             info!("accepted, not used: {}", settings.accepted.join(", "));
@@ -131,7 +132,7 @@ impl Run {
             Err(machine::Error::Hypervisor(error)) if settings.accel == AccelChoice::Auto => {
                 match H::probe().failure() {
                     Some(check) => {
-                        self.accelerator = Some(emulation::<H>(check)?.describe());
+                        self.accelerator = Some(emulation::<H>(check, arch)?.describe());
                         Ok(emulate(plan, &signals, settings)?)
                     }
                     None => Err(error.to_string().into()),
@@ -164,8 +165,9 @@ impl<H: Hypervisor> Chosen<H> {
     }
 }
 
-/// The accelerator that was asked for, opened; or, where that is allowed, what does without.
-fn choose<H: Hypervisor>(settings: &Settings) -> Result<Chosen<H>, String> {
+/// The accelerator that was asked for, opened; or, where that is allowed, what does without for guests
+/// of `arch`.
+fn choose<H: Hypervisor>(settings: &Settings, arch: Arch) -> Result<Chosen<H>, String> {
     let asked = settings.accel;
     let by = settings.accel_asked_by.clone().unwrap_or_else(|| format!("--accel={asked}"));
     let other = |name: &str| Err(format!("{by}: this system has {name}"));
@@ -173,14 +175,14 @@ fn choose<H: Hypervisor>(settings: &Settings) -> Result<Chosen<H>, String> {
         AccelChoice::Kvm if H::NAME != "kvm" => other(H::NAME),
         AccelChoice::Hvf if H::NAME != "hvf" => other(H::NAME),
         AccelChoice::Off => {
-            let qemu = Qemu::find().map_err(|missing| format!("{by}: {missing}"))?;
+            let qemu = Qemu::find(arch).map_err(|missing| format!("{by}: {missing}"))?;
             warning!("{by}: running in software emulation ({qemu}), much slower");
             Ok(Chosen::Emulation(qemu))
         }
         AccelChoice::Auto => H::open().map(Chosen::Accelerator).or_else(|error| match error.kind {
             // It is there, and emulation would take as much.
             hv::Kind::Exhausted => Err(error.to_string()),
-            _ => emulation(&check::<H>(&error)),
+            _ => emulation(&check::<H>(&error), arch),
         }),
         AccelChoice::Kvm | AccelChoice::Hvf => {
             H::open().map(Chosen::Accelerator).map_err(|error| {
@@ -209,9 +211,9 @@ fn sentence(check: &Check) -> String {
 }
 
 /// Software emulation because of `check`, announced.
-fn emulation<H: Hypervisor>(check: &Check) -> Result<Chosen<H>, String> {
+fn emulation<H: Hypervisor>(check: &Check, arch: Arch) -> Result<Chosen<H>, String> {
     let name = H::NAME.to_uppercase();
-    let qemu = Qemu::find().map_err(|missing| {
+    let qemu = Qemu::find(arch).map_err(|missing| {
         format!("no {name} here ({}; see `runner doctor`), and {missing}", sentence(check))
     })?;
     let finding = &check.finding;
@@ -264,14 +266,14 @@ mod tests {
 
     #[test]
     fn an_automatic_choice_is_the_systems_accelerator_where_it_opens() {
-        let chosen = choose::<Script>(&settings("--accel=auto"));
+        let chosen = choose::<Script>(&settings("--accel=auto"), Arch::X86_64);
         assert!(matches!(chosen, Ok(Chosen::Accelerator(_))));
     }
 
     #[test]
     fn another_systems_accelerator_is_refused_and_never_replaced() {
         for accel in ["--accel=kvm", "--accel=hvf"] {
-            let refusal = choose::<Script>(&settings(accel)).err().unwrap();
+            let refusal = choose::<Script>(&settings(accel), Arch::X86_64).err().unwrap();
             assert_eq!(refusal, format!("{accel}: this system has script"));
         }
     }

@@ -8,20 +8,23 @@
 //! does). The reset register is the keyboard controller's, which is all of it that there is.
 
 use acpi_tables::aml::{
-    Device, EISAName, IO, Interrupt, Memory32Fixed, Name, Path, ResourceTemplate, Scope,
+    AddressSpace as Resource, AddressSpaceCacheable, Device, EISAName, IO, Interrupt,
+    Memory32Fixed, Name, Package, PackageBuilder, Path, ResourceTemplate, Scope, ZERO,
 };
 use acpi_tables::fadt::{FADTBuilder, Flags};
 use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
+use acpi_tables::mcfg::MCFG;
 use acpi_tables::rsdp::Rsdp;
 use acpi_tables::sdt::Sdt;
 use acpi_tables::{Aml, AmlSink};
 
 use super::layout::RSDP;
+use crate::devices::pci::bus::ECAM;
 use crate::devices::rtc::CENTURY;
 use crate::machine::map::pc::{
     COM1, COM1_LINE, IOAPIC, LOCAL_APIC, RESET_COMMAND, RESET_PORT, RTC,
 };
-use crate::machine::slot::{Place, VIRTIO_WINDOW, VirtioSlot};
+use crate::machine::slot::{PciHost, Place, VIRTIO_SLOTS, VIRTIO_WINDOW, VirtioSlot};
 
 const OEM: [u8; 6] = *b"RUNNER";
 const OEM_TABLE: [u8; 8] = *b"RUNNERVM";
@@ -31,7 +34,8 @@ const HEADER: u32 = 36;
 
 /// FADT, IA-PC boot architecture flags (table 5.11): no VGA, no MSI. That bit 1 is not set says that
 /// there is no keyboard controller, which a guest would look for a long time.
-const NO_VGA_NO_MSI: u16 = 1 << 2 | 1 << 3;
+const NO_VGA: u16 = 1 << 2;
+const NO_MSI: u16 = 1 << 3;
 
 /// MADT: 8259s are there, as KVM's interrupt controllers have them.
 const PCAT_COMPAT: u32 = 1;
@@ -79,8 +83,11 @@ pub(super) const RESET_CODE: [u8; 7] = [
 pub struct Tables {
     /// Number of processors; the nth has the APIC ID n.
     pub cpus: u32,
-    /// Virtio-mmio devices that are announced here and nowhere else.
+    /// Virtio devices: those on mmio are announced here and nowhere else, those on the PCI bus are found
+    /// there.
     pub virtio: Vec<VirtioSlot>,
+    /// The PCI bus, if devices are there.
+    pub pci: Option<PciHost>,
 }
 
 impl Tables {
@@ -92,10 +99,11 @@ impl Tables {
             Timers::Hypervisor => None,
             Timers::Pit => Some(all.add(&PM1_REGISTERS)),
         };
-        let fadt = all.add(&fadt(dsdt, pm1));
+        let fadt = all.add(&fadt(dsdt, pm1, self.pci.is_some_and(|host| host.msi)));
         let madt = all.add(self.madt(timers).as_slice());
         let mut xsdt = Sdt::new(*b"XSDT", HEADER, 1, OEM, OEM_TABLE, OEM_REVISION);
-        for table in [fadt, madt] {
+        let mcfg = self.pci.map(|host| all.add(&mcfg(&host)));
+        for table in [fadt, madt].into_iter().chain(mcfg) {
             xsdt.append_slice(&table.to_le_bytes());
         }
         let xsdt = all.add(xsdt.as_slice());
@@ -154,7 +162,7 @@ impl Tables {
         let rtc = device("RTC_", &EISAName::new("PNP0B00"), 0, vec![&IO::new(RTC, RTC, 1, 2)]);
         let mut devices = [com1, rtc].concat();
         for slot in &self.virtio {
-            let Place::Mmio { base, line } = slot.place;
+            let Place::Mmio { base, line } = slot.place else { continue };
             // Every slot is below 4 GiB, and there are few.
             let base = u32::try_from(base).unwrap_or_default();
             let window = u32::try_from(VIRTIO_WINDOW).unwrap_or_default();
@@ -166,6 +174,9 @@ impl Tables {
                 vec![&window, &edge(line)],
             ));
         }
+        if let Some(host) = &self.pci {
+            devices.extend(pci(host));
+        }
         let scope = Scope::raw(Path::new("_SB_"), devices);
         let mut dsdt = Sdt::new(*b"DSDT", HEADER, 2, OEM, OEM_TABLE, OEM_REVISION);
         dsdt.append_slice(&scope);
@@ -174,7 +185,7 @@ impl Tables {
 }
 
 /// `pm1`: where the registers of the fixed hardware are, if there is some.
-fn fadt(dsdt: u64, pm1: Option<u64>) -> Vec<u8> {
+fn fadt(dsdt: u64, pm1: Option<u64>, msi: bool) -> Vec<u8> {
     let mut fadt = FADTBuilder::new(OEM, OEM_TABLE, OEM_REVISION)
         .dsdt_64(dsdt)
         .flag(Flags::Wbinvd)
@@ -194,11 +205,47 @@ fn fadt(dsdt: u64, pm1: Option<u64>) -> Vec<u8> {
         }
     }
     fadt.century = CENTURY;
-    fadt.iapc_boot_arch = NO_VGA_NO_MSI.into();
+    let boot = if msi { NO_VGA } else { NO_VGA | NO_MSI };
+    fadt.iapc_boot_arch = boot.into();
     let port = u64::from(RESET_PORT);
     fadt.reset_reg = GAS::new(AddressSpace::SystemIo, 8, 0, AccessSize::ByteAccess, port);
     fadt.reset_value = RESET_COMMAND;
     serialized(&fadt.finalize())
+}
+
+/// Where the PCI bus has its configuration space (PCI Firmware Specification 3.3, 4.1.2): bus 0 alone.
+fn mcfg(host: &PciHost) -> Vec<u8> {
+    let mut mcfg = MCFG::new(OEM, OEM_TABLE, OEM_REVISION);
+    mcfg.add_ecam(host.ecam, 0, 0, 0);
+    serialized(&mcfg)
+}
+
+/// The PCI bus, and that its configuration space is taken, without which Linux does not use it. Pins
+/// are wired to lines (6.2.13): device, pin, no link, line; level-triggered, active low, as pins are,
+/// which the hypervisor does not distinguish from active high.
+fn pci(host: &PciHost) -> Vec<u8> {
+    let (first, last) = (host.window, host.window.saturating_add(host.window_len - 1));
+    let buses = Resource::new_bus_number(0u16, 0);
+    let window = Resource::new_memory(AddressSpaceCacheable::NotCacheable, true, first, last, None);
+    let resources = ResourceTemplate::new(vec![&buses, &window]);
+    let mut pins = PackageBuilder::new();
+    for device in 1..=VIRTIO_SLOTS {
+        let device = u8::try_from(device).unwrap_or_default();
+        let address = u32::from(device) << 16 | 0xffff;
+        let line = host.line_of(device);
+        pins.add_element(&Package::new(vec![&address, &ZERO, &ZERO, &line]));
+    }
+    let name = |name, value: &dyn Aml| Name::new(Path::new(name), value);
+    let id = name("_HID", &EISAName::new("PNP0A08"));
+    let compatible = name("_CID", &EISAName::new("PNP0A03"));
+    let (uid, resources, pins) =
+        (name("_UID", &ZERO), name("_CRS", &resources), name("_PRT", &pins));
+    let parts: Vec<&dyn Aml> = vec![&id, &compatible, &uid, &resources, &pins];
+    let bus = Device::new(Path::new("PCI0"), parts);
+    let ecam = u32::try_from(host.ecam).unwrap_or_default();
+    let taken = Memory32Fixed::new(true, ecam, u32::try_from(ECAM).unwrap_or_default());
+    let taken = device("MCFG", &EISAName::new("PNP0C02"), 0, vec![&taken]);
+    [serialized(&bus), taken].concat()
 }
 
 /// A device of the name `name`, with its hardware ID, unique ID and resources.

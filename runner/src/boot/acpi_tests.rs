@@ -1,18 +1,20 @@
 use super::*;
 use crate::machine::map::Board;
+use crate::machine::slot::VirtioBus;
 use hv::Arch;
 
 fn virtio_slots() -> impl Iterator<Item = VirtioSlot> {
-    Board::of(Arch::X86_64).virtio.iter()
+    Board::of(Arch::X86_64).virtio.on(VirtioBus::Mmio)
 }
 
 fn tables(cpus: u32, devices: usize) -> Vec<u8> {
-    Tables { cpus, virtio: virtio_slots().take(devices).collect() }.bytes(Timers::Hypervisor)
+    Tables { cpus, virtio: virtio_slots().take(devices).collect(), pci: None }
+        .bytes(Timers::Hypervisor)
 }
 
 #[test]
 fn where_the_pit_keeps_time_the_tables_have_fixed_hardware_and_its_interrupt() {
-    let all = Tables { cpus: 1, virtio: Vec::new() }.bytes(Timers::Pit);
+    let all = Tables { cpus: 1, virtio: Vec::new(), pci: None }.bytes(Timers::Pit);
     let fadt = find(&all, b"FACP");
     assert_eq!(u32_at(fadt, 112) >> 20 & 1, 0);
     assert_eq!((u32_at(fadt, 56), u32_at(fadt, 64), fadt[88], fadt[89]), (0, 0, 4, 2));
@@ -119,7 +121,7 @@ fn the_dsdt_has_com1_the_clock_and_each_virtio_device_with_its_window_and_line()
     assert_eq!((has(dsdt, b"COM1"), has(dsdt, b"RTC_"), has(dsdt, b"LNRO0005\0")), (1, 1, 3));
     assert_eq!(has(dsdt, b"_S5_"), 0, "a guest that switches itself off takes its status along");
     for slot in virtio_slots().take(3) {
-        let Place::Mmio { base, line } = slot.place;
+        let Place::Mmio { base, line } = slot.place else { panic!("{slot:?}") };
         let base = u32::try_from(base).unwrap().to_le_bytes();
         let window = [&[0x86, 9, 0, 1][..], &base, &[0, 2, 0, 0]].concat();
         let line = [&[0x89, 6, 0, 3, 1][..], &line.to_le_bytes()].concat();

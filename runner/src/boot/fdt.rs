@@ -6,8 +6,9 @@ use hv::arch::aarch64::{affinity, gic};
 use vm_fdt::{Error, FdtWriter, FdtWriterNode};
 
 use super::{CommandLine, Gpas};
+use crate::devices::pci::bus::ECAM;
 use crate::machine::map::virt::{PL011, PL011_LINE, PL031, REGISTERS, SPI_0};
-use crate::machine::slot::{Place, VIRTIO_WINDOW, VirtioSlot};
+use crate::machine::slot::{PciHost, Place, VIRTIO_WINDOW, VirtioSlot};
 
 /// Nodes that others refer to by number.
 const GIC: u32 = 1;
@@ -18,6 +19,9 @@ const SPI: u32 = 0;
 const PPI: u32 = 1;
 const EDGE: u32 = 1;
 const LEVEL: u32 = 4;
+
+/// A stretch of PCI memory below 4 GiB.
+const PCI_MEMORY: u32 = 0x0200_0000;
 
 /// What the timers' interrupts are, in the order of their binding (`arm,arch_timer.yaml`): secure,
 /// non-secure, virtual, hypervisor. Guests have the second and the third.
@@ -34,8 +38,10 @@ pub(super) type Seed = [u8; 40];
 pub struct Tree {
     /// Number of processors.
     pub cpus: u32,
-    /// Virtio-mmio devices.
+    /// Virtio devices. Those on the PCI bus a guest finds there.
     pub virtio: Vec<VirtioSlot>,
+    /// The PCI bus, if devices are there.
+    pub pci: Option<PciHost>,
 }
 
 /// What of it is known when the guest is loaded.
@@ -67,6 +73,9 @@ impl Tree {
         clock_and_console(&mut fdt)?;
         for slot in &self.virtio {
             virtio(&mut fdt, slot)?;
+        }
+        if let Some(host) = &self.pci {
+            pci(&mut fdt, host)?;
         }
         fdt.end_node(root)?;
         fdt.finish()
@@ -152,10 +161,32 @@ fn clock_and_console(fdt: &mut FdtWriter) -> Result<(), Error> {
 }
 
 fn virtio(fdt: &mut FdtWriter, slot: &VirtioSlot) -> Result<(), Error> {
-    let Place::Mmio { base, line } = slot.place;
+    let Place::Mmio { base, line } = slot.place else { return Ok(()) };
     let node = device(fdt, "virtio_mmio", base, &["virtio,mmio"])?;
     fdt.property_array_u64("reg", &[base, VIRTIO_WINDOW])?;
     interrupt(fdt, line, EDGE)?;
+    fdt.property_null("dma-coherent")?;
+    fdt.end_node(node)
+}
+
+/// The PCI bus (`host-generic-pci.yaml`; IEEE 1275's PCI binding for addresses): bus 0 alone, and no
+/// ports. A device's address in the interrupt map is its number from bit 11 on.
+fn pci(fdt: &mut FdtWriter, host: &PciHost) -> Result<(), Error> {
+    let node = device(fdt, "pcie", host.ecam, &["pci-host-ecam-generic"])?;
+    fdt.property_string("device_type", "pci")?;
+    fdt.property_array_u64("reg", &[host.ecam, ECAM])?;
+    fdt.property_u32("#address-cells", 3)?;
+    fdt.property_u32("#size-cells", 2)?;
+    fdt.property_u32("#interrupt-cells", 1)?;
+    fdt.property_array_u32("bus-range", &[0, 0])?;
+    let (window, len) = (host.window, host.window_len);
+    fdt.property_array_u32("ranges", &[PCI_MEMORY, 0, window, 0, window, 0, len])?;
+    let pin = |device: u8| {
+        let spi = host.line_of(device).saturating_sub(SPI_0);
+        [u32::from(device) << 11, 0, 0, 1, GIC, 0, 0, SPI, spi, LEVEL]
+    };
+    fdt.property_array_u32("interrupt-map", &[0, 1, 2, 3].map(pin).concat())?;
+    fdt.property_array_u32("interrupt-map-mask", &[3 << 11, 0, 0, 7])?;
     fdt.property_null("dma-coherent")?;
     fdt.end_node(node)
 }

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::boot::CommandLine;
 use crate::machine::map::Board;
+use crate::machine::slot::VirtioBus;
 use hv::Arch;
 
 /// Property by node and name: `/cpus/cpu@0 reg`.
@@ -50,12 +51,12 @@ fn cells(value: &[u8]) -> Vec<u32> {
 }
 
 fn tree(cpus: u32, devices: usize, ram_disk: Option<&Gpas>) -> Properties {
-    let virtio = Board::of(Arch::Aarch64).virtio.iter().take(devices).collect();
+    let virtio = Board::of(Arch::Aarch64).virtio.on(VirtioBus::Mmio).take(devices).collect();
     let line = CommandLine::new(["console=ttyAMA0".to_owned(), "a=1".to_owned()]).unwrap();
     let ram = Board::of(Arch::Aarch64).ram(512 << 20);
     let seed = std::array::from_fn(|index| u8::try_from(index).unwrap());
     let chosen = Chosen { ram: &ram, ram_disk, command_line: &line, seed: &seed };
-    read(&Tree { cpus, virtio }.bytes(&chosen).unwrap())
+    read(&Tree { cpus, virtio, pci: None }.bytes(&chosen).unwrap())
 }
 
 #[test]
@@ -118,7 +119,7 @@ fn the_most_processors_and_the_longest_command_line_fit_where_the_tree_goes() {
     let line = CommandLine::new(["x".repeat(0xffff)]).unwrap();
     let ram = Board::of(Arch::Aarch64).ram(512 << 20);
     let chosen = Chosen { ram: &ram, ram_disk: None, command_line: &line, seed: &[0; 40] };
-    let virtio = Board::of(Arch::Aarch64).virtio.iter().collect();
-    let blob = Tree { cpus: gic::MAX_VCPUS, virtio }.bytes(&chosen).unwrap();
+    let virtio = Board::of(Arch::Aarch64).virtio.on(VirtioBus::Mmio).collect();
+    let blob = Tree { cpus: gic::MAX_VCPUS, virtio, pci: None }.bytes(&chosen).unwrap();
     assert!(blob.len() < 0x2_0000, "{:#x}", blob.len());
 }

@@ -258,7 +258,7 @@ impl BootPlan {
             kernel,
             initrd: None,
             acpi: None,
-            tree: Tree { cpus: 1, virtio: Vec::new() },
+            tree: Tree { cpus: 1, virtio: Vec::new(), pci: None },
             command_line: CommandLine::default(),
             exit_code: status_is_value,
             exits_by_semihosting,
@@ -285,25 +285,29 @@ impl BootPlan {
         cpus: u32,
         virtio: impl IntoIterator<Item = VirtioSlot>,
     ) -> Vec<String> {
-        let virtio = virtio.into_iter();
+        let virtio: Vec<_> = virtio.into_iter().collect();
+        let on_bus = virtio.iter().any(|slot| matches!(slot.place, Place::Pci { .. }));
+        let pci = on_bus.then_some(self.board.virtio.pci);
+        // A kernel looks for what is on the PCI bus itself.
         let word = |slot: VirtioSlot| match slot.place {
             Place::Mmio { base, line } => {
-                format!("virtio_mmio.device={VIRTIO_WINDOW}@{base:#x}:{line}")
+                Some(format!("virtio_mmio.device={VIRTIO_WINDOW}@{base:#x}:{line}"))
             }
+            Place::Pci { .. } => None,
         };
         match self.announcement() {
             Announcement::Acpi => {
-                self.acpi = Some(AcpiTables { cpus, virtio: virtio.collect() });
+                self.acpi = Some(AcpiTables { cpus, virtio, pci });
                 Vec::new()
             }
             Announcement::DeviceTree => {
-                self.tree = Tree { cpus, virtio: virtio.collect() };
+                self.tree = Tree { cpus, virtio, pci };
                 Vec::new()
             }
             Announcement::CommandLine => {
-                let processors = AcpiTables { cpus, virtio: Vec::new() };
+                let processors = AcpiTables { cpus, virtio: Vec::new(), pci: None };
                 self.acpi = (cpus > 1).then_some(processors);
-                virtio.map(word).collect()
+                virtio.into_iter().filter_map(word).collect()
             }
         }
     }

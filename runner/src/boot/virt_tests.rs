@@ -6,6 +6,7 @@ use crate::boot::{Announcement, CommandLine, Protocol, Timers};
 use crate::image::testing::{ElfFile, arm64_image, pvh_note};
 use crate::image::{Image, Marks, Source};
 use crate::machine::map::MIB;
+use crate::machine::slot::VirtioBus;
 
 const RAM: u64 = 0x4000_0000;
 
@@ -108,7 +109,7 @@ fn what_lies_where_the_device_tree_goes_or_below_ram_is_refused() {
 #[test]
 fn processors_and_devices_are_in_the_tree_and_not_on_the_command_line() {
     let mut plan = plan(&elf().build());
-    let slots: Vec<_> = plan.board.virtio.iter().take(2).collect();
+    let slots: Vec<_> = plan.board.virtio.on(VirtioBus::Mmio).take(2).collect();
     assert!(plan.announce(4, slots.clone()).is_empty());
     assert_eq!((plan.tree.cpus, &plan.tree.virtio), (4, &slots));
     assert!(plan.acpi.is_none());

@@ -5,8 +5,8 @@
 
 use Class::{Cloud, Image, Ops, Refused, Warned, Works};
 use Kind::{
-    AnyList, AnyMap, Cpus, Disks, Entry, Flag, Interface, Ip4, Ip6, Mac, Map, Mask, Net, Number,
-    Path, Ports, Section, Size, Text, Texts, Time, Which,
+    AnyList, AnyMap, Bus, Cpus, Disks, Entry, Flag, Interface, Ip4, Ip6, Mac, Map, Mask, Net,
+    Number, Path, Ports, Section, Size, Text, Texts, Time, Which,
 };
 
 /// A field.
@@ -51,6 +51,8 @@ pub enum Kind {
     Which,
     /// How much of a jail.
     Jail,
+    /// Where virtio devices are.
+    Bus,
     /// A boot protocol's name.
     Entry,
     /// A time, as seconds or as a string.
@@ -90,6 +92,7 @@ impl Kind {
             Kind::Cpus => "a whole number from 1, without quotes: 2",
             Kind::Which => r#"a string: "auto", "kvm", "hvf" or "off""#,
             Kind::Jail => r#"a string: "on", "strict" or "off""#,
+            Kind::Bus => r#"a string: "mmio" or "pci""#,
             Kind::Entry => r#"a string: "linux64", "linux32", "pvh" or "arm64""#,
             Kind::Time => r#"seconds, or a string such as "500ms" or "2m""#,
             Kind::Ip4 => r#"an IPv4 address as a string: "10.0.2.15""#,
@@ -346,6 +349,7 @@ pub static FIELDS: &[Field] = &[
     field("Runner.Report", Path, Works, "where to write the JSON record, as --report"),
     field("Runner.Stdin", Flag, Works, "a terminal on stdin is the guest's keyboard, as --stdin"),
     field("Runner.Timeout", Time, Works, "ends the run, as --timeout: `5`, `\"500ms\"`, `\"2m\"`"),
+    field("Runner.Virtio", Bus, Works, "where virtio devices are, as --virtio: `mmio`, `pci`"),
 ];
 
 /// The place in [`FIELDS`] of the field whose path is `section` and then `name`, whatever the case of its letters.

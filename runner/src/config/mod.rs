@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::boot::Protocol;
+use crate::machine::slot::VirtioBus;
 
 mod document;
 pub mod fields;
@@ -65,6 +66,8 @@ pub struct Settings {
     pub accel_asked_by: Option<String>,
     /// What the process gives up before the guest runs.
     pub jail: JailChoice,
+    /// Where virtio devices are, when somebody said.
+    pub virtio: Option<VirtioBus>,
     /// Disks beside the image, in the order the guest sees them.
     pub disks: Vec<Disk>,
     /// What the guest writes to its disks, the image among them, is thrown away.

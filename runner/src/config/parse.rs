@@ -9,6 +9,7 @@ use super::fields::{Class, FIELDS, Field, Kind, find, nearest};
 use super::network::{self, NetChoice, Ports};
 use super::{AccelChoice, Disk, Error, JailChoice, values};
 use crate::boot::Protocol;
+use crate::machine::slot::VirtioBus;
 
 /// Names that are there twice are each told, up to so many.
 const MOST_REPEATED: usize = 10;
@@ -39,6 +40,8 @@ pub(super) enum Value {
     Map(BTreeMap<String, String>),
     Accel(AccelChoice),
     Jail(JailChoice),
+    /// Of [`Kind::Bus`].
+    Bus(VirtioBus),
     Entry(Protocol),
     Time(Duration),
     Ip4(Ipv4Addr),
@@ -189,6 +192,7 @@ impl<'a> Reader<'a, '_> {
             Kind::Size => Value::Number(values::memory(&text()?).map_err(bad)?),
             Kind::Which => Value::Accel(values::accelerator(&text()?).map_err(bad)?),
             Kind::Jail => Value::Jail(values::jail(&text()?).map_err(bad)?),
+            Kind::Bus => Value::Bus(values::bus(&text()?).map_err(bad)?),
             Kind::Entry => Value::Entry(values::entry(&text()?).map_err(bad)?),
             Kind::Time if number => Value::Time(values::duration(raw).map_err(bad)?),
             Kind::Time => Value::Time(values::duration(&text()?).map_err(bad)?),
@@ -325,7 +329,7 @@ fn put(slot: &mut Option<Set>, field: &Field, value: Value) {
         Value::Disks(disks) => disks.is_empty(),
         Value::Ports(ports) => ports.is_empty(),
         Value::Unread(something) => !something,
-        Value::Accel(_) | Value::Jail(_) | Value::Entry(_) => false,
+        Value::Accel(_) | Value::Jail(_) | Value::Bus(_) | Value::Entry(_) => false,
         Value::Time(_) | Value::Ip4(_) | Value::Ip6(_) => false,
         Value::Net(_) | Value::Mac(_) => false,
     };

@@ -44,6 +44,10 @@ pub fn settle(options: Options, config: &Config) -> Result<Settings, Error> {
         accel: AccelChoice::Auto,
         accel_asked_by: None,
         jail: options.jail.or_else(|| config.jail("Runner.Jail")).unwrap_or_default(),
+        virtio: options.virtio.or_else(|| match config.value("Runner.Virtio") {
+            Some(Value::Bus(bus)) => Some(*bus),
+            _ => None,
+        }),
         disks: disks(config, options.disks),
         ephemeral: options.ephemeral || config.flag("Runner.Ephemeral"),
         network,

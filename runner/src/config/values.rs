@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::{AccelChoice, Disk, JailChoice, MIB};
 use crate::boot::Protocol;
+use crate::machine::slot::VirtioBus;
 
 /// The most vCPUs that can be asked for at all; backends allow fewer.
 pub const MAX_CPUS: u32 = 65_535;
@@ -112,6 +113,18 @@ pub fn accel(text: &str) -> Result<AccelChoice, String> {
         "false" => Ok(AccelChoice::Off),
         _ => accelerator(text)
             .map_err(|_| "is not an accelerator; choose auto, true, kvm, hvf, off or false".into()),
+    }
+}
+
+/// Where virtio devices are: `mmio`, `pci`.
+///
+/// # Errors
+/// Anything else.
+pub fn bus(text: &str) -> Result<VirtioBus, String> {
+    match text {
+        "mmio" => Ok(VirtioBus::Mmio),
+        "pci" => Ok(VirtioBus::Pci),
+        _ => Err("is not a place for virtio devices; choose mmio or pci".into()),
     }
 }
 

@@ -113,6 +113,7 @@ mod tests {
     use super::*;
     use crate::devices::virtio::block::Scratch;
     use crate::emulate::testing::plan;
+    use crate::machine::slot::VirtioBus;
     use crate::net::testing::Scripted;
     use crate::plan::NetworkPlan;
     use std::sync::Arc;
@@ -182,7 +183,7 @@ mod tests {
     #[test]
     fn the_network_device_is_the_plans_and_behind_it_is_our_socket() {
         let mut plan = plan(&[false]);
-        let slot = plan.boot.board.virtio.iter().nth(1).unwrap();
+        let slot = plan.boot.board.virtio.on(VirtioBus::Mmio).nth(1).unwrap();
         let offer = Offer { features: 0xff, mac: [0x52, 0x54, 0, 0xab, 0, 1], mtu: 1400 };
         plan.network = Some(NetworkPlan::new(slot, "a network", Box::new(Scripted::default())));
         let mut fds = fds(&[(20, false)]);

@@ -58,6 +58,11 @@ pub enum Error {
     /// QEMU's machine has no room for so many.
     #[error("{0} CPUs, where QEMU's microvm allows {MAX_CPUS}: ask for fewer (--cpus)")]
     Cpus(u32),
+    /// Its firmware would have to set up the bus.
+    #[error(
+        "software emulation has no devices on PCI in this version: leave out --virtio=pci (Runner.Virtio)"
+    )]
+    Pci,
     /// The operating system refused something.
     #[error("software emulation: {what}: {error}")]
     System {
@@ -83,6 +88,9 @@ impl Error {
 pub fn run(plan: &Plan, signals: &Signals, sandbox: bool) -> Result<Outcome, Error> {
     if plan.cpus > MAX_CPUS {
         return Err(Error::Cpus(plan.cpus));
+    }
+    if plan.is_on_pci() {
+        return Err(Error::Pci);
     }
     let guest = Guest::load(plan)?;
     let cable = plan.network.as_ref().map(Cable::new).transpose();

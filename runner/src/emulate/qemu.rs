@@ -3,6 +3,8 @@
 use std::io;
 use std::process::{Command, Stdio};
 
+use hv::Arch;
+
 /// The program. Found in `PATH`, as a shell would.
 pub(super) const PROGRAM: &str = "qemu-system-x86_64";
 
@@ -19,11 +21,16 @@ impl std::fmt::Display for Qemu {
 }
 
 impl Qemu {
-    /// Looks for it.
+    /// Looks for one that runs guests of `arch`.
     ///
     /// # Errors
     /// What is wrong and how to install it, one sentence.
-    pub fn find() -> Result<Self, String> {
+    pub fn find(arch: Arch) -> Result<Self, String> {
+        if arch != Arch::X86_64 {
+            return Err(format!(
+                "this version has software emulation for x86_64 guests, and none for {arch}"
+            ));
+        }
         let mut command = Command::new(PROGRAM);
         command.arg("--version").stdin(Stdio::null()).stderr(Stdio::null());
         let install = install(&std::fs::read_to_string("/etc/os-release").unwrap_or_default());
@@ -86,6 +93,12 @@ mod tests {
         assert_eq!(version(debian).as_deref(), Some("7.2.22"));
         assert_eq!(version("QEMU emulator version 10.1.0\n").as_deref(), Some("10.1.0"));
         assert_eq!(version("something else"), None);
+    }
+
+    #[test]
+    fn there_is_none_for_guests_of_aarch64_and_the_sentence_names_both() {
+        let why = Qemu::find(Arch::Aarch64).unwrap_err();
+        assert!(why.contains("x86_64") && why.contains("aarch64"), "{why}");
     }
 
     #[test]

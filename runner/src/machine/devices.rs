@@ -52,7 +52,7 @@ impl<H: Hypervisor> Devices<H> {
         let console = fixed::Console { stdout, drained: on_drained };
         let uart = fixed::add(vm, memory, &plan.boot, console, stop, &mut bus)?;
         let input = Input::new(uart, drained, event_loop);
-        let mut virtio = Virtio { vm, memory, bus: &mut bus, doorbells: Vec::new() };
+        let mut virtio = Virtio::new(vm, memory, &mut bus, plan.boot.board.virtio.pci);
         let disks = match plan.disks.is_empty() {
             true => None,
             false => Some(Disks::new(&mut virtio, &plan.disks, stop, lockdown)?),
@@ -60,7 +60,7 @@ impl<H: Hypervisor> Devices<H> {
         let network = plan.network.as_ref();
         let network = network.map(|plan| Network::new(&mut virtio, plan, event_loop));
         let network = network.transpose()?.flatten();
-        let doorbells = virtio.doorbells;
+        let doorbells = virtio.complete();
         Ok(Self { bus: Arc::new(bus), input, disks, network, doorbells })
     }
 

@@ -50,6 +50,7 @@ impl Board {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::slot::VirtioBus;
     use crate::machine::slot::{Place, VIRTIO_SLOTS, VIRTIO_WINDOW};
     use hv::arch::aarch64::gic;
 
@@ -72,8 +73,12 @@ mod tests {
         for (arch, lines) in
             [(Arch::X86_64, 5..16), (Arch::Aarch64, virt::PL011_LINE + 1..gic::FIRST_MSI)]
         {
-            let slots = Board::of(arch).virtio.iter().map(|slot| slot.place);
-            let slots: Vec<_> = slots.map(|Place::Mmio { base, line }| (base, line)).collect();
+            let slots = Board::of(arch).virtio.on(VirtioBus::Mmio).map(|slot| slot.place);
+            let slots = slots.map(|place| match place {
+                Place::Mmio { base, line } => (base, line),
+                Place::Pci { .. } => panic!("{place}"),
+            });
+            let slots: Vec<_> = slots.collect();
             assert_eq!(slots.len(), VIRTIO_SLOTS);
             for pair in slots.windows(2) {
                 assert_eq!(pair[0].0 + VIRTIO_WINDOW, pair[1].0);

@@ -9,6 +9,7 @@ mod devices;
 mod disks;
 mod fixed;
 mod input;
+mod lines;
 pub(crate) mod lockdown;
 pub mod map;
 mod network;

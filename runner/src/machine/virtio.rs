@@ -1,4 +1,5 @@
-//! Puts virtio devices where they stand: on the bus, with their interrupts and doorbells.
+//! Puts virtio devices where they stand: on the bus or on the PCI bus, with their interrupts and
+//! doorbells.
 
 use std::sync::Arc;
 
@@ -6,9 +7,15 @@ use hv::{Address, Doorbell, GuestMemory, Kind, Vm, Width};
 
 use super::Error;
 use super::bus::Bus;
-use super::devices::interrupt;
-use super::slot::{Place, VIRTIO_WINDOW, VirtioSlot};
+use super::devices::{interrupt, level};
+use super::lines::Lines;
+use super::slot::{PciHost, Place, VIRTIO_WINDOW, VirtioSlot};
+use crate::devices::pci::bus::{ECAM, Ecam, PORTS, PciBus, Ports, Window};
+use crate::devices::pci::host::HostBridge;
+use crate::devices::pci::msix::{Messages, Msix};
+use crate::devices::virtio::interrupts::Interrupts;
 use crate::devices::virtio::mmio::{Mmio, QUEUE_NOTIFY};
+use crate::devices::virtio::pci::{Signals, VirtioPci, notify_offset, vectors};
 use crate::devices::virtio::transport::{Identity, RESET_PATIENCE, Transport};
 use crate::devices::virtio::worker::Commands;
 use crate::io::event::Event;
@@ -17,12 +24,28 @@ use crate::io::event::Event;
 pub(super) struct Virtio<'m, V: Vm> {
     pub(super) vm: &'m V,
     pub(super) memory: &'m GuestMemory,
-    pub(super) bus: &'m mut Bus,
-    /// They ring for as long as these live.
-    pub(super) doorbells: Vec<V::Registration>,
+    bus: &'m mut Bus,
+    host: PciHost,
+    pci: PciBus,
+    lines: Lines,
+    doorbells: Vec<V::Registration>,
 }
 
-impl<V: Vm> Virtio<'_, V> {
+/// What a driver reaches of a device.
+struct Half {
+    identity: Identity,
+    /// Notifications of its queues signal these, one for each.
+    events: Vec<Arc<Event>>,
+    commands: Commands,
+}
+
+impl<'m, V: Vm> Virtio<'m, V> {
+    /// No device yet. Those on `host` will be on a bus of their own.
+    pub(super) fn new(vm: &'m V, memory: &'m GuestMemory, bus: &'m mut Bus, host: PciHost) -> Self {
+        let (pci, lines) = (PciBus::default(), Lines::default());
+        Self { vm, memory, bus, host, pci, lines, doorbells: Vec::new() }
+    }
+
     /// The part of a device that vCPUs reach, in `slot`. Notifications of its queues signal `events`,
     /// one for each.
     pub(super) fn place(
@@ -32,33 +55,92 @@ impl<V: Vm> Virtio<'_, V> {
         events: Vec<Arc<Event>>,
         commands: Commands,
     ) -> Result<Arc<Transport>, Error> {
-        let Place::Mmio { base, line } = slot.place;
-        for (queue, event) in (0..).zip(&events) {
-            let bell = Doorbell {
-                at: Address::Mmio(base.saturating_add(QUEUE_NOTIFY)),
-                value: Some((Width::W4, queue)),
-            };
-            self.doorbells.extend(doorbell(self.vm, bell, event)?);
+        let half = Half { identity, events, commands };
+        match slot.place {
+            Place::Mmio { base, line } => self.place_mmio(base, line, half),
+            Place::Pci { device, bar, line } => self.place_pci(device, bar, line, half),
+        }
+    }
+
+    fn place_mmio(&mut self, base: u64, line: u32, half: Half) -> Result<Arc<Transport>, Error> {
+        for (queue, event) in (0..).zip(&half.events) {
+            let at = Address::Mmio(base.saturating_add(QUEUE_NOTIFY));
+            self.doorbell(Doorbell { at, value: Some((Width::W4, queue)) }, event)?;
         }
         let line = interrupt(self.vm, line)?;
-        let transport = Transport::new(identity, self.memory.clone(), line, events, commands);
-        let transport = Arc::new(transport.patient(RESET_PATIENCE));
+        let transport = self.transport(half, Arc::new(move || line()));
         let registers = Arc::new(Mmio(Arc::clone(&transport)));
         self.bus.add(Address::Mmio(base), VIRTIO_WINDOW, registers);
         Ok(transport)
     }
+
+    /// The doorbells are for the BAR's home. Where the guest has moved it away, the exit does their work.
+    fn place_pci(
+        &mut self,
+        device: u8,
+        bar: u32,
+        line: u32,
+        half: Half,
+    ) -> Result<Arc<Transport>, Error> {
+        for (queue, event) in (0..).zip(&half.events) {
+            let at = Address::Mmio(u64::from(bar).saturating_add(notify_offset(queue)));
+            // Every queue has an address of its own, and what is written there is of no interest.
+            self.doorbell(Doorbell { at, value: None }, event)?;
+        }
+        let vm = self.vm;
+        let pin = self.lines.share(line, || level(vm, line))?;
+        let vectors = vectors(&half.identity);
+        let msix = self.host.msi.then(|| Msix::new(vectors, messages(vm)));
+        let signals = Signals::new(half.identity.queues.len(), msix, pin);
+        let transport = self.transport(half, Arc::clone(&signals) as Arc<dyn Interrupts>);
+        // What a guest reads in its register for the line is for the guest alone.
+        let line = u8::try_from(line).unwrap_or(u8::MAX);
+        let function = VirtioPci::new(Arc::clone(&transport), signals, bar, line);
+        self.pci.add(device, Arc::new(function));
+        Ok(transport)
+    }
+
+    fn transport(&self, half: Half, interrupts: Arc<dyn Interrupts>) -> Arc<Transport> {
+        let Half { identity, events, commands } = half;
+        let memory = self.memory.clone();
+        let transport = Transport::new(identity, memory, interrupts, events, commands);
+        Arc::new(transport.patient(RESET_PATIENCE))
+    }
+
+    /// Lets writes that match `bell` signal `event` without an exit. Where the host has no doorbells
+    /// the exit does it.
+    fn doorbell(&mut self, bell: Doorbell, event: &Event) -> Result<(), Error> {
+        match self.vm.doorbell(bell, event.signal_fd()) {
+            Ok(registration) => self.doorbells.push(registration),
+            Err(error) if error.kind == Kind::Unsupported => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// All devices are there: guests find those on the PCI bus, if there are any. Returns what the
+    /// doorbells live for.
+    pub(super) fn complete(mut self) -> Vec<V::Registration> {
+        if !self.pci.is_empty() {
+            self.pci.add(0, Arc::new(HostBridge::default()));
+            let (pci, host) = (Arc::new(self.pci), self.host);
+            self.bus.add(Address::Mmio(host.ecam), ECAM, Arc::new(Ecam(Arc::clone(&pci))));
+            let window = Window { bus: Arc::clone(&pci), base: host.window.into() };
+            self.bus.add(Address::Mmio(window.base), host.window_len.into(), Arc::new(window));
+            if let Some(port) = host.ports {
+                self.bus.add(Address::Port(port), PORTS, Arc::new(Ports::new(pci)));
+            }
+        }
+        self.doorbells
+    }
 }
 
-/// Lets writes that match `bell` signal `event` without an exit. Where the host has no doorbells the
-/// exit does it.
-fn doorbell<V: Vm>(
-    vm: &V,
-    bell: Doorbell,
-    event: &Event,
-) -> Result<Option<V::Registration>, Error> {
-    match vm.doorbell(bell, event.signal_fd()) {
-        Ok(registration) => Ok(Some(registration)),
-        Err(error) if error.kind == Kind::Unsupported => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+/// Messages to the guest.
+fn messages<V: Vm>(vm: &V) -> Messages {
+    let vm = vm.clone();
+    Arc::new(move |address, data| {
+        if let Err(error) = vm.signal_msi(address, data) {
+            crate::warning!("message {data:#x} to {address:#x}: {error}");
+        }
+    })
 }

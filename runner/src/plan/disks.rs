@@ -10,7 +10,6 @@ use crate::devices::virtio::block::Scratch;
 use crate::image::{Access, Image, Patch, Source};
 use crate::io::lock::{DiskLock, Mode};
 use crate::log::printable_path;
-use crate::machine::map::Board;
 use crate::machine::slot::{VIRTIO_SLOTS, VirtioSlot};
 
 /// A disk of the guest.
@@ -41,7 +40,7 @@ pub struct DiskPlan {
 /// # Errors
 /// Names the file, what is wrong with it and what to do.
 pub(super) fn open(
-    board: &Board,
+    slots: &mut impl Iterator<Item = VirtioSlot>,
     image: &Image,
     writable: bool,
     settings: &Settings,
@@ -74,7 +73,7 @@ pub(super) fn open(
             "{count} disks, where the machine has room for {room}{network}: leave some out{remedy}"
         )));
     }
-    let placed = sources.into_iter().zip(board.virtio.iter());
+    let placed = sources.into_iter().zip(slots);
     placed.map(|((source, wanted), slot)| place(source, wanted, slot)).collect()
 }
 

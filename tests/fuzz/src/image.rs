@@ -90,6 +90,21 @@ pub fn bzimage(data: &[u8]) {
     }
 }
 
+/// An arm64 Image, whose signature is put right.
+pub fn arm64(data: &[u8]) {
+    let mut file = data.to_vec();
+    file.resize(data.len().max(64), 0);
+    file[56..60].copy_from_slice(b"ARM\x64");
+    match Kernel::open(&Source::from_bytes("fuzz", &file)) {
+        Ok(kernel) => {
+            check_kernel(&kernel);
+            let first = kernel.segments().first().map(|segment| segment.paddr);
+            assert!(first.is_some() && kernel.entry() == first, "it is entered at its first byte");
+        }
+        Err(error) => check_error(&error),
+    }
+}
+
 /// A whole image, and the same bytes as a kernel that the user names.
 pub fn image(data: &[u8]) {
     let source = Source::from_bytes("fuzz", data);

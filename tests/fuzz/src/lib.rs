@@ -21,6 +21,7 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
+    ("arm64", image::arm64),
     ("block", block::block),
     ("bzimage", image::bzimage),
     ("chain", chain::chain),

@@ -14,7 +14,7 @@ use runner::devices::virtio::worker::Worker;
 use runner::io::event::Event;
 use runner::machine::bus::Bus;
 use runner::machine::map::Board;
-use runner::machine::slot::{Place, VIRTIO_WINDOW};
+use runner::machine::slot::{Place, VIRTIO_WINDOW, VirtioBus};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::input::Input;
@@ -65,7 +65,8 @@ impl Machine {
         let memory = hv::mem::memory([(0, ram)]).expect("one piece");
         let mut worker = Worker::new(memory.clone()).expect("an event loop");
         let (mut bus, mut bases) = (Bus::default(), Vec::new());
-        for (slot, id) in Board::of(Arch::X86_64).virtio.iter().zip(["disk0", "disk1"]) {
+        for (slot, id) in Board::of(Arch::X86_64).virtio.on(VirtioBus::Mmio).zip(["disk0", "disk1"])
+        {
             let mut file = tempfile::tempfile().expect("a temporary file");
             file.write_all(&[0x5a; LEN]).expect("2 KiB");
             let disk = Disk::new(id, "fuzz", Arc::new(file), LEN as u64, false);
@@ -77,7 +78,7 @@ impl Machine {
                 worker.commands(),
             ));
             worker.add(Arc::clone(&transport), Box::new(disk)).expect("room for a device");
-            let Place::Mmio { base, .. } = slot.place;
+            let Place::Mmio { base, .. } = slot.place else { continue };
             bus.add(Address::Mmio(base), VIRTIO_WINDOW, Arc::new(Mmio(transport)));
             bases.push(base);
         }

@@ -29,7 +29,7 @@ pub use script::{Reg, Step, Width};
 pub use state::{Host, ID_REGISTERS, SysReg};
 
 use std::io::Write;
-use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
 use state::{Endless, Engine, STATE, State, lock};
@@ -63,9 +63,20 @@ pub fn play_forever(vcpu: usize, steps: impl FnMut() -> Step + Send + 'static) {
 /// From here on vCPUs without a script run the guest that is in RAM: on KVM where this is an aarch64
 /// Linux that has it, otherwise as far as its instructions are those of the conformance suite's guests.
 pub fn run_guests() {
-    let mut state = lock();
+    start_engine(&mut lock());
+}
+
+pub(crate) fn start_engine(state: &mut State) {
     let machine = sys::is_there(&mut state.host);
     state.engine = if machine { Engine::Machine } else { Engine::Interpreter };
+}
+
+/// Whether the program does not know of the stand-in, as `HVF_STANDIN=foreign` in its environment says:
+/// guests run, and a broken rule is an error code and a line on stderr.
+pub(crate) fn is_foreign() -> bool {
+    static FOREIGN: LazyLock<bool> =
+        LazyLock::new(|| std::env::var_os("HVF_STANDIN").is_some_and(|value| value == "foreign"));
+    *FOREIGN
 }
 
 /// Makes the next call of `call` (its name as a symbol: `hv_vm_map`) return `code` and do nothing.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
+use std::time::Duration;
 
 use crate::guest::{self, Ran};
 use crate::script::{Reg, Step};
@@ -91,7 +92,8 @@ impl Host {
 /// A configuration object.
 #[derive(Debug)]
 pub(crate) enum Object {
-    Vm { ipa_bits: Option<u32> },
+    Vm { ipa_bits: Option<u32>, el2: bool },
+    Vcpu,
     Gic(GicConfig),
 }
 
@@ -187,6 +189,11 @@ pub(crate) struct Vcpu {
     pub(crate) vtimer_masked: bool,
     /// Once the backend has said how far the guest's counter is behind the host's.
     pub(crate) vtimer_offset: Option<u64>,
+    /// FIQ and IRQ that the next run delivers.
+    pub(crate) pending: [bool; 2],
+    /// Debug exceptions and accesses to debug registers come out.
+    pub(crate) traps: [bool; 2],
+    pub(crate) in_guest: Duration,
     /// Where its exit structure is; kept for ever, so that a late read finds poison.
     pub(crate) page: usize,
     /// What the general registers must be at the next run.
@@ -291,8 +298,13 @@ impl State {
         }
     }
 
-    /// Takes note of a broken rule; without a session nobody would ask, so the process ends.
+    /// Takes note of a broken rule; without a session nobody would ask, so the process ends, unless it
+    /// is a program that does not know of us.
     pub(crate) fn broke(&mut self, rule: String) {
+        if crate::is_foreign() {
+            eprintln!("hvf-standin: {rule}");
+            return;
+        }
         if !self.in_session {
             eprintln!("hvf-standin: {rule}");
             std::process::abort();

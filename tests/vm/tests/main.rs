@@ -31,5 +31,7 @@ mod protocols;
 mod readme;
 mod statuses;
 mod terminal;
+#[cfg(target_arch = "aarch64")] // they are its own
+mod virt;
 mod wrong_images;
 mod wrong_requests;

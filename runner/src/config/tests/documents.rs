@@ -105,6 +105,7 @@ fn schema(field: &Field) -> Value {
         Kind::Size => json!({"type": "string", "pattern": SIZE}),
         Kind::Cpus => json!({"type": "integer", "minimum": 1, "maximum": MAX_CPUS}),
         Kind::Which => json!({"type": "string", "enum": ["auto", "kvm", "hvf", "off"]}),
+        Kind::Bus => json!({"type": "string", "enum": ["mmio", "pci"]}),
         Kind::Jail => json!({"type": "string", "enum": ["on", "strict", "off"]}),
         Kind::Entry => json!({"type": "string", "enum": ["linux64", "linux32", "pvh", "arm64"]}),
         Kind::Time => json!({

@@ -15,6 +15,7 @@ pub(super) fn sample(kind: Kind) -> &'static str {
         Kind::Size => r#""64M""#,
         Kind::Cpus => "3",
         Kind::Which | Kind::Jail => r#""off""#,
+        Kind::Bus => r#""pci""#,
         Kind::Entry => r#""pvh""#,
         Kind::Time => r#""3s""#,
         Kind::Ip4 => r#""10.0.0.1""#,
@@ -110,7 +111,7 @@ fn null_and_what_go_calls_zero_set_nothing() {
             Kind::Size | Kind::Cpus | Kind::Which | Kind::Jail | Kind::Entry | Kind::Time => {
                 &["null"]
             }
-            Kind::Net | Kind::Mac => &["null"],
+            Kind::Net | Kind::Mac | Kind::Bus => &["null"],
         };
         for value in values {
             if ["RunConfig.Accel"].contains(&field.path) || field.path.contains("[]") {

@@ -5,6 +5,7 @@ use super::super::network::{Asked, Network};
 use super::super::{AccelChoice, Addresses, Disk, JailChoice, NetChoice, Settings};
 use super::{settled, try_settled};
 use crate::boot::Protocol;
+use crate::machine::slot::VirtioBus;
 use crate::net::{Forward, Transport};
 
 fn disk(path: &str, read_only: bool) -> Disk {
@@ -26,6 +27,7 @@ fn what_nobody_says_is_as_in_ops() {
         accel: AccelChoice::Auto,
         accel_asked_by: None,
         jail: JailChoice::On,
+        virtio: None,
         disks: Vec::new(),
         ephemeral: false,
         network: Network::default(),
@@ -72,7 +74,8 @@ const ALL: &str = r#"{
         "Pcap": "c.pcap",
         "Report": "report.json",
         "Stdin": true,
-        "Timeout": "90s"
+        "Timeout": "90s",
+        "Virtio": "pci"
     }
 }"#;
 
@@ -118,6 +121,7 @@ fn a_config_says_everything_the_command_line_can() {
         accel: AccelChoice::Off,
         accel_asked_by: Some("a.json:5:9: RunConfig.Accel".into()),
         jail: JailChoice::Strict,
+        virtio: Some(VirtioBus::Pci),
         disks: vec![disk("volume.raw", false), disk("more.raw", true)],
         ephemeral: true,
         network: configured(),
@@ -134,7 +138,7 @@ fn a_config_says_everything_the_command_line_can() {
 #[test]
 fn the_command_line_wins_over_a_config() {
     let line = "typed -x=kvm -m 1G --cpus 3 -k k --initrd i --entry linux32 --append y=2 -a x -e B=3 \
-                -e C=4 --disk d,ro --timeout 1 --report r --jail=off \
+                -e C=4 --disk d,ro --timeout 1 --report r --jail=off --virtio mmio \
                 -p 80 --udp 53 --udp [::1]:53:54 --net=user --ip-address 10.0.2.9 --mac 52:54:00:00:00:02 \
                 --pcap other";
     let mut network = configured();
@@ -158,6 +162,7 @@ fn the_command_line_wins_over_a_config() {
         accel: AccelChoice::Kvm,
         accel_asked_by: Some("--accel=kvm".into()),
         jail: JailChoice::Off,
+        virtio: Some(VirtioBus::Mmio),
         disks: vec![disk("volume.raw", false), disk("more.raw", true), disk("d", true)],
         ephemeral: true,
         network,

@@ -9,6 +9,7 @@ use virtio_bindings::virtio_ring::VIRTIO_RING_F_INDIRECT_DESC;
 
 use super::Fault;
 use super::chain::{Broken, Table};
+use super::interrupts::Queues;
 use super::ring::Ring;
 use super::transport::Transport;
 use super::worker::{Activation, Backend, Command};
@@ -199,7 +200,7 @@ impl Device {
     }
 
     fn collect(&mut self, memory: &GuestMemory) {
-        self.each_ring(|ring| ring.collect(memory));
+        self.each_ring(|_, ring| ring.collect(memory));
     }
 
     fn is_waiting(&self) -> bool {
@@ -248,17 +249,25 @@ impl Device {
     }
 
     fn tell(&mut self, memory: &GuestMemory) {
-        let mut wanted = false;
-        self.each_ring(|ring| ring.tell(memory).map(|interrupt| wanted |= interrupt));
-        if wanted && let Some(active) = &self.active {
-            self.transport.used(active.generation);
+        let mut wanted = Queues::default();
+        self.each_ring(|index, ring| {
+            if ring.tell(memory)? {
+                wanted.insert(index);
+            }
+            Ok(())
+        });
+        if !wanted.is_empty()
+            && let Some(active) = &self.active
+        {
+            self.transport.used(active.generation, wanted);
         }
     }
 
     /// Does something with every ring; a fault ends their service.
-    fn each_ring(&mut self, mut work: impl FnMut(&mut Ring) -> Result<(), Fault>) {
+    fn each_ring(&mut self, mut work: impl FnMut(usize, &mut Ring) -> Result<(), Fault>) {
         let Some(active) = &mut self.active else { return };
-        if let Err(fault) = active.rings.iter_mut().try_for_each(|(_, ring)| work(ring)) {
+        let mut rings = active.rings.iter_mut();
+        if let Err(fault) = rings.try_for_each(|(index, ring)| work(*index, ring)) {
             self.stop(fault);
         }
     }

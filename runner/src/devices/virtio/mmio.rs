@@ -16,7 +16,8 @@ use virtio_bindings::virtio_mmio::{
     VIRTIO_MMIO_SHM_LEN_LOW, VIRTIO_MMIO_STATUS, VIRTIO_MMIO_VENDOR_ID, VIRTIO_MMIO_VERSION,
 };
 
-use super::transport::{Half, Transport};
+use super::half::Half;
+use super::transport::Transport;
 use crate::machine::bus::Device;
 
 /// "virt", little-endian.
@@ -47,7 +48,7 @@ fn config_offset(offset: u64) -> Option<u64> {
 impl Device for Mmio {
     fn read(&self, offset: u64, width: Width) -> u64 {
         if let Some(offset) = config_offset(offset) {
-            return self.read_config(offset, width);
+            return self.0.identity().read_config(offset, width);
         }
         match register(offset, width) {
             Some(register) => self.read_register(register),
@@ -100,7 +101,9 @@ impl Mmio {
             VIRTIO_MMIO_QUEUE_NUM => transport.write_queue(|queue| queue.size = value),
             VIRTIO_MMIO_QUEUE_READY => transport.write_queue(|queue| queue.ready = value == 1),
             VIRTIO_MMIO_QUEUE_NOTIFY => transport.notify(value.into()),
-            VIRTIO_MMIO_INTERRUPT_ACK => transport.acknowledge(value),
+            VIRTIO_MMIO_INTERRUPT_ACK => {
+                transport.acknowledge(value);
+            }
             VIRTIO_MMIO_STATUS => {
                 transport.set_status(value);
                 // Linux's driver for this transport goes on at once, and does not look (§4.2.3.1.1
@@ -129,16 +132,5 @@ impl Mmio {
             }
             _ => {}
         }
-    }
-
-    /// Any width, anywhere; what is not there reads as 0.
-    fn read_config(&self, offset: u64, width: Width) -> u64 {
-        let config = &self.0.identity().config;
-        let mut bytes = [0; 8];
-        let present = usize::try_from(offset).ok().and_then(|offset| config.get(offset..));
-        for (byte, value) in bytes.iter_mut().take(width.bytes()).zip(present.unwrap_or_default()) {
-            *byte = *value;
-        }
-        u64::from_le_bytes(bytes)
     }
 }

@@ -9,8 +9,12 @@
 pub mod block;
 pub mod chain;
 mod desk;
+mod half;
+mod identity;
+pub mod interrupts;
 pub mod mmio;
 pub mod net;
+pub mod pci;
 pub mod queue;
 mod ring;
 pub mod status;

@@ -15,30 +15,17 @@ use virtio_bindings::virtio_mmio::{VIRTIO_MMIO_INT_CONFIG, VIRTIO_MMIO_INT_VRING
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 
 use super::Fault;
+use super::half::Half;
+pub use super::identity::Identity;
+use super::interrupts::{Interrupts, Queues};
 use super::queue::Registers;
 use super::status::{Change, Status};
 use super::worker::{Activation, Command, Commands};
-use crate::devices::Interrupt;
 use crate::io::event::Event;
 
 /// How long a vCPU that resets a device of the machine waits for requests which are under way. After
 /// that the status field alone says so.
 pub const RESET_PATIENCE: Duration = Duration::from_secs(1);
-
-/// What a device is, for its whole life.
-#[derive(Debug)]
-pub struct Identity {
-    /// What messages call it.
-    pub name: String,
-    /// Device type (§5).
-    pub device: u32,
-    /// Everything offered to the driver.
-    pub features: u64,
-    /// The most entries of each queue.
-    pub queues: Vec<u16>,
-    /// The device's configuration space.
-    pub config: Vec<u8>,
-}
 
 /// Registers, behind the lock.
 #[derive(Debug)]
@@ -67,7 +54,7 @@ pub struct Transport {
     reset_over: Condvar,
     patience: Duration,
     memory: GuestMemory,
-    interrupt: Interrupt,
+    interrupts: Arc<dyn Interrupts>,
     /// One for each queue: what its notifications signal.
     doorbells: Vec<Arc<Event>>,
     commands: Commands,
@@ -101,55 +88,18 @@ impl State {
     }
 }
 
-/// A 32-bit half of a 64-bit register.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Half {
-    /// Bits 0 to 31.
-    Low,
-    /// Bits 32 to 63.
-    High,
-}
-
-impl Half {
-    /// Puts `value` in place of this half of `whole`.
-    pub fn set(self, whole: &mut u64, value: u32) {
-        let value = u64::from(value);
-        *whole = match self {
-            Half::Low => *whole & !0xffff_ffff | value,
-            Half::High => *whole & 0xffff_ffff | value << 32,
-        };
-    }
-
-    /// This half of `whole`.
-    pub fn of(self, whole: u64) -> u64 {
-        match self {
-            Half::Low => whole & 0xffff_ffff,
-            Half::High => whole >> 32,
-        }
-    }
-
-    /// The half that a feature selector chooses; there are two.
-    fn selected(select: u32) -> Option<Self> {
-        match select {
-            0 => Some(Half::Low),
-            1 => Some(Half::High),
-            _ => None,
-        }
-    }
-}
-
 impl Transport {
     /// A device after power-on.
     pub fn new(
         identity: Identity,
         memory: GuestMemory,
-        interrupt: Interrupt,
+        interrupts: Arc<dyn Interrupts>,
         doorbells: Vec<Arc<Event>>,
         commands: Commands,
     ) -> Self {
         let state = Mutex::new(State::new(&identity));
         let (reset_over, patience) = (Condvar::new(), Duration::ZERO);
-        Self { identity, state, reset_over, patience, memory, interrupt, doorbells, commands }
+        Self { identity, state, reset_over, patience, memory, interrupts, doorbells, commands }
     }
 
     /// How long [`Transport::await_reset`] waits: for a worker that has threads.
@@ -186,6 +136,23 @@ impl Transport {
         half.map_or(0, |half| half.of(self.identity.features))
     }
 
+    /// Which half of the offered features the driver looks at.
+    pub fn selected_device_features(&self) -> u32 {
+        self.lock().device_features_select
+    }
+
+    /// Which half of its features the driver is about to write.
+    pub fn selected_driver_features(&self) -> u32 {
+        self.lock().driver_features_select
+    }
+
+    /// That half of what the driver has accepted.
+    pub fn driver_features(&self) -> u64 {
+        let state = self.lock();
+        let half = Half::selected(state.driver_features_select);
+        half.map_or(0, |half| half.of(state.driver_features))
+    }
+
     /// The driver looks at another half of the offered features.
     pub fn select_device_features(&self, select: u32) {
         self.lock().device_features_select = select;
@@ -206,6 +173,11 @@ impl Transport {
             Some(half) => half.set(&mut state.driver_features, value),
             None => state.unknown_features |= value != 0,
         }
+    }
+
+    /// The queue that the driver is at.
+    pub fn selected_queue(&self) -> u32 {
+        self.lock().queue_select
     }
 
     /// The driver turns to another queue, which need not exist.
@@ -245,9 +217,19 @@ impl Transport {
         self.lock().interrupt_status
     }
 
-    /// The driver has seen these bits.
-    pub fn acknowledge(&self, bits: u32) {
-        self.lock().interrupt_status &= !bits;
+    /// The driver has seen these bits. Returns those that were set before.
+    pub fn acknowledge(&self, bits: u32) -> u32 {
+        let mut state = self.lock();
+        let before = state.interrupt_status;
+        state.interrupt_status = before & !bits;
+        drop(state);
+        self.settle();
+        before
+    }
+
+    /// Has the interrupt follow the interrupt status, where it does.
+    pub fn settle(&self) {
+        self.interrupts.settle(&|| self.interrupt_status() != 0);
     }
 
     /// The status field. Not 0 until a reset is over.
@@ -263,7 +245,11 @@ impl Transport {
         }
         match state.status.change(value) {
             Change::Nothing => {}
-            Change::Reset => self.begin_reset(&mut state),
+            Change::Reset => {
+                self.begin_reset(&mut state);
+                drop(state);
+                self.settle();
+            }
             Change::Set(bits) => {
                 let later = VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK;
                 state.status = state.status.with(bits & !later);
@@ -345,6 +331,8 @@ impl Transport {
         if state.resetting && state.generation == generation {
             self.clear(&mut state);
             self.reset_over.notify_all();
+            drop(state);
+            self.settle();
         }
     }
 
@@ -354,13 +342,13 @@ impl Transport {
         state.generation == generation && !state.resetting
     }
 
-    /// The worker has used buffers, and the driver wants to hear of it.
-    pub(super) fn used(&self, generation: u64) {
+    /// The worker has used buffers of `queues`, and the driver wants to hear of it.
+    pub(super) fn used(&self, generation: u64, queues: Queues) {
         let mut state = self.lock();
         if state.generation == generation && !state.resetting {
             state.interrupt_status |= VIRTIO_MMIO_INT_VRING;
             drop(state);
-            (self.interrupt)();
+            self.interrupts.used(queues, &|| self.interrupt_status() != 0);
         }
     }
 
@@ -379,7 +367,7 @@ impl Transport {
         state.status = state.status.with(VIRTIO_CONFIG_S_NEEDS_RESET);
         state.interrupt_status |= VIRTIO_MMIO_INT_CONFIG;
         drop(state);
-        (self.interrupt)();
+        self.interrupts.config(&|| self.interrupt_status() != 0);
         format!("{}: stopped until the driver resets it: {fault}", self.identity.name)
     }
 

@@ -3,12 +3,13 @@ use std::net::Shutdown;
 
 use super::*;
 use crate::machine::map::Board;
+use crate::machine::slot::VirtioBus;
 use crate::net::testing::Scripted;
 use hv::Arch;
 
 /// A running cable: QEMU's end, the thread.
 fn connected(link: &Scripted) -> (UnixStream, Relay) {
-    let slot = Board::of(Arch::X86_64).virtio.iter().next().unwrap();
+    let slot = Board::of(Arch::X86_64).virtio.on(VirtioBus::Mmio).next().unwrap();
     let plan = NetworkPlan::new(slot, "scripted", Box::new(link.clone()));
     let cable = Cable::new(&plan).unwrap();
     assert_eq!(cable.offer, link.offer());

@@ -5,7 +5,7 @@
 use hv::Arch;
 
 use super::Board;
-use crate::machine::slot::VirtioSlots;
+use crate::machine::slot::{PciHost, VirtioSlots};
 
 /// RAM below 4 GiB ends here at the latest; the last GiB is for devices and the APICs.
 pub const LOW_RAM_END: u64 = 3 << 30;
@@ -31,7 +31,18 @@ pub const IOAPIC: u32 = 0xfec0_0000;
 pub(super) static BOARD: Board = Board {
     arch: Arch::X86_64,
     ram: &[0..LOW_RAM_END, HIGH_RAM..u64::MAX],
-    virtio: VirtioSlots { mmio: 0xfeb0_0000, mmio_line: 5 },
+    virtio: VirtioSlots {
+        mmio: 0xfeb0_0000,
+        mmio_line: 5,
+        pci: PciHost {
+            ecam: 0xe000_0000,
+            window: 0xc000_0000,
+            window_len: 0x2000_0000,
+            line: 12,
+            ports: Some(0xcf8),
+            msi: true,
+        },
+    },
     fixed: &[
         "com1, ports 0x3f8-0x3ff, line 4: the console",
         "exit, port 0x501; reset, port 0x64; clock, port 0x70",

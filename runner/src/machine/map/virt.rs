@@ -4,7 +4,7 @@
 use hv::Arch;
 
 use super::Board;
-use crate::machine::slot::VirtioSlots;
+use crate::machine::slot::{PciHost, VirtioSlots};
 
 /// RAM begins here, and goes on as far as there is some.
 pub const RAM: u64 = 0x4000_0000;
@@ -26,7 +26,18 @@ pub const PL031: u64 = 0x0901_0000;
 pub(super) static BOARD: Board = Board {
     arch: Arch::Aarch64,
     ram: &[RAM..u64::MAX],
-    virtio: VirtioSlots { mmio: 0x0a00_0000, mmio_line: SPI_0 + 16 },
+    virtio: VirtioSlots {
+        mmio: 0x0a00_0000,
+        mmio_line: SPI_0 + 16,
+        pci: PciHost {
+            ecam: 0x3f00_0000,
+            window: 0x1000_0000,
+            window_len: 0x2eff_0000,
+            line: SPI_0 + 3,
+            ports: None,
+            msi: false,
+        },
+    },
     fixed: &[
         "pl011, 0x9000000-0x9000fff, line 33: the console",
         "pl031, 0x9010000-0x9010fff: the clock",

@@ -64,7 +64,7 @@ fn the_network_takes_the_slot_behind_the_disks_and_is_announced_with_them() {
     let plan = images.plan("OPS").unwrap();
     let slot = plan.network.as_ref().unwrap().slot;
     assert_eq!((plan.disks.len(), slot.index), (1, 1));
-    let Place::Mmio { base, line } = slot.place;
+    let Place::Mmio { base, line } = slot.place else { panic!("{slot:?}") };
     let word = format!("virtio_mmio.device=512@{base:#x}:{line}");
     let words: Vec<_> = plan.boot.command_line.as_str().split(' ').collect();
     assert_eq!(words.len(), 2);

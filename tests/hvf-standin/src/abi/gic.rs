@@ -93,10 +93,9 @@ pub(super) extern "C" fn hv_gic_config_set_msi_interrupt_range(
 pub(super) extern "C" fn hv_gic_create(object: *mut c_void) -> i32 {
     call("hv_gic_create", &[], |state| {
         let config = *config(state, object)?;
-        let (Some(distributor), Some(redistributors)) = (config.distributor, config.redistributors)
-        else {
-            return broken(HV_BAD_ARGUMENT, "no distributor or redistributors");
-        };
+        // What is not said is at 0; one of them at least has to be.
+        let [distributor, redistributors] =
+            [config.distributor, config.redistributors].map(Option::unwrap_or_default);
         if config.msi.is_some() != config.msi_range.is_some() {
             return broken(HV_BAD_ARGUMENT, "MSIs need a region and a range");
         }
@@ -257,5 +256,30 @@ pub(super) unsafe extern "C" fn hv_gic_get_spi_interrupt_range(
             count.write(state.host.spis);
         }
         Ok(())
+    })
+}
+
+/// # Safety
+/// `size` is null or valid for a write.
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn hv_gic_get_redistributor_size(size: *mut usize) -> i32 {
+    // SAFETY: as this call's own.
+    unsafe { tell("hv_gic_get_redistributor_size", size, |_| 0x2_0000) }
+}
+
+/// # Safety
+/// `intid` is null or valid for a write.
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn hv_gic_get_intid(what: u32, intid: *mut u32) -> i32 {
+    // SAFETY: as this call's own; the numbers are those of the interrupts themselves.
+    unsafe { tell("hv_gic_get_intid", intid, |_| what) }
+}
+
+/// The controller is as new until a vCPU has run; later the stand-in cannot make it so.
+#[unsafe(no_mangle)]
+pub(super) extern "C" fn hv_gic_reset() -> i32 {
+    call("hv_gic_reset", &[], |state| {
+        gic(state)?;
+        if state.vcpus.is_empty() { Ok(()) } else { super::refuse(HV_UNSUPPORTED) }
     })
 }

@@ -1,12 +1,18 @@
 //! The symbols, by the chapters of Apple's documentation, and what every call has in common.
 
+// UNSAFETY: C symbols with pointers are what this crate is for.
+#![allow(unsafe_code)]
+
+mod config;
 mod gic;
+mod memory;
+mod processor;
 mod timer;
 mod vcpu;
 mod vm;
 
 use crate::code;
-use crate::state::{State, lock};
+use crate::state::{Engine, State, lock};
 
 /// Why a call is refused: the code it returns, and the rule it broke, if it is one that a correct
 /// backend never breaks.
@@ -37,6 +43,9 @@ pub(crate) fn call(
     body: impl FnOnce(&mut State) -> Result<(), Refusal>,
 ) -> i32 {
     let mut state = lock();
+    if state.engine == Engine::Script && crate::is_foreign() {
+        crate::start_engine(&mut state);
+    }
     let code = match injected(&mut state, name) {
         Some(code) => code,
         None => match body(&mut state) {
@@ -62,6 +71,17 @@ pub(crate) fn settle(state: &mut State, name: &str, refusal: Refusal) -> u32 {
         state.broke(format!("{name}: {rule}"));
     }
     refusal.code
+}
+
+/// Answers through `pointer`.
+///
+/// # Safety
+/// `pointer` is null or valid for a write.
+pub(crate) unsafe fn give<T>(pointer: *mut T, value: T) -> Result<(), Refusal> {
+    require(pointer)?;
+    // SAFETY: not null, so the caller vouches for it.
+    unsafe { pointer.write(value) };
+    Ok(())
 }
 
 /// A pointer that the call writes through.

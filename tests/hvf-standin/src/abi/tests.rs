@@ -8,7 +8,9 @@ use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use std::ptr::null_mut;
 
+use super::config::*;
 use super::gic::*;
+use super::memory::*;
 use super::timer::*;
 use super::vcpu::*;
 use super::vm::*;
@@ -138,7 +140,7 @@ fn objects_are_of_their_kind_and_released_once() {
     let session = Session::begin();
     let (vm, gic) = (hv_vm_config_create(), hv_gic_config_create());
     bad(&session, hv_vm_config_set_ipa_size(gic, 40), HV_BAD_ARGUMENT, "not a VM");
-    bad(&session, hv_vm_config_set_ipa_size(vm, 41), HV_BAD_ARGUMENT, "41 bits");
+    bad(&session, hv_vm_config_set_ipa_size(vm, 41), HV_UNSUPPORTED, "41 bits");
     bad(&session, hv_vm_create(gic), HV_BAD_ARGUMENT, "not a VM");
     bad(&session, hv_gic_config_set_distributor_base(vm, 0), HV_BAD_ARGUMENT, "not a GIC");
     os_release(vm);

@@ -1,10 +1,10 @@
 //! "vCPU Management", the virtual timer.
 
-// UNSAFETY: C symbols are what this crate is for.
+// UNSAFETY: C symbols with pointers are what this crate is for.
 #![allow(unsafe_code)]
 
-use super::call;
 use super::vcpu::own;
+use super::{call, engine, give};
 
 #[unsafe(no_mangle)]
 pub(super) extern "C" fn hv_vcpu_set_vtimer_mask(id: u64, masked: bool) -> i32 {
@@ -20,6 +20,29 @@ pub(super) extern "C" fn hv_vcpu_set_vtimer_mask(id: u64, masked: bool) -> i32 {
 pub(super) extern "C" fn hv_vcpu_set_vtimer_offset(id: u64, offset: u64) -> i32 {
     call("hv_vcpu_set_vtimer_offset", &[offset], |state| {
         own(state, id)?.vtimer_offset = Some(offset);
-        Ok(())
+        match state.vm.as_mut().and_then(|vm| vm.machine.as_mut()) {
+            Some(machine) => engine(machine.set_counter_offset(offset)),
+            None => Ok(()),
+        }
+    })
+}
+
+/// # Safety
+/// `offset` is null or valid for a write.
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn hv_vcpu_get_vtimer_offset(id: u64, offset: *mut u64) -> i32 {
+    // SAFETY: as this call's own.
+    call("hv_vcpu_get_vtimer_offset", &[], |state| unsafe {
+        give(offset, own(state, id)?.vtimer_offset.unwrap_or(0))
+    })
+}
+
+/// # Safety
+/// `masked` is null or valid for a write.
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn hv_vcpu_get_vtimer_mask(id: u64, masked: *mut bool) -> i32 {
+    // SAFETY: as this call's own.
+    call("hv_vcpu_get_vtimer_mask", &[], |state| unsafe {
+        give(masked, own(state, id)?.vtimer_masked)
     })
 }

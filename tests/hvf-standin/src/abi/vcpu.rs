@@ -6,17 +6,19 @@
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use std::sync::PoisonError;
+use std::time::{Duration, Instant};
 
 use super::{Refusal, broken, call, engine, injected, refuse, require, settle};
 use crate::code::*;
 use crate::guest::{self, Ran};
 use crate::script::{Reg, Step};
-use crate::state::{ExitPage, Registers, STATE, State, SysReg, Vcpu, lock};
+use crate::state::{ExitPage, Object, Registers, STATE, State, SysReg, Vcpu, lock};
 use crate::sys::Processor;
 
 /// What a reader of an exit structure finds once its vCPU is gone.
 const POISON: u32 = 0xdead_beef;
 const CANCELED: u32 = 0;
+const VTIMER_ACTIVATED: u32 = 2;
 const UNKNOWN: u32 = 3;
 
 /// # Safety
@@ -30,7 +32,7 @@ pub(super) unsafe extern "C" fn hv_vcpu_create(
     call("hv_vcpu_create", &[], |state| {
         require(id)?;
         require(exit)?;
-        if !config.is_null() {
+        if !config.is_null() && !matches!(state.objects.get(&config.addr()), Some(Object::Vcpu)) {
             return broken(HV_BAD_ARGUMENT, "not a vCPU configuration");
         }
         let Some(vm) = &mut state.vm else { return broken(HV_NO_DEVICE, "there is no VM") };
@@ -57,6 +59,9 @@ pub(super) unsafe extern "C" fn hv_vcpu_create(
             affinity_set: false,
             vtimer_masked: false,
             vtimer_offset: None,
+            pending: [false; 2],
+            traps: [false; 2],
+            in_guest: Duration::ZERO,
             page,
             expected: None,
             cancel: false,
@@ -134,7 +139,8 @@ pub(super) extern "C" fn hv_vcpu_run(id: u64) -> i32 {
 
 /// The rules of a run, and whether the backend did what the last step wanted.
 fn check_run(state: &mut State, id: u64) -> Result<(), Refusal> {
-    if takes_signals() {
+    // The framework bears it; a backend should not.
+    if takes_signals() && !crate::is_foreign() {
         return broken(HV_ERROR, "this thread takes signals: a run could end for one");
     }
     let gic = state.vm.as_ref().is_some_and(|vm| vm.gic.is_some());
@@ -195,9 +201,16 @@ fn run(id: u64, processor: &Processor) -> Result<(), Refusal> {
         let state = lock();
         state.vm.as_ref().and_then(|vm| guest::peek(&vm.maps, at, bytes))
     };
-    let step = engine(processor.run(&memory))?;
-    let page = lock().vcpus.get(&id).map(|vcpu| vcpu.page);
-    page.into_iter().for_each(|page| write_exit(page, &step));
+    let pending = lock().vcpus.get(&id).map_or([false; 2], |vcpu| vcpu.pending);
+    let begin = Instant::now();
+    let step = engine(processor.run(pending, &memory))?;
+    if let Some(vcpu) = lock().vcpus.get_mut(&id) {
+        vcpu.in_guest += begin.elapsed();
+        // They are for one run.
+        vcpu.pending = [false; 2];
+        vcpu.vtimer_masked |= step.reason == VTIMER_ACTIVATED;
+        write_exit(vcpu.page, &step);
+    }
     Ok(())
 }
 
@@ -247,7 +260,7 @@ fn exit(vcpu: &mut Vcpu, step: &Step) {
         expected.set(*register, *value);
     }
     vcpu.expected = step.scripted.then_some(expected.general);
-    if step.reason == 2 {
+    if step.reason == VTIMER_ACTIVATED {
         vcpu.vtimer_masked = true;
     }
     write_exit(vcpu.page, step);

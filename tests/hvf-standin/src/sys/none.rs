@@ -41,6 +41,10 @@ impl Machine {
         match *self {}
     }
 
+    pub(crate) fn set_counter_offset(&mut self, _offset: u64) -> Result<()> {
+        match *self {}
+    }
+
     pub(crate) fn set_spi(&mut self, _intid: u32, _level: bool) -> Result<()> {
         match *self {}
     }
@@ -59,6 +63,18 @@ impl Processor {
         match *self {}
     }
 
+    pub(crate) fn vector(&self, _register: u32) -> Result<u128> {
+        match *self {}
+    }
+
+    pub(crate) fn set_vector(&self, _register: u32, _value: u128) -> Result<()> {
+        match *self {}
+    }
+
+    pub(crate) fn trap_debug(&self, _on: bool) -> Result<()> {
+        match *self {}
+    }
+
     pub(crate) fn mask_vtimer(&self, _masked: bool) {
         match *self {}
     }
@@ -67,7 +83,11 @@ impl Processor {
         match *self {}
     }
 
-    pub(crate) fn run(&self, _memory: &dyn Fn(u64, u64) -> Option<u64>) -> Result<Step> {
+    pub(crate) fn run(
+        &self,
+        _pending: [bool; 2],
+        _memory: &dyn Fn(u64, u64) -> Option<u64>,
+    ) -> Result<Step> {
         match *self {}
     }
 }

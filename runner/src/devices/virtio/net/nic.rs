@@ -14,6 +14,7 @@ use super::room::{Counts, Gathered, NoRoom, Room};
 use super::{RECEIVE, TRANSMIT};
 use crate::devices::virtio::Fault;
 use crate::devices::virtio::chain::{Broken, Chain};
+use crate::devices::virtio::interrupts::Queues;
 use crate::devices::virtio::ring::Ring;
 use crate::devices::virtio::transport::Transport;
 use crate::devices::virtio::worker::{Activation, Command};
@@ -247,12 +248,17 @@ impl Nic {
     /// Tells the guest of what was used.
     fn tell(&mut self, memory: &GuestMemory) -> Result<(), Fault> {
         let Some(active) = &mut self.active else { return Ok(()) };
-        let mut wanted = false;
-        for ring in [&mut active.receive, &mut active.transmit].into_iter().flatten() {
-            wanted |= ring.tell(memory)?;
+        let mut wanted = Queues::default();
+        let rings = [(RECEIVE, &mut active.receive), (TRANSMIT, &mut active.transmit)];
+        for (queue, ring) in rings {
+            if let Some(ring) = ring
+                && ring.tell(memory)?
+            {
+                wanted.insert(queue);
+            }
         }
-        if wanted {
-            self.transport.used(active.generation);
+        if !wanted.is_empty() {
+            self.transport.used(active.generation, wanted);
         }
         Ok(())
     }

@@ -107,19 +107,20 @@ const CLOSE: [Call; 1] = [call!(SYS_close, "close", Any)];
 
 /// What any thread asks for: the terminal on stdin, which it puts back on its way out
 /// (`io::terminal`), and an interrupt for the guest.
-const ANYBODYS: [u32; 4] = [
+const ANYBODYS: [u32; 5] = [
     0x802c_542a, // TCGETS2
     0x402c_542b, // TCSETS2
     0x540f,      // TIOCGPGRP
     0x4008_ae61, // KVM_IRQ_LINE
+    0x4020_aea5, // KVM_SIGNAL_MSI
 ];
 
 const VCPU_IOCTLS: Rule = {
     #[cfg(target_arch = "x86_64")]
     const ALL: &[u32] =
-        &join::<_, 4, 4, 8>([KVM_RUN, KVM_STATE[0], KVM_STATE[1], KVM_STATE[2]], ANYBODYS);
+        &join::<_, 4, 5, 9>([KVM_RUN, KVM_STATE[0], KVM_STATE[1], KVM_STATE[2]], ANYBODYS);
     #[cfg(target_arch = "aarch64")]
-    const ALL: &[u32] = &join::<_, 3, 4, 7>([KVM_RUN, KVM_STATE[0], KVM_STATE[1]], ANYBODYS);
+    const ALL: &[u32] = &join::<_, 3, 5, 8>([KVM_RUN, KVM_STATE[0], KVM_STATE[1]], ANYBODYS);
     If(&[(1, Among(ALL))])
 };
 
@@ -181,7 +182,7 @@ const SOCKET_FLAGS: u32 = bits(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK);
 /// Tells a tap device what the guest leaves to it.
 const TUNSETOFFLOAD: u32 = 0x4004_54d0;
 
-const NETWORK_IOCTLS: Rule = If(&[(1, Among(&join::<_, 1, 4, 5>([TUNSETOFFLOAD], ANYBODYS)))]);
+const NETWORK_IOCTLS: Rule = If(&[(1, Among(&join::<_, 1, 5, 6>([TUNSETOFFLOAD], ANYBODYS)))]);
 
 /// The I/O loop with a network: what it does without one, and connections.
 const NETWORK: [Call; 35 + CLOSE.len()] = join(
@@ -212,7 +213,7 @@ const NETWORK: [Call; 35 + CLOSE.len()] = join(
 /// Tells a block device what does not matter.
 const BLKDISCARD: u32 = 0x1277;
 
-const DISK_IOCTLS: Rule = If(&[(1, Among(&join::<_, 1, 4, 5>([BLKDISCARD], ANYBODYS)))]);
+const DISK_IOCTLS: Rule = If(&[(1, Among(&join::<_, 1, 5, 6>([BLKDISCARD], ANYBODYS)))]);
 
 /// A thread that serves disks.
 const DISK: [Call; 23] = join(

@@ -54,11 +54,18 @@ impl Processor {
             KVM_EXIT_HYPERCALL => {
                 // SAFETY: as above; both members of the inner union are numbers.
                 let flags = unsafe { run.__bindgen_anon_1.hypercall.__bindgen_anon_1.flags };
-                if flags & u64::from(KVM_HYPERCALL_EXIT_SMC) == 0 {
-                    return Ok(Some(Step::exception(esr::hvc(0)).of_guest()));
+                let before = get(fd, registers::PC)?.wrapping_sub(4);
+                if flags & u64::from(KVM_HYPERCALL_EXIT_SMC) != 0 {
+                    put(fd, registers::PC, before)?;
+                    return Ok(Some(Step::exception(esr::smc(0)).of_guest()));
                 }
-                step_back(fd)?;
-                Ok(Some(Step::exception(esr::smc(0)).of_guest()))
+                let trapped = before < trap::SIZE
+                    && self.physical(fd, before, memory).is_some_and(|gpa| gpa < trap::SIZE);
+                let step = match trapped {
+                    true => nowhere(fd, before)?,
+                    false => Step::exception(esr::hvc(0)).of_guest(),
+                };
+                Ok(Some(step))
             }
             KVM_EXIT_DEBUG => {
                 // SAFETY: as above.
@@ -87,10 +94,6 @@ impl Processor {
 
     fn mmio(&self, fd: &mut VcpuFd, mmio: Mmio, memory: Memory<'_>) -> Result<Option<Step>> {
         let pc = get(fd, registers::PC)?;
-        if pc < trap::SIZE && mmio.gpa == pc + trap::REACH && mmio.store.is_none() {
-            self.complete(fd)?;
-            return nowhere(fd, pc).map(Some);
-        }
         if let Some(frame) = self.frame.filter(|frame| frame.has(mmio.gpa)) {
             return self.message(fd, frame, mmio).map(|()| None);
         }
@@ -146,14 +149,18 @@ impl Processor {
 
     /// The instruction at `pc`.
     fn fetch(&self, fd: &VcpuFd, pc: u64, memory: Memory<'_>) -> Option<u32> {
+        u32::try_from(memory(self.physical(fd, pc, memory)?, 4)?).ok()
+    }
+
+    /// The guest physical address of `address`.
+    fn physical(&self, fd: &VcpuFd, address: u64, memory: Memory<'_>) -> Option<u64> {
         let translation = Translation {
             sctlr_el1: get(fd, registers::SCTLR_EL1).ok()?,
             tcr_el1: get(fd, registers::TCR_EL1).ok()?,
             ttbr0_el1: get(fd, registers::TTBR0_EL1).ok()?,
             ttbr1_el1: get(fd, registers::TTBR1_EL1).ok()?,
         };
-        let gpa = translation.translate(pc, |gpa| memory(gpa, 8))?;
-        u32::try_from(memory(gpa, 4)?).ok()
+        translation.translate(address, |gpa| memory(gpa, 8))
     }
 }
 
@@ -190,10 +197,6 @@ fn address(fd: &VcpuFd, pc: u64, access: Access) -> Result<u64> {
     // What cannot be read is no register; a wrong address is noticed.
     let register = |index: u8| if index == 31 { stack } else { registers::x(index) };
     Ok(access.address(pc, |index| get(fd, register(index)).unwrap_or(0)))
-}
-
-fn step_back(fd: &VcpuFd) -> Result<()> {
-    put(fd, registers::PC, get(fd, registers::PC)?.wrapping_sub(4))
 }
 
 fn get(fd: &VcpuFd, number: u64) -> Result<u64> {

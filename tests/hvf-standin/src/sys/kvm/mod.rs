@@ -47,6 +47,8 @@ pub(crate) struct Machine {
     slots: Vec<Option<u64>>,
     trap: Option<trap::Page>,
     gic: Option<Gic>,
+    /// What the guest's counter is behind the host's: KVM has one for all vCPUs.
+    offset: u64,
 }
 
 #[derive(Debug)]
@@ -69,7 +71,8 @@ impl Machine {
         vm.enable_cap(&nisv).map_err(failed("KVM_CAP_ARM_NISV_TO_USER"))?;
         forward_calls(&vm)?;
         set_counter_offset(&vm, 0)?;
-        let mut machine = Self { vm: Arc::new(vm), slots: Vec::new(), trap: None, gic: None };
+        let slots = Vec::new();
+        let mut machine = Self { vm: Arc::new(vm), slots, trap: None, gic: None, offset: 0 };
         let trap = trap::Page::new()?;
         machine.map(&trap.map())?;
         machine.trap = Some(trap);
@@ -150,6 +153,14 @@ impl Machine {
         gic.started = true;
         for (intid, level) in std::mem::take(&mut gic.early) {
             set_spi(&self.vm, intid, level)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn set_counter_offset(&mut self, offset: u64) -> Result<()> {
+        if self.offset != offset {
+            set_counter_offset(&self.vm, offset)?;
+            self.offset = offset;
         }
         Ok(())
     }

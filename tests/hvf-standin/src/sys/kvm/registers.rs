@@ -33,7 +33,6 @@ pub(super) const TTBR0_EL1: u64 = system(0xc100);
 pub(super) const TTBR1_EL1: u64 = system(0xc101);
 pub(super) const TCR_EL1: u64 = system(0xc102);
 pub(super) const ESR_EL1: u64 = system(0xc290);
-pub(super) const FAR_EL1: u64 = system(0xc300);
 pub(super) const VBAR_EL1: u64 = system(0xc600);
 
 /// X0 to X30.

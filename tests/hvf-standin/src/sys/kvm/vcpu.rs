@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kvm_bindings::{KVM_ARM_DEV_EL1_VTIMER, kvm_run, kvm_vcpu_init};
+use kvm_bindings::*;
 use kvm_ioctls::{VcpuFd, VmFd};
 
 use super::registers::{self, bytes, number};
@@ -41,6 +41,10 @@ pub(crate) struct Processor {
     /// It sleeps in a WFI that should come out.
     asleep: AtomicBool,
     masked: AtomicBool,
+    /// FIQ and IRQ, as KVM has them.
+    interrupts: Mutex<[bool; 2]>,
+    /// KVM's number of it.
+    index: u32,
     /// Registers that the framework has and KVM has not, or with values that KVM refuses.
     beside: Mutex<BTreeMap<u64, u64>>,
     pub(super) vm: Arc<VmFd>,
@@ -84,6 +88,8 @@ impl Processor {
             cancel: AtomicBool::new(false),
             asleep: AtomicBool::new(false),
             masked: AtomicBool::new(false),
+            interrupts: Mutex::default(),
+            index: u32::try_from(number).map_err(|_| "too many vCPUs")?,
             beside: Mutex::default(),
             vm: Arc::clone(vm),
             gic,
@@ -133,6 +139,39 @@ impl Processor {
         Ok(())
     }
 
+    pub(crate) fn vector(&self, register: u32) -> Result<u128> {
+        let mut value = [0; 16];
+        lock(&self.fd)
+            .get_one_reg(registers::q(register), &mut value)
+            .map_err(failed("KVM_GET_ONE_REG"))?;
+        Ok(u128::from_le_bytes(value))
+    }
+
+    pub(crate) fn set_vector(&self, register: u32, value: u128) -> Result<()> {
+        let outcome = lock(&self.fd).set_one_reg(registers::q(register), &value.to_le_bytes());
+        outcome.map(drop).map_err(failed("KVM_SET_ONE_REG"))
+    }
+
+    /// Whether BRK comes out.
+    pub(crate) fn trap_debug(&self, on: bool) -> Result<()> {
+        let control = if on { KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_SW_BP } else { 0 };
+        let debug = kvm_guest_debug { control, ..kvm_guest_debug::default() };
+        lock(&self.fd).set_guest_debug(&debug).map_err(failed("KVM_SET_GUEST_DEBUG"))
+    }
+
+    /// Sets FIQ and IRQ, as far as there is no interrupt controller to do it.
+    fn set_interrupts(&self, [fiq, irq]: [bool; 2]) -> Result<()> {
+        if self.gic || [fiq, irq] == *lock(&self.interrupts) {
+            return Ok(());
+        }
+        for (number, level) in [(KVM_ARM_IRQ_CPU_IRQ, irq), (KVM_ARM_IRQ_CPU_FIQ, fiq)] {
+            let line = self.index << KVM_ARM_IRQ_VCPU_SHIFT | number;
+            self.vm.set_irq_line(line, level).map_err(failed("KVM_IRQ_LINE"))?;
+        }
+        *lock(&self.interrupts) = [fiq, irq];
+        Ok(())
+    }
+
     pub(crate) fn mask_vtimer(&self, masked: bool) {
         self.masked.store(masked, Ordering::SeqCst);
     }
@@ -163,7 +202,12 @@ impl Processor {
     }
 
     /// Runs the guest until it exits. `memory` gives bytes of its RAM.
-    pub(crate) fn run(&self, memory: &dyn Fn(u64, u64) -> Option<u64>) -> Result<Step> {
+    pub(crate) fn run(
+        &self,
+        pending: [bool; 2],
+        memory: &dyn Fn(u64, u64) -> Option<u64>,
+    ) -> Result<Step> {
+        self.set_interrupts(pending)?;
         if lock(&self.beside).contains_key(&registers::PSTATE) {
             return Err("CPSR holds no state that a CPU can be in".into());
         }

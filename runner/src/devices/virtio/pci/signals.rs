@@ -1,0 +1,136 @@
+//! How a virtio device on PCI interrupts (virtio 1.2 §4.1.5.2 to §4.1.5.4): by a message for each queue
+//! and one for the configuration where the driver has switched MSI-X on, else by a level on its pin,
+//! which is high while the ISR status has a bit set.
+
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::devices::Level;
+use crate::devices::pci::msix::Msix;
+use crate::devices::virtio::interrupts::{Interrupts, Queues};
+
+/// No message (§4.1.5.1.3, VIRTIO_MSI_NO_VECTOR).
+const NO_VECTOR: u16 = 0xffff;
+
+/// A device's interrupts.
+pub struct Signals {
+    /// Where the board can send messages.
+    pub msix: Option<Msix>,
+    config: AtomicU16,
+    queues: Vec<AtomicU16>,
+    pin: Level,
+    /// The pin as it was last driven.
+    high: Mutex<bool>,
+    /// The guest has switched the pin off.
+    disabled: AtomicBool,
+}
+
+impl std::fmt::Debug for Signals {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Signals").field("msix", &self.msix).finish_non_exhaustive()
+    }
+}
+
+/// What a vector register is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    Config,
+    Queue(u32),
+}
+
+impl Signals {
+    /// Interrupts of a device with so many queues.
+    pub fn new(queues: usize, msix: Option<Msix>, pin: Level) -> Arc<Self> {
+        let vector = || AtomicU16::new(NO_VECTOR);
+        Arc::new(Self {
+            msix,
+            config: vector(),
+            queues: std::iter::repeat_with(vector).take(queues).collect(),
+            pin,
+            high: Mutex::new(false),
+            disabled: AtomicBool::new(false),
+        })
+    }
+
+    fn register(&self, source: Source) -> Option<&AtomicU16> {
+        match source {
+            Source::Config => Some(&self.config),
+            Source::Queue(queue) => self.queues.get(usize::try_from(queue).ok()?),
+        }
+    }
+
+    /// The vector of a source.
+    pub(super) fn vector(&self, source: Source) -> u16 {
+        self.register(source).map_or(NO_VECTOR, |vector| vector.load(Ordering::Relaxed))
+    }
+
+    /// The driver gives a source a vector. One that does not exist is none, which it can read back.
+    pub(super) fn set_vector(&self, source: Source, vector: u16) {
+        let vectors = self.msix.as_ref().map_or(0, Msix::vectors);
+        let vector = if usize::from(vector) < vectors { vector } else { NO_VECTOR };
+        if let Some(register) = self.register(source) {
+            register.store(vector, Ordering::Relaxed);
+        }
+    }
+
+    /// The driver resets the device.
+    pub(super) fn reset(&self) {
+        for register in self.queues.iter().chain([&self.config]) {
+            register.store(NO_VECTOR, Ordering::Relaxed);
+        }
+        if let Some(msix) = &self.msix {
+            msix.forget();
+        }
+    }
+
+    /// The guest has written the command register. [`Interrupts::settle`] comes next.
+    pub(super) fn disable_pin(&self, disabled: bool) {
+        self.disabled.store(disabled, Ordering::Relaxed);
+    }
+
+    /// MSI-X, if it is on.
+    fn messages(&self) -> Option<&Msix> {
+        self.msix.as_ref().filter(|msix| msix.enabled())
+    }
+
+    fn send(&self, msix: &Msix, sources: impl Iterator<Item = Source>) {
+        // Queues may share a vector, which is then one message.
+        let mut vectors = 0u64;
+        for vector in sources.map(|source| self.vector(source)) {
+            vectors |= 1u64.checked_shl(vector.into()).unwrap_or_default();
+        }
+        for vector in (0..64usize).filter(|vector| vectors >> vector & 1 != 0) {
+            msix.raise(vector);
+        }
+    }
+}
+
+impl Interrupts for Signals {
+    fn used(&self, queues: Queues, pending: &dyn Fn() -> bool) {
+        match self.messages() {
+            Some(msix) => {
+                let sources = queues.iter().filter_map(|queue| u32::try_from(queue).ok());
+                self.send(msix, sources.map(Source::Queue));
+            }
+            None => self.settle(pending),
+        }
+    }
+
+    fn config(&self, pending: &dyn Fn() -> bool) {
+        match self.messages() {
+            Some(msix) => self.send(msix, std::iter::once(Source::Config)),
+            None => self.settle(pending),
+        }
+    }
+
+    /// What is asked for under the lock is as new as what the pin is set to.
+    fn settle(&self, pending: &dyn Fn() -> bool) {
+        let mut high = self.high.lock().unwrap_or_else(PoisonError::into_inner);
+        let masked = self.messages().is_some() || self.disabled.load(Ordering::Relaxed);
+        let wanted = !masked && pending();
+        if *high != wanted {
+            *high = wanted;
+            (self.pin)(wanted);
+        }
+    }
+}
