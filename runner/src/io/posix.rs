@@ -90,7 +90,11 @@ mod tests {
 
     fn woken(events: &[Arc<Event>], timeout: Option<Duration>) -> Vec<usize> {
         let mut numbers = Vec::new();
-        Set::new().unwrap().wait(events, timeout, |number| numbers.push(number)).unwrap();
+        let set = Set::new().unwrap();
+        for (number, event) in events.iter().enumerate() {
+            set.add(event, number).unwrap();
+        }
+        set.wait(events, timeout, |number| numbers.push(number)).unwrap();
         numbers
     }
 
