@@ -90,9 +90,9 @@ fn sleeps_until_kicked(vcpu: &mut HvfVcpu) {
     let (before, began) = (thread_time(), Instant::now());
     assert_eq!(vcpu.run(Resume::Go).unwrap(), Exit::Kicked);
     let (used, elapsed) = (thread_time() - before, began.elapsed());
-    // Waiting busily is one half at least with four threads on two CPUs; an emulator takes its time for
-    // the kick.
-    assert!(used < elapsed / 5, "{used:?} of {elapsed:?}");
+    // Waiting busily is one half with four threads on two CPUs, and less where other programs want them,
+    // too; an emulator takes its time for the kick.
+    assert!(used < elapsed / 12, "{used:?} of {elapsed:?}");
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn four_vcpus_that_have_nothing_to_do_cost_no_processor_time() {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 session.wait_until_parked(0);
-                std::thread::sleep(Duration::from_millis(800));
+                std::thread::sleep(Duration::from_millis(1500));
                 kickers.iter().for_each(Kicker::kick);
             });
             sleeps_until_kicked(vcpu);
@@ -248,7 +248,7 @@ fn the_last_cpu_that_goes_off_sleeps_until_it_is_kicked() {
     for _ in 0..2 {
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                std::thread::sleep(Duration::from_millis(300));
+                std::thread::sleep(Duration::from_secs(1));
                 kicker.kick();
             });
             sleeps_until_kicked(&mut vcpu);

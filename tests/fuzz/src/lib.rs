@@ -14,6 +14,8 @@ pub mod image;
 mod input;
 pub mod mmio;
 pub mod nic;
+pub mod pci;
+pub mod pl011;
 pub mod serial;
 
 /// A target: the name of its corpus, and what it does.
@@ -31,8 +33,10 @@ pub const TARGETS: &[Target] = &[
     ("image", image::image),
     ("mbr", image::mbr),
     ("mmio", mmio::mmio),
+    ("pci", pci::pci),
     ("nic", nic::nic),
     ("notes", image::notes),
+    ("pl011", pl011::pl011),
     ("serial", serial::serial),
     ("tfs", image::tfs),
 ];

@@ -152,6 +152,9 @@ pub mod aarch64 {
     pub mod kernels {
         guests! {
             "aarch64/kernels" ".elf":
+            DISK = "disk",
+            DISK_LAST_WRITE = "disk_last_write",
+            DISK_LOOP = "disk_loop",
             ECHO = "echo",
             EXIT = "exit",
             FLOOD = "flood",

@@ -61,9 +61,11 @@ pub fn play_forever(vcpu: usize, steps: impl FnMut() -> Step + Send + 'static) {
 }
 
 /// From here on vCPUs without a script run the guest that is in RAM: on KVM where this is an aarch64
-/// Linux that has it, otherwise as far as its instructions are those of the conformance suite's guests.
-pub fn run_guests() {
-    start_engine(&mut lock());
+/// Linux that has it, otherwise as far as its instructions are known here. Whether it is a real CPU.
+pub fn run_guests() -> bool {
+    let mut state = lock();
+    start_engine(&mut state);
+    state.engine == Engine::Machine
 }
 
 pub(crate) fn start_engine(state: &mut State) {

@@ -298,6 +298,13 @@ impl State {
         }
     }
 
+    /// Takes note of a call, for a session to ask; a run without one makes millions.
+    pub(crate) fn took(&mut self, call: &'static str, args: &[u64]) {
+        if self.in_session {
+            self.calls.push((call, args.to_vec()));
+        }
+    }
+
     /// Takes note of a broken rule; without a session nobody would ask, so the process ends, unless it
     /// is a program that does not know of us.
     pub(crate) fn broke(&mut self, rule: String) {

@@ -84,7 +84,8 @@ impl Lab {
             None => self.runner.clone(),
         };
         let (binaries, programs) = self.builder.tests(set.tests)?;
-        self.jobs.extend(jobs(set.name, &binaries, &runner, &self.guests));
+        let jobs = jobs(set.name, &binaries, &runner, &self.guests);
+        self.jobs.extend(without(set, jobs)?);
         self.skips.add(set.name, set.skips);
         self.programs.extend(programs);
         self.programs.push(runner);
@@ -183,6 +184,19 @@ pub(crate) fn run(architecture: &'static Architecture, filter: &str) -> Result<(
     tally.finish()
 }
 
+/// Takes out those that are not run there.
+fn without(set: &Set, mut jobs: Vec<Job>) -> Result<Vec<Job>> {
+    for (beginning, because) in set.without {
+        let before = jobs.len();
+        let name = format!("{}{beginning}", set.name);
+        jobs.retain(|job| !job.name.starts_with(&name));
+        if jobs.len() == before {
+            return Err(format!("no test begins with {name}, which is left out as it {because}"));
+        }
+    }
+    Ok(jobs)
+}
+
 /// One job per test, so that a crash, a hang or a skip is that test's alone.
 fn jobs(set: &str, binaries: &[TestBinary], runner: &Path, guests: &Guests) -> Vec<Job> {
     let job = |binary: &TestBinary, test: &String| Job {
@@ -238,5 +252,16 @@ mod tests {
         assert_eq!(jobs[0].name, "twice: hv-kvm/conformance::kick::sticks");
         assert_eq!(jobs[0].arguments[..2], ["--exact", "kick::sticks"]);
         assert!(jobs[0].environment.contains(&("RUNNER_BIN".to_owned(), "/t/runner".to_owned())));
+    }
+
+    #[test]
+    fn what_is_left_out_is_not_run_and_has_to_be_there() {
+        let set = |without| Set { name: "", tests: &[], without, runner: None, skips: &[] };
+        let all = || jobs("", &[binary()], Path::new("/t/runner"), &guests());
+        let left = without(&set(&[("hv-kvm/conformance::kick", "takes long")]), all()).unwrap();
+        assert_eq!(left.len(), 1);
+        assert_eq!(left[0].name, "hv-kvm/conformance::sums");
+        let error = without(&set(&[("hv-kvm/conformance::gone", "takes long")]), all());
+        assert!(error.unwrap_err().contains("conformance::gone"));
     }
 }

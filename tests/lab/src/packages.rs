@@ -93,17 +93,18 @@ pub(crate) fn unpacked(cache: &Cache, wanted: &Wanted, architecture: &str) -> Re
 }
 
 /// The one entry in `folder` of unpacked packages whose name begins with `prefix`.
-pub(crate) fn one_file(packages: &Path, folder: &str, prefix: &str) -> Result<PathBuf> {
+pub(crate) fn one_file(packages: &Path, folder: impl AsRef<Path>, prefix: &str) -> Result<PathBuf> {
     let folder = packages.join(folder);
-    let entries =
-        fs::read_dir(&folder).map_err(|e| format!("cannot read {}: {e}", folder.display()))?;
+    let again = format!("delete {}, and it is filled again", packages.display());
+    let entries = fs::read_dir(&folder)
+        .map_err(|e| format!("cannot read {}: {e}; {again}", folder.display()))?;
     let mut found = entries
         .flatten()
         .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
         .map(|entry| entry.path());
     match (found.next(), found.next()) {
         (Some(path), None) => Ok(path),
-        _ => Err(format!("expected one `{prefix}*` in {}", folder.display())),
+        _ => Err(format!("expected one `{prefix}*` in {}; {again}", folder.display())),
     }
 }
 

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::Result;
+use crate::monitor::OFF;
 
 /// What a boot may take, or a command, on a machine with other work.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -143,7 +144,8 @@ impl Guest {
         Some((printed.trim_end().to_owned(), status))
     }
 
-    /// Ends the guest's machine, and gives what the monitor wrote to stderr.
+    /// Ends the guest's machine, and gives what the monitor wrote to stderr, but for the word about an
+    /// end that is as it should be.
     ///
     /// # Errors
     /// When it does not end.
@@ -156,7 +158,8 @@ impl Guest {
             }
             thread::sleep(Duration::from_millis(5));
         }
-        self.errors.recv_timeout(PATIENCE).map_err(|error| error.to_string())
+        let said = self.errors.recv_timeout(PATIENCE).map_err(|error| error.to_string())?;
+        Ok(said.strip_suffix(OFF).unwrap_or(&said).to_owned())
     }
 
     /// Kills the monitor, and gives what it wrote to stderr.

@@ -11,6 +11,16 @@ pub const ON_TAP: &str = "10.0.9.2/24";
 /// And the host's there.
 pub const HOST_ON_TAP: Ipv4Addr = Ipv4Addr::new(10, 0, 9, 1);
 
+/// The kernel in the folder of guests, by which runner starts it, and what it calls its console.
+const KERNEL: (&str, &str) = match cfg!(target_arch = "aarch64") {
+    true => ("Image", "ttyAMA0"),
+    false => ("vmlinux", "ttyS0"),
+};
+
+/// What runner says of a guest that ends by PSCI, as Linux does on aarch64.
+pub const OFF: &str =
+    "runner: the guest switched itself off, which carries no status: 0 says no more than that\n";
+
 /// QEMU's program.
 pub const QEMU: &str = "qemu-system-x86_64";
 
@@ -91,7 +101,9 @@ impl Machine {
             Link::Tap(_) => format!("ADDRESS={ON_TAP}"),
             Link::User { .. } => String::new(),
         };
-        format!("console=ttyS0 quiet panic=-1 mitigations=off {address} -- net {}", self.driver)
+        let Self { driver, .. } = self;
+        let console = KERNEL.1;
+        format!("console={console} quiet panic=-1 mitigations=off {address} -- net {driver}")
     }
 
     fn runner(&self, program: &Path) -> Command {
@@ -116,7 +128,7 @@ impl Machine {
         command.args(&self.options);
         command.args(["--cpus", &self.cpus.to_string(), "-m", &self.memory.to_string()]);
         command.arg("--initrd").arg(self.folder.join(self.initrd));
-        command.arg("--append").arg(self.words()).arg(self.folder.join("vmlinux"));
+        command.arg("--append").arg(self.words()).arg(self.folder.join(KERNEL.0));
         command.env("HOME", "/nonexistent").env_remove("OPS_HOME").env_remove("ops_render_config");
         command
     }

@@ -105,7 +105,7 @@ fn a_limit_on_descriptors_is_an_error_with_what_to_do_or_does_not_matter() {
         let finished = runner(["-m", "32"]).arg(kernel("reset")).by(["sh", "-c", &script, "sh"]);
         let finished = finished.run();
         match finished.status {
-            Some(0) => assert_eq!(finished.quiet_text(), "running\n"),
+            Some(0) => assert_eq!(finished.text_of_reset(), "running\n"),
             Some(125) => {
                 refused += 1;
                 assert_eq!(finished.stderr.lines().count(), 1, "{limit}: {finished}");

@@ -11,23 +11,11 @@
 
 mod support;
 
-#[cfg(target_arch = "x86_64")]
-mod bzimage;
 mod console;
-mod disks;
-mod emulation;
 mod hello;
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-mod hostile;
 mod hosts;
 mod images;
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-mod jail;
-mod links;
 mod linux;
-mod network;
-#[cfg(target_arch = "x86_64")] // they are its own
-mod protocols;
 mod readme;
 mod statuses;
 mod terminal;
@@ -35,3 +23,23 @@ mod terminal;
 mod virt;
 mod wrong_images;
 mod wrong_requests;
+
+// What is x86_64's own, and what has guests for it alone.
+#[cfg(target_arch = "x86_64")]
+mod bzimage;
+#[cfg(target_arch = "x86_64")]
+mod disks;
+#[cfg(target_arch = "x86_64")]
+mod emulation;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod hostile;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod jail;
+#[cfg(target_arch = "x86_64")]
+mod links;
+#[cfg(target_arch = "x86_64")]
+mod network;
+#[cfg(target_arch = "x86_64")]
+mod ops;
+#[cfg(target_arch = "x86_64")]
+mod protocols;

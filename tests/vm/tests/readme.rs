@@ -9,9 +9,9 @@
 //! Commands may stand in no other block.
 
 use super::support::files::{Folder, checkout};
-use super::support::host::accelerator;
-use super::support::or_skip;
 use super::support::program::{path, shell};
+#[cfg(target_arch = "x86_64")]
+use super::support::{host::accelerator, or_skip};
 
 const README: &str = include_str!("../../../README.md");
 
@@ -144,6 +144,7 @@ fn session(text: &str) -> Vec<Step> {
 }
 
 #[test]
+#[cfg(target_arch = "x86_64")] // which the sessions are of
 fn every_command_of_the_readme_prints_what_the_readme_says() {
     or_skip!(accelerator());
     let sessions: Vec<_> =

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::support::files::{Folder, kernel, ops_image};
+use super::support::files::{Folder, kernel};
 use super::support::host::{accelerator, memory};
 use super::support::or_skip;
 use super::support::program::{runner, says};
@@ -150,7 +150,7 @@ fn a_report_that_cannot_be_written_is_known_before_the_guest_runs() {
 #[test]
 fn a_report_that_would_replace_a_file_of_the_run_is_refused_and_the_file_is_whole() {
     let folder = Folder::new();
-    let image = ops_image("tfs-v5-go-bios");
+    let image = std::fs::read(kernel("exit")).unwrap();
     for name in ["image", "disk", "config"] {
         folder.file("image", &image);
         folder.file("disk", [7; 512]);

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use Goal::{AtLeast, AtMost};
+
 /// Where a guest's network card leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Network {
@@ -79,8 +81,6 @@ impl fmt::Display for Goal {
         }
     }
 }
-
-use Goal::{AtLeast, AtMost};
 
 /// A row of the table.
 #[derive(Clone, Copy, Debug)]

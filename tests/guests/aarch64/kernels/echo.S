@@ -5,6 +5,8 @@
         .globl _start
 _start: begin
         mov     x9, PL011
+        mov     w2, 0x70                // FIFOs on: 16 bytes at a time, and not one
+        str     w2, [x9, LCR_H]
 1:      ldr     w2, [x9, FR]
         tbnz    w2, 4, 1b
         ldr     w2, [x9, DR]

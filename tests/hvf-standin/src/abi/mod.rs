@@ -50,7 +50,7 @@ pub(crate) fn call(
         Some(code) => code,
         None => match body(&mut state) {
             Ok(()) => {
-                state.calls.push((name, args.to_vec()));
+                state.took(name, args);
                 code::HV_SUCCESS
             }
             Err(refusal) => settle(&mut state, name, refusal),

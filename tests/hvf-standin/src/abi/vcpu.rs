@@ -44,7 +44,7 @@ pub(super) unsafe extern "C" fn hv_vcpu_create(
             return refuse(HV_NO_RESOURCES);
         }
         let processor = match &mut vm.machine {
-            Some(machine) => Some(engine(machine.create_vcpu(state.created))?),
+            Some(machine) => Some(engine(machine.create_vcpu())?),
             None => None,
         };
         let page = Box::leak(Box::new(ExitPage { reason: POISON, ..ExitPage::default() }));
@@ -120,7 +120,7 @@ pub(super) extern "C" fn hv_vcpu_run(id: u64) -> i32 {
         None => match check_run(&mut state, id) {
             Err(refusal) => settle(&mut state, NAME, refusal),
             Ok(()) => {
-                state.calls.push((NAME, vec![]));
+                state.took(NAME, &[]);
                 let processor = state.vcpus.get(&id).and_then(|vcpu| vcpu.processor.clone());
                 drop(state);
                 match processor.map(|processor| run(id, &processor)) {
@@ -144,7 +144,8 @@ fn check_run(state: &mut State, id: u64) -> Result<(), Refusal> {
         return broken(HV_ERROR, "this thread takes signals: a run could end for one");
     }
     let gic = state.vm.as_ref().is_some_and(|vm| vm.gic.is_some());
-    let affinity = |vcpu: &Vcpu| vcpu.get(Reg::Sys(SysReg::MPIDR_EL1)).unwrap_or(0);
+    // As it was written: of a vCPU that runs nothing can be asked.
+    let affinity = |vcpu: &Vcpu| vcpu.registers.get(Reg::Sys(SysReg::MPIDR_EL1));
     let vcpu = own(state, id)?;
     if gic && !vcpu.affinity_set {
         return broken(HV_ERROR, "MPIDR_EL1 was not set, and there is an interrupt controller");
@@ -339,6 +340,30 @@ pub(super) unsafe extern "C" fn hv_vcpu_get_sys_reg(
     })
 }
 
+/// The vCPU `id` becomes that of this affinity.
+fn place(state: &mut State, id: u64, affinity: u64) -> Result<(), Refusal> {
+    let Some(mine) = own(state, id)?.processor.take() else {
+        own(state, id)?.registers.set(Reg::Sys(SysReg::MPIDR_EL1), affinity);
+        return Ok(());
+    };
+    // Another one may have it that does not know yet what it will be.
+    let is_for = |vcpu: &Vcpu| vcpu.processor.as_ref().is_some_and(|its| its.is_for(affinity));
+    let holder = state.vcpus.values_mut().find(|vcpu| !vcpu.affinity_set && is_for(vcpu));
+    let machine = state.vm.as_mut().and_then(|vm| vm.machine.as_mut());
+    let placed = match (holder.and_then(|vcpu| vcpu.processor.as_mut()), machine) {
+        (Some(its), _) => {
+            engine(mine.exchange(its))?;
+            std::mem::replace(its, mine)
+        }
+        (None, Some(machine)) => engine(machine.place(mine, affinity))?,
+        (None, None) => mine,
+    };
+    let vcpu = own(state, id)?;
+    vcpu.registers.set(Reg::Sys(SysReg::MPIDR_EL1), affinity);
+    vcpu.processor = Some(placed);
+    Ok(())
+}
+
 #[unsafe(no_mangle)]
 pub(super) extern "C" fn hv_vcpu_set_sys_reg(id: u64, register: u16, value: u64) -> i32 {
     call("hv_vcpu_set_sys_reg", &[register.into(), value], |state| {
@@ -347,6 +372,12 @@ pub(super) extern "C" fn hv_vcpu_set_sys_reg(id: u64, register: u16, value: u64)
         if register == SysReg::MPIDR_EL1 {
             vcpu.affinity_set = true;
         }
-        if fixed { Ok(()) } else { engine(vcpu.set(Reg::Sys(register), value)) }
+        if fixed {
+            return Ok(());
+        }
+        if register == SysReg::MPIDR_EL1 {
+            place(state, id, value)?;
+        }
+        engine(own(state, id)?.set(Reg::Sys(register), value))
     })
 }

@@ -33,7 +33,11 @@ impl Machine {
         match *self {}
     }
 
-    pub(crate) fn create_vcpu(&mut self, _number: usize) -> Result<Arc<Processor>> {
+    pub(crate) fn create_vcpu(&mut self) -> Result<Arc<Processor>> {
+        match *self {}
+    }
+
+    pub(crate) fn place(&mut self, _vcpu: Arc<Processor>, _mpidr: u64) -> Result<Arc<Processor>> {
         match *self {}
     }
 
@@ -60,6 +64,14 @@ impl Processor {
     }
 
     pub(crate) fn set(&self, _register: Reg, _value: u64) -> Result<()> {
+        match *self {}
+    }
+
+    pub(crate) fn is_for(&self, _mpidr: u64) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn exchange(&self, _other: &Self) -> Result<()> {
         match *self {}
     }
 

@@ -98,7 +98,8 @@ impl Linux {
 
     /// Where a module is, and its file name.
     pub(crate) fn module(&self, packages: &Path, module: &str) -> Result<(PathBuf, String)> {
-        let version = packages::one_file(&packages.join(self.root), "lib/modules", "")?;
+        let modules = Path::new(self.root).join("lib/modules");
+        let version = packages::one_file(packages, modules, "")?;
         let path = version.join("kernel").join(module);
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok((path, name))
@@ -112,6 +113,8 @@ pub(crate) struct Set {
     pub(crate) name: &'static str,
     /// What `cargo test` is told, once for each of these.
     pub(crate) tests: &'static [&'static [&'static str]],
+    /// How the names of those begin that are left out, without the set's name, and why.
+    pub(crate) without: &'static [(&'static str, &'static str)],
     /// What cargo is told to build the `runner` that they start; none for the one that ships.
     pub(crate) runner: Option<&'static [&'static str]>,
     /// Tests that say that they cannot run there, without the set's name.

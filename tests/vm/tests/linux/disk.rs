@@ -73,7 +73,7 @@ impl Chain<'_> {
     }
 
     fn round(&mut self, round: u32) {
-        let kernel = if round.is_multiple_of(2) { Kernel::BzImage } else { Kernel::Pvh };
+        let kernel = Kernel::ALL[usize::try_from(round).unwrap() % Kernel::ALL.len()];
         let disk = self.disk.display().to_string();
         let job = format!("disk {} {}", self.from, self.to);
         let mut running = loop {

@@ -1,37 +1,56 @@
 //! How Linux ends, and what status that is.
 
 use super::super::support::or_skip;
-use super::super::support::program::says;
-use super::{Debian, Kernel};
+use super::super::support::program::{Finished, says};
+use super::{Debian, Kernel, arch};
 
-/// The status of a run that ends with `end HOW`.
-fn status(debian: &Debian, kernel: Kernel, cpus: &str, how: &str) -> Option<i32> {
-    let finished = debian.boot(kernel, &["-m", "256", "--cpus", cpus], &format!("end {how}")).run();
-    assert_eq!(finished.stderr, "", "{how}: {finished}");
-    finished.status
+/// A run that ends with `end HOW`.
+fn ended(debian: &Debian, kernel: Kernel, cpus: &str, how: &str) -> Finished {
+    debian.boot(kernel, &["-m", "256", "--cpus", cpus], &format!("end {how}")).run()
 }
 
 #[test]
-fn the_byte_that_init_writes_to_the_exit_port_is_the_status() {
+fn what_init_gives_is_the_status_or_where_there_is_no_way_out_for_it_on_the_console() {
     let debian = or_skip!(Debian::find());
-    let ways = [(Kernel::BzImage, "1", 0), (Kernel::BzImage32, "1", 99), (Kernel::Pvh, "4", 213)];
-    for (kernel, cpus, code) in ways {
-        assert_eq!(status(&debian, kernel, cpus, &code.to_string()), Some(code));
+    for kernel in Kernel::ALL {
+        for (cpus, code) in [("1", 0), ("1", 99), ("4", 213)] {
+            let finished = ended(&debian, kernel, cpus, &code.to_string());
+            assert_eq!(arch::end(&finished), (Some(code), ""), "{finished}");
+        }
+    }
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn the_byte_that_init_writes_to_the_exit_port_is_the_status_by_the_32_bit_entry() {
+    let debian = or_skip!(Debian::find());
+    let finished = ended(&debian, Kernel::BzImage32, "1", "99");
+    assert_eq!(arch::end(&finished), (Some(99), ""), "{finished}");
+}
+
+/// A reset ends the run with 0. By PSCI that is nobody's status, which is said.
+fn is_a_reset(finished: &Finished) {
+    assert_eq!(finished.status, Some(0), "{finished}");
+    match cfg!(target_arch = "x86_64") {
+        true => assert_eq!(finished.stderr, "", "{finished}"),
+        false => says(&finished.stderr, &["the guest reset itself", "no status"]),
     }
 }
 
 #[test]
 fn a_reboot_ends_with_0() {
     let debian = or_skip!(Debian::find());
-    assert_eq!(status(&debian, Kernel::BzImage, "4", "reboot"), Some(0));
-    assert_eq!(status(&debian, Kernel::Pvh, "1", "reboot"), Some(0));
+    for (kernel, cpus) in Kernel::ALL.into_iter().zip(["4", "1"]) {
+        is_a_reset(&ended(&debian, kernel, cpus, "reboot"));
+    }
 }
 
 #[test]
+#[cfg(target_arch = "x86_64")] // what PSCI ends is off
 fn switching_off_halts_for_ever_which_is_a_crash_and_said() {
     let debian = or_skip!(Debian::find());
-    let args = ["-m", "256", "--cpus", "4"];
-    let finished = debian.boot(Kernel::BzImage, &args, "end poweroff").ends_with(126);
+    let finished = ended(&debian, Kernel::BzImage, "4", "poweroff");
+    assert_eq!(finished.status, Some(126), "{finished}");
     // There is no ACPI power-off, and without one Linux halts.
     assert!(finished.text().contains("reboot: System halted"), "{finished}");
     says(&finished.stderr, &["every vCPU has halted with interrupts off"]);
@@ -40,6 +59,7 @@ fn switching_off_halts_for_ever_which_is_a_crash_and_said() {
 #[test]
 fn a_panic_reboots_where_the_command_line_says_so() {
     let debian = or_skip!(Debian::find());
-    let finished = debian.boot(Kernel::BzImage, &["-m", "256"], "end panic").ends_with(0);
+    let finished = ended(&debian, Kernel::ALL[0], "1", "panic");
+    is_a_reset(&finished);
     assert!(finished.text().contains("Kernel panic - not syncing"), "{finished}");
 }

@@ -3,30 +3,24 @@
 //! The lab names a folder with the kernel in RUNNER_LAB_GUESTS (tests/lab/src/linux.rs); what
 //! happens inside is said by the scripts in tests/vm/data/linux.
 
+#[cfg_attr(target_arch = "x86_64", path = "arch/x86_64.rs")]
+#[cfg_attr(target_arch = "aarch64", path = "arch/aarch64.rs")]
+mod arch;
 mod disk;
 mod ends;
 mod faults;
 mod idle;
 mod machine;
 mod net;
+mod pci;
 
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::support::host::accelerator;
-use super::support::program::{Runner, runner};
-
-/// The file that is booted, and how it is entered.
-#[derive(Clone, Copy, Debug)]
-enum Kernel {
-    /// As Debian ships it.
-    BzImage,
-    /// The same by its 32-bit entry, where its own code unpacks and finds its way to 64 bits.
-    BzImage32,
-    /// The ELF inside, by its PVH entry.
-    Pvh,
-}
+use super::support::program::{Finished, Runner, runner};
+use arch::{CONSOLE, Kernel};
 
 /// Debian's kernel, initrd and tools.
 #[derive(Debug)]
@@ -45,18 +39,19 @@ impl Debian {
     /// `runner` with the kernel and a job of its init.
     fn boot(&self, kernel: Kernel, args: &[&str], job: &str) -> Runner {
         // Mitigations cost much where the processor is emulated, and are not what is tested.
-        let words = "console=ttyS0 quiet panic=-1 mitigations=off";
-        let (file, entry) = match kernel {
-            Kernel::BzImage => ("vmlinuz", None),
-            Kernel::BzImage32 => ("vmlinuz", Some("--entry=linux32")),
-            Kernel::Pvh => ("vmlinux", None),
-        };
+        let words = format!("console={CONSOLE} quiet panic=-1 mitigations=off");
+        let (file, entry) = kernel.file();
         runner(args.iter().copied().chain(entry))
             .arg("--initrd")
             .arg(self.0.join("initrd"))
             .arg("--append")
             .arg(format!("{words} -- {job}"))
             .arg(self.0.join(file))
+    }
+
+    /// The same, to its end, which has to be the job's own.
+    fn does(&self, kernel: Kernel, args: &[&str], job: &str) -> Finished {
+        done(self.boot(kernel, args, job).run())
     }
 
     /// One of the tools for disks, as a program of the host.
@@ -88,6 +83,18 @@ impl Debian {
         }
         Ok(())
     }
+}
+
+/// A run that has ended as its job ends when all is well.
+fn done(finished: Finished) -> Finished {
+    assert_eq!(arch::end(&finished).0, Some(0), "{finished}");
+    finished
+}
+
+/// The same, of which runner had nothing to say.
+fn quietly(finished: Finished) -> Finished {
+    assert_eq!(arch::end(&finished), (Some(0), ""), "{finished}");
+    finished
 }
 
 /// The values of the lines of a job that begin with `name: `.

@@ -49,8 +49,9 @@ const KVM_STATE: [u32; 3] = [
     0x8004_ae98, // KVM_GET_MP_STATE
 ];
 #[cfg(target_arch = "aarch64")]
-const KVM_STATE: [u32; 2] = [
+const KVM_STATE: [u32; 3] = [
     0x4010_aeab, // KVM_GET_ONE_REG
+    0x4010_aeac, // KVM_SET_ONE_REG: what a hypercall is answered with
     0x8004_ae98, // KVM_GET_MP_STATE
 ];
 
@@ -116,11 +117,8 @@ const ANYBODYS: [u32; 5] = [
 ];
 
 const VCPU_IOCTLS: Rule = {
-    #[cfg(target_arch = "x86_64")]
     const ALL: &[u32] =
         &join::<_, 4, 5, 9>([KVM_RUN, KVM_STATE[0], KVM_STATE[1], KVM_STATE[2]], ANYBODYS);
-    #[cfg(target_arch = "aarch64")]
-    const ALL: &[u32] = &join::<_, 3, 5, 8>([KVM_RUN, KVM_STATE[0], KVM_STATE[1]], ANYBODYS);
     If(&[(1, Among(ALL))])
 };
 

@@ -10,8 +10,9 @@ mod trap;
 mod vcpu;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use kvm_bindings::*;
 use kvm_ioctls::{Cap, DeviceFd, Kvm, VmFd};
@@ -47,17 +48,51 @@ pub(crate) struct Machine {
     slots: Vec<Option<u64>>,
     trap: Option<trap::Page>,
     gic: Option<Gic>,
+    /// How many vCPUs KVM made, and those that nobody has yet, by their numbers.
+    created: u32,
+    spare: BTreeMap<u32, Arc<Processor>>,
     /// What the guest's counter is behind the host's: KVM has one for all vCPUs.
     offset: u64,
 }
 
 #[derive(Debug)]
 struct Gic {
-    device: DeviceFd,
+    starter: Starter,
     frame: Option<Frame>,
     started: bool,
     /// Lines that were set before KVM takes any.
     early: Vec<(u32, bool)>,
+}
+
+/// Makes the interrupt controller work when the first vCPU is about to run.
+///
+/// On a Mac it does so by itself; here it takes an ioctl, on a thread of our own: the program may have
+/// given up by then what its threads do not need with the framework.
+#[derive(Debug)]
+struct Starter {
+    order: mpsc::Sender<()>,
+    outcome: mpsc::Receiver<Result<()>>,
+}
+
+impl Starter {
+    fn new(device: DeviceFd) -> Result<Self> {
+        let ((order, orders), (done, outcome)) = (mpsc::channel(), mpsc::channel());
+        let body = move || {
+            if orders.recv() == Ok(()) {
+                let init = KVM_DEV_ARM_VGIC_CTRL_INIT;
+                // Nobody waits for it if the machine is gone.
+                let _ = done.send(set(&device, KVM_DEV_ARM_VGIC_GRP_CTRL, init, &0u64));
+            }
+        };
+        let thread = std::thread::Builder::new().name("hvf-standin".into()).spawn(body);
+        thread.map_err(|error| format!("a thread: {error}"))?;
+        Ok(Self { order, outcome })
+    }
+
+    fn start(&self) -> Result<()> {
+        self.order.send(()).map_err(|error| error.to_string())?;
+        self.outcome.recv().map_err(|error| error.to_string())?
+    }
 }
 
 impl Machine {
@@ -71,8 +106,15 @@ impl Machine {
         vm.enable_cap(&nisv).map_err(failed("KVM_CAP_ARM_NISV_TO_USER"))?;
         forward_calls(&vm)?;
         set_counter_offset(&vm, 0)?;
-        let slots = Vec::new();
-        let mut machine = Self { vm: Arc::new(vm), slots, trap: None, gic: None, offset: 0 };
+        let mut machine = Self {
+            vm: Arc::new(vm),
+            slots: Vec::new(),
+            trap: None,
+            gic: None,
+            created: 0,
+            spare: BTreeMap::new(),
+            offset: 0,
+        };
         let trap = trap::Page::new()?;
         machine.map(&trap.map())?;
         machine.trap = Some(trap);
@@ -133,23 +175,54 @@ impl Machine {
             first,
             end,
         });
-        self.gic = Some(Gic { device, frame, started: false, early: Vec::new() });
+        self.gic =
+            Some(Gic { starter: Starter::new(device)?, frame, started: false, early: Vec::new() });
         Ok(())
     }
 
-    pub(crate) fn create_vcpu(&mut self, number: usize) -> Result<Arc<Processor>> {
-        let frame = self.gic.as_ref().and_then(|gic| gic.frame);
-        let vcpu = Processor::create(&self.vm, number, self.gic.is_some(), frame)?;
+    pub(crate) fn create_vcpu(&mut self) -> Result<Arc<Processor>> {
+        let vcpu = match self.spare.pop_first() {
+            Some((_, vcpu)) => vcpu,
+            None => self.next_vcpu()?,
+        };
+        vcpu.adopt()?;
         if self.gic.is_none() {
             watch::watch(&vcpu)?;
         }
         Ok(vcpu)
     }
 
+    fn next_vcpu(&mut self) -> Result<Arc<Processor>> {
+        let frame = self.gic.as_ref().and_then(|gic| gic.frame);
+        let vcpu = Processor::create(&self.vm, self.created, self.gic.is_some(), frame)?;
+        self.created += 1;
+        Ok(vcpu)
+    }
+
+    /// The vCPU that has this affinity: `vcpu` or, with an interrupt controller, the one that KVM made
+    /// for it, so that redistributors lie in the order of affinities, whoever was created first.
+    pub(crate) fn place(&mut self, vcpu: Arc<Processor>, mpidr: u64) -> Result<Arc<Processor>> {
+        let index = index(mpidr);
+        if self.gic.is_none() || vcpu.index() == index {
+            return Ok(vcpu);
+        }
+        if vcpu.was_written() {
+            return Err("with an interrupt controller MPIDR_EL1 has to be written first".into());
+        }
+        self.spare.insert(vcpu.index(), vcpu);
+        while self.created <= index {
+            let next = self.next_vcpu()?;
+            self.spare.insert(next.index(), next);
+        }
+        let vcpu = self.spare.remove(&index).ok_or(format!("vCPU {index} is there already"))?;
+        vcpu.adopt()?;
+        Ok(vcpu)
+    }
+
     /// The first vCPU is about to run. KVM takes no more vCPUs once the controller works.
     pub(crate) fn start(&mut self) -> Result<()> {
         let Some(gic) = self.gic.as_mut().filter(|gic| !gic.started) else { return Ok(()) };
-        set(&gic.device, KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_VGIC_CTRL_INIT, &0u64)?;
+        gic.starter.start()?;
         gic.started = true;
         for (intid, level) in std::mem::take(&mut gic.early) {
             set_spi(&self.vm, intid, level)?;
@@ -174,6 +247,12 @@ impl Machine {
             _ => set_spi(&self.vm, intid, level),
         }
     }
+}
+
+/// The number of the vCPU that KVM gives this affinity (DDI 0487, `MPIDR_EL1`), 16 to a cluster.
+pub(super) fn index(mpidr: u64) -> u32 {
+    let [low, middle, ..] = mpidr.to_le_bytes().map(u32::from);
+    low + (middle << 4)
 }
 
 fn set<T>(device: &DeviceFd, group: u32, attr: u32, value: &T) -> Result<()> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kvm_bindings::*;
@@ -36,7 +36,9 @@ pub(crate) struct Processor {
     /// Its shared area.
     page: usize,
     process: libc::pid_t,
-    thread: libc::pid_t,
+    thread: AtomicI32,
+    /// A register was.
+    written: AtomicBool,
     cancel: AtomicBool,
     /// It sleeps in a WFI that should come out.
     asleep: AtomicBool,
@@ -63,38 +65,67 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Processor {
-    /// The vCPU of the calling thread.
+    /// A vCPU that no thread has.
     pub(super) fn create(
         vm: &Arc<VmFd>,
-        number: usize,
+        index: u32,
         gic: bool,
         frame: Option<Frame>,
     ) -> Result<Arc<Self>> {
-        let mut fd = vm.create_vcpu(number as u64).map_err(failed("KVM_CREATE_VCPU"))?;
+        let mut fd = vm.create_vcpu(index.into()).map_err(failed("KVM_CREATE_VCPU"))?;
         let mut init = kvm_vcpu_init::default();
         vm.get_preferred_target(&mut init).map_err(failed("KVM_ARM_PREFERRED_TARGET"))?;
         // No PSCI: each vCPU runs when its thread wants.
         fd.vcpu_init(&init).map_err(failed("KVM_ARM_VCPU_INIT"))?;
-        listen()?;
         let page: *mut kvm_run = fd.get_kvm_run();
         Ok(Arc::new(Self {
             page: page.expose_provenance(),
             raw: fd.as_raw_fd(),
             fd: Mutex::new(fd),
-            // SAFETY: two numbers.
+            // SAFETY: a number.
             process: unsafe { libc::getpid() },
-            // SAFETY: as above.
-            thread: unsafe { libc::gettid() },
+            thread: AtomicI32::new(0),
+            written: AtomicBool::new(false),
             cancel: AtomicBool::new(false),
             asleep: AtomicBool::new(false),
             masked: AtomicBool::new(false),
             interrupts: Mutex::default(),
-            index: u32::try_from(number).map_err(|_| "too many vCPUs")?,
+            index,
             beside: Mutex::default(),
             vm: Arc::clone(vm),
             gic,
             frame,
         }))
+    }
+
+    /// The calling thread is the vCPU's from now on.
+    pub(super) fn adopt(&self) -> Result<()> {
+        // SAFETY: a number.
+        self.thread.store(unsafe { libc::gettid() }, Ordering::SeqCst);
+        listen()
+    }
+
+    /// Whether KVM made it for this affinity.
+    pub(crate) fn is_for(&self, mpidr: u64) -> bool {
+        self.gic && self.index == super::index(mpidr)
+    }
+
+    /// The threads of the two change places.
+    pub(crate) fn exchange(&self, other: &Self) -> Result<()> {
+        if self.was_written() || other.was_written() {
+            return Err("with an interrupt controller MPIDR_EL1 has to be written first".into());
+        }
+        let thread = self.thread.load(Ordering::SeqCst);
+        self.thread.store(other.thread.swap(thread, Ordering::SeqCst), Ordering::SeqCst);
+        Ok(())
+    }
+
+    pub(super) fn index(&self) -> u32 {
+        self.index
+    }
+
+    pub(super) fn was_written(&self) -> bool {
+        self.written.load(Ordering::SeqCst)
     }
 
     pub(super) fn as_raw_fd(&self) -> RawFd {
@@ -115,6 +146,7 @@ impl Processor {
 
     pub(crate) fn set(&self, register: Reg, value: u64) -> Result<()> {
         let number = number(register);
+        self.written.store(true, Ordering::SeqCst);
         match write(&lock(&self.fd), number, value) {
             Ok(()) => {
                 lock(&self.beside).remove(&number);
@@ -190,8 +222,9 @@ impl Processor {
 
     fn interrupt(&self) {
         self.set_immediate_exit(true);
+        let thread = self.thread.load(Ordering::SeqCst);
         // SAFETY: signals a thread of this process; if it is gone, so is the vCPU's run.
-        unsafe { libc::syscall(libc::SYS_tgkill, self.process, self.thread, SIGNAL) };
+        unsafe { libc::syscall(libc::SYS_tgkill, self.process, thread, SIGNAL) };
     }
 
     fn set_immediate_exit(&self, value: bool) {

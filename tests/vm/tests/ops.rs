@@ -1,0 +1,113 @@
+//! Disk images as OPS writes them: found and booted. These are for x86_64.
+
+use serde_json::Value;
+
+use super::support::files::{Folder, OPS_IMAGES, kernel, ops_image};
+use super::support::host::accelerator;
+use super::support::or_skip;
+use super::support::program::{Finished, runner};
+
+/// What the kernel in every fixture prints.
+const LINE: &str = "kernel from the boot file system\n";
+
+fn booted(finished: &Finished) {
+    assert_eq!((finished.status, finished.quiet_text()), (Some(7), LINE), "{finished}");
+}
+
+#[test]
+fn every_image_of_the_two_real_writers_ends_with_its_programs_status() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    for name in OPS_IMAGES {
+        booted(&runner([folder.file(name, ops_image(name))]).run());
+    }
+}
+
+#[test]
+fn the_report_says_whose_the_status_is_and_what_ran_it() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    for name in OPS_IMAGES {
+        let image = folder.file(name, ops_image(name));
+        booted(
+            &runner(["-m", "256M", "--report", "r.json"]).arg(image).within(folder.path()).run(),
+        );
+        let report = std::fs::read_to_string(folder.path().join("r.json")).unwrap();
+        let report: Value = serde_json::from_str(&report).unwrap();
+        assert_eq!(report["status"], 7, "{report}");
+        assert_eq!(report["status_of"], "guest", "{report}");
+        assert_eq!(report["reason"], "exit", "{report}");
+        assert_eq!(report["raw"], 7, "{report}");
+        assert_eq!(report["accelerator"], "kvm", "{report}");
+        assert_eq!(report["protocol"], "Linux 64-bit", "{report}");
+        assert_eq!(report["memory"], 256 << 20, "{report}");
+        assert_eq!(report["cpus"], 1, "{report}");
+        assert_eq!(report["message"], Value::Null, "{report}");
+        assert!(report["image"].as_str().unwrap().ends_with(name), "{report}");
+        assert!(report["format"].as_str().unwrap().contains("OPS disk image"), "{report}");
+        assert!(report["command_line"].as_str().unwrap().contains("virtio_mmio.device="));
+        assert!(report["duration_ms"].is_u64(), "{report}");
+        assert_eq!(report["version"], env!("CARGO_PKG_VERSION"), "{report}");
+    }
+}
+
+#[test]
+fn an_image_is_found_by_path_then_in_the_folder_of_ops() {
+    or_skip!(accelerator());
+    let image = ops_image("tfs-v5-go-bios");
+    let folder = Folder::new();
+    folder.file(".ops/images/web", &image);
+    folder.file(".ops/images/api.img", &image);
+    let found = |name: &str, variable: &str| {
+        runner([name]).within(folder.path()).env(variable, folder.path()).run()
+    };
+    for variable in ["HOME", "OPS_HOME"] {
+        for name in ["web", "api", "api.img", "./.ops/images/web"] {
+            booted(&found(name, variable));
+        }
+    }
+    // A file of that name comes before OPS's.
+    folder.file("web", std::fs::read(kernel("exit")).unwrap());
+    assert_eq!(found("web", "HOME").status, Some(255));
+}
+
+#[test]
+fn the_folder_of_ops_home_comes_before_the_home_folder() {
+    or_skip!(accelerator());
+    let (home, ops) = (Folder::new(), Folder::new());
+    home.file(".ops/images/web", std::fs::read(kernel("exit")).unwrap());
+    ops.file(".ops/images/web", ops_image("tfs-v5-go-bios"));
+    booted(&runner(["web"]).env("HOME", home.path()).env("OPS_HOME", ops.path()).run());
+}
+
+#[test]
+fn an_image_of_ops_comes_before_the_builtin_guest() {
+    or_skip!(accelerator());
+    let home = Folder::new();
+    home.file(".ops/images/hello", ops_image("tfs-v5-c-bios"));
+    booted(&runner(["hello"]).env("HOME", home.path()).run());
+}
+
+#[test]
+fn arguments_environment_and_append_reach_the_kernels_command_line() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    let image = folder.file("web.img", ops_image("tfs-v5-go-bios"));
+    let line = "-a one -e MODE=test --append debug=t --report r.json";
+    let finished = runner(line.split(' ')).arg(image).arg("--").arg("two").within(folder.path());
+    booted(&finished.run());
+    let report = std::fs::read_to_string(folder.path().join("r.json")).unwrap();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    // Its disk and its network come first.
+    let devices = "virtio_mmio.device=512@0xfeb00000:5 virtio_mmio.device=512@0xfeb00200:6";
+    let words = "arguments.1=one arguments.2=two environment.MODE=test debug=t";
+    assert_eq!(report["command_line"], format!("{devices} {words}"));
+}
+
+#[test]
+fn a_value_with_white_space_is_refused_where_the_guest_would_split_it() {
+    let folder = Folder::new();
+    let image = folder.file("web.img", ops_image("tfs-v5-go-bios"));
+    let why = runner(["-a", "two words", "-a", "x"]).arg(image).refused();
+    assert!(why.contains("\"two words\"") && why.contains("build the image again"), "{why}");
+}
