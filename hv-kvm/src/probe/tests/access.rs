@@ -141,11 +141,19 @@ fn something_else_at_the_devices_path_is_never_opened() {
 }
 
 #[test]
+fn a_limit_on_open_files_is_named() {
+    for errno in [libc::EMFILE, libc::ENFILE] {
+        let (_, _, remedy) = Fake::intel().closed(errno);
+        assert_eq!(remedy, "raise the limit on open files (`ulimit -n`), then try again");
+    }
+}
+
+#[test]
 fn an_errno_nobody_expects_is_shown() {
-    let (id, finding, remedy) = Fake::intel().closed(libc::EMFILE);
+    let (id, finding, remedy) = Fake::intel().closed(libc::EIO);
     assert_eq!(
         (id, finding.as_str()),
-        ("kvm-device", "/dev/kvm cannot be opened: Too many open files (os error 24)")
+        ("kvm-device", "/dev/kvm cannot be opened: Input/output error (os error 5)")
     );
     assert_eq!(remedy, "the kernel log may say why: `sudo dmesg | grep -i kvm`");
 }
