@@ -26,20 +26,20 @@ pub(crate) fn judge(outcome: &Outcome, may_skip: Option<&str>) -> Verdict {
         End::Exited(0) => {}
         End::Exited(code) => return Verdict::Failed(format!("exit status {code}")),
     }
+    let reasons = outcome.skips.join("; ");
+    if let (false, Some(because)) = (outcome.skips.is_empty(), may_skip) {
+        return Verdict::Skipped(format!("{reasons} ({because})"));
+    }
+    if !outcome.skips.is_empty() {
+        return Verdict::Failed(format!("skipped, and the lab should run it: {reasons}"));
+    }
     // Status 0 is also what libtest gives when a name matched nothing, or the test is ignored.
     if !outcome.output.lines().any(|line| line.starts_with("test result: ok. 1 passed;")) {
         return Verdict::Failed("did not run: no `1 passed` in its output".to_owned());
     }
-    match (outcome.skips.is_empty(), may_skip) {
-        (true, None) => Verdict::Passed,
-        (false, Some(because)) => {
-            Verdict::Skipped(format!("{} ({because})", outcome.skips.join("; ")))
-        }
-        (false, None) => Verdict::Failed(format!(
-            "skipped, and the lab should run it: {}",
-            outcome.skips.join("; ")
-        )),
-        (true, Some(_)) => {
+    match may_skip {
+        None => Verdict::Passed,
+        Some(_) => {
             Verdict::Failed("runs here now: take it off the list of allowed skips".to_owned())
         }
     }

@@ -41,12 +41,18 @@ fn without_qemu(run: Runner) -> Runner {
     run.by(["sh", "-c", "PATH=/nonexistent; export PATH; exec \"$@\"", "sh"])
 }
 
+/// What is said of software emulation: the package, or that there is none for such guests.
+const EMULATION: &str = match cfg!(target_arch = "x86_64") {
+    true => "qemu-system-x86",
+    false => "software emulation for x86_64 guests",
+};
+
 const NO_DEV: &str = "mount -t tmpfs none /dev";
 
 #[test]
 fn a_missing_dev_kvm_is_named_with_the_package_that_does_without() {
     let why = or_skip!(behind(NO_DEV, without_qemu(runner(["hello"])))).refused();
-    says(&why, &["/dev/kvm", "qemu-system-x86", "runner doctor"]);
+    says(&why, &["/dev/kvm", EMULATION, "runner doctor"]);
     let why = or_skip!(behind(NO_DEV, runner(["--accel=kvm", "hello"]))).refused();
     says(&why, &["/dev/kvm", "runner doctor"]);
 }
@@ -63,7 +69,7 @@ fn a_user_who_may_not_open_dev_kvm_is_told_the_command_that_helps() {
     let folder = Folder::new();
     let hello = runner(["hello"]).by_ordinary_user(&folder);
     let why = or_skip!(denied(without_qemu(hello))).refused();
-    says(&why, &["/dev/kvm", "qemu-system-x86", "runner doctor"]);
+    says(&why, &["/dev/kvm", EMULATION, "runner doctor"]);
     let hello = runner(["--accel=kvm", "hello"]).by_ordinary_user(&folder);
     let why = or_skip!(denied(hello)).refused();
     says(&why, &["--accel=kvm", "/dev/kvm", "sudo ", "runner doctor"]);

@@ -51,6 +51,7 @@ fn a_file_that_may_not_be_read_says_whose_permission_is_missing() {
 }
 
 #[test]
+#[cfg(target_arch = "x86_64")] // which the image is for
 fn a_disk_image_that_may_not_be_written_is_not_booted_read_only_behind_the_users_back() {
     let folder = Folder::new();
     let image = folder.file("image", ops_image("tfs-v5-go-bios"));
@@ -93,17 +94,23 @@ fn a_program_of_this_system_is_refused_and_ops_named() {
     says(&why, &["Linux program", "build an image with `ops`"]);
 }
 
-/// That of x86_64, or of aarch64 (ELF-64 Object File Format, "e_machine").
-const OTHER_MACHINE: u16 = if cfg!(target_arch = "aarch64") { 62 } else { 183 };
+/// The number of x86_64, or of aarch64 (ELF-64 Object File Format, "e_machine"), and where kernels are
+/// linked for it.
+const OTHER_MACHINE: (u16, u64) = match cfg!(target_arch = "aarch64") {
+    true => (62, 0x10_0000),
+    false => (183, 0x4010_0000),
+};
 
 #[test]
 fn a_kernel_for_another_machine_names_both() {
     or_skip!(accelerator());
+    let (machine, address) = OTHER_MACHINE;
+    let (machine, address) = (machine.to_le_bytes(), address.to_le_bytes());
     let why = refused_bytes(&elf(&[
-        (E_MACHINE, &OTHER_MACHINE.to_le_bytes()),
-        (E_ENTRY, &0x4010_0000_u64.to_le_bytes()),
-        (P_VADDR, &0x4010_0000_u64.to_le_bytes()),
-        (P_PADDR, &0x4010_0000_u64.to_le_bytes()),
+        (E_MACHINE, &machine),
+        (E_ENTRY, &address),
+        (P_VADDR, &address),
+        (P_PADDR, &address),
     ]));
     says(&why, &["aarch64", "x86_64"]);
 }

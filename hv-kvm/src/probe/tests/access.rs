@@ -141,6 +141,14 @@ fn something_else_at_the_devices_path_is_never_opened() {
 }
 
 #[test]
+fn a_limit_on_open_files_is_named() {
+    for errno in [libc::EMFILE, libc::ENFILE] {
+        let (_, _, remedy) = Fake::intel().closed(errno);
+        assert_eq!(remedy, "raise the limit on open files (`ulimit -n`), then try again");
+    }
+}
+
+#[test]
 fn an_errno_nobody_expects_is_shown() {
     let (id, finding, remedy) = Fake::intel().closed(libc::EIO);
     assert_eq!(

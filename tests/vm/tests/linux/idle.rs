@@ -7,6 +7,10 @@ use super::{Debian, Kernel, done, number};
 /// How long it does nothing.
 const SECONDS: u32 = 5;
 
+/// What it may use of one CPU. A tick is a hundred thousand instructions of the lab's QEMU, and more where it
+/// has to switch between exception levels.
+const PERCENT: u128 = if cfg!(target_arch = "aarch64") { 12 } else { 5 };
+
 #[test]
 fn four_processors_with_nothing_to_do_cost_their_timer_ticks() {
     let debian = or_skip!(Debian::find());
@@ -20,5 +24,8 @@ fn four_processors_with_nothing_to_do_cost_their_timer_ticks() {
     let ticks = number(finished.text(), "ticks");
     println!("measured: {} ms of CPU in {SECONDS} s, {ticks} timer interrupts", used.as_millis());
     // A busy loop takes 100 % of one CPU at least, a poll every millisecond several.
-    assert!(used.as_millis() * 100 < u128::from(SECONDS) * 1000 * 5, "{used:?}, {ticks} ticks");
+    assert!(
+        used.as_millis() * 100 < u128::from(SECONDS) * 1000 * PERCENT,
+        "{used:?}, {ticks} ticks"
+    );
 }
