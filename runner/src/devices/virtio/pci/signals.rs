@@ -3,7 +3,7 @@
 //! which is high while the ISR status has a bit set.
 
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::devices::Level;
 use crate::devices::pci::msix::Msix;
@@ -93,6 +93,20 @@ impl Signals {
         self.msix.as_ref().filter(|msix| msix.enabled())
     }
 
+    fn high(&self) -> MutexGuard<'_, bool> {
+        self.high.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets the pin. What is asked for under the lock is as new as what the pin is set to.
+    fn drive(&self, high: &mut bool, pending: &dyn Fn() -> bool) {
+        let masked = self.messages().is_some() || self.disabled.load(Ordering::Relaxed);
+        let wanted = !masked && pending();
+        if *high != wanted {
+            *high = wanted;
+            (self.pin)(wanted);
+        }
+    }
+
     fn send(&self, msix: &Msix, sources: impl Iterator<Item = Source>) {
         // Queues may share a vector, which is then one message.
         let mut vectors = 0u64;
@@ -112,25 +126,50 @@ impl Interrupts for Signals {
                 let sources = queues.iter().filter_map(|queue| u32::try_from(queue).ok());
                 self.send(msix, sources.map(Source::Queue));
             }
-            None => self.settle(pending),
+            None => self.drive(&mut self.high(), pending),
         }
     }
 
     fn config(&self, pending: &dyn Fn() -> bool) {
         match self.messages() {
             Some(msix) => self.send(msix, std::iter::once(Source::Config)),
-            None => self.settle(pending),
+            None => self.drive(&mut self.high(), pending),
         }
     }
 
-    /// What is asked for under the lock is as new as what the pin is set to.
+    /// The pin goes down even where it has to go up again at once: Nanos leaves its interrupts as the
+    /// interrupt controller has them, which under KVM is edge-triggered, and a pin that stays high has
+    /// no edge any more for what comes later.
     fn settle(&self, pending: &dyn Fn() -> bool) {
-        let mut high = self.high.lock().unwrap_or_else(PoisonError::into_inner);
-        let masked = self.messages().is_some() || self.disabled.load(Ordering::Relaxed);
-        let wanted = !masked && pending();
-        if *high != wanted {
-            *high = wanted;
-            (self.pin)(wanted);
-        }
+        let mut high = self.high();
+        self.drive(&mut high, &|| false);
+        self.drive(&mut high, pending);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pin_that_is_still_wanted_goes_down_and_up_again_when_the_driver_has_looked() {
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let pin: Level = {
+            let log = Arc::clone(&log);
+            Arc::new(move |high| log.lock().unwrap().push(high))
+        };
+        let signals = Signals::new(1, None, pin);
+        signals.used(Queues::default(), &|| true);
+        signals.used(Queues::default(), &|| true);
+        assert_eq!(*log.lock().unwrap(), [true]);
+        // The device has used another buffer since the driver read the status.
+        signals.settle(&|| true);
+        assert_eq!(*log.lock().unwrap(), [true, false, true]);
+        signals.settle(&|| false);
+        signals.settle(&|| false);
+        assert_eq!(*log.lock().unwrap(), [true, false, true, false]);
+        signals.disable_pin(true);
+        signals.used(Queues::default(), &|| true);
+        assert_eq!(log.lock().unwrap().len(), 4);
     }
 }
