@@ -407,7 +407,7 @@ fn definition() -> clap::Command {
         .arg(option("kernel").short('k'))
         .arg(option("initrd"))
         .arg(option("entry"))
-        .arg(option("append").allow_hyphen_values(true))
+        .arg(repeated("append").allow_hyphen_values(true))
         .arg(repeated("args").short('a').allow_hyphen_values(true))
         .arg(repeated("envs").short('e'))
         .arg(repeated("disk"))

@@ -21,7 +21,6 @@ use hv::HostReport;
 
 mod cpu;
 mod device;
-#[cfg(target_arch = "x86_64")]
 mod guest;
 mod host;
 mod module;
@@ -48,13 +47,12 @@ pub fn report() -> HostReport {
 /// of its own, which takes milliseconds.
 ///
 /// # Errors
-/// The finding of the check that fails, or that this architecture is not tested.
+/// The finding of the check that fails.
 pub fn execution() -> Result<Execution, String> {
     let host = Host::here();
     match device::try_out(&host) {
-        Trial::Vm(Some(Ok(ran))) => Ok(ran.execution),
-        Trial::Vm(Some(Err(why))) => Err(why),
-        Trial::Vm(None) => Err("not tested on this architecture".into()),
+        Trial::Vm(Ok(ran)) => Ok(ran.execution),
+        Trial::Vm(Err(why)) => Err(why),
         trial => Err(judge(&host, &trial)
             .failure()
             .map_or_else(|| "KVM was not tried".into(), |check| check.finding.clone())),
@@ -101,7 +99,6 @@ impl fmt::Display for Execution {
 
 /// What a few instructions in a VM showed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "nothing is run there yet"))]
 struct Ran {
     execution: Execution,
     /// Of the instructions tried, those that did not do what the CPU would.

@@ -32,8 +32,8 @@ pub(super) enum Trial {
     /// No VM could be made: errno.
     NoVm(i32),
     /// A VM could be made, and this is how its first instructions went: what they showed, or why
-    /// they did not run. Nothing where the test knows no code for this architecture.
-    Vm(Option<Result<Ran, String>>),
+    /// they did not run.
+    Vm(Result<Ran, String>),
     /// It did not end within [`PATIENCE`].
     Silent,
     /// It could not begin, for want of a thread: errno.
@@ -49,7 +49,7 @@ impl Trial {
     /// How guest code is executed, where that was seen.
     pub(super) fn execution(&self) -> Option<Execution> {
         match self {
-            Trial::Vm(Some(Ok(ran))) => Some(ran.execution),
+            Trial::Vm(Ok(ran)) => Some(ran.execution),
             _ => None,
         }
     }
@@ -105,16 +105,10 @@ fn create(kvm: &Kvm) -> Result<VmFd, kvm_ioctls::Error> {
     result
 }
 
-#[cfg(target_arch = "x86_64")]
-fn run(kvm: &Kvm, vm: VmFd) -> Option<Result<Ran, String>> {
+fn run(kvm: &Kvm, vm: VmFd) -> Result<Ran, String> {
     let words = |error: hv::Error| match error.os_code {
         Some(code) => format!("{}: {code}", error.op),
         None => format!("{}: {}", error.op, error.context),
     };
-    Some(super::guest::run(kvm, vm).map_err(words))
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn run(_: &Kvm, _: VmFd) -> Option<Result<Ran, String>> {
-    None
+    super::guest::run(kvm, vm).map_err(words)
 }

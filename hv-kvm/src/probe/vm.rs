@@ -43,13 +43,13 @@ pub(super) fn checks(host: &Host, trial: &Trial) -> Vec<Check> {
             format!("this host's KVM cannot run runner's guests: {what}"),
             match host.is_x86() {
                 true => "boot Linux 4.12 or later",
-                false => "run them on an x86_64 host",
+                false => "boot Linux 5.5 or later",
             },
         )],
         Trial::NoVm(errno) => vec![api, no_vm(host, *errno)],
         Trial::Vm(ran) => {
             let mut checks = vec![api, Check::ok(VM, "a VM can be made")];
-            checks.extend(ran_checks(host, ran.as_ref()));
+            checks.extend(ran_checks(ran));
             checks
         }
     }
@@ -94,20 +94,15 @@ fn no_vm(host: &Host, errno: i32) -> Check {
 }
 
 /// How the first instructions went.
-fn ran_checks(host: &Host, ran: Option<&Result<Ran, String>>) -> Vec<Check> {
+fn ran_checks(ran: &Result<Ran, String>) -> Vec<Check> {
     match ran {
-        None => vec![Check::warn(
-            RUN,
-            format!("runner has no instructions to try on {}", host.arch),
-            "nothing to do; the first guest will show it",
-        )],
-        Some(Err(why)) => vec![Check::fail(
+        Err(why) => vec![Check::fail(
             RUN,
             format!("a VM can be made and its first instructions do not run: {why}"),
             "the kernel log may say why: `sudo dmesg | grep -i kvm`; `runner --accel=off` does \
              without KVM",
         )],
-        Some(Ok(ran)) => vec![execution(ran.execution), instructions(ran)],
+        Ok(ran) => vec![execution(ran.execution), instructions(ran)],
     }
 }
 

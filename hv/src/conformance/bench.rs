@@ -210,7 +210,6 @@ impl<'h, H: Hypervisor> Bench<'h, H> {
     /// Binds one vCPU to this thread, its registers as reset left them.
     pub(super) fn bind(&self, vm: &H::Vm, memory: &GuestMemory, seed: H::Seed) -> Guest<H> {
         Guest {
-            arch: self.arch(),
             vm: vm.clone(),
             memory: memory.clone(),
             kicker: seed.kicker(),
@@ -242,7 +241,6 @@ pub(super) struct Guest<H: Hypervisor> {
     pub(super) memory: GuestMemory,
     pub(super) kicker: Kick<H>,
     pub(super) resume: Resume,
-    pub(super) arch: Arch,
     may_skip: bool,
 }
 

@@ -61,7 +61,7 @@ fn options_may_follow_the_image_and_precede_the_command() {
 
 #[test]
 fn every_option_arrives() {
-    let line = "runner img -c a -c b -x=kvm -m 1G --cpus 3 -k vmlinux --initrd i --entry pvh --append q=1 -a -v \
+    let line = "runner img -c a -c b -x=kvm -m 1G --cpus 3 -k vmlinux --initrd i --entry pvh --append q=1 --append=-r -a -v \
                 -a x -e A=1 -e B=x=y --disk d,ro --disk e,f --ephemeral -v --timeout 500ms --report r --stdin \
                 --jail=strict --virtio=pci -p 8080:80 -p 443 --udp 53 --net tap:t0 -t t1 -b --bridgename b1 \
                 --ip-address 10.0.0.2 --netmask 255.0.0.0 --gateway 10.0.0.1 --ipv6-address fd00::2 \
@@ -76,7 +76,7 @@ fn every_option_arrives() {
         kernel: Some("vmlinux".into()),
         initrd: Some("i".into()),
         entry: Some(Protocol::Pvh),
-        append: Some("q=1".into()),
+        append: Some("q=1 -r".into()),
         args: ["-v", "x", "--y", "z"].map(String::from).to_vec(),
         env: vec![("A".into(), "1".into()), ("B".into(), "x=y".into())],
         disks: vec![

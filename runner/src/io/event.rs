@@ -20,8 +20,12 @@ impl Event {
     /// # Errors
     /// When the process has no file descriptors left.
     pub fn new() -> io::Result<Self> {
-        let (read, write) = sys::event()?;
-        Ok(Self { read, write })
+        Ok(Self::of(sys::event()?))
+    }
+
+    /// The event that is made of these: to read, and to write where that is another.
+    pub(super) fn of((read, write): (OwnedFd, Option<OwnedFd>)) -> Self {
+        Self { read, write }
     }
 
     /// The descriptor that signals it when 8 bytes are written: what a doorbell is given.

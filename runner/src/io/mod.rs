@@ -8,6 +8,8 @@ pub mod file;
 pub mod frames;
 pub mod lock;
 pub mod ports;
+#[cfg(any(not(target_os = "linux"), test))] // Linux has its own ways, and tests these
+mod posix;
 pub mod random;
 pub mod signals;
 pub mod socket;

@@ -14,6 +14,7 @@ pub mod image;
 mod input;
 pub mod mmio;
 pub mod nic;
+pub mod pci;
 pub mod pl011;
 pub mod serial;
 
@@ -32,6 +33,7 @@ pub const TARGETS: &[Target] = &[
     ("image", image::image),
     ("mbr", image::mbr),
     ("mmio", mmio::mmio),
+    ("pci", pci::pci),
     ("nic", nic::nic),
     ("notes", image::notes),
     ("pl011", pl011::pl011),

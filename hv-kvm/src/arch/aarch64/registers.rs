@@ -60,6 +60,13 @@ pub(super) fn system(fd: &VcpuFd, register: Register) -> Result<u64> {
     get(fd, register)
 }
 
+/// Lets EL1 use floating point and vectors (`CPACR_EL1.FPEN`), as a kernel would itself.
+pub(crate) fn allow_vectors(fd: &VcpuFd) -> Result<()> {
+    const CPACR_EL1: Register = system_register(3, 0, 1, 0, 2);
+    const FPEN: u64 = 0b11 << 20;
+    set(fd, CPACR_EL1, FPEN)
+}
+
 /// Xn.
 pub(super) fn x(fd: &VcpuFd, index: usize) -> Result<u64> {
     get(fd, general(index))

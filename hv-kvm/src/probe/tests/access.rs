@@ -159,6 +159,15 @@ fn an_errno_nobody_expects_is_shown() {
 }
 
 #[test]
+fn a_limit_on_open_files_is_named_with_the_way_to_raise_it() {
+    for errno in [libc::EMFILE, libc::ENFILE] {
+        let (id, _, remedy) = Fake::intel().closed(errno);
+        assert_eq!(id, "kvm-device");
+        assert_eq!(remedy, "raise the limit on open files (`ulimit -n`), then try again");
+    }
+}
+
+#[test]
 fn what_is_at_a_path_is_told_apart() {
     let directory = tempfile::tempdir().unwrap();
     assert_eq!(Node::at(&directory.path().join("none")), Node::Missing(libc::ENOENT));

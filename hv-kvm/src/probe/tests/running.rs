@@ -28,9 +28,8 @@ fn a_kvm_without_what_guests_need_is_a_failure() {
     assert_eq!(old.0, "kvm-api");
     assert_eq!(old.1, "this host's KVM cannot run runner's guests: KVM_CAP_IRQFD");
     assert_eq!(old.2, "boot Linux 4.12 or later");
-    let why = "hv-kvm runs guests on x86_64 hosts only in this version";
-    let arm = Fake::arm().failure(&Trial::Lacks(why.into()));
-    assert_eq!(arm.2, "run them on an x86_64 host");
+    let arm = Fake::arm().failure(&Trial::Lacks("KVM_CAP_ARM_NISV_TO_USER".into()));
+    assert_eq!(arm.2, "boot Linux 5.5 or later");
 }
 
 #[test]
@@ -109,7 +108,7 @@ fn interpreted_guest_code_is_a_warning_with_its_speed_and_what_fails() {
 
 #[test]
 fn a_guest_that_does_not_start_is_a_failure() {
-    let trial = Trial::Vm(Some(Err("did not start: hardware entry failure 0x80000021".into())));
+    let trial = Trial::Vm(Err("did not start: hardware entry failure 0x80000021".into()));
     let (id, finding, remedy) = Fake::intel().failure(&trial);
     assert_eq!(id, "kvm-run");
     assert_eq!(

@@ -3,32 +3,20 @@
 // UNSAFETY: sysctlbyname and F_PUNCHHOLE have no safe interface.
 #![allow(unsafe_code)]
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::Arc;
-use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::net::{
     AddressFamily, Protocol, SendFlags, SocketAddrAny, SocketType, acceptfrom, sockopt,
 };
 
-use crate::io::event::Event;
-use crate::io::lock::{Holder, Mode};
+use crate::io::lock::Holder;
 use crate::net::Transport;
 
-/// The descriptors of an event: to read, and to write where that is another. A pipe.
-pub(super) fn event() -> io::Result<(OwnedFd, Option<OwnedFd>)> {
-    let (read, write) = rustix::pipe::pipe()?;
-    for end in [&read, &write] {
-        fcntl_setfd(end, FdFlags::CLOEXEC)?;
-        fcntl_setfl(end, OFlags::NONBLOCK)?;
-    }
-    Ok((read, Some(write)))
-}
+pub(super) use crate::io::posix::{Set, event, lock, unlock};
 
 /// RAM in bytes: sysctl `hw.memsize` (sysctl(3)).
 pub(super) fn host_memory() -> Option<u64> {
@@ -45,25 +33,6 @@ pub(super) fn host_memory() -> Option<u64> {
         )
     };
     (result == 0 && len == size_of::<u64>()).then_some(bytes)
-}
-
-/// Locks `file` with flock(2). Returns whether nobody was in the way.
-pub(super) fn lock(file: &File, mode: Mode) -> io::Result<bool> {
-    let result = match mode {
-        Mode::Read => file.try_lock_shared(),
-        Mode::Write => file.try_lock(),
-    };
-    match result {
-        Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) => Ok(false),
-        Err(TryLockError::Error(error)) => Err(error),
-    }
-}
-
-/// Gives the lock of `file` back.
-pub(super) fn unlock(file: &File) {
-    // Cannot fail for a descriptor that is open.
-    let _ = file.unlock();
 }
 
 /// The system does not say who has a file open without a private interface.
@@ -111,44 +80,6 @@ pub(super) fn zero_range(_: &File, _: u64, _: u64) -> io::Result<()> {
 /// The system has DKIOCUNMAP for this, whose structures are not in libc.
 pub(super) fn discard_on_device(_: &File, _: u64, _: u64) -> io::Result<()> {
     Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP))
-}
-
-/// What several threads wait for (poll(2)): a signal may wake all of them, and one of them clears it.
-#[derive(Debug)]
-pub(super) struct Set;
-
-impl Set {
-    #[expect(clippy::unnecessary_wraps, reason = "other systems have a descriptor for it")]
-    pub(super) fn new() -> io::Result<Self> {
-        Ok(Self)
-    }
-
-    #[expect(clippy::unnecessary_wraps, reason = "as above")]
-    pub(super) fn add(&self, _event: &Event, _number: usize) -> io::Result<()> {
-        Ok(())
-    }
-
-    pub(super) fn wait(
-        &self,
-        events: &[Arc<Event>],
-        timeout: Option<Duration>,
-        mut woken: impl FnMut(usize),
-    ) -> io::Result<()> {
-        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-        let mut ready: Vec<_> =
-            events.iter().map(|event| PollFd::new(event, PollFlags::IN)).collect();
-        match poll(&mut ready, timeout.as_ref()) {
-            Err(Errno::INTR) => return Ok(()),
-            result => result?,
-        };
-        let ready: Vec<bool> = ready.iter().map(|fd| !fd.revents().is_empty()).collect();
-        for (number, (event, ready)) in events.iter().zip(ready).enumerate() {
-            if ready && event.clear() {
-                woken(number);
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Flags of everything that is sent: the socket itself knows of no SIGPIPE.

@@ -52,12 +52,12 @@ pub(crate) const X86_64: Architecture = Architecture {
             "drivers/virtio/virtio_ring.ko",
             "drivers/virtio/virtio.ko",
             "drivers/virtio/virtio_mmio.ko",
-            "drivers/block/virtio_blk.ko",
-        ],
-        net_modules: &[
             "drivers/virtio/virtio_pci_legacy_dev.ko",
             "drivers/virtio/virtio_pci_modern_dev.ko",
             "drivers/virtio/virtio_pci.ko",
+            "drivers/block/virtio_blk.ko",
+        ],
+        net_modules: &[
             "net/core/failover.ko",
             "drivers/net/net_failover.ko",
             "drivers/net/virtio_net.ko",

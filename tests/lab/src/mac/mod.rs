@@ -98,7 +98,7 @@ fn on_a_mac(workspace: &Workspace) -> Vec<Step> {
     };
     vec![
         step("build", BUILD, cargo_in(workspace, &["build", "--release", "--package=runner"])),
-        step("doctor of an unsigned program", GUEST, runner(&["doctor"])),
+        step("doctor without the entitlement", GUEST, denied(&workspace.target)),
         step("doctor --sign", GUEST, runner(&["doctor", "--sign"])),
         step("hello", GUEST, runner(&["-v", "--accel=hvf", "hello"])),
         step(
@@ -119,6 +119,22 @@ fn on_a_mac(workspace: &Workspace) -> Vec<Step> {
 fn over_the_stand_in(workspace: &Workspace) -> Vec<Step> {
     let suite = ["--package=hv-hvf", "--test=conformance"];
     vec![step("conformance", SUITE, tests_in(workspace, &suite))]
+}
+
+/// A program that is signed for nothing has to be told HV_DENIED. It is a copy: a second run finds the program
+/// signed already.
+const DENIED: &str = r#"
+cp "$0" "$0.plain" && codesign --sign - --force "$0.plain" || exit 2
+"$0.plain" doctor | tee /dev/stderr | grep -q HV_DENIED
+status=$?
+rm -f "$0.plain"
+exit $status
+"#;
+
+fn denied(target: &Path) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", DENIED]).arg(target.with_file_name("release/runner"));
+    command
 }
 
 fn step(name: &str, deadline: Duration, command: Command) -> Step {
@@ -221,6 +237,32 @@ mod tests {
         let intel = require_a_mac(false, "macos", "x86_64").unwrap_err();
         assert!(intel.contains("x86_64") && intel.contains("aarch64"), "{intel}");
         assert!(require_a_mac(false, "linux", "x86_64").unwrap_err().contains("--stand-in"));
+    }
+
+    #[test]
+    fn a_program_without_the_entitlement_is_denied_or_the_step_fails() {
+        let folder = std::env::temp_dir().join(format!("lab-mac-{}", std::process::id()));
+        let put = |name: &str, text: &str| {
+            let path = folder.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            fs::set_permissions(path, mode).unwrap();
+        };
+        put("bin/codesign", "exit 0");
+        let path = std::env::var("PATH").unwrap();
+        let path = format!("{}:{path}", folder.join("bin").display());
+        for (said, passes) in [("fail  HV_DENIED", true), ("ok", false)] {
+            put("target/release/runner", &format!("echo '{said}'"));
+            let mut command = denied(&folder.join("target/lab"));
+            command.env("PATH", &path);
+            let done = step::run(step("denied", GUEST, command));
+            assert_eq!(done.passed(), passes, "{done:?}");
+            assert!(done.said.contains(said), "{done:?}");
+            let left = fs::read_dir(folder.join("target/release")).unwrap().count();
+            assert_eq!(left, 1, "a copy is left");
+        }
+        fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

@@ -8,6 +8,12 @@ echo "time: $(date +%s)"
 for device in /sys/bus/virtio/devices/*; do
     [ -e "$device" ] && echo "virtio: $(cat "$device/device")"
 done
+# One line for each device on the PCI bus, and how those of virtio interrupt.
+for device in /sys/bus/pci/devices/*; do
+    [ -e "$device" ] && echo "pci: ${device##*/} $(cat "$device/vendor" "$device/device" | xargs)"
+done
+echo "messages: $(grep -c 'MSI.*virtio' /proc/interrupts)"
+echo "pins: $(grep -c 'IO-APIC.*fasteoi.*virtio' /proc/interrupts)"
 for disk in /sys/block/vd*; do
     [ -e "$disk" ] && echo "disk: ${disk##*/} $(cat "$disk/size") sectors, ro $(cat "$disk/ro")"
 done

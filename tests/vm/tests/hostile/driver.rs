@@ -1,10 +1,19 @@
-//! A driver for a virtio-mmio disk as steps of a script: what a good one does, for a bad one to
-//! begin with and to end with (virtio 1.2 §3.1.1, §4.2, §5.2).
+//! A driver for a virtio disk, on mmio or PCI, as steps of a script: what a good one does, for a bad one
+//! to begin with and to end with (virtio 1.2 §3.1.1, §4.1, §4.2, §5.2).
 
-use super::script::Script;
+use super::script::{Bus, Script};
 
 /// The first virtio-mmio device.
 pub(super) const DEVICE: u64 = 0xfeb0_0000;
+
+/// The BAR of the first device on PCI.
+pub(super) const BAR: u64 = 0xc000_0000;
+/// Where in it ISR status, configuration, notifications, and MSI-X's tables are.
+pub(super) const ISR: u64 = BAR + 0x1000;
+pub(super) const CONFIGURATION: u64 = BAR + 0x2000;
+pub(super) const NOTIFY: u64 = BAR + 0x3000;
+pub(super) const MSIX_TABLE: u64 = BAR + 0x4000;
+pub(super) const MSIX_PENDING: u64 = BAR + 0x5000;
 
 /// Registers (§4.2.2).
 pub(super) mod register {
@@ -94,14 +103,53 @@ pub(super) fn descriptor((address, len, flags, next): Descriptor) -> Vec<u8> {
 }
 
 impl Script {
+    /// A register's width and address, by its name on mmio.
+    pub(super) fn location(&self, register: u64) -> (u8, u64) {
+        if self.bus == Bus::Mmio {
+            return (4, DEVICE + register);
+        }
+        // struct virtio_pci_common_cfg (§4.1.4.3).
+        match register {
+            DRIVER_FEATURES => (4, BAR + 0x0c),
+            DRIVER_FEATURES_SEL => (4, BAR + 0x08),
+            QUEUE_SEL => (2, BAR + 0x16),
+            QUEUE_NUM | QUEUE_NUM_MAX => (2, BAR + 0x18),
+            QUEUE_READY => (2, BAR + 0x1c),
+            INTERRUPT_STATUS => (1, ISR),
+            STATUS => (1, BAR + 0x14),
+            QUEUE_DESC..CONFIG => {
+                let (field, half) = (register & !4, register & 4);
+                let first =
+                    [QUEUE_DESC, QUEUE_AVAIL, QUEUE_USED].iter().position(|&at| at == field);
+                (4, BAR + 0x20 + 8 * first.expect("an address") as u64 + half)
+            }
+            other => panic!("register {other:#x} is mmio's alone"),
+        }
+    }
+
     /// Writes a register.
     pub(super) fn set(self, register: u64, value: u64) -> Self {
-        self.store(4, DEVICE + register, value)
+        match (self.bus, register) {
+            // Each queue has an address, and the pages behind those of all queues are others'.
+            (Bus::Pci, QUEUE_NOTIFY) => self.store(2, NOTIFY + 4 * (value % 0x400), value),
+            (Bus::Pci, INTERRUPT_ACK) => self.read(1, ISR),
+            _ => {
+                let (width, address) = self.location(register);
+                self.store(width, address, value)
+            }
+        }
     }
 
     /// Reads one, which has to be `value`.
     pub(super) fn get(self, register: u64, value: u64) -> Self {
-        self.expect(4, DEVICE + register, value)
+        let (width, address) = self.location(register);
+        self.expect(width, address, value)
+    }
+
+    /// Reads one until the bits in `mask` are `value`.
+    pub(super) fn wait_for(self, register: u64, mask: u64, value: u64) -> Self {
+        let (width, address) = self.location(register);
+        self.wait(width, address, mask, value)
     }
 
     /// Goes as far as FEATURES_OK with these features.
@@ -136,7 +184,7 @@ impl Script {
 
     /// Resets the device and waits for it.
     pub(super) fn reset(self) -> Self {
-        self.set(STATUS, 0).wait(4, DEVICE + STATUS, u64::MAX, 0)
+        self.set(STATUS, 0).wait_for(STATUS, u64::MAX, 0)
     }
 
     /// Writes descriptors from the first of the table on.
@@ -181,12 +229,9 @@ impl Script {
     /// Waits until the device has given up, and says so as it must: the status bit, an interrupt for
     /// a change of configuration, nothing used.
     pub(super) fn broken(self) -> Self {
-        self.wait(4, DEVICE + STATUS, NEEDS_RESET, NEEDS_RESET).expect_bits(
-            4,
-            DEVICE + INTERRUPT_STATUS,
-            2,
-            2,
-        )
+        let script = self.wait_for(STATUS, NEEDS_RESET, NEEDS_RESET);
+        let (width, address) = script.location(INTERRUPT_STATUS);
+        script.expect_bits(width, address, 2, 2)
     }
 
     /// Resets the device and reads a sector as if nothing had been.

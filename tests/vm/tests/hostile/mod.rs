@@ -2,12 +2,13 @@
 //! driver sees, or in a stop that names its reason, with bounded time, memory and words.
 //!
 //! Numbers are the cases' in the list that all of them come from: R rings and transport, B the block
-//! device, C console, serial line and exit ports, N the network card,
+//! device, C console, serial line and exit ports, N the network card, P the PCI bus,
 //! V virtual processors.
 
 pub(crate) mod block;
 mod driver;
 mod net;
+mod pci;
 mod ports;
 mod processors;
 mod registers;
@@ -24,7 +25,7 @@ use super::support::host::accelerator;
 use super::support::or_skip;
 use super::support::program::{Finished, Runner, runner};
 use super::support::usage;
-use script::Script;
+use script::{Bus, Script};
 
 /// Memory of a hostile guest, in MiB: as little as will do, so that what it costs shows.
 const MEMORY: u64 = 16;
@@ -50,7 +51,11 @@ impl Guest {
     fn new(script: Script) -> Self {
         let folder = Folder::new();
         let (memory, read_only, has_disk) = (MEMORY, false, true);
-        Self { folder, script, options: Vec::new(), memory, read_only, has_disk }
+        let options = match script.bus {
+            Bus::Mmio => Vec::new(),
+            Bus::Pci => vec!["--virtio=pci".to_owned()],
+        };
+        Self { folder, script, options, memory, read_only, has_disk }
     }
 
     /// The first device is what the options say, and no disk.
@@ -130,15 +135,20 @@ fn bounded(memory: u64, finished: Finished) -> Finished {
     finished
 }
 
-/// A chain or a ring that stops the device: it starts with `features`, does `steps`, sees the device
-/// give up with nothing used, and has it serve a good request after a reset.
-fn stops(features: u64, steps: impl FnOnce(Script) -> Script, fault: &str) {
-    let script = steps(Script::default().start(features));
-    let script = script.broken().expect(2, driver::USED + 2, 0).recovers().end(0);
-    Guest::new(script).stops_its_device(fault);
+/// A chain or a ring that stops the device, wherever it is: it starts with `features`, does `steps`, sees
+/// the device give up with nothing used, and has it serve a good request after a reset.
+fn stops(features: u64, steps: impl Fn(Script) -> Script, fault: &str) {
+    for bus in [Bus::Mmio, Bus::Pci] {
+        let script = steps(Script::on(bus).start(features));
+        let script = script.broken().expect(2, driver::USED + 2, 0).recovers().end(0);
+        Guest::new(script).stops_its_device(fault);
+    }
 }
 
-/// What a guest does with its device in service, checked by itself, and nothing runner speaks of.
-fn served(features: u64, steps: impl FnOnce(Script) -> Script) {
-    Guest::new(steps(Script::default().start(features)).recovers().end(0)).passes();
+/// What a guest does with its device in service, wherever it is, checked by itself, and nothing runner
+/// speaks of.
+fn served(features: u64, steps: impl Fn(Script) -> Script) {
+    for bus in [Bus::Mmio, Bus::Pci] {
+        Guest::new(steps(Script::on(bus).start(features)).recovers().end(0)).passes();
+    }
 }

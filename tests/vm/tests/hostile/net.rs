@@ -2,7 +2,7 @@
 
 use super::driver::register::*;
 use super::driver::*;
-use super::script::Script;
+use super::script::{Bus, Script};
 use super::{Guest, accelerator, bounded, or_skip};
 
 /// Features of the driver's (§5.1.3).
@@ -114,17 +114,21 @@ fn with_card(script: Script) -> Guest {
 
 /// What a guest does with its card in service, of which runner has nothing to say; after it the card
 /// serves as ever.
-fn served(features: u64, steps: impl FnOnce(Script) -> Script) {
-    let script = steps(Script::default().start_card(features)).card_recovers().end(0);
-    with_card(script).passes();
+fn served(features: u64, steps: impl Fn(Script) -> Script) {
+    for bus in [Bus::Mmio, Bus::Pci] {
+        let script = steps(Script::on(bus).start_card(features)).card_recovers().end(0);
+        with_card(script).passes();
+    }
 }
 
 /// The same for what stops the card, with these words.
-fn stops(features: u64, steps: impl FnOnce(Script) -> Script, fault: &str) {
-    let script = steps(Script::default().start_card(features)).broken().card_recovers().end(0);
-    let finished = with_card(script).ends_with(0);
-    let wanted = format!("runner: net0: stopped until the driver resets it: {fault}\n");
-    assert_eq!(finished.stderr, wanted, "{finished}");
+fn stops(features: u64, steps: impl Fn(Script) -> Script, fault: &str) {
+    for bus in [Bus::Mmio, Bus::Pci] {
+        let script = steps(Script::on(bus).start_card(features)).broken().card_recovers().end(0);
+        let finished = with_card(script).ends_with(0);
+        let wanted = format!("runner: net0: stopped until the driver resets it: {fault}\n");
+        assert_eq!(finished.stderr, wanted, "{finished}");
+    }
 }
 
 #[test]

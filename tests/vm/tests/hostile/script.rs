@@ -88,9 +88,24 @@ pub(super) struct Script {
     data: Vec<u8>,
     /// For the second processor.
     second: Option<Box<Script>>,
+    /// Where its devices are.
+    pub(super) bus: Bus,
+}
+
+/// Where virtio devices are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Bus {
+    #[default]
+    Mmio,
+    Pci,
 }
 
 impl Script {
+    /// No steps yet, for a guest with its devices there.
+    pub(super) fn on(bus: Bus) -> Self {
+        Self { bus, ..Self::default() }
+    }
+
     fn step(mut self, operation: Operation, step: Step) -> Self {
         self.steps.push(Step { operation: operation as u8, ..step });
         self

@@ -55,15 +55,15 @@ fn linux_finds_four_processors_and_their_memory() {
 #[test]
 fn every_disk_is_found_once_in_its_place() {
     let debian = or_skip!(Debian::find());
-    let folder = Folder::new();
-    for kernel in Kernel::ALL {
+    let (places, folder) = (["--virtio=mmio", "--virtio=pci"], Folder::new());
+    for (virtio, kernel) in places.into_iter().zip(Kernel::ALL.into_iter().cycle()) {
         let disk = |n: u64, options: &str| {
             let path = folder.path().join(format!("{n}.img"));
             std::fs::File::create(&path).unwrap().set_len(n * MIB).unwrap();
             format!("--disk={}{options}", path.display())
         };
         let disks: Vec<_> = (1..=8).map(|n| disk(n, if n % 2 == 0 { ",ro" } else { "" })).collect();
-        let mut args = vec!["-m", "256"];
+        let mut args = vec!["-m", "256", virtio];
         args.extend(disks.iter().map(String::as_str));
         let finished = quietly(debian.does(kernel, &args, "facts"));
         let text = finished.text();

@@ -12,6 +12,8 @@ mod faults;
 mod idle;
 mod machine;
 mod net;
+#[cfg(target_arch = "x86_64")]
+mod pci;
 
 use std::env;
 use std::path::{Path, PathBuf};

@@ -32,7 +32,8 @@ pub(super) const CLOCK: &str = "arch_sys_counter";
 /// the last line of the console but the kernel's.
 pub(super) fn end(finished: &Finished) -> (Option<i32>, &str) {
     let text = String::from_utf8_lossy(&finished.stdout);
-    let status = text.lines().filter_map(|line| line.trim_end().strip_prefix("status: ")).last();
+    let status =
+        text.lines().filter_map(|line| line.trim_end().strip_prefix("status: ")).next_back();
     match (finished.status, status, finished.stderr.strip_suffix(OFF)) {
         (Some(0), Some(status), Some(said)) => (status.parse().ok(), said),
         // It did not come to its end.
