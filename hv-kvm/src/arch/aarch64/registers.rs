@@ -18,7 +18,7 @@ pub(super) struct Register(u64);
 
 /// One that is not a system register, by its place in `struct kvm_regs`, in words of 32 bits.
 const fn core_register(offset: usize) -> Register {
-    Register(KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE as u64 | offset as u64 / 4)
+    Register(KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE as u64 | (offset as u64 / 4))
 }
 
 /// A system register by its encoding (DDI 0487, "AArch64 System Register Descriptions").
