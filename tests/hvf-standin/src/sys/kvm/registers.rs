@@ -9,7 +9,7 @@ use crate::script::Reg;
 
 /// `struct kvm_regs` counts in words of four bytes.
 const fn core(offset: u64) -> u64 {
-    KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE as u64 | offset / 4
+    KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE as u64 | (offset / 4)
 }
 
 const fn system(number: u16) -> u64 {
@@ -45,13 +45,13 @@ pub(super) fn q(index: u32) -> u64 {
     KVM_REG_ARM64
         | KVM_REG_SIZE_U128
         | u64::from(KVM_REG_ARM_CORE)
-        | (VREGS + u64::from(index) * 16) / 4
+        | ((VREGS + u64::from(index) * 16) / 4)
 }
 
 /// KVM's number of `register`.
 pub(super) fn number(register: Reg) -> u64 {
     let status =
-        |offset| KVM_REG_ARM64 | KVM_REG_SIZE_U32 | u64::from(KVM_REG_ARM_CORE) | offset / 4;
+        |offset| KVM_REG_ARM64 | KVM_REG_SIZE_U32 | u64::from(KVM_REG_ARM_CORE) | (offset / 4);
     match register {
         Reg::X(index) => x(index),
         Reg::Pc => PC,
