@@ -1,16 +1,16 @@
-//! The table of `ASSUMPTIONS.md`, for whoever settles it on a Mac.
+//! That every line of `ASSUMPTIONS.md` has its number, and says what settles it and how it stands.
 
 /// A line of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Assumption {
+struct Assumption {
     /// `A1` and so on; never used for another.
-    pub id: &'static str,
+    id: &'static str,
     /// What the framework is taken to do.
-    pub behaviour: &'static str,
+    behaviour: &'static str,
     /// What settles it: `conformance CASE`, `hello`, `doctor`, `look`, `none`.
-    pub check: &'static str,
+    check: &'static str,
     /// `open`, `confirmed: …` or `wrong: …`.
-    pub state: &'static str,
+    state: &'static str,
 }
 
 impl Assumption {
@@ -25,7 +25,7 @@ impl Assumption {
 }
 
 /// All lines, in order.
-pub fn all() -> impl Iterator<Item = Assumption> {
+fn all() -> impl Iterator<Item = Assumption> {
     include_str!("../ASSUMPTIONS.md").lines().filter_map(Assumption::of)
 }
 
