@@ -42,7 +42,9 @@ impl BootPlan {
         self.load_kernel(&ram, &mut loading)?;
         if self.exits_by_semihosting {
             let code = self.kernel.segments().iter().filter(|segment| segment.executable());
-            let code: Vec<Gpas> = code.map(|segment| segment.paddr..segment.end()).collect();
+            // Behind a segment's bytes there is no code, however much memory it claims.
+            let code = code.map(|it| it.paddr..it.paddr.saturating_add(it.file_size));
+            let code: Vec<Gpas> = code.collect();
             semihosting::reroute(memory, &code)?;
         }
         let initrd = self.load_initrd(&ram, &mut loading)?;
