@@ -12,7 +12,10 @@ pub(super) fn words(
     addresses: &Addresses,
     image: &Image,
 ) -> Result<Vec<String>, Error> {
-    if image.arch() == Arch::Aarch64 || !asked(settings, addresses) {
+    if image.arch() == Arch::Aarch64 {
+        return without_command_line(settings, image).map(|()| Vec::new());
+    }
+    if !asked(settings, addresses) {
         return Ok(Vec::new());
     }
     let baked = image.manifest()?.map_or(0, |manifest| manifest.arguments.len());
@@ -33,15 +36,16 @@ pub(super) fn record(
     if image.arch() != Arch::Aarch64 || !image.is_disk() {
         return Ok(None);
     }
-    let addresses = network::nanos_names(addresses);
-    let asked = Overrides {
+    let paths = network::nanos_names(addresses);
+    let told = Overrides {
         args: &settings.args,
         env: &settings.env,
-        addresses: &addresses,
+        addresses: &paths,
         exit_status: false,
     };
-    let with_status = Overrides { exit_status: true, ..asked };
-    if image.patch(asked)?.is_none() {
+    let with_status = Overrides { exit_status: true, ..told };
+    // What the image says already is nothing to tell; it is looked at only where something was asked.
+    if !asked(settings, addresses) || image.patch(told)?.is_none() {
         return Ok(image.patch(with_status).unwrap_or_else(|error| {
             crate::info!("the guest cannot be asked for its exit status: {error}");
             None
@@ -58,6 +62,75 @@ pub(super) fn record(
     Ok(image.patch(with_status)?)
 }
 
+/// What nobody would read is refused.
+fn without_command_line(settings: &Settings, image: &Image) -> Result<(), Error> {
+    if settings.append.is_none() {
+        return Ok(());
+    }
+    Err(Error::Asked(format!(
+        "--append: {} is an arm64 image, which has no command line: use -a and -e, with --ephemeral, or \
+         build the image again with `ops`",
+        image.source().name()
+    )))
+}
+
 fn asked(settings: &Settings, addresses: &Addresses) -> bool {
     !settings.args.is_empty() || !settings.env.is_empty() || !addresses.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli;
+    use crate::config::{parse_str, settle};
+    use crate::image::Source;
+    use crate::image::testing::{ElfFile, Node, boot_filesystem, disk, log};
+
+    /// An image for arm64 whose program is called with the argument `a`.
+    fn image() -> Image {
+        let mut kernel = ElfFile::new(0x4040_0000);
+        kernel.machine = 183;
+        kernel.load(0x4040_0000, &[0; 16], 16);
+        let boot = boot_filesystem(5, &kernel.build());
+        let arguments = Node::Vector(vec![Node::Text("web"), Node::Text("a")]);
+        let manifest = [("program", Node::Text("/web")), ("arguments", arguments)];
+        let root = log(5, 4, &[Node::Tuple(manifest.into())]);
+        let sectors = |bytes: &[u8]| u32::try_from(bytes.len() / 512).unwrap();
+        let behind = 2 + sectors(&boot);
+        let entries = [(0x83, 2, sectors(&boot)), (0x83, behind, sectors(&root))];
+        let bytes = disk(&entries, &[boot, root].concat());
+        Image::recognise(Source::from_bytes("web.img", &bytes)).unwrap()
+    }
+
+    /// Whether a record is laid over the image for a command line; or the refusal.
+    fn plan(line: &[&str]) -> Result<bool, String> {
+        let command = cli::parse(["runner", "web.img"].iter().chain(line).copied());
+        let Ok(cli::Command::Run(options)) = command else { panic!("{line:?}") };
+        let settings = settle(*options, &parse_str("empty.json", "{}").unwrap()).unwrap();
+        let (none, image) = (Addresses::default(), image());
+        let words = words(&settings, &none, &image).map_err(|error| error.to_string())?;
+        assert!(words.is_empty());
+        let record = record(&settings, &none, &image).map_err(|error| error.to_string())?;
+        Ok(record.is_some())
+    }
+
+    #[test]
+    fn an_arm64_image_is_asked_for_its_status_and_told_the_rest_in_an_ephemeral_run() {
+        assert_eq!(plan(&[]), Ok(true));
+        assert_eq!(plan(&["-a", "a"]), Ok(true), "the image says so already");
+        assert_eq!(plan(&["--ephemeral", "-a", "b", "-e", "X=two words"]), Ok(true));
+        for line in [["-a", "b"], ["-e", "X=1"]] {
+            let refusal = plan(&line).unwrap_err();
+            assert!(
+                refusal.starts_with("web.img: ") && refusal.contains("--ephemeral"),
+                "{refusal}"
+            );
+        }
+    }
+
+    #[test]
+    fn words_that_nobody_would_read_are_refused() {
+        let refusal = plan(&["--append", "trace=t"]).unwrap_err();
+        assert!(refusal.starts_with("--append: web.img is an arm64 image"), "{refusal}");
+    }
 }
