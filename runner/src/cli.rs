@@ -22,7 +22,7 @@ use clap::{Arg, ArgAction, ArgMatches, value_parser};
 
 use crate::boot::Protocol;
 use crate::config::network::{self, Typed};
-use crate::config::{AccelChoice, Addresses, Disk, JailChoice, values};
+use crate::config::{AccelChoice, Addresses, Devices, Disk, JailChoice, values};
 use crate::machine::slot::VirtioBus;
 
 mod ops;
@@ -87,6 +87,8 @@ pub struct Options {
     pub ephemeral: bool,
     /// The guest's network.
     pub network: Typed,
+    /// Its further devices.
+    pub devices: Devices,
     /// Say on stderr what is done.
     pub verbose: bool,
     /// End the run after this long; not 0.
@@ -161,6 +163,7 @@ Options:
                         [what suits it]
       --virtio WHICH    where virtio devices are: mmio, pci [mmio; pci for what OPS builds
                         for arm64]
+      --rng             random bytes by a virtio device [for what OPS builds, on pci]
       --append TEXT     add TEXT to the kernel's command line
       --jail WHICH      on, strict (all of it or no run), off [on]
       --timeout TIME    end the run after TIME: 5 or 5s, 500ms, 2m (status 124)
@@ -264,6 +267,7 @@ fn options(
         disks: all(matches, "disk", values::disk)?,
         ephemeral: matches.get_flag("ephemeral"),
         network: typed_network(matches)?,
+        devices: Devices { rng: matches.get_flag("rng").then_some(true) },
         verbose: matches.get_flag("verbose"),
         timeout: one(matches, "timeout", |v| values::duration(&text(v)?))?,
         report: one(matches, "report", path)?,
@@ -429,6 +433,7 @@ fn definition() -> clap::Command {
         .arg(option("imagename").short('i'))
         .arg(option("jail"))
         .arg(option("virtio"))
+        .arg(flag("rng"))
         .arg(option("timeout"))
         .arg(option("report"))
         .arg(flag("stdin"))

@@ -1,5 +1,6 @@
 //! The plan of a run: everything opened, parsed and decided, nothing started.
 
+mod devices;
 mod disks;
 mod images;
 mod network;
@@ -13,9 +14,10 @@ use crate::boot::{BootPlan, CommandLine, plain_words};
 use crate::config::{Addresses, Settings};
 use crate::image::{self, Access, Arch, Image, Kernel, Marks, Segment, Source};
 use crate::machine::map::{Board, MIB};
-use crate::machine::slot::VirtioBus;
-use crate::machine::slot::{Place, VIRTIO_SLOTS};
+use crate::machine::slot::{Place, VirtioBus, VirtioSlot};
+pub use devices::{DeviceKind, DevicePlan};
 pub use disks::DiskPlan;
+use disks::Room;
 use images::Opened;
 pub use network::NetworkPlan;
 
@@ -58,6 +60,8 @@ pub struct Plan {
     pub disks: Vec<DiskPlan>,
     /// The guest's network device, if it has one, behind the disks.
     pub network: Option<NetworkPlan>,
+    /// Its other virtio devices, in the order of their slots behind these.
+    pub devices: Vec<DevicePlan>,
     /// RAM in bytes.
     pub memory: u64,
     /// Number of vCPUs.
@@ -77,13 +81,14 @@ impl Plan {
         check_memory(settings.memory)?;
         let choice = network::choose(settings, image.is_disk())?;
         let addresses = network::addresses(settings, choice.as_ref())?;
-        let room = VIRTIO_SLOTS.saturating_sub(usize::from(choice.is_some()));
         let board = Board::of(image.arch());
         // Nanos for arm64 looks for its devices on the PCI bus alone.
         let only_pci = board.arch == Arch::Aarch64 && image.is_disk();
         let usual = if only_pci { VirtioBus::Pci } else { VirtioBus::Mmio };
         let virtio = settings.virtio.unwrap_or(usual);
+        let kinds = devices::choose(settings, image.is_disk(), virtio)?;
         let mut slots = board.virtio.on(virtio);
+        let room = Room { network: choice.is_some(), devices: kinds.len() };
         let mut disks = disks::open(&mut slots, &image, writable, settings, room)?;
         if let Some(first) = disks.first_mut() {
             first.patch = told::record(settings, &addresses, &image)?;
@@ -103,10 +108,12 @@ impl Plan {
             let initrd = initrd.map_err(|error| Error::Asked(format!("the ram disk {error}")))?;
             boot.initrd = Some(initrd);
         }
-        let behind = slots.next().filter(|_| choice.is_some());
+        let behind = choice.as_ref().and_then(|_| slots.next());
+        let devices = devices::place(kinds, &mut slots);
         let placed = disks.iter().map(|disk| disk.slot).chain(behind);
-        let devices = boot.announce(settings.cpus, placed);
-        boot.tell(command_line(settings, &addresses, &image, devices)?)?;
+        let placed = placed.chain(devices.iter().map(|device| device.slot));
+        let words = boot.announce(settings.cpus, placed);
+        boot.tell(command_line(settings, &addresses, &image, words)?)?;
         // Last: from here on clients may come.
         let network = match choice.zip(behind) {
             Some((choice, slot)) => Some(network::open(&choice, settings, slot)?),
@@ -118,17 +125,23 @@ impl Plan {
             boot,
             disks,
             network,
+            devices,
             memory: settings.memory,
             cpus: settings.cpus,
             timeout: settings.timeout,
         })
     }
 
-    /// Whether its virtio devices are on the PCI bus.
-    pub fn is_on_pci(&self) -> bool {
+    /// Where its virtio devices are.
+    fn slots(&self) -> impl Iterator<Item = VirtioSlot> {
         let network = self.network.as_ref().map(|network| network.slot);
-        let mut slots = self.disks.iter().map(|disk| disk.slot).chain(network);
-        slots.any(|slot| matches!(slot.place, Place::Pci { .. }))
+        let slots = self.disks.iter().map(|disk| disk.slot).chain(network);
+        slots.chain(self.devices.iter().map(|device| device.slot))
+    }
+
+    /// Whether they are on the PCI bus.
+    pub fn is_on_pci(&self) -> bool {
+        self.slots().any(|slot| matches!(slot.place, Place::Pci { .. }))
     }
 
     /// Every file the run reads or writes, with its name.
@@ -171,7 +184,7 @@ impl Plan {
             lines.push(format!("memory: {start:#011x}-{end:#011x} ram disk {name}"));
         }
         lines.extend(boot.board.fixed.iter().map(|device| format!("device: {device}")));
-        if !self.disks.is_empty() || self.network.is_some() {
+        if self.slots().next().is_some() {
             lines.push(format!("devices announced by {}", boot.announcement()));
         }
         if boot.acpi.is_some() {
@@ -190,6 +203,7 @@ impl Plan {
             Some(network) => network.describe(),
             None => "network: none".into(),
         });
+        lines.extend(self.devices.iter().map(DevicePlan::describe));
         lines
     }
 }

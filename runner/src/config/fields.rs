@@ -347,6 +347,12 @@ pub static FIELDS: &[Field] = &[
     ),
     field("Runner.Pcap", Path, Works, "where to write what goes over the network, as --pcap"),
     field("Runner.Report", Path, Works, "where to write the JSON record, as --report"),
+    field(
+        "Runner.Rng",
+        Flag,
+        Works,
+        "true: an entropy device, as --rng; false: none, where a guest has one unasked",
+    ),
     field("Runner.Stdin", Flag, Works, "a terminal on stdin is the guest's keyboard, as --stdin"),
     field("Runner.Timeout", Time, Works, "ends the run, as --timeout: `5`, `\"500ms\"`, `\"2m\"`"),
     field("Runner.Virtio", Bus, Works, "where virtio devices are, as --virtio: `mmio`, `pci`"),

@@ -6,7 +6,7 @@ use std::os::fd::RawFd;
 use crate::boot::EXIT_PORT;
 use crate::machine::map::MIB;
 use crate::net::{Offer, mac_text};
-use crate::plan::Plan;
+use crate::plan::{DeviceKind, Plan};
 
 /// The descriptors that QEMU is given, by number.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +92,15 @@ pub(super) fn arguments(plan: &Plan, fds: &Descriptors, sandbox: bool) -> Vec<St
             mac_text(mac)
         ));
     }
+    for device in &plan.devices {
+        let (id, slot) = (&device.id, device.slot.index);
+        match device.kind {
+            // Its bytes are QEMU's own of the system's, as ours are.
+            DeviceKind::Rng => {
+                words.add(&format!("-device virtio-rng-device,id={id},bus=virtio-mmio-bus.{slot}"));
+            }
+        }
+    }
     if sandbox {
         words.add(SANDBOX);
     }
@@ -115,7 +124,7 @@ mod tests {
     use crate::emulate::testing::plan;
     use crate::machine::slot::VirtioBus;
     use crate::net::testing::Scripted;
-    use crate::plan::NetworkPlan;
+    use crate::plan::{DevicePlan, NetworkPlan};
     use std::sync::Arc;
 
     fn fds(disks: &[(RawFd, bool)]) -> Descriptors {
@@ -194,6 +203,16 @@ mod tests {
              bus=virtio-mmio-bus.1,mac=52:54:00:ab:00:01,host_mtu=1400";
         assert_eq!(all[start..].join(" "), expected);
         assert_eq!(fds.all().last(), Some(&21));
+    }
+
+    #[test]
+    fn a_further_device_stands_in_its_slot() {
+        let mut plan = plan(&[]);
+        let slot = plan.boot.board.virtio.on(VirtioBus::Mmio).nth(3).unwrap();
+        plan.devices.push(DevicePlan { id: "rng0".into(), slot, kind: DeviceKind::Rng });
+        let all = arguments(&plan, &fds(&[]), false).join(" ");
+        let expected = "-device virtio-rng-device,id=rng0,bus=virtio-mmio-bus.3";
+        assert!(all.ends_with(expected), "{all}");
     }
 
     #[test]

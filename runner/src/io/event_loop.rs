@@ -67,9 +67,19 @@ pub struct Ready {
 
 /// Has descriptors watched by a loop, which need not be at hand.
 #[derive(Debug)]
-pub struct Watcher(Registry);
+pub struct Watcher {
+    registry: Registry,
+    /// Added to every key.
+    base: usize,
+}
 
 impl Watcher {
+    /// The same with keys of its own: whoever asks for key 0 hears of `base`.
+    #[must_use]
+    pub fn based(self, base: usize) -> Self {
+        Self { base, ..self }
+    }
+
     /// Announces from now on whenever `fd` becomes readable or writable, at first if it is. `key` is
     /// the caller's, below 2⁶².
     ///
@@ -89,14 +99,15 @@ impl Watcher {
     }
 
     fn register(&self, fd: BorrowedFd<'_>, key: usize, interest: Interest) -> io::Result<()> {
-        self.0.register(&mut SourceFd(&fd.as_raw_fd()), Number(WATCHED | key), interest)
+        let number = Number(WATCHED | self.base.wrapping_add(key));
+        self.registry.register(&mut SourceFd(&fd.as_raw_fd()), number, interest)
     }
 
     /// No more. Before it is closed, or with the last of its descriptors closed: what was ready already
     /// may still be announced in this turn.
     pub fn forget(&self, fd: BorrowedFd<'_>) {
         // Fails for what is not watched, and then there is nothing to forget.
-        let _ = self.0.deregister(&mut SourceFd(&fd.as_raw_fd()));
+        let _ = self.registry.deregister(&mut SourceFd(&fd.as_raw_fd()));
     }
 }
 
@@ -142,7 +153,7 @@ impl EventLoop {
     /// # Errors
     /// When the process has no file descriptors left.
     pub fn watcher(&self) -> io::Result<Watcher> {
-        self.poll.registry().try_clone().map(Watcher)
+        self.poll.registry().try_clone().map(|registry| Watcher { registry, base: 0 })
     }
 
     /// Calls `handler` whenever there is something new to read from `fd`, for as long as the loop

@@ -11,7 +11,9 @@ use super::fixed;
 use super::input::Input;
 use super::lockdown::Lockdown;
 use super::network::Network;
+use super::served::Station;
 use super::stop::Stop;
+use super::threads::Traffic;
 use super::virtio::Virtio;
 use crate::devices::{Interrupt, Level};
 use crate::io::console::Stdout;
@@ -22,9 +24,8 @@ use crate::plan::Plan;
 /// Everything a guest can reach that is not RAM, and what serves it.
 pub(super) struct Devices<H: Hypervisor> {
     pub(super) bus: Arc<Bus>,
-    input: Option<Input>,
+    traffic: Traffic,
     disks: Option<Disks>,
-    network: Option<Network>,
     #[expect(dead_code, reason = "doorbells ring for as long as these live")]
     doorbells: Vec<<H::Vm as Vm>::Registration>,
 }
@@ -60,18 +61,16 @@ impl<H: Hypervisor> Devices<H> {
         let network = plan.network.as_ref();
         let network = network.map(|plan| Network::new(&mut virtio, plan, event_loop));
         let network = network.transpose()?.flatten();
+        let stations = plan.devices.iter().map(|plan| Station::new(&mut virtio, plan, event_loop));
+        let stations = stations.collect::<Result<_, _>>()?;
         let doorbells = virtio.complete();
-        Ok(Self { bus: Arc::new(bus), input, disks, network, doorbells })
+        let traffic = Traffic { input, network, stations };
+        Ok(Self { bus: Arc::new(bus), traffic, disks, doorbells })
     }
 
-    /// The network, for the I/O loop to look after.
-    pub(super) fn take_network(&mut self) -> Option<Network> {
-        self.network.take()
-    }
-
-    /// stdin, for the I/O loop to look after.
-    pub(super) fn take_input(&mut self) -> Option<Input> {
-        self.input.take()
+    /// What the I/O loop looks after.
+    pub(super) fn take_traffic(&mut self) -> Traffic {
+        std::mem::take(&mut self.traffic)
     }
 
     /// The guest is gone: brings everything it wrote to where it belongs.

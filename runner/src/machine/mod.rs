@@ -13,6 +13,7 @@ mod lines;
 pub(crate) mod lockdown;
 pub mod map;
 mod network;
+mod served;
 pub mod slot;
 pub mod stop;
 mod threads;
@@ -37,7 +38,7 @@ use devices::Devices;
 use lockdown::Lockdown;
 use map::Board;
 use stop::{Reason, Stop};
-use threads::{Crew, Duty, IoThread, Traffic};
+use threads::{Crew, Duty, IoThread};
 use watch::Watch;
 
 /// Why there is no running guest.
@@ -264,8 +265,7 @@ impl<H: Hypervisor> Locked<H> {
     /// VM stay until the process ends, which is next: one by one they would have to be taken back from
     /// KVM.
     pub fn run(mut self) -> Reason {
-        let (input, network) = (self.devices.take_input(), self.devices.take_network());
-        self.io.begin(self.duty, Traffic { input, network });
+        self.io.begin(self.duty, self.devices.take_traffic());
         self.crew.begin(&self.devices.bus);
         vcpu::run(0, &mut self.vcpu, &self.devices.bus, &self.stop, &self.watch);
         drop(self.crew);

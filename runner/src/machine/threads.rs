@@ -13,6 +13,7 @@ use super::bus::Bus;
 use super::input::Input;
 use super::lockdown::{Lockdown, Place};
 use super::network::Network;
+use super::served::Station;
 use super::stop::{Reason, Stop};
 use super::vcpu;
 use super::watch::{Rounds, Watch};
@@ -121,6 +122,7 @@ pub(super) struct Duty {
 pub(super) struct Traffic {
     pub(super) input: Option<Input>,
     pub(super) network: Option<Network>,
+    pub(super) stations: Vec<Station>,
 }
 
 /// The thread of the I/O loop.
@@ -150,12 +152,15 @@ impl Duty {
     fn serve(mut self, traffic: Traffic) {
         let started = Instant::now();
         let mut rounds = Rounds::default();
-        let Traffic { mut input, mut network } = traffic;
+        let Traffic { mut input, mut network, mut stations } = traffic;
         let mut service = network.as_mut().map(Network::service);
         while !self.stop.requested() {
             self.signals.control_job();
             if let Some(service) = &mut service {
                 service.serve(self.event_loop.ready(), started.elapsed());
+            }
+            for station in &mut stations {
+                station.serve(self.event_loop.ready(), started.elapsed());
             }
             if let Some(input) = &mut input {
                 input.serve(&mut self.event_loop);
@@ -173,7 +178,9 @@ impl Duty {
             let round = rounds.next().saturating_sub(now);
             let look = input.as_ref().and_then(Input::look_again);
             let again = service.as_mut().and_then(|service| service.wait(now));
-            let wait = left.into_iter().chain(look).chain(again).chain([round]).min();
+            let stations = stations.iter().filter_map(|station| station.wait(now));
+            let wait = left.into_iter().chain(look).chain(again).chain(stations).chain([round]);
+            let wait = wait.min();
             if left == Some(Duration::ZERO) {
                 self.stop.request(Reason::TimedOut);
             } else if let Some(signal) = self.signals.first() {
@@ -184,6 +191,9 @@ impl Duty {
         }
         if let Some(service) = service {
             service.finish(started.elapsed());
+        }
+        for station in &mut stations {
+            station.finish(started.elapsed());
         }
         // Disks are flushed next, which takes its time: whoever has not got it ends the process.
         self.signals.end_at_next();

@@ -8,6 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
 use super::hostile::block::with_space;
+use super::hostile::rng::with_randomness;
 use super::network::{busy, unheard};
 use super::support::files::{Folder, kernel};
 use super::support::host::accelerator;
@@ -188,7 +189,7 @@ fn every_call_on_a_list_is_made_by_some_run() {
     add(watched(runner(["-m", "32"]).arg(kernel("echo")).input("abc\u{4}")), &[0]);
     add(watched(runner(["-m", "32"]).arg(kernel("sse"))), &[42, 125]);
     add(watched(runner(["--cpus=2", "-m", "32"]).arg(kernel("second_cpu"))), &[7]);
-    for (_folder, run) in with_space() {
+    for (_folder, run) in with_space().into_iter().chain(with_randomness()) {
         add(watched(run), &[0]);
     }
     for finished in networked(&folder) {

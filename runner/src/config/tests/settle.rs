@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::network::{Asked, Network};
-use super::super::{AccelChoice, Addresses, Disk, JailChoice, NetChoice, Settings};
+use super::super::{AccelChoice, Addresses, Devices, Disk, JailChoice, NetChoice, Settings};
 use super::{settled, try_settled};
 use crate::boot::Protocol;
 use crate::machine::slot::VirtioBus;
@@ -31,6 +31,7 @@ fn what_nobody_says_is_as_in_ops() {
         disks: Vec::new(),
         ephemeral: false,
         network: Network::default(),
+        devices: Devices::default(),
         verbose: false,
         timeout: None,
         report: None,
@@ -73,6 +74,7 @@ const ALL: &str = r#"{
         "Net": "user",
         "Pcap": "c.pcap",
         "Report": "report.json",
+        "Rng": false,
         "Stdin": true,
         "Timeout": "90s",
         "Virtio": "pci"
@@ -125,6 +127,7 @@ fn a_config_says_everything_the_command_line_can() {
         disks: vec![disk("volume.raw", false), disk("more.raw", true)],
         ephemeral: true,
         network: configured(),
+        devices: Devices { rng: Some(false) },
         verbose: true,
         timeout: Some(Duration::from_secs(90)),
         report: Some("report.json".into()),
@@ -138,7 +141,7 @@ fn a_config_says_everything_the_command_line_can() {
 #[test]
 fn the_command_line_wins_over_a_config() {
     let line = "typed -x=kvm -m 1G --cpus 3 -k k --initrd i --entry linux32 --append y=2 -a x -e B=3 \
-                -e C=4 --disk d,ro --timeout 1 --report r --jail=off --virtio mmio \
+                -e C=4 --disk d,ro --timeout 1 --report r --jail=off --virtio mmio --rng \
                 -p 80 --udp 53 --udp [::1]:53:54 --net=user --ip-address 10.0.2.9 --mac 52:54:00:00:00:02 \
                 --pcap other";
     let mut network = configured();
@@ -166,6 +169,7 @@ fn the_command_line_wins_over_a_config() {
         disks: vec![disk("volume.raw", false), disk("more.raw", true), disk("d", true)],
         ephemeral: true,
         network,
+        devices: Devices { rng: Some(true) },
         verbose: true,
         timeout: Some(Duration::from_secs(1)),
         report: Some("r".into()),

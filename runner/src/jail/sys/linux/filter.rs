@@ -564,8 +564,8 @@ mod tests {
         for (role, promised, fcntl) in [
             (Role::Main, 17, debug),
             (Role::Vcpu, 18, debug),
-            (Role::Io, 23, debug),
-            (Role::Network, 36, debug),
+            (Role::Io, 24, debug),
+            (Role::Network, 37, debug),
             (Role::Disk, 23, 0),
         ] {
             let list = lists::list(role);

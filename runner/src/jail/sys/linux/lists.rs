@@ -151,12 +151,14 @@ const EPOLL_WAIT: Call = call!(SYS_epoll_wait, "epoll_wait", Any);
 const EPOLL_WAIT: Call = call!(SYS_epoll_pwait, "epoll_pwait", Any);
 
 /// Events, signals, the timeout, stdin.
-const LOOP: [Call; 21] = join(
+const LOOP: [Call; 22] = join(
     THREAD,
     [
         EPOLL_WAIT,
         call!(SYS_epoll_ctl, "epoll_ctl", Any),
         call!(SYS_read, "read", Any),
+        // For a guest with an entropy device.
+        call!(SYS_getrandom, "getrandom", Any),
         call!(SYS_tgkill, "tgkill", TGKILL),
         // raise(3), to stop as SIGTSTP asks for.
         call!(SYS_getpid, "getpid", Any),
@@ -165,8 +167,8 @@ const LOOP: [Call; 21] = join(
 );
 
 /// The I/O loop, and a terminal on stdin.
-const IO: [Call; 22 + CLOSE.len()] = join(
-    join::<_, 21, 1, 22>(LOOP, [call!(SYS_ioctl, "ioctl", If(&[(1, Among(&ANYBODYS))]))]),
+const IO: [Call; 23 + CLOSE.len()] = join(
+    join::<_, 22, 1, 23>(LOOP, [call!(SYS_ioctl, "ioctl", If(&[(1, Among(&ANYBODYS))]))]),
     CLOSE,
 );
 
@@ -183,8 +185,8 @@ const TUNSETOFFLOAD: u32 = 0x4004_54d0;
 const NETWORK_IOCTLS: Rule = If(&[(1, Among(&join::<_, 1, 5, 6>([TUNSETOFFLOAD], ANYBODYS)))]);
 
 /// The I/O loop with a network: what it does without one, and connections.
-const NETWORK: [Call; 35 + CLOSE.len()] = join(
-    join::<_, 21, 14, 35>(
+const NETWORK: [Call; 36 + CLOSE.len()] = join(
+    join::<_, 22, 14, 36>(
         LOOP,
         [
             call!(SYS_ioctl, "ioctl", NETWORK_IOCTLS),
