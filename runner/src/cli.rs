@@ -142,6 +142,7 @@ Options:
       --disk FILE[,ro]  attach a disk, read-only with ,ro; repeatable
       --ephemeral       throw away what the guest writes to its disks, the image too;
                         many runs may share them
+      --share FOLDER[:TAG][:ro]  share a folder of the host's by 9P; repeatable
   -p, --port PORTS      forward ports to the guest: 8080, 8080:80, 0.0.0.0:80:80, 80,443,
                         8000-8010; on 127.0.0.1 without an address; repeatable
       --udp PORTS       the same for UDP; repeatable
@@ -267,7 +268,10 @@ fn options(
         disks: all(matches, "disk", values::disk)?,
         ephemeral: matches.get_flag("ephemeral"),
         network: typed_network(matches)?,
-        devices: Devices { rng: matches.get_flag("rng").then_some(true) },
+        devices: Devices {
+            rng: matches.get_flag("rng").then_some(true),
+            shares: all(matches, "share", values::share)?,
+        },
         verbose: matches.get_flag("verbose"),
         timeout: one(matches, "timeout", |v| values::duration(&text(v)?))?,
         report: one(matches, "report", path)?,
@@ -415,6 +419,7 @@ fn definition() -> clap::Command {
         .arg(repeated("args").short('a').allow_hyphen_values(true))
         .arg(repeated("envs").short('e'))
         .arg(repeated("disk"))
+        .arg(repeated("share"))
         .arg(flag("ephemeral"))
         .arg(repeated("port").short('p'))
         .arg(repeated("udp"))

@@ -15,7 +15,7 @@ use crate::config::{Addresses, Settings};
 use crate::image::{self, Access, Arch, Image, Kernel, Marks, Segment, Source};
 use crate::machine::map::{Board, MIB};
 use crate::machine::slot::{Place, VirtioBus, VirtioSlot};
-pub use devices::{DeviceKind, DevicePlan};
+pub use devices::{DeviceKind, DevicePlan, SharePlan};
 pub use disks::DiskPlan;
 use disks::Room;
 use images::Opened;
@@ -82,8 +82,9 @@ impl Plan {
         let choice = network::choose(settings, image.is_disk())?;
         let addresses = network::addresses(settings, choice.as_ref())?;
         let board = Board::of(image.arch());
-        // Nanos for arm64 looks for its devices on the PCI bus alone.
-        let only_pci = board.arch == Arch::Aarch64 && image.is_disk();
+        // Nanos for arm64 looks for its devices on the PCI bus alone, and any Nanos for shares.
+        let shares = !settings.devices.shares.is_empty();
+        let only_pci = image.is_disk() && (board.arch == Arch::Aarch64 || shares);
         let usual = if only_pci { VirtioBus::Pci } else { VirtioBus::Mmio };
         let virtio = settings.virtio.unwrap_or(usual);
         let kinds = devices::choose(settings, image.is_disk(), virtio)?;
@@ -153,10 +154,19 @@ impl Plan {
         sources.chain(self.network.iter().filter_map(NetworkPlan::capture))
     }
 
+    /// The folders that it shares.
+    pub fn shares(&self) -> impl Iterator<Item = &SharePlan> {
+        self.devices.iter().filter_map(|device| match &device.kind {
+            DeviceKind::Share(share) => Some(share),
+            _ => None,
+        })
+    }
+
     /// Bytes of the largest file that is written: of the largest disk, or without a bound where what
-    /// goes over the network is.
+    /// goes over the network is, or files in a shared folder.
     pub fn largest_file(&self) -> u64 {
-        if self.network.as_ref().and_then(NetworkPlan::capture).is_some() {
+        let captured = self.network.as_ref().and_then(NetworkPlan::capture).is_some();
+        if captured || self.shares().any(|share| !share.folder.is_read_only()) {
             return u64::MAX;
         }
         self.disks.iter().map(|disk| disk.source.len()).max().unwrap_or_default()

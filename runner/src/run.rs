@@ -13,6 +13,7 @@ use crate::jail::{self, Jail, Needs, fatal};
 use crate::machine::stop::Reason;
 use crate::machine::{self, Machine};
 use crate::outcome::{Outcome, Report};
+use crate::p9::{self, Folder};
 use crate::plan::{NetworkPlan, Plan};
 use crate::{info, log, warning};
 
@@ -232,10 +233,13 @@ fn confined<H: Hypervisor>(
 ) -> Result<Reason, String> {
     let text = |error: jail::Error| error.to_string();
     let network = plan.network.as_ref();
+    let shares: Vec<&Folder> = plan.shares().map(|share| &share.folder).collect();
+    let descriptors = shares.iter().map(|_| p9::DESCRIPTORS);
     let needs = Needs {
         largest_file: plan.largest_file(),
         network: network.is_some(),
-        descriptors: network.map_or(0, NetworkPlan::descriptors),
+        descriptors: descriptors.chain(network.map(NetworkPlan::descriptors)).sum(),
+        shares: &shares,
     };
     let jail = Jail::enter(settings.jail, needs);
     let parked = machine.park(plan, signals, jail.map_err(text)?);

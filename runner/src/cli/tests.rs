@@ -1,6 +1,6 @@
 use super::*;
 use crate::boot::Protocol;
-use crate::config::NetChoice;
+use crate::config::{NetChoice, Share};
 use crate::machine::slot::VirtioBus;
 
 fn run(line: &str) -> Options {
@@ -63,7 +63,7 @@ fn options_may_follow_the_image_and_precede_the_command() {
 fn every_option_arrives() {
     let line = "runner img -c a -c b -x=kvm -m 1G --cpus 3 -k vmlinux --initrd i --entry pvh --append q=1 --append=-r -a -v \
                 -a x -e A=1 -e B=x=y --disk d,ro --disk e,f --ephemeral -v --timeout 500ms --report r --stdin \
-                --jail=strict --virtio=pci --rng -p 8080:80 -p 443 --udp 53 --net tap:t0 -t t1 -b --bridgename b1 \
+                --jail=strict --virtio=pci --rng --share f:t:ro --share g -p 8080:80 -p 443 --udp 53 --net tap:t0 -t t1 -b --bridgename b1 \
                 --ip-address 10.0.0.2 --netmask 255.0.0.0 --gateway 10.0.0.1 --ipv6-address fd00::2 \
                 --mac 52:54:00:00:00:01 --host-loopback --link-local --pcap c -- --y z";
     let ports = |text| network::ports(text).unwrap();
@@ -108,7 +108,13 @@ fn every_option_arrives() {
             link_local: true,
             pcap: Some("c".into()),
         },
-        devices: Devices { rng: Some(true) },
+        devices: Devices {
+            rng: Some(true),
+            shares: vec![
+                Share { path: "f".into(), tag: Some("t".into()), read_only: true },
+                Share { path: "g".into(), tag: None, read_only: false },
+            ],
+        },
     };
     assert_eq!(run(line), wanted);
 }

@@ -12,20 +12,23 @@ use super::input::Input;
 use super::lockdown::Lockdown;
 use super::network::Network;
 use super::served::Station;
+use super::shares::share;
 use super::stop::Stop;
 use super::threads::Traffic;
 use super::virtio::Virtio;
+use crate::devices::virtio::worker::WorkerThread;
 use crate::devices::{Interrupt, Level};
 use crate::io::console::Stdout;
 use crate::io::event::Event;
 use crate::io::event_loop::EventLoop;
-use crate::plan::Plan;
+use crate::plan::{DeviceKind, Plan};
 
 /// Everything a guest can reach that is not RAM, and what serves it.
 pub(super) struct Devices<H: Hypervisor> {
     pub(super) bus: Arc<Bus>,
     traffic: Traffic,
     disks: Option<Disks>,
+    shares: Vec<WorkerThread>,
     #[expect(dead_code, reason = "doorbells ring for as long as these live")]
     doorbells: Vec<<H::Vm as Vm>::Registration>,
 }
@@ -61,11 +64,16 @@ impl<H: Hypervisor> Devices<H> {
         let network = plan.network.as_ref();
         let network = network.map(|plan| Network::new(&mut virtio, plan, event_loop));
         let network = network.transpose()?.flatten();
-        let stations = plan.devices.iter().map(|plan| Station::new(&mut virtio, plan, event_loop));
-        let stations = stations.collect::<Result<_, _>>()?;
+        let (mut stations, mut shares) = (Vec::new(), Vec::new());
+        for device in &plan.devices {
+            stations.extend(Station::new(&mut virtio, device, event_loop)?);
+            if let DeviceKind::Share(plan) = &device.kind {
+                shares.push(share(&mut virtio, device, plan, stop, lockdown)?);
+            }
+        }
         let doorbells = virtio.complete();
         let traffic = Traffic { input, network, stations };
-        Ok(Self { bus: Arc::new(bus), traffic, disks, doorbells })
+        Ok(Self { bus: Arc::new(bus), traffic, disks, shares, doorbells })
     }
 
     /// What the I/O loop looks after.
@@ -75,7 +83,9 @@ impl<H: Hypervisor> Devices<H> {
 
     /// The guest is gone: brings everything it wrote to where it belongs.
     pub(super) fn finish(&mut self) -> Result<(), String> {
-        self.disks.as_mut().map_or(Ok(()), Disks::finish)
+        let disks = self.disks.as_mut().map_or(Ok(()), Disks::finish);
+        let shares = self.shares.iter_mut().map(WorkerThread::finish);
+        shares.fold(disks, Result::and)
     }
 }
 

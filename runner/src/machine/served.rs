@@ -36,22 +36,23 @@ pub(super) struct Station {
     more: bool,
 }
 
-/// What a device of the plan is.
-fn device(kind: &DeviceKind) -> Box<dyn Served> {
+/// What a device of the plan is; nothing for one that has threads of its own.
+fn device(kind: &DeviceKind) -> Option<Box<dyn Served>> {
     match kind {
-        DeviceKind::Rng => Box::new(Rng::default()),
+        DeviceKind::Rng => Some(Box::new(Rng::default())),
+        DeviceKind::Share(_) => None,
     }
 }
 
 impl Station {
-    /// The device of a plan, in its place.
+    /// The device of a plan, in its place. Nothing where the loop does not serve it.
     pub(super) fn new<V: Vm>(
         virtio: &mut Virtio<'_, V>,
         plan: &DevicePlan,
         event_loop: &EventLoop,
-    ) -> Result<Self, Error> {
+    ) -> Result<Option<Self>, Error> {
         let system = || Error::system("serve the guest's devices");
-        let mut device = device(&plan.kind);
+        let Some(mut device) = device(&plan.kind) else { return Ok(None) };
         let identity = device.identity(&plan.id);
         let base = plan.slot.index.saturating_add(1).saturating_mul(KEYS);
         let event = |_| Event::new().map(Arc::new).map_err(system());
@@ -67,7 +68,7 @@ impl Station {
         let (commands, receiver) = Commands::channel(wake);
         let transport = virtio.place(plan.slot, identity, doorbells, commands)?;
         let (queues, memory) = (Virtqueues::new(transport, receiver), virtio.memory.clone());
-        Ok(Self { device, queues, memory, events, base, more: false })
+        Ok(Some(Self { device, queues, memory, events, base, more: false }))
     }
 
     /// Does what there is to do, up to a bound. `ready` is what the loop found, `now` since the run

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path as HostPath;
+use std::path::{Path as HostPath, PathBuf};
 
 use rustix::fs::{
     AtFlags, Dir, FileType, Mode, OFlags, StatVfs, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT,
@@ -45,9 +45,18 @@ pub enum Unfit {
 #[derive(Debug)]
 pub struct Folder {
     fd: OwnedFd,
+    /// Where it really is.
+    path: PathBuf,
     /// The file system it is on.
     device: u64,
     read_only: bool,
+}
+
+/// The folder itself, for whoever restricts the thread that serves it.
+impl AsFd for Folder {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
 }
 
 /// What is known about a file.
@@ -89,7 +98,12 @@ impl Folder {
         }
         let stat = fstat(&fd).map_err(std::io::Error::from)?;
         let device = sys::attributes(&stat).device;
-        Ok(Self { fd, device, read_only })
+        Ok(Self { fd, path: path.canonicalize()?, device, read_only })
+    }
+
+    /// Where it really is.
+    pub fn path(&self) -> &HostPath {
+        &self.path
     }
 
     /// Whether nothing in it can be changed.
@@ -97,18 +111,14 @@ impl Folder {
         self.read_only
     }
 
-    /// The folder itself, for whoever restricts the thread that serves it.
-    pub fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-
     /// One more of the same.
     ///
     /// # Errors
     /// When the process has no descriptors left.
     pub fn try_clone(&self) -> std::io::Result<Self> {
-        let Self { device, read_only, .. } = *self;
-        Ok(Self { fd: self.fd.try_clone()?, device, read_only })
+        let Self { fd, path, device, read_only } = self;
+        let (fd, path) = (fd.try_clone()?, path.clone());
+        Ok(Self { fd, path, device: *device, read_only: *read_only })
     }
 
     /// Refuses a change of a folder that is only to be read.
@@ -283,13 +293,7 @@ impl Folder {
     fn set_mode(&self, path: &Path, mode: Mode) -> Result<(), Errno> {
         match path.split() {
             None => Ok(fchmod(&self.fd, mode)?),
-            Some((folder, name)) => {
-                let folder = self.folder(&folder)?;
-                match sys::set_mode(folder.as_fd(), name.bytes(), mode) {
-                    Err(Errno::OPNOTSUPP) => open_and_set_mode(&folder, name, mode),
-                    result => result,
-                }
-            }
+            Some((folder, name)) => open_and_set_mode(&self.folder(&folder)?, name, mode),
         }
     }
 
@@ -309,7 +313,9 @@ impl Folder {
     }
 }
 
-/// Sets the mode where the kernel cannot without following links: of what opens.
+/// Sets the mode of a file that opens. By its name it could be done for others, too; but then whoever
+/// breaks into the thread that does it could do it to any file of the user's, as Landlock has no say
+/// in modes.
 fn open_and_set_mode(folder: &Place<'_>, name: Name<'_>, mode: Mode) -> Result<(), Errno> {
     let open = |flags| openat(folder, name.bytes(), flags | ALWAYS, Mode::empty());
     let kind = |stat| sys::attributes(&stat).kind();

@@ -15,6 +15,7 @@ mod identity;
 pub mod interrupts;
 pub mod mmio;
 pub mod net;
+pub mod p9;
 pub mod pci;
 pub mod queue;
 mod ring;

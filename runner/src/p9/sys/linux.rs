@@ -1,14 +1,9 @@
-//! What Linux does its own way: openat(2), fchmodat2(2), proc(5).
+//! What Linux does its own way: openat(2), stat(2), proc(5).
 
-// UNSAFETY: fchmodat2 has no safe interface yet.
-#![allow(unsafe_code)]
+use std::os::fd::BorrowedFd;
 
-use std::ffi::CString;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use rustix::fs::{FileType, OFlags, RawMode, Stat, fstatfs};
 
-use rustix::fs::{FileType, Mode, OFlags, RawMode, Stat, fstatfs};
-
-use crate::p9::errno::Errno;
 use crate::p9::tree::Attributes;
 
 /// How folders on the way down are opened: a way through is enough.
@@ -30,29 +25,6 @@ pub(in crate::p9) fn raw(mode: u32) -> RawMode {
 /// What kind of file a mode is of.
 pub(in crate::p9) fn kind(mode: u32) -> FileType {
     FileType::from_raw_mode(mode)
-}
-
-/// Sets the mode of what `name` itself is. `OPNOTSUPP` for a link, and from kernels before 6.6, which
-/// cannot without following it.
-pub(in crate::p9) fn set_mode(
-    folder: BorrowedFd<'_>,
-    name: &[u8],
-    mode: Mode,
-) -> Result<(), Errno> {
-    let name = CString::new(name).map_err(|_| Errno::INVAL)?;
-    let (fd, mode) = (folder.as_raw_fd(), mode.as_raw_mode());
-    // SAFETY: a string that outlives the call, and numbers.
-    let result = unsafe {
-        let flags = libc::AT_SYMLINK_NOFOLLOW;
-        libc::syscall(libc::SYS_fchmodat2, fd, name.as_ptr(), mode, flags)
-    };
-    match result {
-        0 => Ok(()),
-        _ => match std::io::Error::last_os_error() {
-            error if error.raw_os_error() == Some(libc::ENOSYS) => Err(Errno::OPNOTSUPP),
-            error => Err(error.into()),
-        },
-    }
 }
 
 /// What the system says about a file.

@@ -1,10 +1,9 @@
-//! What macOS does its own way: open(2), fchmodat(2), stat(2).
+//! What macOS does its own way: open(2), stat(2).
 
 use std::os::fd::BorrowedFd;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawMode, Stat, chmodat};
+use rustix::fs::{FileType, OFlags, RawMode, Stat};
 
-use crate::p9::errno::Errno;
 use crate::p9::tree::Attributes;
 
 /// How folders on the way down are opened: there is no opening without reading.
@@ -26,15 +25,6 @@ pub(in crate::p9) fn raw(mode: u32) -> RawMode {
 /// What kind of file a mode is of.
 pub(in crate::p9) fn kind(mode: u32) -> FileType {
     FileType::from_raw_mode(raw(mode))
-}
-
-/// Sets the mode of what `name` itself is.
-pub(in crate::p9) fn set_mode(
-    folder: BorrowedFd<'_>,
-    name: &[u8],
-    mode: Mode,
-) -> Result<(), Errno> {
-    Ok(chmodat(folder, name, mode, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
 /// What the system says about a file.

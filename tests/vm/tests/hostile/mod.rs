@@ -8,6 +8,7 @@
 pub(crate) mod block;
 mod driver;
 mod net;
+pub(crate) mod p9;
 mod pci;
 mod ports;
 mod processors;

@@ -4,6 +4,7 @@
 
 mod block;
 mod discard;
+mod p9;
 mod pool;
 mod registers;
 mod reset;
@@ -22,7 +23,7 @@ use super::mmio::Mmio;
 use super::served::Served;
 use super::transport::{Identity, Transport};
 use super::virtqueues::Virtqueues;
-use super::worker::{Backend, Commands, Worker, WorkerThread};
+use super::worker::{Backend, Commands, Threads, Worker, WorkerThread};
 use crate::io::event::Event;
 use crate::machine::bus::Device;
 
@@ -185,7 +186,8 @@ impl Rig {
     pub(super) fn threads(&mut self) -> WorkerThread {
         let other = Worker::new(self.memory.clone()).unwrap();
         let worker = std::mem::replace(&mut self.worker, other);
-        WorkerThread::start(worker, "test", || || true, |why| panic!("{why}")).unwrap()
+        let threads = Threads { name: "test", count: 3 };
+        WorkerThread::start(worker, threads, || || true, |why| panic!("{why}")).unwrap()
     }
 
     pub(super) fn read(&self, register: u64) -> u64 {
