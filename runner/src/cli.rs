@@ -160,7 +160,7 @@ Options:
   -i, --imagename NAME  the same as IMAGE
   -k, --kernel FILE     boot this kernel in place of the image's own
       --initrd FILE     initial ram disk for the kernel
-      --entry WAY       enter the kernel by linux64, linux32, pvh or arm64
+      --entry WAY       enter by linux64, linux32, pvh, multiboot or arm64
                         [what suits it]
       --virtio WHICH    where virtio devices are: mmio, pci [mmio; pci for what OPS builds
                         for arm64]

@@ -114,6 +114,7 @@ impl Plan {
         let placed = disks.iter().map(|disk| disk.slot).chain(behind);
         let placed = placed.chain(devices.iter().map(|device| device.slot));
         let words = boot.announce(settings.cpus, placed);
+        let words = boot.first_word().into_iter().chain(words).collect();
         boot.tell(command_line(settings, &addresses, &image, words)?)?;
         // Last: from here on clients may come.
         let network = match choice.zip(behind) {
@@ -329,6 +330,9 @@ pub fn inspect(name: &Path) -> Result<Vec<String>, Error> {
     }
     if let Some(entry) = kernel.pvh_entry() {
         lines.push(format!("PVH entry: {entry:#x}"));
+    }
+    if let Some(entry) = kernel.multiboot_entry() {
+        lines.push(format!("Multiboot entry: {entry:#x}"));
     }
     for segment in kernel.segments() {
         let (start, end) = (segment.paddr, segment.end());

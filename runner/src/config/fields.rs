@@ -95,7 +95,7 @@ impl Kind {
             Kind::Which => r#"a string: "auto", "kvm", "hvf" or "off""#,
             Kind::Jail => r#"a string: "on", "strict" or "off""#,
             Kind::Bus => r#"a string: "mmio" or "pci""#,
-            Kind::Entry => r#"a string: "linux64", "linux32", "pvh" or "arm64""#,
+            Kind::Entry => r#"a string: "linux64", "linux32", "pvh", "multiboot" or "arm64""#,
             Kind::Time => r#"seconds, or a string such as "500ms" or "2m""#,
             Kind::Ip4 => r#"an IPv4 address as a string: "10.0.2.15""#,
             Kind::Ip6 => r#"an IPv6 address as a string: "fd00::15""#,
@@ -321,7 +321,7 @@ pub static FIELDS: &[Field] = &[
         "Runner.Entry",
         Entry,
         Works,
-        "how the kernel is entered, as --entry: `linux64`, `linux32`, `pvh`, `arm64`",
+        "how the kernel is entered, as --entry: `linux64`, `linux32`, `pvh`, `multiboot`, `arm64`",
     ),
     field(
         "Runner.Ephemeral",

@@ -4,6 +4,7 @@ use super::arm64::Arm64Error;
 use super::bzimage::BzImageError;
 use super::elf::ElfError;
 use super::mbr::MbrError;
+use super::multiboot::MultibootError;
 use super::source::{OpenError, ReadError};
 use super::tfs::{AppendError, TfsError};
 
@@ -66,6 +67,9 @@ pub enum Problem {
     /// The arm64 Image is broken, or of a kind that is not booted.
     #[error("the arm64 Image: {0}")]
     Arm64(#[from] Arm64Error),
+    /// The Multiboot header cannot be followed.
+    #[error("its Multiboot header: {0}")]
+    Multiboot(#[from] MultibootError),
     /// A kernel inside an EFI program that unpacks it.
     #[error(
         "this is a Linux kernel packed with {packed} for EFI (zboot), and runner has no EFI: take the \
@@ -101,7 +105,7 @@ pub enum Problem {
     /// Nothing this library knows.
     #[error(
         "its format is unknown (it begins with {first}): runner boots disk images built by `ops`, Linux \
-         bzImages and arm64 Images, and 64-bit ELF kernels with a PVH note or a physical entry"
+         bzImages and arm64 Images, Multiboot kernels, and ELF kernels with a PVH note or a 64-bit entry"
     )]
     Unknown {
         /// The first bytes, as text where they are text.

@@ -7,6 +7,7 @@ use hv::Arch;
 
 use super::bzimage::{BzImage, Setup};
 use super::elf::{Elf, ElfError, Segment};
+use super::multiboot::Multiboot;
 use super::source::{ReadError, Source};
 use super::view::{Piece, View};
 use super::{Error, Problem, recognise};
@@ -31,6 +32,7 @@ pub struct Kernel {
     entry: Option<u64>,
     entry32: Option<u32>,
     pvh_entry: Option<u32>,
+    multiboot: Option<Multiboot>,
     setup: Option<Setup>,
 }
 
@@ -44,8 +46,13 @@ impl Kernel {
         recognise::kernel(source).map_err(|problem| Error::new(source.name(), problem))
     }
 
-    /// `file`: the name inside an image, for messages.
-    pub(super) fn new(view: View, elf: Elf, file: Option<&str>) -> Result<Self, Problem> {
+    /// `file`: the name inside an image, for messages. `multiboot`: what it has beside ELF's own entry.
+    pub(super) fn new(
+        view: View,
+        elf: Elf,
+        multiboot: Option<Multiboot>,
+        file: Option<&str>,
+    ) -> Result<Self, Problem> {
         let wrong = |error| Problem::Elf { file: file.map(str::to_owned), error };
         if let Some(interpreter) = &elf.interpreter {
             return Err(match file {
@@ -57,12 +64,18 @@ impl Kernel {
             return Err(wrong(ElfError::Relocatable));
         }
         let pvh_entry = elf.pvh_entry().map_err(wrong)?;
-        let entry = elf.physical_entry().map_err(wrong)?;
-        if entry.is_none() && pvh_entry.is_none() {
-            return Err(wrong(ElfError::EntryVirtual(elf.entry)));
+        let entry = match elf.is_32_bit {
+            true => None,
+            false => elf.physical_entry().map_err(wrong)?,
+        };
+        if entry.is_none() && pvh_entry.is_none() && multiboot.is_none() {
+            return Err(wrong(match elf.is_32_bit {
+                true => ElfError::Class32,
+                false => ElfError::EntryVirtual(elf.entry),
+            }));
         }
         let Elf { arch, segments, .. } = elf;
-        Ok(Self { view, arch, segments, entry, entry32: None, pvh_entry, setup: None })
+        Ok(Self { view, arch, segments, entry, entry32: None, pvh_entry, multiboot, setup: None })
     }
 
     /// The kernel in a bzImage.
@@ -75,8 +88,32 @@ impl Kernel {
             entry: entry64,
             entry32: Some(entry32),
             pvh_entry: None,
+            multiboot: None,
             setup: Some(setup),
         }
+    }
+
+    /// The kernel in a file that only its Multiboot header describes.
+    pub(super) fn of_multiboot(view: View, multiboot: Multiboot) -> Self {
+        Self {
+            view,
+            arch: Arch::X86_64,
+            segments: multiboot.segment.into_iter().collect(),
+            entry: None,
+            entry32: None,
+            pvh_entry: None,
+            multiboot: Some(multiboot),
+            setup: None,
+        }
+    }
+
+    /// The kernel as Multiboot loads it: what its header says counts, and not its ELF segments.
+    #[must_use]
+    pub fn by_multiboot(mut self) -> Self {
+        if let Some(Multiboot { segment: Some(segment), .. }) = self.multiboot {
+            self.segments = vec![segment];
+        }
+        self
     }
 
     /// The kernel in an arm64 Image.
@@ -88,6 +125,7 @@ impl Kernel {
             segments: vec![segment],
             entry32: None,
             pvh_entry: None,
+            multiboot: None,
             setup: None,
         }
     }
@@ -128,6 +166,12 @@ impl Kernel {
     #[must_use]
     pub fn pvh_entry(&self) -> Option<u32> {
         self.pvh_entry
+    }
+
+    /// Physical address of the Multiboot entry.
+    #[must_use]
+    pub fn multiboot_entry(&self) -> Option<u32> {
+        self.multiboot.as_ref().map(|multiboot| multiboot.entry)
     }
 
     /// The kernel's file.

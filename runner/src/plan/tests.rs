@@ -1,4 +1,5 @@
 use super::*;
+use crate::boot::Protocol;
 use crate::cli;
 use crate::config::{parse_str, settle};
 use crate::image::testing::ElfFile;
@@ -30,18 +31,18 @@ fn entry_and_kernel_override_what_was_recognised() {
     let path = folder.path().join("h.elf");
     std::fs::write(&path, unmarked()).unwrap();
     let path = path.to_str().unwrap();
-    let error = plan(&[path]).unwrap_err();
-    assert!(error.contains("Multiboot"), "{error}");
+    assert_eq!(plan(&[path]).unwrap().boot.protocol, Protocol::Multiboot);
     for line in [
         &[path, "--entry=linux64"][..],
         &["--kernel", path],
         &["--kernel", path, "--entry=linux64"],
         &["--kernel", path, "hello"],
     ] {
-        assert_eq!(plan(line).unwrap().boot.entry, 0x60_0000, "{line:?}");
+        let boot = plan(line).unwrap().boot;
+        assert_eq!((boot.entry, boot.protocol), (0x60_0000, Protocol::Linux64), "{line:?}");
     }
     let error = plan(&[path, "--entry=pvh"]).unwrap_err();
-    assert!(error.contains("only by linux64"), "{error}");
+    assert!(error.contains("only by linux64, multiboot"), "{error}");
 }
 
 #[test]

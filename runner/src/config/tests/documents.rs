@@ -109,7 +109,9 @@ fn schema(field: &Field) -> Value {
         Kind::Which => json!({"type": "string", "enum": ["auto", "kvm", "hvf", "off"]}),
         Kind::Bus => json!({"type": "string", "enum": ["mmio", "pci"]}),
         Kind::Jail => json!({"type": "string", "enum": ["on", "strict", "off"]}),
-        Kind::Entry => json!({"type": "string", "enum": ["linux64", "linux32", "pvh", "arm64"]}),
+        Kind::Entry => {
+            json!({"type": "string", "enum": ["linux64", "linux32", "pvh", "multiboot", "arm64"]})
+        }
         Kind::Time => json!({
             "type": ["integer", "string"], "minimum": 1, "maximum": MOST_SECONDS, "pattern": TIME,
         }),
@@ -327,6 +329,7 @@ fn the_schema_and_the_parser_take_and_refuse_the_same() {
             "linux32",
             "pvh",
             "multiboot",
+            "multiboot2",
             "user",
             "none",
             "tap:tap0",
