@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::boot::{BootPlan, CommandLine, plain_words};
-use crate::config::{Addresses, Settings};
+use crate::config::{AccelChoice, Addresses, Settings};
 use crate::image::{self, Access, Arch, Image, Kernel, Marks, Segment, Source};
 use crate::machine::map::{Board, MIB};
 use crate::machine::slot::{Place, VirtioBus, VirtioSlot};
@@ -77,7 +77,7 @@ impl Plan {
     /// Names the file, what is wrong with it and what to do.
     pub fn new(settings: &Settings) -> Result<Self, Error> {
         let Opened { image, writable } = open_image(settings)?;
-        require_host_arch(image.source().name(), image.arch())?;
+        require_arch(image.source().name(), image.arch(), settings.accel)?;
         check_memory(settings.memory)?;
         let choice = network::choose(settings, image.is_disk())?;
         let addresses = network::addresses(settings, choice.as_ref())?;
@@ -98,7 +98,7 @@ impl Plan {
             Some(path) => {
                 let source = Source::open(path, Access::Read)?;
                 let kernel = Kernel::open(&source)?;
-                require_host_arch(source.name(), kernel.arch())?;
+                require_one_arch(&source, &kernel, &image)?;
                 kernel
             }
             None => image.kernel().clone(),
@@ -135,7 +135,7 @@ impl Plan {
     }
 
     /// Where its virtio devices are.
-    fn slots(&self) -> impl Iterator<Item = VirtioSlot> {
+    pub fn slots(&self) -> impl Iterator<Item = VirtioSlot> {
         let network = self.network.as_ref().map(|network| network.slot);
         let slots = self.disks.iter().map(|disk| disk.slot).chain(network);
         slots.chain(self.devices.iter().map(|device| device.slot))
@@ -247,13 +247,28 @@ fn open_image(settings: &Settings) -> Result<Opened, Error> {
     }
 }
 
-/// A hypervisor runs its host's own architecture.
-fn require_host_arch(name: &str, wanted: Arch) -> Result<(), Error> {
+/// A hypervisor runs its host's own architecture. Any other takes software emulation, which is so much
+/// slower that it is left to who asks for it: most often the image is the wrong one.
+fn require_arch(name: &str, wanted: Arch, accel: AccelChoice) -> Result<(), Error> {
     let host = std::env::consts::ARCH;
-    match Arch::HOST == Some(wanted) {
+    match Arch::HOST == Some(wanted) || accel == AccelChoice::Off {
         true => Ok(()),
         false => Err(Error::Asked(format!(
-            "{name}: an image for {wanted}, and this machine is {host}: build it for {host}"
+            "{name}: an image for {wanted}, and this machine is {host}: build it for {host}, or run it in \
+             software emulation (--accel=off)"
+        ))),
+    }
+}
+
+/// A kernel that stands in for an image's own is for the same machine.
+fn require_one_arch(source: &Source, kernel: &Kernel, image: &Image) -> Result<(), Error> {
+    let (wanted, has) = (image.arch(), kernel.arch());
+    match has == wanted {
+        true => Ok(()),
+        false => Err(Error::Asked(format!(
+            "--kernel: {} is for {has}, and {} for {wanted}: use one that is for {wanted}",
+            source.name(),
+            image.source().name()
         ))),
     }
 }

@@ -28,7 +28,7 @@ use hv::{
     Arch, GuestMemory, GuestRam, Hypervisor, IrqChip, Kicker, State, Vcpu, VcpuSeed, Vm, VmConfig,
 };
 
-use crate::boot::{self, Timers};
+use crate::boot::{self, Platform};
 use crate::devices::semihosting::SYS_EXIT;
 use crate::io::event::Event;
 use crate::io::event_loop::EventLoop;
@@ -97,7 +97,7 @@ impl<H: Hypervisor> Machine<H> {
         let config = VmConfig::new().memory(&memory).irqchip(IrqChip::InKernel).vcpus(plan.cpus);
         let config = with_calls(config, hypervisor, board);
         let (vm, seeds) = hypervisor.create(config)?;
-        let state = plan.boot.load(&memory, Timers::Hypervisor)?.state;
+        let state = plan.boot.load(&memory, Platform::Hypervisor)?.state;
         Ok(Self { vm, seeds, memory, state })
     }
 

@@ -31,6 +31,7 @@ use medium::{Medium, Raw};
 use overlay::Overlay;
 pub use overlay::Scratch;
 use patched::Patched;
+pub use patched::write_patch;
 use request::{Answer, Operation, Request, place};
 use segments::{Segment, Use};
 

@@ -2,7 +2,6 @@
 //! `tests/guests/x86_64/firmware/enter.S`, with those registers filled in.
 
 use guests::x86_64::firmware::ENTER;
-use hv::State;
 use hv::arch::x86_64;
 
 /// What QEMU wants a ROM to be a multiple of.
@@ -15,10 +14,7 @@ const LME: u64 = 1 << 8;
 ///
 /// # Errors
 /// Which register cannot be set this way.
-pub(super) fn rom(state: &State) -> Result<Vec<u8>, String> {
-    let State::X86_64(state) = state else {
-        return Err("the registers are not an x86_64 vCPU's".to_owned());
-    };
+pub(super) fn rom(state: &x86_64::State) -> Result<Vec<u8>, String> {
     let block = block(state)?;
     let code = ENTER.get(block.len()..).unwrap_or_default();
     let mut rom = vec![0; SIZE - block.len() - code.len()];
@@ -73,5 +69,5 @@ fn below_4_gib(register: &str, value: u64) -> Result<u32, String> {
 }
 
 #[cfg(test)]
-#[path = "firmware_tests.rs"]
+#[path = "pc_tests.rs"]
 mod tests;
