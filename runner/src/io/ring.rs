@@ -1,14 +1,17 @@
 //! Bytes on their way through us, first in, first out, and the memory that all of them may have
 //! together.
 
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+#![cfg_attr(test, allow(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
+
 use crate::net::frame::Bytes;
 
 /// What a ring has at first: enough for a question or an answer.
-pub(super) const BASE: usize = 16 << 10;
+pub(crate) const BASE: usize = 16 << 10;
 
 /// A ring. Without memory until it needs some.
 #[derive(Default)]
-pub(super) struct Ring {
+pub(crate) struct Ring {
     bytes: Box<[u8]>,
     /// The first byte's place.
     start: usize,
@@ -22,25 +25,25 @@ impl std::fmt::Debug for Ring {
 }
 
 impl Ring {
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    pub(super) fn capacity(&self) -> usize {
+    pub(crate) fn capacity(&self) -> usize {
         self.bytes.len()
     }
 
     /// How many bytes more there is memory for.
-    pub(super) fn spare(&self) -> usize {
+    pub(crate) fn spare(&self) -> usize {
         self.capacity().saturating_sub(self.len)
     }
 
     /// The first `most` bytes of that memory.
-    pub(super) fn spare_mut(&mut self, most: usize) -> [&mut [u8]; 2] {
+    pub(crate) fn spare_mut(&mut self, most: usize) -> [&mut [u8]; 2] {
         let most = most.min(self.spare());
         let end = self.wrap(self.len);
         let (before, behind) = self.bytes.split_at_mut_checked(end).unwrap_or_default();
@@ -50,12 +53,12 @@ impl Ring {
     }
 
     /// Of the spare memory, the first `count` bytes are bytes of the ring now.
-    pub(super) fn filled(&mut self, count: usize) {
+    pub(crate) fn filled(&mut self, count: usize) {
         self.len = self.len.saturating_add(count.min(self.spare()));
     }
 
     /// `len` bytes from the one at `offset` on, or as many as there are.
-    pub(super) fn peek(&self, offset: usize, len: usize) -> [&[u8]; 2] {
+    pub(crate) fn peek(&self, offset: usize, len: usize) -> [&[u8]; 2] {
         let len = len.min(self.len.saturating_sub(offset));
         if len == 0 {
             return [&[], &[]];
@@ -67,7 +70,7 @@ impl Ring {
     }
 
     /// Lets go of the first `count` bytes.
-    pub(super) fn take(&mut self, count: usize) {
+    pub(crate) fn take(&mut self, count: usize) {
         let count = count.min(self.len);
         self.start = self.wrap(count);
         self.len = self.len.saturating_sub(count);
@@ -78,7 +81,7 @@ impl Ring {
     }
 
     /// Adds `bytes`, or as many as there is memory for, and returns how many.
-    pub(super) fn push(&mut self, bytes: &[u8]) -> usize {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> usize {
         let [first, second] = self.spare_mut(bytes.len());
         let (head, tail) = bytes.split_at_checked(first.len()).unwrap_or_default();
         first.copy_from_slice(head);
@@ -90,7 +93,7 @@ impl Ring {
     }
 
     /// The same with bytes in guest memory.
-    pub(super) fn push_guest(&mut self, bytes: Bytes<'_>) -> usize {
+    pub(crate) fn push_guest(&mut self, bytes: Bytes<'_>) -> usize {
         let [first, second] = self.spare_mut(bytes.len());
         let head = bytes.copy_to(first);
         let tail = bytes.skip(head).copy_to(second);
@@ -120,7 +123,7 @@ const KEPT: usize = 64;
 
 /// The memory of all rings.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(crate) struct Room {
     /// Bytes that are still to be had.
     left: usize,
     /// Of these, bytes that are kept for rings of the first size.
@@ -130,12 +133,12 @@ pub(super) struct Room {
 
 impl Room {
     /// `total` bytes, `reserved` of them for rings of the first size.
-    pub(super) fn new(total: usize, reserved: usize) -> Self {
+    pub(crate) fn new(total: usize, reserved: usize) -> Self {
         Self { left: total, reserved, kept: Vec::with_capacity(KEPT) }
     }
 
     /// Gives an empty ring memory of the first size. Whether it has some.
-    pub(super) fn begin(&mut self, ring: &mut Ring) -> bool {
+    pub(crate) fn begin(&mut self, ring: &mut Ring) -> bool {
         if ring.capacity() > 0 {
             return true;
         }
@@ -146,7 +149,7 @@ impl Room {
     }
 
     /// Has a ring grow to `capacity`, without touching what is reserved. Whether it has.
-    pub(super) fn grow(&mut self, ring: &mut Ring, capacity: usize) -> bool {
+    pub(crate) fn grow(&mut self, ring: &mut Ring, capacity: usize) -> bool {
         let more = capacity.saturating_sub(ring.capacity());
         match self.left.checked_sub(more) {
             Some(left) if left >= self.reserved => self.left = left,
@@ -160,7 +163,7 @@ impl Room {
 
     /// Takes an idle ring's memory back: at once when it is small or others may need it, otherwise it
     /// is for the bytes that come next.
-    pub(super) fn rest(&mut self, ring: &mut Ring) {
+    pub(crate) fn rest(&mut self, ring: &mut Ring) {
         let short = self.left < self.reserved.saturating_mul(2);
         if ring.is_empty() && (ring.capacity() <= BASE || short) {
             self.free(ring);
@@ -168,7 +171,7 @@ impl Room {
     }
 
     /// Takes a ring's memory back, with all that is in it.
-    pub(super) fn free(&mut self, ring: &mut Ring) {
+    pub(crate) fn free(&mut self, ring: &mut Ring) {
         let Ring { bytes, .. } = std::mem::take(ring);
         self.left = self.left.saturating_add(bytes.len());
         self.keep(bytes);
@@ -182,7 +185,7 @@ impl Room {
 
     /// Bytes that are still to be had.
     #[cfg(test)]
-    pub(super) fn left(&self) -> usize {
+    pub(crate) fn left(&self) -> usize {
         self.left
     }
 }
