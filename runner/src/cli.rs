@@ -165,6 +165,8 @@ Options:
       --virtio WHICH    where virtio devices are: mmio, pci [mmio; pci for what OPS builds
                         for arm64]
       --rng             random bytes by a virtio device [for what OPS builds, on pci]
+      --vsock PATH[,cid=N]
+                        a socket device before the host's sockets PATH and PATH_PORT
       --append TEXT     add TEXT to the kernel's command line
       --jail WHICH      on, strict (all of it or no run), off [on]
       --timeout TIME    end the run after TIME: 5 or 5s, 500ms, 2m (status 124)
@@ -271,6 +273,7 @@ fn options(
         devices: Devices {
             rng: matches.get_flag("rng").then_some(true),
             shares: all(matches, "share", values::share)?,
+            vsock: one(matches, "vsock", values::vsock)?,
         },
         verbose: matches.get_flag("verbose"),
         timeout: one(matches, "timeout", |v| values::duration(&text(v)?))?,
@@ -439,6 +442,7 @@ fn definition() -> clap::Command {
         .arg(option("jail"))
         .arg(option("virtio"))
         .arg(flag("rng"))
+        .arg(option("vsock"))
         .arg(option("timeout"))
         .arg(option("report"))
         .arg(flag("stdin"))

@@ -15,7 +15,7 @@ use crate::config::{AccelChoice, Addresses, Settings};
 use crate::image::{self, Access, Arch, Image, Kernel, Marks, Segment, Source};
 use crate::machine::map::{Board, MIB};
 use crate::machine::slot::{Place, VirtioBus, VirtioSlot};
-pub use devices::{DeviceKind, DevicePlan, SharePlan};
+pub use devices::{DeviceKind, DevicePlan, SharePlan, VsockPlan};
 pub use disks::DiskPlan;
 use disks::Room;
 use images::Opened;
@@ -121,6 +121,7 @@ impl Plan {
             Some((choice, slot)) => Some(network::open(&choice, settings, slot)?),
             None => None,
         };
+        devices.iter().try_for_each(DevicePlan::open)?;
         Ok(Self {
             format: image.format().to_string(),
             image: image.source().name().to_owned(),
@@ -144,6 +145,14 @@ impl Plan {
     /// Whether they are on the PCI bus.
     pub fn is_on_pci(&self) -> bool {
         self.slots().any(|slot| matches!(slot.place, Place::Pci { .. }))
+    }
+
+    /// Its socket device, if it has one.
+    pub fn vsock(&self) -> Option<&VsockPlan> {
+        self.devices.iter().find_map(|device| match &device.kind {
+            DeviceKind::Vsock(vsock) => Some(vsock),
+            DeviceKind::Rng | DeviceKind::Share(_) => None,
+        })
     }
 
     /// Every file the run reads or writes, with its name.

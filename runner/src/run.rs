@@ -14,7 +14,7 @@ use crate::machine::stop::Reason;
 use crate::machine::{self, Machine};
 use crate::outcome::{Outcome, Report};
 use crate::p9::{self, Folder};
-use crate::plan::{NetworkPlan, Plan};
+use crate::plan::{NetworkPlan, Plan, VsockPlan};
 use crate::{info, log, warning};
 
 /// Runs what `settings` ask for on `H`, or in software emulation, and returns the process's exit
@@ -42,6 +42,9 @@ pub fn run<H: Hypervisor>(settings: &Settings, configs: &[PathBuf]) -> u8 {
         if let Err(why) = report.write(&outcome, accelerator, plan, started.elapsed()) {
             warning!("{why}");
         }
+    }
+    if let Some(vsock) = run.plan.as_ref().and_then(Plan::vsock) {
+        vsock.close();
     }
     // The process ends, and the files' locks with it; to take them back is a call less to allow.
     std::mem::forget(run.plan);
@@ -232,15 +235,20 @@ fn confined<H: Hypervisor>(
     settings: &Settings,
 ) -> Result<Reason, String> {
     let text = |error: jail::Error| error.to_string();
-    let network = plan.network.as_ref();
+    let (network, vsock) = (plan.network.as_ref(), plan.vsock());
     let shares: Vec<&Folder> = plan.shares().map(|share| &share.folder).collect();
     let descriptors = shares.iter().map(|_| p9::DESCRIPTORS);
+    let descriptors = descriptors.chain(network.map(NetworkPlan::descriptors));
     let needs = Needs {
         largest_file: plan.largest_file(),
         network: network.is_some(),
-        descriptors: descriptors.chain(network.map(NetworkPlan::descriptors)).sum(),
+        vsock: vsock.is_some(),
+        descriptors: descriptors.chain(vsock.map(VsockPlan::descriptors)).sum(),
         shares: &shares,
     };
+    if let Some(vsock) = vsock {
+        vsock.enter().map_err(|error| format!("go to the folder of --vsock: {error}"))?;
+    }
     let jail = Jail::enter(settings.jail, needs);
     let parked = machine.park(plan, signals, jail.map_err(text)?);
     let parked = parked.map_err(|error| error.to_string())?;

@@ -63,7 +63,7 @@ fn options_may_follow_the_image_and_precede_the_command() {
 fn every_option_arrives() {
     let line = "runner img -c a -c b -x=kvm -m 1G --cpus 3 -k vmlinux --initrd i --entry pvh --append q=1 --append=-r -a -v \
                 -a x -e A=1 -e B=x=y --disk d,ro --disk e,f --ephemeral -v --timeout 500ms --report r --stdin \
-                --jail=strict --virtio=pci --rng --share f:t:ro --share g -p 8080:80 -p 443 --udp 53 --net tap:t0 -t t1 -b --bridgename b1 \
+                --jail=strict --virtio=pci --rng --vsock v,cid=5 --share f:t:ro --share g -p 8080:80 -p 443 --udp 53 --net tap:t0 -t t1 -b --bridgename b1 \
                 --ip-address 10.0.0.2 --netmask 255.0.0.0 --gateway 10.0.0.1 --ipv6-address fd00::2 \
                 --mac 52:54:00:00:00:01 --host-loopback --link-local --pcap c -- --y z";
     let ports = |text| network::ports(text).unwrap();
@@ -114,6 +114,7 @@ fn every_option_arrives() {
                 Share { path: "f".into(), tag: Some("t".into()), read_only: true },
                 Share { path: "g".into(), tag: None, read_only: false },
             ],
+            vsock: Some(crate::config::Vsock { path: "v".into(), cid: 5 }),
         },
     };
     assert_eq!(run(line), wanted);

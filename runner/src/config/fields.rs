@@ -75,6 +75,8 @@ pub enum Kind {
     Mac,
     /// A list of ports to forward.
     Ports,
+    /// A socket device's path, with an address perhaps.
+    Vsock,
 }
 
 impl Kind {
@@ -107,6 +109,7 @@ impl Kind {
             Kind::Shares => {
                 r#"a list of folders: [{"Path": "data", "Tag": "data", "ReadOnly": true}]"#
             }
+            Kind::Vsock => r#"a socket's path: "v.sock", or "v.sock,cid=5""#,
             Kind::Disks => r#"a list of disks: [{"Path": "disk.raw", "ReadOnly": true}]"#,
         }
     }
@@ -375,6 +378,12 @@ pub static FIELDS: &[Field] = &[
     field("Runner.Stdin", Flag, Works, "a terminal on stdin is the guest's keyboard, as --stdin"),
     field("Runner.Timeout", Time, Works, "ends the run, as --timeout: `5`, `\"500ms\"`, `\"2m\"`"),
     field("Runner.Virtio", Bus, Works, "where virtio devices are, as --virtio: `mmio`, `pci`"),
+    field(
+        "Runner.Vsock",
+        Kind::Vsock,
+        Works,
+        "a socket device before this socket of the host's, as --vsock: `v.sock`, `\"v.sock,cid=5\"`",
+    ),
 ];
 
 /// The place in [`FIELDS`] of the field whose path is `section` and then `name`, whatever the case of its letters.

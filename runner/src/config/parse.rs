@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::document::{Document, describe, show};
 use super::fields::{Class, FIELDS, Field, Kind, find, nearest};
 use super::network::{self, NetChoice, Ports};
-use super::{AccelChoice, Disk, Error, JailChoice, Share, values};
+use super::{AccelChoice, Disk, Error, JailChoice, Share, Vsock, values};
 use crate::boot::Protocol;
 use crate::machine::slot::VirtioBus;
 
@@ -52,6 +52,7 @@ pub(super) enum Value {
     Net(NetChoice),
     Mac([u8; 6]),
     Ports(Vec<Ports>),
+    Vsock(Vsock),
     /// An object or a list nobody looks into, and whether there is anything in it.
     Unread(bool),
 }
@@ -195,6 +196,7 @@ impl<'a> Reader<'a, '_> {
             Kind::Which => Value::Accel(values::accelerator(&text()?).map_err(bad)?),
             Kind::Jail => Value::Jail(values::jail(&text()?).map_err(bad)?),
             Kind::Bus => Value::Bus(values::bus(&text()?).map_err(bad)?),
+            Kind::Vsock => Value::Vsock(values::vsock(text()?.as_ref()).map_err(bad)?),
             Kind::Entry => Value::Entry(values::entry(&text()?).map_err(bad)?),
             Kind::Time if number => Value::Time(values::duration(raw).map_err(bad)?),
             Kind::Time => Value::Time(values::duration(&text()?).map_err(bad)?),
@@ -371,7 +373,7 @@ fn put(slot: &mut Option<Set>, field: &Field, value: Value) {
         Value::Unread(something) => !something,
         Value::Accel(_) | Value::Jail(_) | Value::Bus(_) | Value::Entry(_) => false,
         Value::Time(_) | Value::Ip4(_) | Value::Ip6(_) => false,
-        Value::Net(_) | Value::Mac(_) => false,
+        Value::Net(_) | Value::Mac(_) | Value::Vsock(_) => false,
     };
     let place = String::new();
     *slot = (!nothing).then_some(Set { value, place });

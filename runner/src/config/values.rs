@@ -9,8 +9,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{AccelChoice, Disk, JailChoice, MIB, Share};
+use super::{AccelChoice, Disk, JailChoice, MIB, Share, Vsock};
 use crate::boot::Protocol;
+use crate::devices::virtio::vsock::{FIRST_CID, LAST_CID};
 use crate::machine::slot::VirtioBus;
 
 /// The most vCPUs that can be asked for at all; backends allow fewer.
@@ -209,6 +210,35 @@ pub fn share(text: &OsStr) -> Result<Share, String> {
         return Err("names no folder; write --share FOLDER, FOLDER:TAG or FOLDER:TAG:ro".into());
     }
     Ok(Share { path: PathBuf::from(OsString::from_vec(path.to_vec())), tag: named, read_only })
+}
+
+/// `PATH` or `PATH,cid=N`: only that ending is taken off, so a path may have commas.
+///
+/// # Errors
+/// An empty path, one that ends in `/`, an address that no guest can have.
+pub fn vsock(text: &OsStr) -> Result<Vsock, String> {
+    const CID: &[u8] = b",cid=";
+    let bytes = text.as_bytes();
+    let at = bytes.windows(CID.len()).rposition(|window| window == CID);
+    let (path, cid) = match at.and_then(|at| bytes.split_at_checked(at)) {
+        None => (bytes, FIRST_CID),
+        Some((path, rest)) => {
+            let cid = rest.get(CID.len()..).and_then(|cid| std::str::from_utf8(cid).ok());
+            let cid = cid.and_then(|cid| cid.parse().ok());
+            let good = cid.filter(|cid| (FIRST_CID..=LAST_CID).contains(cid));
+            (
+                path,
+                good.ok_or(format!(
+                    "has no CID of a guest; give one from {FIRST_CID} to {LAST_CID}"
+                ))?,
+            )
+        }
+    };
+    if path.is_empty() || path.ends_with(b"/") {
+        return Err("names no socket; write PATH or PATH,cid=N".into());
+    }
+    let cid = u32::try_from(cid).unwrap_or(u32::MAX);
+    Ok(Vsock { path: PathBuf::from(OsString::from_vec(path.to_vec())), cid })
 }
 
 /// `KEY=VALUE`, cut at the first `=`, so that a value may have one.

@@ -109,6 +109,8 @@ pub(super) fn arguments(plan: &Plan, fds: &Descriptors, sandbox: bool) -> Vec<St
                 let device = device("9p", slot);
                 words.add(&format!("-device {device},fsdev={id},mount_tag={tag}"));
             }
+            // Refused before.
+            DeviceKind::Vsock(_) => {}
         }
     }
     if sandbox {

@@ -83,6 +83,12 @@ pub enum Error {
         "software emulation has no devices on an x86_64 guest's PCI bus: leave out --virtio=pci (Runner.Virtio)"
     )]
     Pci,
+    /// QEMU leaves it to the host's kernel.
+    #[error(
+        "software emulation has no socket device, as QEMU has none of its own: leave out --vsock \
+         (Runner.Vsock)"
+    )]
+    Vsock,
     /// The operating system refused something.
     #[error("software emulation: {what}: {error}")]
     System {
@@ -117,6 +123,9 @@ pub fn run(plan: &Plan, signals: &Signals, sandbox: bool) -> Result<Outcome, Err
     }
     if plan.is_on_pci() && !target.has_pci {
         return Err(Error::Pci);
+    }
+    if plan.vsock().is_some() {
+        return Err(Error::Vsock);
     }
     let guest = Guest::load(plan, target)?;
     let cable = plan.network.as_ref().map(Cable::new).transpose();

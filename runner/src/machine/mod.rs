@@ -112,7 +112,7 @@ impl<H: Hypervisor> Machine<H> {
         let mut lockdown = Lockdown::new(jail);
         let mut event_loop = EventLoop::new().map_err(Error::system("make an event loop"))?;
         signals.wake(&mut event_loop).map_err(Error::system("wait for signals"))?;
-        let role = if plan.network.is_some() { Role::Network } else { Role::Io };
+        let role = Role::of_loop(plan.network.is_some(), plan.vsock().is_some());
         let io = IoThread::spawn(lockdown.place(role))?;
         let stopped = Arc::new(Event::new().map_err(Error::system("make an event"))?);
         let wakes = wakes(&self.seeds, &event_loop, &stopped);

@@ -18,6 +18,8 @@ const TIME_UNITS: &[&str] = &["", "ms", "s", "m", "h"];
 const INTERFACE: &str = "^[^/:%\\s]{0,15}$";
 const NET: &str = "^(user|none|(tap|bridge):[^/:%\\s]{1,15}|(unix|unixgram):.+)$";
 const TAG: &str = "^[A-Za-z0-9._-]{1,31}$";
+/// Addresses of no guest are the parser's to refuse.
+const VSOCK: &str = "^.*[^/]$";
 const MAC: &str = "^[0-9A-Fa-f][02468ACEace]([:-][0-9A-Fa-f]{2}){5}$";
 /// The most seconds whose milliseconds are a u64.
 const MOST_SECONDS: u64 = u64::MAX / 1000;
@@ -122,6 +124,7 @@ fn schema(field: &Field) -> Value {
         Kind::Ip6 => json!({"type": "string", "anyOf": [{"format": "ipv6"}, {"const": ""}]}),
         Kind::Interface => json!({"type": "string", "pattern": INTERFACE}),
         Kind::Net => json!({"type": "string", "pattern": NET}),
+        Kind::Vsock => json!({"type": "string", "pattern": VSOCK}),
         Kind::Mac => json!({"type": "string", "pattern": MAC}),
         // Each item has a grammar of its own, `config/network/ports.rs`.
         Kind::Ports => json!({"type": "array", "items": {"type": "string"}}),
@@ -234,6 +237,7 @@ fn valid(schema: &Value, value: &Value) -> bool {
                 Some(("unix" | "unixgram", path)) => !path.is_empty(),
                 _ => ["user", "none"].contains(&text),
             },
+            Some(VSOCK) => !text.is_empty() && !text.ends_with('/'),
             Some(MAC) => text.split(':').count() == 6,
             Some(TAG) => super::super::values::tag(text).is_ok(),
             other => panic!("pattern {other:?}"),

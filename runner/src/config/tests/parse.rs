@@ -25,6 +25,7 @@ pub(super) fn sample(kind: Kind) -> &'static str {
         Kind::Shares => r#"[{"path": "d", "tag": "t", "readonly": true}]"#,
         Kind::Interface => r#""tap9""#,
         Kind::Net => r#""tap:tap9""#,
+        Kind::Vsock => r#""v.sock,cid=9""#,
         Kind::Mac => r#""52:54:00:00:00:01""#,
         Kind::Ports => r#"["8080:80", "90-91"]"#,
     }
@@ -118,7 +119,7 @@ fn null_and_what_go_calls_zero_set_nothing() {
             Kind::Size | Kind::Cpus | Kind::Which | Kind::Jail | Kind::Entry | Kind::Time => {
                 &["null"]
             }
-            Kind::Net | Kind::Mac | Kind::Bus => &["null"],
+            Kind::Net | Kind::Mac | Kind::Bus | Kind::Vsock => &["null"],
         };
         for value in values {
             // `false` says something there.

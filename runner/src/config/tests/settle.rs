@@ -2,7 +2,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::network::{Asked, Network};
-use super::super::{AccelChoice, Addresses, Devices, Disk, JailChoice, NetChoice, Settings, Share};
+use super::super::{
+    AccelChoice, Addresses, Devices, Disk, JailChoice, NetChoice, Settings, Share, Vsock,
+};
 use super::{settled, try_settled};
 use crate::boot::Protocol;
 use crate::machine::slot::VirtioBus;
@@ -87,13 +89,18 @@ const ALL: &str = r#"{
         "Shares": [{"Path": "data", "Tag": "d", "ReadOnly": true}, {"Path": "more"}],
         "Stdin": true,
         "Timeout": "90s",
-        "Virtio": "pci"
+        "Virtio": "pci",
+        "Vsock": "v.sock,cid=9"
     }
 }"#;
 
 fn asked(transport: Transport, host: &str, guest: u16, by: &str) -> Asked<Forward> {
     let host = host.parse().unwrap();
     Asked { value: Forward { transport, host, guest }, by: by.into() }
+}
+
+fn vsock(path: &str, cid: u32) -> Vsock {
+    Vsock { path: path.into(), cid }
 }
 
 /// What [`ALL`] says.
@@ -137,7 +144,11 @@ fn a_config_says_everything_the_command_line_can() {
         disks: vec![disk("volume.raw", false), disk("more.raw", true)],
         ephemeral: true,
         network: configured(),
-        devices: Devices { rng: Some(false), shares: shares().to_vec() },
+        devices: Devices {
+            rng: Some(false),
+            shares: shares().to_vec(),
+            vsock: Some(vsock("v.sock", 9)),
+        },
         verbose: true,
         timeout: Some(Duration::from_secs(90)),
         report: Some("report.json".into()),
@@ -151,7 +162,7 @@ fn a_config_says_everything_the_command_line_can() {
 #[test]
 fn the_command_line_wins_over_a_config() {
     let line = "typed -x=kvm -m 1G --cpus 3 -k k --initrd i --entry linux32 --append y=2 -a x -e B=3 \
-                -e C=4 --disk d,ro --timeout 1 --report r --jail=off --virtio mmio --rng --share typed:t \
+                -e C=4 --disk d,ro --timeout 1 --report r --jail=off --virtio mmio --rng --vsock w --share typed:t \
                 -p 80 --udp 53 --udp [::1]:53:54 --net=user --ip-address 10.0.2.9 --mac 52:54:00:00:00:02 \
                 --pcap other";
     let mut network = configured();
@@ -181,6 +192,7 @@ fn the_command_line_wins_over_a_config() {
         network,
         devices: Devices {
             rng: Some(true),
+            vsock: Some(vsock("w", 3)),
             shares: [&shares()[..], &[share("typed", Some("t"), false)]].concat(),
         },
         verbose: true,

@@ -173,3 +173,18 @@ fn a_share_is_a_folder_and_what_it_is_called_and_whether_it_is_only_read() {
     }
     assert!(tag(&"t".repeat(31)).is_ok() && tag(&"t".repeat(32)).is_err());
 }
+
+#[test]
+fn a_socket_device_has_a_path_and_perhaps_an_address_of_a_guests() {
+    let read = |text: &str| vsock(text.as_ref()).map(|vsock| (vsock.path, vsock.cid));
+    assert_eq!(read("v.sock"), Ok(("v.sock".into(), 3)));
+    assert_eq!(read("/run/a,b,cid=77"), Ok(("/run/a,b".into(), 77)));
+    assert_eq!(read("v,cid=4294967294"), Ok(("v".into(), 4_294_967_294)));
+    for cid in ["0", "1", "2", "4294967295", "4294967296", "x", ""] {
+        let why = read(&format!("v,cid={cid}")).unwrap_err();
+        assert!(why.contains("from 3 to 4294967294"), "{why}");
+    }
+    for path in ["", ",cid=5", "folder/"] {
+        assert!(read(path).unwrap_err().contains("names no socket"), "{path}");
+    }
+}
