@@ -22,7 +22,7 @@ use clap::{Arg, ArgAction, ArgMatches, value_parser};
 
 use crate::boot::Protocol;
 use crate::config::network::{self, Typed};
-use crate::config::{AccelChoice, Addresses, Devices, Disk, JailChoice, values};
+use crate::config::{AccelChoice, Addresses, Devices, Disk, JailChoice, Mount, values};
 use crate::machine::slot::VirtioBus;
 
 mod ops;
@@ -83,6 +83,8 @@ pub struct Options {
     pub virtio: Option<VirtioBus>,
     /// Disks beside the image.
     pub disks: Vec<Disk>,
+    /// OPS's volumes.
+    pub mounts: Vec<Mount>,
     /// Throw away what the guest writes to its disks.
     pub ephemeral: bool,
     /// The guest's network.
@@ -140,6 +142,9 @@ Options:
   -a, --args ARG        an argument for the guest's program; repeatable
   -e, --envs KEY=VALUE  a variable for the guest's environment; repeatable
       --disk FILE[,ro]  attach a disk, read-only with ,ro; repeatable
+      --mounts VOLUME:/PATH[:ro]
+                        attach a volume of OPS's, by its label or UUID, and mount it at
+                        /PATH; repeatable
       --ephemeral       throw away what the guest writes to its disks, the image too;
                         many runs may share them
       --share FOLDER[:TAG][:ro]  share a folder of the host's by 9P; repeatable
@@ -268,6 +273,7 @@ fn options(
         jail: one(matches, "jail", |v| values::jail(&text(v)?))?,
         virtio: one(matches, "virtio", |v| values::bus(&text(v)?))?,
         disks: all(matches, "disk", values::disk)?,
+        mounts: all(matches, "mounts", |v| values::mount(&text(v)?))?,
         ephemeral: matches.get_flag("ephemeral"),
         network: typed_network(matches)?,
         devices: Devices {
@@ -423,6 +429,7 @@ fn definition() -> clap::Command {
         .arg(repeated("envs").short('e'))
         .arg(repeated("disk"))
         .arg(repeated("share"))
+        .arg(repeated("mounts"))
         .arg(flag("ephemeral"))
         .arg(repeated("port").short('p'))
         .arg(repeated("udp"))

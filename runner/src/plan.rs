@@ -5,13 +5,14 @@ mod disks;
 mod images;
 mod network;
 mod told;
+mod volumes;
 
 use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::boot::{BootPlan, CommandLine, plain_words};
-use crate::config::{AccelChoice, Addresses, Settings};
+use crate::config::{AccelChoice, Settings};
 use crate::image::{self, Access, Arch, Image, Kernel, Marks, Segment, Source};
 use crate::machine::map::{Board, MIB};
 use crate::machine::slot::{Place, VirtioBus, VirtioSlot};
@@ -20,6 +21,7 @@ pub use disks::DiskPlan;
 use disks::Room;
 use images::Opened;
 pub use network::NetworkPlan;
+use told::Told;
 
 /// Why a run cannot be planned.
 #[derive(Debug, thiserror::Error)]
@@ -90,9 +92,14 @@ impl Plan {
         let kinds = devices::choose(settings, image.is_disk(), virtio)?;
         let mut slots = board.virtio.on(virtio);
         let room = Room { network: choice.is_some(), devices: kinds.len() };
-        let mut disks = disks::open(&mut slots, &image, writable, settings, room)?;
+        let volumes = volumes::find(settings, &image)?;
+        let beside = &volumes.disks;
+        let mut disks =
+            disks::open(&mut slots, &image, writable, beside, settings.ephemeral, room)?;
+        let mounts = volumes.told(&image, &disks)?;
+        let told = Told { settings, addresses: &addresses, mounts: &mounts, image: &image };
         if let Some(first) = disks.first_mut() {
-            first.patch = told::record(settings, &addresses, &image)?;
+            first.patch = told.record()?;
         }
         let kernel = match &settings.kernel {
             Some(path) => {
@@ -115,7 +122,7 @@ impl Plan {
         let placed = placed.chain(devices.iter().map(|device| device.slot));
         let words = boot.announce(settings.cpus, placed);
         let words = boot.first_word().into_iter().chain(words).collect();
-        boot.tell(command_line(settings, &addresses, &image, words)?)?;
+        boot.tell(command_line(&told, words)?)?;
         // Last: from here on clients may come.
         let network = match choice.zip(behind) {
             Some((choice, slot)) => Some(network::open(&choice, settings, slot)?),
@@ -300,15 +307,11 @@ fn host_memory() -> Option<u64> {
 
 /// Devices first, as the kernel needs them; then what the image's program is told; then what the
 /// user adds, which can override it all.
-fn command_line(
-    settings: &Settings,
-    addresses: &Addresses,
-    image: &Image,
-    devices: Vec<String>,
-) -> Result<CommandLine, Error> {
+fn command_line(told: &Told<'_>, devices: Vec<String>) -> Result<CommandLine, Error> {
+    let Told { settings, addresses, image, .. } = told;
     let mut words = devices;
     if image.is_disk() {
-        words.extend(told::words(settings, addresses, image)?);
+        words.extend(told.words()?);
     } else if !settings.env.is_empty() {
         return Err(Error::Asked(
             "environment reaches the program of an OPS image only; for another kernel use --append"

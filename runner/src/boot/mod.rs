@@ -21,7 +21,7 @@ use std::fmt;
 use std::ops::Range;
 
 pub use acpi::Tables as AcpiTables;
-pub use cmdline::{CommandLine, nanos_overrides, plain_words};
+pub use cmdline::{CommandLine, nanos_mounts, nanos_overrides, plain_words};
 pub use fdt::Tree;
 pub use load::Loaded;
 

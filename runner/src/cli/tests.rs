@@ -62,7 +62,7 @@ fn options_may_follow_the_image_and_precede_the_command() {
 #[test]
 fn every_option_arrives() {
     let line = "runner img -c a -c b -x=kvm -m 1G --cpus 3 -k vmlinux --initrd i --entry pvh --append q=1 --append=-r -a -v \
-                -a x -e A=1 -e B=x=y --disk d,ro --disk e,f --ephemeral -v --timeout 500ms --report r --stdin \
+                -a x -e A=1 -e B=x=y --disk d,ro --disk e,f --mounts v:/w --ephemeral -v --timeout 500ms --report r --stdin \
                 --jail=strict --virtio=pci --rng --vsock v,cid=5 --share f:t:ro --share g -p 8080:80 -p 443 --udp 53 --net tap:t0 -t t1 -b --bridgename b1 \
                 --ip-address 10.0.0.2 --netmask 255.0.0.0 --gateway 10.0.0.1 --ipv6-address fd00::2 \
                 --mac 52:54:00:00:00:01 --host-loopback --link-local --pcap c -- --y z";
@@ -83,6 +83,7 @@ fn every_option_arrives() {
             Disk { path: "d".into(), read_only: true },
             Disk { path: "e,f".into(), read_only: false },
         ],
+        mounts: vec![Mount { volume: "v".into(), path: "/w".into(), read_only: false }],
         ephemeral: true,
         verbose: true,
         timeout: Some(Duration::from_millis(500)),
@@ -179,7 +180,7 @@ fn every_option_of_ops_means_the_same_or_is_refused_with_a_sentence() {
     // nanovms/ops, cmd/flags_*.go: what `ops run` and `ops pkg load` know.
     let all = "accel args=1 arch=1 bridged bridgeipaddress=1 bridgename=br1 config=1 consoles=1 debug \
         disable-args-copy envs=A=1 force gateway=10.0.0.1 gdbport=1 imagename=hello ip-address=10.0.0.2 ipv6-address=fd00::2 local \
-        memory=1 missing-files mounts=1 nanos-version=1 netconsole-ip=1 netconsole-port=1 netmask=255.0.0.0 nightly \
+        memory=1 missing-files mounts=v:/w nanos-version=1 netconsole-ip=1 netconsole-port=1 netmask=255.0.0.0 nightly \
         no-trace=1 package=1 port=1 qmp show-debug show-errors show-warnings skipbuild smp=1 syscall-summary \
         tapname=1 target-root=1 tfsv4 trace type=1 udp=1 verbose json";
     let letters = "a=1 b c=1 d e=A=1 f g=1 i=hello l m=1 n p=1 r=1 s t=1 v 4 j";

@@ -176,9 +176,8 @@ pub static FIELDS: &[Field] = &[
     field(
         "Mounts",
         Map,
-        Refused,
-        "volumes are not looked up by name: attach each one's file with `--disk ~/.ops/volumes/NAME:UUID.raw` \
-         or Runner.Disks; where a disk is attached, Mounts is accepted",
+        Works,
+        "volumes to attach, as --mounts: `{\"data\": \"/data\", \"logs\": \"/logs:ro\"}`",
     ),
     field("NameServers", Texts, Image, ""),
     field("NanosVersion", Text, Image, ""),
@@ -200,7 +199,7 @@ pub static FIELDS: &[Field] = &[
     field("Version", Text, Ops, "a package's version"),
     field("Language", Text, Ops, "a package's language"),
     field("Description", Text, Ops, "a package's description"),
-    field("VolumesDir", Text, Ops, "volumes are attached by their files"),
+    field("VolumesDir", Text, Ops, "volumes are looked for in ~/.ops/volumes, as by `ops run`"),
     field("PackageBaseURL", Text, Ops, ""),
     field("PackageManifestURL", Text, Ops, ""),
     field("CloudConfig.BucketName", Text, Cloud, ""),

@@ -72,6 +72,8 @@ pub struct Settings {
     pub virtio: Option<VirtioBus>,
     /// Disks beside the image, in the order the guest sees them.
     pub disks: Vec<Disk>,
+    /// OPS's volumes, by their names, each once.
+    pub mounts: Vec<Mount>,
     /// What the guest writes to its disks, the image among them, is thrown away.
     pub ephemeral: bool,
     /// The guest's network.
@@ -134,6 +136,17 @@ pub enum JailChoice {
 pub struct Disk {
     /// The file.
     pub path: PathBuf,
+    /// The guest can only read it.
+    pub read_only: bool,
+}
+
+/// A volume of OPS's and its place in the guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// Label or UUID of the volume, or `%N`, the N-th disk behind the image.
+    pub volume: String,
+    /// Where it is mounted: begins with `/`, has no `:`.
+    pub path: String,
     /// The guest can only read it.
     pub read_only: bool,
 }

@@ -258,6 +258,12 @@ impl<'a> Reader<'a, '_> {
                 return Err(self.doc.error(raw_name, format!("Env {}: {why}", show(raw_name))));
             }
             let value = self.text(raw_value, Kind::Map, path)?;
+            if path == "Mounts"
+                && let Err(why) = values::mount_at(&name, &value)
+            {
+                let why = format!("Mounts {}: {} {why}", show(raw_name), show(raw_value));
+                return Err(self.doc.error(raw_value, why));
+            }
             let offset = self.doc.offset(raw_name);
             if let Some((first, _)) = map.insert(name, (offset, value)) {
                 self.repeat(first, offset, format!("{path} {}", show(raw_name)));

@@ -1,16 +1,18 @@
 //! Config files and command line brought together: the command line wins.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::fields::Class;
 use super::parse::{Set, Value};
 use super::{
-    AccelChoice, Config, DEFAULT_MEMORY, Disk, Error, JailChoice, Settings, devices, network,
+    AccelChoice, Config, DEFAULT_MEMORY, Disk, Error, JailChoice, Mount, Settings, devices,
+    network, values,
 };
 use crate::cli::Options;
 
 /// Decides what a run does. What the command line says stands; `-e` is added to `Env`, a variable of the same name
-/// being replaced, `--disk` comes after the disks of the config, and `-p` and `--udp` after its ports; all else that is typed replaces what the config
+/// being replaced, `--disk` comes after the disks of the config, `-p` and `--udp` after its ports, and `--mounts` is added to `Mounts`; all else that is typed replaces what the config
 /// has. What nobody says is as in OPS: 2 GiB, one CPU, the host's accelerator.
 ///
 /// # Errors
@@ -51,6 +53,7 @@ pub fn settle(options: Options, config: &Config) -> Result<Settings, Error> {
             _ => None,
         }),
         disks: disks(config, options.disks),
+        mounts: mounts(config, options.mounts),
         ephemeral: options.ephemeral || config.flag("Runner.Ephemeral"),
         network,
         devices: devices::settle(options.devices, config),
@@ -159,6 +162,20 @@ fn disks(config: &Config, typed: Vec<Disk>) -> Vec<Disk> {
     disks
 }
 
+/// Those of the config, over which a typed one of the same volume wins, by the names of the volumes.
+fn mounts(config: &Config, typed: Vec<Mount>) -> Vec<Mount> {
+    let mut mounts = match config.value("Mounts") {
+        // Each was looked at when the file was read.
+        Some(Value::Map(mounts)) => (mounts.iter())
+            .filter_map(|(volume, path)| values::mount_at(volume, path).ok())
+            .map(|mount| (mount.volume.clone(), mount))
+            .collect(),
+        _ => BTreeMap::new(),
+    };
+    mounts.extend(typed.into_iter().map(|mount| (mount.volume.clone(), mount)));
+    mounts.into_values().collect()
+}
+
 fn accelerator(settings: &mut Settings, typed: Option<AccelChoice>, config: &Config) {
     if let Some(choice) = typed {
         settings.accel = choice;
@@ -191,10 +208,6 @@ fn classes(settings: &mut Settings, config: &Config) -> Result<(), Error> {
                 Some((_, fields)) => fields.extend([", ", field.path]),
                 None => warned.push((field.note, format!("{}: {}", set.place, field.path))),
             },
-            // Whoever attaches the volumes' files has done what the note asks for.
-            Class::Refused if field.path == "Mounts" && !settings.disks.is_empty() => {
-                settings.accepted.push(field.path);
-            }
             Class::Refused => {
                 return Err(Error(format!("{}: {}: {}", set.place, field.path, field.note)));
             }

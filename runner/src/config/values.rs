@@ -9,7 +9,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{AccelChoice, Disk, JailChoice, MIB, Share, Vsock};
+use super::{AccelChoice, Disk, JailChoice, MIB, Mount, Share, Vsock};
 use crate::boot::Protocol;
 use crate::devices::virtio::vsock::{FIRST_CID, LAST_CID};
 use crate::machine::slot::VirtioBus;
@@ -239,6 +239,39 @@ pub fn vsock(text: &OsStr) -> Result<Vsock, String> {
     }
     let cid = u32::try_from(cid).unwrap_or(u32::MAX);
     Ok(Vsock { path: PathBuf::from(OsString::from_vec(path.to_vec())), cid })
+}
+
+/// `VOLUME:/PATH` or `VOLUME:/PATH:ro`, as OPS has it.
+///
+/// # Errors
+/// Anything else.
+pub fn mount(text: &str) -> Result<Mount, String> {
+    match text.split_once(':') {
+        Some((volume, path)) if !volume.is_empty() => mount_at(volume, path),
+        _ => Err("names no volume and place; write --mounts VOLUME:/PATH".into()),
+    }
+}
+
+/// A volume and where the guest mounts it: `/PATH`, or `/PATH:ro`. Nanos takes the first `:ro` for the end of the
+/// path, and mounts nothing over its root.
+///
+/// # Errors
+/// Any other path.
+pub fn mount_at(volume: &str, text: &str) -> Result<Mount, String> {
+    let (path, read_only) = match text.strip_suffix(":ro") {
+        Some(path) => (path, true),
+        None => (text, false),
+    };
+    if !path.starts_with('/') {
+        return Err("names no place in the guest, which begins with `/`, as in /data".into());
+    }
+    if path.trim_matches('/').is_empty() {
+        return Err("is the guest's root, where its image is: choose a folder, as in /data".into());
+    }
+    if path.contains(':') {
+        return Err("has a `:` that is not the one of `:ro` at its end; leave it out".into());
+    }
+    Ok(Mount { volume: volume.to_owned(), path: path.to_owned(), read_only })
 }
 
 /// `KEY=VALUE`, cut at the first `=`, so that a value may have one.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Error;
-use crate::config::Settings;
+use crate::config::Disk;
 use crate::devices::virtio::block::Scratch;
 use crate::image::{Access, Image, Patch, Source};
 use crate::io::lock::{DiskLock, Mode};
@@ -72,7 +72,8 @@ impl Room {
     }
 }
 
-/// Opens and locks every disk, and gives each a place: the image first, if it is one.
+/// Opens and locks every disk, and gives each a place: the image first, if it is one, then those `beside`
+/// it.
 ///
 /// # Errors
 /// Names the file, what is wrong with it and what to do.
@@ -80,13 +81,14 @@ pub(super) fn open(
     slots: &mut impl Iterator<Item = VirtioSlot>,
     image: &Image,
     writable: bool,
-    settings: &Settings,
+    beside: &[Disk],
+    ephemeral: bool,
     room: Room,
 ) -> Result<Vec<DiskPlan>, Error> {
-    let changing = if settings.ephemeral { Use::Ephemeral } else { Use::ReadWrite };
+    let changing = if ephemeral { Use::Ephemeral } else { Use::ReadWrite };
     let mut sources = Vec::new();
     if image.is_disk() {
-        if !writable && !settings.ephemeral {
+        if !writable && !ephemeral {
             let name = image.source().name();
             return Err(Error::Asked(format!(
                 "{name}: the guest writes to its image, and this user may not: \
@@ -95,7 +97,7 @@ pub(super) fn open(
         }
         sources.push((image.source().clone(), changing));
     }
-    for disk in &settings.disks {
+    for disk in beside {
         let wanted = if disk.read_only { Use::ReadOnly } else { changing };
         let access = if wanted == Use::ReadWrite { Access::ReadWrite } else { Access::Read };
         sources.push((Source::open(&disk.path, access)?, wanted));

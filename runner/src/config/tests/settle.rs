@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::super::network::{Asked, Network};
 use super::super::{
-    AccelChoice, Addresses, Devices, Disk, JailChoice, NetChoice, Settings, Share, Vsock,
+    AccelChoice, Addresses, Devices, Disk, JailChoice, Mount, NetChoice, Settings, Share, Vsock,
 };
 use super::{settled, try_settled};
 use crate::boot::Protocol;
@@ -12,6 +12,10 @@ use crate::net::{Forward, Transport};
 
 fn disk(path: &str, read_only: bool) -> Disk {
     Disk { path: path.into(), read_only }
+}
+
+fn mount(volume: &str, path: &str, read_only: bool) -> Mount {
+    Mount { volume: volume.into(), path: path.into(), read_only }
 }
 
 #[test]
@@ -31,6 +35,7 @@ fn what_nobody_says_is_as_in_ops() {
         jail: JailChoice::On,
         virtio: None,
         disks: Vec::new(),
+        mounts: Vec::new(),
         ephemeral: false,
         network: Network::default(),
         devices: Devices::default(),
@@ -56,7 +61,7 @@ fn shares() -> [Share; 2] {
 
 const ALL: &str = r#"{
     "Args": ["a", "b c"],
-    "Env": {"A": "1", "B": "2"},
+    "Env": {"A": "1", "B": "2"}, "Mounts": {"data": "/data:ro"},
     "RunConfig": {
         "Accel": false,
         "CPUs": 2,
@@ -142,6 +147,7 @@ fn a_config_says_everything_the_command_line_can() {
         jail: JailChoice::Strict,
         virtio: Some(VirtioBus::Pci),
         disks: vec![disk("volume.raw", false), disk("more.raw", true)],
+        mounts: vec![mount("data", "/data", true)],
         ephemeral: true,
         network: configured(),
         devices: Devices {
@@ -162,7 +168,7 @@ fn a_config_says_everything_the_command_line_can() {
 #[test]
 fn the_command_line_wins_over_a_config() {
     let line = "typed -x=kvm -m 1G --cpus 3 -k k --initrd i --entry linux32 --append y=2 -a x -e B=3 \
-                -e C=4 --disk d,ro --timeout 1 --report r --jail=off --virtio mmio --rng --vsock w --share typed:t \
+                -e C=4 --disk d,ro --mounts data:/typed --timeout 1 --report r --jail=off --virtio mmio --rng --vsock w --share typed:t \
                 -p 80 --udp 53 --udp [::1]:53:54 --net=user --ip-address 10.0.2.9 --mac 52:54:00:00:00:02 \
                 --pcap other";
     let mut network = configured();
@@ -188,6 +194,7 @@ fn the_command_line_wins_over_a_config() {
         jail: JailChoice::Off,
         virtio: Some(VirtioBus::Mmio),
         disks: vec![disk("volume.raw", false), disk("more.raw", true), disk("d", true)],
+        mounts: vec![mount("data", "/typed", false)],
         ephemeral: true,
         network,
         devices: Devices {
@@ -307,14 +314,30 @@ fn accel_true_is_an_automatic_choice_and_runners_accel_comes_before_it() {
 }
 
 #[test]
-fn volumes_by_name_are_refused_until_a_disk_is_attached() {
-    let mounts = r#"{"Mounts": {"data": "/data"}}"#;
-    let error = try_settled("hello", &[mounts]).expect_err("Mounts");
-    assert!(
-        error.starts_with("a.json:1:2: Mounts: volumes are not looked up by name: attach each"),
-        "{error}"
+fn a_typed_mount_is_added_to_those_of_a_config_and_wins_over_one_of_the_same_volume() {
+    let mounts = r#"{"Mounts": {"data": "/data", "logs": "/var/log:ro"}}"#;
+    let settled = settled("hello --mounts data:/other:ro --mounts %1:/one", &[mounts]);
+    assert_eq!(
+        settled.mounts,
+        [
+            mount("%1", "/one", false),
+            mount("data", "/other", true),
+            mount("logs", "/var/log", true)
+        ]
     );
-    let settled = settled("hello --disk data:1.raw", &[mounts]);
-    assert_eq!(settled.accepted, ["Mounts"]);
-    assert_eq!(settled.disks, [disk("data:1.raw", false)]);
+    assert_eq!((settled.accepted.len(), settled.disks.len()), (0, 0));
+}
+
+#[test]
+fn a_mount_that_nanos_would_not_understand_is_refused_where_it_stands() {
+    for (path, why) in [
+        ("data", "names no place in the guest, which begins with `/`, as in /data"),
+        ("/", "is the guest's root, where its image is: choose a folder, as in /data"),
+        ("//:ro", "is the guest's root, where its image is: choose a folder, as in /data"),
+        ("/data:rw", "has a `:` that is not the one of `:ro` at its end; leave it out"),
+    ] {
+        let config = format!(r#"{{"Mounts": {{"x": "{path}"}}}}"#);
+        let error = try_settled("hello", &[&config]).expect_err(path);
+        assert_eq!(error, format!(r#"a.json:1:18: Mounts "x": "{path}" {why}"#));
+    }
 }

@@ -2,7 +2,7 @@ use std::ffi::OsStr;
 use std::time::Duration;
 
 use super::super::values::*;
-use super::super::{AccelChoice, Disk, JailChoice, Share};
+use super::super::{AccelChoice, Disk, JailChoice, Mount, Share};
 
 #[test]
 fn a_memory_size_is_in_mib_unless_a_letter_says_otherwise() {
@@ -126,6 +126,19 @@ fn a_disk_may_end_in_ro_or_rw_and_its_path_may_have_commas() {
     }
     for text in ["", ",ro", ",rw"] {
         assert!(disk(OsStr::new(text)).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_mount_is_a_volume_and_a_place_as_in_ops() {
+    let wanted = |volume: &str, path: &str, read_only| {
+        Ok(Mount { volume: volume.into(), path: path.into(), read_only })
+    };
+    assert_eq!(mount("data:/data"), wanted("data", "/data", false));
+    assert_eq!(mount("%1:/a.b=c"), wanted("%1", "/a.b=c", false));
+    assert_eq!(mount("data:/data:ro"), wanted("data", "/data", true));
+    for text in ["", "data", ":/data", "data:", "data:data", "data:/", "a:b:/data", "data:/:ro"] {
+        assert!(mount(text).is_err(), "{text}");
     }
 }
 
