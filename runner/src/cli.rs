@@ -141,10 +141,8 @@ Options:
       --cpus N          number of virtual CPUs; also --smp [1]
   -a, --args ARG        an argument for the guest's program; repeatable
   -e, --envs KEY=VALUE  a variable for the guest's environment; repeatable
-      --disk FILE[,ro]  attach a disk, read-only with ,ro; repeatable
-      --mounts VOLUME:/PATH[:ro]
-                        attach a volume of OPS's, by its label or UUID, and mount it at
-                        /PATH; repeatable
+      --disk FILE[,ro]  attach a disk, read-only by ,ro; raw, or ,format=qcow2; repeatable
+      --mounts VOL:/DIR attach OPS's volume VOL, mounted at /DIR, or /DIR:ro; repeatable
       --ephemeral       throw away what the guest writes to its disks, the image too;
                         many runs may share them
       --share FOLDER[:TAG][:ro]  share a folder of the host's by 9P; repeatable

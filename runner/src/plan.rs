@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::boot::{BootPlan, CommandLine, plain_words};
-use crate::config::{AccelChoice, Settings};
+use crate::config::{AccelChoice, DiskFormat, Settings};
 use crate::image::{self, Access, Arch, Image, Kernel, Marks, Segment, Source};
 use crate::machine::map::{Board, MIB};
 use crate::machine::slot::{Place, VirtioBus, VirtioSlot};
@@ -186,7 +186,7 @@ impl Plan {
         if captured || self.shares().any(|share| !share.folder.is_read_only()) {
             return u64::MAX;
         }
-        self.disks.iter().map(|disk| disk.source.len()).max().unwrap_or_default()
+        self.disks.iter().map(DiskPlan::largest).max().unwrap_or_default()
     }
 
     /// The plan for a person: format, entry, devices, memory map; one line each.
@@ -223,8 +223,12 @@ impl Plan {
                 None if disk.read_only => "read-only",
                 None => "read-write",
             };
+            let format = match disk.format {
+                DiskFormat::Raw => "",
+                DiskFormat::Qcow2 => "qcow2, ",
+            };
             let (id, name) = (&disk.id, disk.source.name().escape_debug());
-            lines.push(format!("device: {id}, {}: {name}, {mode}", disk.slot.place));
+            lines.push(format!("device: {id}, {}: {name}, {format}{mode}", disk.slot.place));
         }
         lines.push(match &self.network {
             Some(network) => network.describe(),

@@ -1,6 +1,6 @@
 use super::*;
 use crate::boot::Protocol;
-use crate::config::{NetChoice, Share};
+use crate::config::{DiskFormat, NetChoice, Share};
 use crate::machine::slot::VirtioBus;
 
 fn run(line: &str) -> Options {
@@ -62,7 +62,7 @@ fn options_may_follow_the_image_and_precede_the_command() {
 #[test]
 fn every_option_arrives() {
     let line = "runner img -c a -c b -x=kvm -m 1G --cpus 3 -k vmlinux --initrd i --entry pvh --append q=1 --append=-r -a -v \
-                -a x -e A=1 -e B=x=y --disk d,ro --disk e,f --mounts v:/w --ephemeral -v --timeout 500ms --report r --stdin \
+                -a x -e A=1 -e B=x=y --disk d,ro,format=qcow2 --disk e,f --mounts v:/w --ephemeral -v --timeout 500ms --report r --stdin \
                 --jail=strict --virtio=pci --rng --vsock v,cid=5 --share f:t:ro --share g -p 8080:80 -p 443 --udp 53 --net tap:t0 -t t1 -b --bridgename b1 \
                 --ip-address 10.0.0.2 --netmask 255.0.0.0 --gateway 10.0.0.1 --ipv6-address fd00::2 \
                 --mac 52:54:00:00:00:01 --host-loopback --link-local --pcap c -- --y z";
@@ -80,8 +80,8 @@ fn every_option_arrives() {
         args: ["-v", "x", "--y", "z"].map(String::from).to_vec(),
         env: vec![("A".into(), "1".into()), ("B".into(), "x=y".into())],
         disks: vec![
-            Disk { path: "d".into(), read_only: true },
-            Disk { path: "e,f".into(), read_only: false },
+            Disk { path: "d".into(), read_only: true, format: DiskFormat::Qcow2 },
+            Disk { path: "e,f".into(), read_only: false, format: DiskFormat::Raw },
         ],
         mounts: vec![Mount { volume: "v".into(), path: "/w".into(), read_only: false }],
         ephemeral: true,

@@ -5,8 +5,8 @@
 
 use Class::{Cloud, Image, Ops, Refused, Warned, Works};
 use Kind::{
-    AnyList, AnyMap, Bus, Cpus, Disks, Entry, Flag, Interface, Ip4, Ip6, Mac, Map, Mask, Net,
-    Number, Path, Ports, Section, Shares, Size, Text, Texts, Time, Which,
+    AnyList, AnyMap, Bus, Cpus, DiskFormat, Disks, Entry, Flag, Interface, Ip4, Ip6, Mac, Map,
+    Mask, Net, Number, Path, Ports, Section, Shares, Size, Text, Texts, Time, Which,
 };
 
 /// A field.
@@ -63,6 +63,8 @@ pub enum Kind {
     Ip6,
     /// An IPv4 network mask, as a string.
     Mask,
+    /// What is in a disk's file.
+    DiskFormat,
     /// A list of objects with the fields of `Runner.Disks[]`.
     Disks,
     /// A list of objects with the fields of `Runner.Shares[]`.
@@ -110,6 +112,7 @@ impl Kind {
                 r#"a list of folders: [{"Path": "data", "Tag": "data", "ReadOnly": true}]"#
             }
             Kind::Vsock => r#"a socket's path: "v.sock", or "v.sock,cid=5""#,
+            Kind::DiskFormat => r#"the format of a disk: "raw", "qcow2""#,
             Kind::Disks => r#"a list of disks: [{"Path": "disk.raw", "ReadOnly": true}]"#,
         }
     }
@@ -319,6 +322,12 @@ pub static FIELDS: &[Field] = &[
     ),
     field("Runner.Disks[].Path", Path, Works, "the disk's file"),
     field("Runner.Disks[].ReadOnly", Flag, Works, "the guest cannot write it"),
+    field(
+        "Runner.Disks[].Format",
+        DiskFormat,
+        Works,
+        "what is in the file: `raw`, which is what it is unless this says `qcow2`",
+    ),
     field(
         "Runner.Entry",
         Entry,

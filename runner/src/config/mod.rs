@@ -131,13 +131,26 @@ pub enum JailChoice {
     Strict,
 }
 
-/// A disk to attach beside the image: a raw file, or a block device.
+/// A disk to attach beside the image: a file, or a block device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disk {
     /// The file.
     pub path: PathBuf,
     /// The guest can only read it.
     pub read_only: bool,
+    /// What is in the file.
+    pub format: DiskFormat,
+}
+
+/// What is in a disk's file. It is said, and never looked for: a guest that could write it could say something
+/// else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DiskFormat {
+    /// The disk, byte for byte.
+    #[default]
+    Raw,
+    /// QEMU's qcow2.
+    Qcow2,
 }
 
 /// A volume of OPS's and its place in the guest.

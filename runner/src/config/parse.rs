@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::document::{Document, describe, show};
 use super::fields::{Class, FIELDS, Field, Kind, find, nearest};
 use super::network::{self, NetChoice, Ports};
-use super::{AccelChoice, Disk, Error, JailChoice, Share, Vsock, values};
+use super::{AccelChoice, Disk, DiskFormat, Error, JailChoice, Share, Vsock, values};
 use crate::boot::Protocol;
 use crate::machine::slot::VirtioBus;
 
@@ -197,6 +197,8 @@ impl<'a> Reader<'a, '_> {
             Kind::Jail => Value::Jail(values::jail(&text()?).map_err(bad)?),
             Kind::Bus => Value::Bus(values::bus(&text()?).map_err(bad)?),
             Kind::Vsock => Value::Vsock(values::vsock(text()?.as_ref()).map_err(bad)?),
+            // Looked at with the disk that it is of.
+            Kind::DiskFormat => Value::Text(text()?),
             Kind::Entry => Value::Entry(values::entry(&text()?).map_err(bad)?),
             Kind::Time if number => Value::Time(values::duration(raw).map_err(bad)?),
             Kind::Time => Value::Time(values::duration(&text()?).map_err(bad)?),
@@ -279,7 +281,7 @@ impl<'a> Reader<'a, '_> {
         let mut disks = Vec::new();
         for item in doc.items(raw)? {
             self.expect(item, '{', Kind::Disks, path)?;
-            let (mut path, mut read_only) = (String::new(), false);
+            let (mut path, mut read_only, mut format) = (String::new(), false, DiskFormat::Raw);
             for (raw_name, raw_value) in doc.members(item)? {
                 let name = doc.string(raw_name)?;
                 let is_null = describe(raw_value) == "null";
@@ -287,6 +289,16 @@ impl<'a> Reader<'a, '_> {
                     Some(_) if is_null => {}
                     Some(field) if field.kind == Kind::Path => {
                         path = self.text(raw_value, field.kind, field.path)?;
+                    }
+                    Some(field) if field.kind == Kind::DiskFormat => {
+                        let text = self.text(raw_value, field.kind, field.path)?;
+                        let why = |why| {
+                            doc.error(
+                                raw_value,
+                                format!("{} {} {why}", field.path, show(raw_value)),
+                            )
+                        };
+                        format = values::disk_format(&text).map_err(why)?;
                     }
                     Some(field) => read_only = self.flag(raw_value, field.path)?,
                     None => return Err(doc.error(raw_name, unknown(SECTION, &name, raw_name))),
@@ -296,7 +308,7 @@ impl<'a> Reader<'a, '_> {
                 let example = Kind::Disks.expected();
                 return Err(doc.error(item, format!("a disk without a Path; write {example}")));
             }
-            disks.push(Disk { path: path.into(), read_only });
+            disks.push(Disk { path: path.into(), read_only, format });
         }
         Ok(disks)
     }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use super::fields::Class;
 use super::parse::{Set, Value};
 use super::{
-    AccelChoice, Config, DEFAULT_MEMORY, Disk, Error, JailChoice, Mount, Settings, devices,
-    network, values,
+    AccelChoice, Config, DEFAULT_MEMORY, Disk, DiskFormat, Error, JailChoice, Mount, Settings,
+    devices, network, values,
 };
 use crate::cli::Options;
 
@@ -153,8 +153,9 @@ fn env(config: &Config, typed: Vec<(String, String)>) -> Vec<(String, String)> {
 
 fn disks(config: &Config, typed: Vec<Disk>) -> Vec<Disk> {
     let mounts = config.texts("RunConfig.Mounts").into_iter();
-    let mut disks: Vec<Disk> =
-        mounts.map(|path| Disk { path: path.into(), read_only: false }).collect();
+    let mut disks: Vec<Disk> = mounts
+        .map(|path| Disk { path: path.into(), read_only: false, format: DiskFormat::Raw })
+        .collect();
     if let Some(Value::Disks(more)) = config.value("Runner.Disks") {
         disks.extend_from_slice(more);
     }

@@ -9,7 +9,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{AccelChoice, Disk, JailChoice, MIB, Mount, Share, Vsock};
+use super::{AccelChoice, Disk, DiskFormat, JailChoice, MIB, Mount, Share, Vsock};
 use crate::boot::Protocol;
 use crate::devices::virtio::vsock::{FIRST_CID, LAST_CID};
 use crate::machine::slot::VirtioBus;
@@ -153,22 +153,46 @@ pub fn entry(text: &str) -> Result<Protocol, String> {
     })
 }
 
-/// `PATH`, `PATH,ro` or `PATH,rw`. Only that ending is taken off, so a path may have commas, and one that itself ends
-/// in `,ro` is written `PATH,rw`.
+/// `PATH`, `PATH,ro` or `PATH,rw`, each with `,format=raw` or `,format=qcow2` behind the path or the rest. Only such
+/// endings are taken off, each once, so a path may have commas, and one that itself ends in `,ro` is written `PATH,rw`.
 ///
 /// # Errors
-/// An empty path.
+/// An empty path; another format.
 pub fn disk(text: &OsStr) -> Result<Disk, String> {
-    let bytes = text.as_bytes();
-    let (path, read_only) = match (bytes.strip_suffix(b",ro"), bytes.strip_suffix(b",rw")) {
-        (Some(path), _) => (path, true),
-        (None, Some(path)) => (path, false),
-        (None, None) => (bytes, false),
-    };
+    let mut path = text.as_bytes();
+    let (mut read_only, mut format) = (None, None);
+    while let Some(comma) = path.iter().rposition(|byte| *byte == b',') {
+        let (before, word) = path.split_at(comma);
+        match word {
+            b",ro" | b",rw" if read_only.is_none() => read_only = Some(word == b",ro"),
+            [b',', b'f', b'o', b'r', b'm', b'a', b't', b'=', name @ ..] if format.is_none() => {
+                format = Some(
+                    disk_format(&String::from_utf8_lossy(name))
+                        .map_err(|why| format!("has a format that {why}"))?,
+                );
+            }
+            _ => break,
+        }
+        path = before;
+    }
     if path.is_empty() {
         return Err("names no file; write --disk FILE or --disk FILE,ro".into());
     }
-    Ok(Disk { path: PathBuf::from(OsString::from_vec(path.to_vec())), read_only })
+    let path = PathBuf::from(OsString::from_vec(path.to_vec()));
+    let (read_only, format) = (read_only.unwrap_or_default(), format.unwrap_or_default());
+    Ok(Disk { path, read_only, format })
+}
+
+/// What is in a disk's file: `raw`, `qcow2`.
+///
+/// # Errors
+/// Anything else.
+pub fn disk_format(text: &str) -> Result<DiskFormat, String> {
+    match text {
+        "raw" => Ok(DiskFormat::Raw),
+        "qcow2" => Ok(DiskFormat::Qcow2),
+        _ => Err("is not raw or qcow2; make a raw disk with `qemu-img convert -O raw`".into()),
+    }
 }
 
 /// Bytes of the longest tag: QEMU's.

@@ -4,6 +4,7 @@
 use std::os::fd::RawFd;
 
 use super::target::Target;
+use crate::config::DiskFormat;
 use crate::machine::map::MIB;
 use crate::machine::slot::{Place, VirtioSlot};
 use crate::net::{Offer, mac_text};
@@ -77,11 +78,15 @@ pub(super) fn arguments(plan: &Plan, fds: &Descriptors, sandbox: bool) -> Vec<St
         let driver = if *block_device { "host_device" } else { "file" };
         let file = format!("file.driver={driver},file.filename=/dev/fdset/{slot},file.locking=off");
         words.add(&format!("-add-fd fd={fd},set={slot}"));
+        let format = match disk.format {
+            DiskFormat::Raw => "raw",
+            DiskFormat::Qcow2 => "qcow2",
+        };
         words.add(&match (snapshot, disk.read_only) {
             // An overlay of QEMU's own, which -blockdev cannot ask for. It is in TMPDIR, too.
-            (true, _) => format!("-drive if=none,id={id},format=raw,snapshot=on,{file}"),
-            (_, true) => format!("-blockdev driver=raw,node-name={id},read-only=on,{file}"),
-            (_, false) => format!("-blockdev driver=raw,node-name={id},read-only=off,{file}"),
+            (true, _) => format!("-drive if=none,id={id},format={format},snapshot=on,{file}"),
+            (_, true) => format!("-blockdev driver={format},node-name={id},read-only=on,{file}"),
+            (_, false) => format!("-blockdev driver={format},node-name={id},read-only=off,{file}"),
         });
         // An error of the file is the guest's to handle, and never a pause of the machine.
         let device = device("blk", disk.slot);

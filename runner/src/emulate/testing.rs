@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::boot::{BootPlan, CommandLine};
+use crate::config::DiskFormat;
 use crate::image::{Image, Source};
 use crate::io::lock::{DiskLock, Mode};
 use crate::machine::map::MIB;
@@ -28,7 +29,9 @@ pub(super) fn plan_of(kernel: &'static [u8], bus: VirtioBus, read_only: &[bool])
         let file = Arc::clone(source.file().unwrap());
         let lock = DiskLock::take(&file, "disk", Mode::Write).unwrap();
         let (id, read_only) = (format!("disk{}", slot.index), *read_only);
-        DiskPlan { id, source, file, read_only, scratch: None, patch: None, slot, lock }
+        let (format, size) = (DiskFormat::Raw, source.len());
+        let (scratch, patch) = (None, None);
+        DiskPlan { id, source, file, format, size, read_only, scratch, patch, slot, lock }
     });
     Plan {
         format: image.format().to_string(),

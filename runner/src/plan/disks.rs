@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Error;
-use crate::config::Disk;
-use crate::devices::virtio::block::Scratch;
+use crate::config::{Disk, DiskFormat};
+use crate::devices::virtio::block::{Qcow2, Scratch};
 use crate::image::{Access, Image, Patch, Source};
 use crate::io::lock::{DiskLock, Mode};
 use crate::log::printable_path;
@@ -21,6 +21,10 @@ pub struct DiskPlan {
     pub source: Source,
     /// The open file.
     pub file: Arc<File>,
+    /// What is in the file.
+    pub format: DiskFormat,
+    /// Bytes of the disk, as the guest sees it.
+    pub size: u64,
     /// The guest can only read it.
     pub read_only: bool,
     /// Takes what the guest writes, in place of the file.
@@ -72,6 +76,13 @@ impl Room {
     }
 }
 
+impl DiskPlan {
+    /// Bytes of the largest file that is written for it, if one is.
+    pub(super) fn largest(&self) -> u64 {
+        self.source.len().max(self.size)
+    }
+}
+
 /// Opens and locks every disk, and gives each a place: the image first, if it is one, then those `beside`
 /// it.
 ///
@@ -95,18 +106,18 @@ pub(super) fn open(
                  chmod u+w it, or throw away what it writes with --ephemeral"
             )));
         }
-        sources.push((image.source().clone(), changing));
+        sources.push((image.source().clone(), changing, DiskFormat::Raw));
     }
     for disk in beside {
         let wanted = if disk.read_only { Use::ReadOnly } else { changing };
         let access = if wanted == Use::ReadWrite { Access::ReadWrite } else { Access::Read };
-        sources.push((Source::open(&disk.path, access)?, wanted));
+        sources.push((Source::open(&disk.path, access)?, wanted, disk.format));
     }
     if sources.len() > room.disks() {
         return Err(room.refuse(sources.len()));
     }
     let placed = sources.into_iter().zip(slots);
-    placed.map(|((source, wanted), slot)| place(source, wanted, slot)).collect()
+    placed.map(|((source, wanted, format), slot)| place(source, wanted, format, slot)).collect()
 }
 
 /// What the guest may do with a disk.
@@ -119,29 +130,48 @@ enum Use {
 }
 
 /// Locks a disk for this run and puts it into `slot`.
-fn place(source: Source, wanted: Use, slot: VirtioSlot) -> Result<DiskPlan, Error> {
+fn place(
+    source: Source,
+    wanted: Use,
+    format: DiskFormat,
+    slot: VirtioSlot,
+) -> Result<DiskPlan, Error> {
     let Some(file) = source.file().cloned() else {
         let name = source.name();
         return Err(Error::Asked(format!("{name}: it is not a file, and a disk must be one")));
     };
-    if !source.len().is_multiple_of(512) {
-        let (name, len) = (source.name(), source.len());
+    if format == DiskFormat::Qcow2 && wanted == Use::ReadWrite {
+        return Err(Error::Asked(format!(
+            "{}: qcow2 is read here, and not written: add ,ro, throw away what the guest writes with \
+             --ephemeral, or make a raw disk with `qemu-img convert -O raw`",
+            source.name()
+        )));
+    }
+    let mode = if wanted == Use::ReadWrite { Mode::Write } else { Mode::Read };
+    let lock = DiskLock::take(&file, source.name(), mode)?;
+    let size = match format {
+        DiskFormat::Raw => source.len(),
+        DiskFormat::Qcow2 => Qcow2::open(&file)
+            .map_err(|error| Error::Asked(format!("{}: {error}", source.name())))?
+            .size(),
+    };
+    if !size.is_multiple_of(512) {
+        let (name, len) = (source.name(), size);
         return Err(Error::Asked(format!(
             "{name}: {len} bytes are no whole number of 512-byte sectors, as a disk has: \
              extend it with truncate -s %512"
         )));
     }
-    let mode = if wanted == Use::ReadWrite { Mode::Write } else { Mode::Read };
-    let lock = DiskLock::take(&file, source.name(), mode)?;
     let scratch = match wanted {
         Use::Ephemeral => {
-            small_enough(source.name(), source.len())?;
-            Some(scratch(&std::env::temp_dir(), source.len())?)
+            small_enough(source.name(), size)?;
+            Some(scratch(&std::env::temp_dir(), size)?)
         }
         Use::ReadOnly | Use::ReadWrite => None,
     };
     let (id, read_only) = (format!("disk{}", slot.index), wanted == Use::ReadOnly);
-    Ok(DiskPlan { id, source, file, read_only, scratch, patch: None, slot, lock })
+    let patch = None;
+    Ok(DiskPlan { id, source, file, format, size, read_only, scratch, patch, slot, lock })
 }
 
 /// What a guest writes is kept account of in memory.

@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::{DiskPlan, Error, images};
-use crate::config::{Disk, Mount, Settings};
+use crate::config::{Disk, DiskFormat, Mount, Settings};
 use crate::image::tfs::{Filesystem, Identity, Key, Value};
 use crate::image::{Image, Source};
 use crate::log::printable_path;
@@ -125,7 +125,8 @@ impl Volumes<'_> {
         let path = folder.join(&volume.name);
         let attached = self.disks.iter().position(|disk| same_file(&disk.path, &path));
         Ok(attached.unwrap_or_else(|| {
-            self.disks.push(Disk { path, read_only: mount.read_only });
+            let (read_only, format) = (mount.read_only, DiskFormat::Raw);
+            self.disks.push(Disk { path, read_only, format });
             self.disks.len().saturating_sub(1)
         }))
     }

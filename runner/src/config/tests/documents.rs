@@ -128,6 +128,7 @@ fn schema(field: &Field) -> Value {
         Kind::Mac => json!({"type": "string", "pattern": MAC}),
         // Each item has a grammar of its own, `config/network/ports.rs`.
         Kind::Ports => json!({"type": "array", "items": {"type": "string"}}),
+        Kind::DiskFormat => json!({"type": "string", "enum": ["raw", "qcow2"]}),
         Kind::Disks => {
             let mut disk = section("Runner.Disks[]");
             disk["required"] = json!(["Path"]);
@@ -298,7 +299,7 @@ fn the_schema_and_the_parser_take_and_refuse_the_same() {
             let text = super::parse::with(field.path, super::parse::sample(field.kind));
             // Samples of disks have names in small letters, which no schema can allow.
             let text = text.replace("path", "Path").replace("readonly", "ReadOnly");
-            let text = text.replace("tag", "Tag");
+            let text = text.replace("tag", "Tag").replace("format", "Format");
             assert!(taken(&schema, &text), "{text}");
         }
         assert!(taken(&schema, &super::parse::with(field.path, "null")), "{}", field.path);

@@ -3,7 +3,8 @@ use std::time::Duration;
 
 use super::super::network::{Asked, Network};
 use super::super::{
-    AccelChoice, Addresses, Devices, Disk, JailChoice, Mount, NetChoice, Settings, Share, Vsock,
+    AccelChoice, Addresses, Devices, Disk, DiskFormat, JailChoice, Mount, NetChoice, Settings,
+    Share, Vsock,
 };
 use super::{settled, try_settled};
 use crate::boot::Protocol;
@@ -11,7 +12,7 @@ use crate::machine::slot::VirtioBus;
 use crate::net::{Forward, Transport};
 
 fn disk(path: &str, read_only: bool) -> Disk {
-    Disk { path: path.into(), read_only }
+    Disk { path: path.into(), read_only, format: DiskFormat::Raw }
 }
 
 fn mount(volume: &str, path: &str, read_only: bool) -> Mount {

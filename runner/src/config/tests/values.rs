@@ -2,7 +2,7 @@ use std::ffi::OsStr;
 use std::time::Duration;
 
 use super::super::values::*;
-use super::super::{AccelChoice, Disk, JailChoice, Mount, Share};
+use super::super::{AccelChoice, Disk, DiskFormat, JailChoice, Mount, Share};
 
 #[test]
 fn a_memory_size_is_in_mib_unless_a_letter_says_otherwise() {
@@ -112,7 +112,7 @@ fn configs_know_accelerators_and_jails_by_their_names_alone() {
 
 #[test]
 fn a_disk_may_end_in_ro_or_rw_and_its_path_may_have_commas() {
-    let wanted = |path: &str, read_only| Ok(Disk { path: path.into(), read_only });
+    let wanted = |path: &str, read_only, format| Ok(Disk { path: path.into(), read_only, format });
     for (text, path, read_only) in [
         ("d.raw", "d.raw", false),
         ("d.raw,ro", "d.raw", true),
@@ -122,9 +122,25 @@ fn a_disk_may_end_in_ro_or_rw_and_its_path_may_have_commas() {
         ("a,ro,rw", "a,ro", false),
         ("a,ro,ro", "a,ro", true),
     ] {
-        assert_eq!(disk(OsStr::new(text)), wanted(path, read_only), "{text}");
+        assert_eq!(disk(OsStr::new(text)), wanted(path, read_only, DiskFormat::Raw), "{text}");
     }
-    for text in ["", ",ro", ",rw"] {
+    for (text, path, read_only, format) in [
+        ("d,format=raw", "d", false, DiskFormat::Raw),
+        ("d,format=qcow2", "d", false, DiskFormat::Qcow2),
+        ("d,ro,format=qcow2", "d", true, DiskFormat::Qcow2),
+        ("d,format=qcow2,ro", "d", true, DiskFormat::Qcow2),
+        ("d,format=qcow2,rw,format=raw", "d,format=qcow2", false, DiskFormat::Raw),
+    ] {
+        assert_eq!(disk(OsStr::new(text)), wanted(path, read_only, format), "{text}");
+    }
+    // A name's ending says nothing.
+    let named = wanted("d.qcow2", false, DiskFormat::Raw);
+    assert_eq!(disk(OsStr::new("d.qcow2")), named);
+    for text in ["d,format=", "d,format=vmdk", "d,ro,format=QCOW2"] {
+        let why = disk(OsStr::new(text)).unwrap_err();
+        assert!(why.starts_with("has a format that is not raw or qcow2; make a raw"), "{why}");
+    }
+    for text in ["", ",ro", ",rw", ",format=raw"] {
         assert!(disk(OsStr::new(text)).is_err(), "{text}");
     }
 }

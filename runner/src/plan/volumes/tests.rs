@@ -125,8 +125,9 @@ fn plans(paths: &[PathBuf]) -> Vec<DiskPlan> {
         let source = Source::open(path, Access::Read).unwrap();
         let file = source.file().unwrap().clone();
         let lock = DiskLock::take(&file, "d", Mode::Read).unwrap();
-        let id = String::new();
-        DiskPlan { id, source, file, read_only: true, scratch: None, patch: None, slot, lock }
+        let (id, format, size) = (String::new(), DiskFormat::Raw, source.len());
+        let (scratch, patch, read_only) = (None, None, true);
+        DiskPlan { id, source, file, format, size, read_only, scratch, patch, slot, lock }
     };
     paths.iter().zip(slots).map(plan).collect()
 }
