@@ -111,6 +111,9 @@ impl Run {
         let arch = plan.boot.board.arch;
         let chosen = choose::<H>(settings, arch)?;
         self.accelerator = Some(chosen.describe());
+        if matches!(chosen, Chosen::Emulation(_)) {
+            emulate::suit(plan).map_err(|error| error.to_string())?;
+        }
         if !settings.accepted.is_empty() {
             info!("accepted, not used: {}", settings.accepted.join(", "));
         }
@@ -137,6 +140,7 @@ impl Run {
                 match H::probe().failure() {
                     Some(check) => {
                         self.accelerator = Some(emulation::<H>(check, arch)?.describe());
+                        emulate::suit(plan).map_err(|error| error.to_string())?;
                         Ok(emulate(plan, &signals, settings)?)
                     }
                     None => Err(error.to_string().into()),
