@@ -17,6 +17,7 @@ mod hello;
 mod hosts;
 mod images;
 mod linux;
+mod parked;
 mod readme;
 mod statuses;
 mod terminal;
