@@ -58,6 +58,7 @@ impl Hypervisor for Hvf {
             dirty_log: false,
             read_only_ram: true,
             hypercalls: true,
+            interval_timer: false,
         };
         Ok(Self { caps })
     }
@@ -71,7 +72,7 @@ impl Hypervisor for Hvf {
     }
 
     fn create(&self, config: VmConfig) -> Result<(HvfVm, Vec<HvfSeed>)> {
-        let Parts { slots, irqchip, vcpus, hypercalls } = config.check(&self.caps)?;
+        let Parts { slots, irqchip, vcpus, hypercalls, .. } = config.check(&self.caps)?;
         for slot in &slots {
             check_place(slot, irqchip)?;
         }

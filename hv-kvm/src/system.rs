@@ -55,10 +55,14 @@ impl Hypervisor for Kvm {
     }
 
     fn create(&self, config: VmConfig) -> Result<(KvmVm, Vec<KvmSeed>)> {
-        let Parts { slots, irqchip, vcpus, hypercalls } = config.check(&self.caps)?;
+        let Parts { slots, irqchip, vcpus, hypercalls, interval_timer } =
+            config.check(&self.caps)?;
         let roster = Roster::new(vcpus);
         let vm = KvmVm::create(&self.fd, self.caps.clone(), slots, irqchip, roster)?;
         let seeds = vm.create_irqchip(|| {
+            if interval_timer {
+                arch::create_interval_timer(vm.fd())?;
+            }
             arch::show_hypercalls(vm.fd(), &hypercalls)?;
             let setup = arch::VcpuSetup::new(&self.fd, vm.fd(), irqchip, vcpus)?;
             (0..vcpus).map(|id| KvmSeed::create(&vm, id, setup.clone())).collect::<Result<_>>()
@@ -79,5 +83,6 @@ fn caps(fd: &kvm_ioctls::Kvm) -> Caps {
         dirty_log: true,
         read_only_ram: fd.check_extension(Cap::ReadonlyMem),
         hypercalls: arch::can_show_hypercalls(fd),
+        interval_timer: arch::has_interval_timer(fd),
     }
 }

@@ -25,6 +25,8 @@ pub struct Caps {
     pub read_only_ram: bool,
     /// Functions that the guest calls can come out as exits.
     pub hypercalls: bool,
+    /// A VM can have a PC's interval timer.
+    pub interval_timer: bool,
 }
 
 impl Caps {

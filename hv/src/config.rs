@@ -49,6 +49,7 @@ pub struct VmConfig {
     irqchip: IrqChip,
     vcpus: u32,
     hypercalls: Vec<u32>,
+    interval_timer: bool,
 }
 
 impl Default for VmConfig {
@@ -60,7 +61,13 @@ impl Default for VmConfig {
 impl VmConfig {
     /// One vCPU, no RAM, no interrupt controller.
     pub fn new() -> Self {
-        Self { slots: Vec::new(), irqchip: IrqChip::None, vcpus: 1, hypercalls: Vec::new() }
+        Self {
+            slots: Vec::new(),
+            irqchip: IrqChip::None,
+            vcpus: 1,
+            hypercalls: Vec::new(),
+            interval_timer: false,
+        }
     }
 
     /// Adds RAM at `gpa` (a multiple of 4 KiB; of 16 KiB on macOS).
@@ -104,11 +111,20 @@ impl VmConfig {
         self
     }
 
+    /// Adds a PC's interval timer: an Intel 8254 at ports 0x40 to 0x43 whose counter 0 is the irqchip's line
+    /// 0, and port 0x61, by which counter 2 is started and looked at. Guests that know no younger timer need
+    /// it. It takes [`IrqChip::InKernel`].
+    #[must_use]
+    pub fn interval_timer(mut self) -> Self {
+        self.interval_timer = true;
+        self
+    }
+
     /// Checks the description against what the hypervisor can do, and takes it apart.
     ///
     /// # Errors
-    /// `Invalid` for RAM that overlaps, is misaligned or absent, for 0 vCPUs and for hypercalls that
-    /// cannot be had; `Unsupported` for what [`Caps`] rules out; `Exhausted` for more vCPUs than there
+    /// `Invalid` for RAM that overlaps, is misaligned or absent, for 0 vCPUs, for hypercalls that
+    /// cannot be had, and for an interval timer without an irqchip; `Unsupported` for what [`Caps`] rules out; `Exhausted` for more vCPUs than there
     /// can be.
     pub fn check(mut self, caps: &Caps) -> Result<Parts> {
         if self.slots.is_empty() {
@@ -134,8 +150,14 @@ impl VmConfig {
             check_slot(slot, caps)?;
         }
         check_hypercalls(&self.hypercalls, caps)?;
-        let Self { slots, irqchip, vcpus, hypercalls } = self;
-        Ok(Parts { slots, irqchip, vcpus, hypercalls })
+        if self.interval_timer && !caps.interval_timer {
+            return Err(Error::new(OP, Kind::Unsupported, "no interval timer"));
+        }
+        if self.interval_timer && self.irqchip == IrqChip::None {
+            return Err(Error::new(OP, Kind::Invalid, "an interval timer without an irqchip"));
+        }
+        let Self { slots, irqchip, vcpus, hypercalls, interval_timer } = self;
+        Ok(Parts { slots, irqchip, vcpus, hypercalls, interval_timer })
     }
 }
 
@@ -189,6 +211,8 @@ pub struct Parts {
     pub vcpus: u32,
     /// Functions whose calls come out.
     pub hypercalls: Vec<u32>,
+    /// Whether there is a PC's interval timer.
+    pub interval_timer: bool,
 }
 
 #[cfg(test)]
@@ -234,6 +258,16 @@ mod tests {
         let without = Caps { hypercalls: false, ..caps };
         let refused = with(&[0]).hypercall(0x18).check(&without).unwrap_err();
         assert_eq!(refused.kind, Kind::Unsupported);
+    }
+
+    #[test]
+    fn an_interval_timer_takes_an_irqchip_and_a_pc() {
+        let (pc, arm) = (Caps::for_tests(), crate::script::Script::caps_for(crate::Arch::Aarch64));
+        let timer = || with(&[0]).interval_timer();
+        assert_eq!(timer().check(&pc).unwrap_err().kind, Kind::Invalid);
+        let config = || timer().irqchip(IrqChip::InKernel);
+        assert!(config().check(&pc).unwrap().interval_timer);
+        assert_eq!(config().check(&arm).unwrap_err().kind, Kind::Unsupported);
     }
 
     #[test]

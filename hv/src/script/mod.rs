@@ -146,6 +146,7 @@ impl Script {
             dirty_log: true,
             read_only_ram: true,
             hypercalls: arch == Arch::Aarch64,
+            interval_timer: arch == Arch::X86_64,
         }
     }
 }

@@ -8,6 +8,11 @@ use hv::Arch;
 use super::Gpas;
 use crate::machine::map::{pc, virt};
 
+/// The BIOS data area's words for where the extended one begins, in paragraphs, and for the KiB of
+/// conventional memory: [`LOW_END`]. Xen looks nowhere else for room below 1 MiB.
+pub(super) const EXTENDED_DATA: u64 = 0x40e;
+pub(super) const CONVENTIONAL: u64 = 0x413;
+
 /// The GDT that the boot vCPU's segments come from.
 pub(super) const GDT: u64 = 0x500;
 

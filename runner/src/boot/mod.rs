@@ -289,6 +289,15 @@ impl BootPlan {
         })
     }
 
+    /// Whether the guest is of a kind that takes a PC's interval timer for granted: Multiboot has no way to
+    /// tell it of another, and memtest86+ measures its processor by it. Others are spared its cost.
+    #[must_use]
+    pub fn needs_interval_timer(&self) -> bool {
+        let version = self.kernel.setup().and_then(|setup| setup.version.as_deref());
+        self.protocol == Protocol::Multiboot
+            || version.is_some_and(|version| version.starts_with("Memtest86+"))
+    }
+
     /// How the guest finds its devices.
     #[must_use]
     pub fn announcement(&self) -> Announcement {

@@ -96,6 +96,10 @@ impl<H: Hypervisor> Machine<H> {
         let memory = reserve(board, plan.memory)?;
         let config = VmConfig::new().memory(&memory).irqchip(IrqChip::InKernel).vcpus(plan.cpus);
         let config = with_calls(config, hypervisor, board);
+        let config = match plan.boot.needs_interval_timer() {
+            true => config.interval_timer(),
+            false => config,
+        };
         let (vm, seeds) = hypervisor.create(config)?;
         let state = plan.boot.load(&memory, Platform::Hypervisor)?.state;
         Ok(Self { vm, seeds, memory, state })

@@ -8,6 +8,7 @@
 //!   curl, dig and iperf3 besides, in `/tools`, as the folder itself has in `tools`
 //! - `peer`, for a host in a namespace of its own
 //! - `tiny`, an initrd whose /init ends the machine, and has nothing else
+//! - Debian's other kernels, see `payloads`
 //! - `mke2fs`, `e2fsck` with what they need, for disks, before and after a guest
 
 use crate::architecture::Architecture;
@@ -72,6 +73,9 @@ pub(crate) fn prepare(
     let (_, end) = architecture.linux.end;
     tiny.file(Path::new("init"), true, end)?;
     guests.add("tiny", &tiny.finish()?, 0o644)?;
+    for payload in architecture.payloads {
+        guests.add(payload.name, &payload.bytes(cache, architecture.debian)?, 0o644)?;
+    }
     for tool in tools::find(cache, &tools::FILE_SYSTEMS, architecture)? {
         guests.add(&tool.name, &read(&tool.from)?, 0o755)?;
     }

@@ -28,6 +28,7 @@ mod linux;
 mod mac;
 mod oracle;
 mod packages;
+mod payloads;
 mod protocol;
 mod results;
 mod skips;

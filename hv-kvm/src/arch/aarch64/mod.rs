@@ -80,6 +80,16 @@ pub(crate) fn prepare(vm: &VmFd) -> Result<()> {
         .map_err(|error| error.at("accesses without syndrome"))
 }
 
+/// It is a PC's.
+pub(crate) fn has_interval_timer(_kvm: &Kvm) -> bool {
+    false
+}
+
+/// None is asked for, since none can be had.
+pub(crate) fn create_interval_timer(_vm: &VmFd) -> Result<()> {
+    Ok(())
+}
+
 /// What KVM_IRQ_LINE calls the SPI `line` (api.rst 4.25).
 pub(crate) const fn irq(line: u32) -> u32 {
     KVM_ARM_IRQ_TYPE_SPI << KVM_ARM_IRQ_TYPE_SHIFT | line

@@ -74,6 +74,7 @@ pub(crate) const AARCH64: Architecture = Architecture {
         kernel: "Image",
         unpacked: None,
     },
+    payloads: &[],
     sets: &[
         Set {
             name: "",

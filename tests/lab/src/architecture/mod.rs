@@ -9,6 +9,7 @@ pub(crate) use x86_64::X86_64;
 use crate::command::Result;
 use crate::gates::Gate;
 use crate::packages::{self, Installed, Wanted};
+use crate::payloads::Payload;
 use crate::skips::AllowedSkip;
 use std::path::{Path, PathBuf};
 
@@ -26,6 +27,8 @@ pub(crate) struct Architecture {
     pub(crate) compiler: Compiler,
     pub(crate) machine: Machine,
     pub(crate) linux: Linux,
+    /// Other kernels that tests boot.
+    pub(crate) payloads: &'static [Payload],
     pub(crate) sets: &'static [Set],
     pub(crate) gates: &'static [Gate],
 }

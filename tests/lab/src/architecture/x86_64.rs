@@ -3,8 +3,19 @@
 use super::{Architecture, Choice, Compiler, Linux, Machine, Set};
 use crate::gates::{Gate, LinuxStart};
 use crate::packages::{Installed, Wanted};
+use crate::payloads::Payload;
 use crate::skips;
 use guests::x86_64::programs::OUTB;
+
+const fn payload(
+    name: &'static str,
+    file: &'static str,
+    packages: &'static [&'static str],
+) -> Payload {
+    // What one depends on has nothing to boot in it.
+    let package = Wanted { folder: name, suite: None, packages, except: &["gnumach-common"] };
+    Payload { name, file, package }
+}
 
 pub(crate) const X86_64: Architecture = Architecture {
     name: "x86_64",
@@ -66,6 +77,12 @@ pub(crate) const X86_64: Architecture = Architecture {
         kernel: "vmlinuz",
         unpacked: Some("vmlinux"),
     },
+    payloads: &[
+        payload("memtest", "memtest86+x64.bin", &["memtest86+"]),
+        payload("xen", "xen-4.17-amd64.gz", &["xen-hypervisor-4.17-amd64"]),
+        payload("gnumach", "gnumach-1.8-486.gz", &["gnumach-image-1.8-486"]),
+        payload("ipxe", "ipxe.lkrn", &["ipxe"]),
+    ],
     // What needs a real KVM: the backend with its conformance suite, and whole VMs. Every other test is
     // the same on any machine, and CI has run it by now.
     sets: &[Set {

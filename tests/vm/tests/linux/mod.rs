@@ -13,6 +13,8 @@ mod idle;
 mod machine;
 mod net;
 #[cfg(target_arch = "x86_64")]
+mod payloads;
+#[cfg(target_arch = "x86_64")]
 mod pci;
 
 use std::env;
