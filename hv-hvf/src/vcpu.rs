@@ -233,9 +233,11 @@ impl Vcpu for HvfVcpu {
         self.commit(resume).map(|()| None)
     }
 
-    /// Off. WFI ends for an interrupt that is masked, too, and the framework does not show the wait.
     fn is_asleep(&self) -> bool {
-        !self.on && self.vm.power().is_off(self.index)
+        match self.on {
+            true => self.open.is_none() && self.is_halted().unwrap_or_default(),
+            false => self.vm.power().is_off(self.index),
+        }
     }
 
     fn translate(&self, address: u64) -> Option<u64> {

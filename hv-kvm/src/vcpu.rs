@@ -258,7 +258,7 @@ impl Vcpu for KvmVcpu {
     }
 
     fn is_asleep(&self) -> bool {
-        self.pending == Pending::Nothing && arch::is_asleep(&self.fd)
+        self.pending == Pending::Nothing && arch::is_asleep(&self.fd, |gpa| self.vm.read(gpa))
     }
 
     fn translate(&self, address: u64) -> Option<u64> {

@@ -190,8 +190,8 @@ pub trait Vcpu {
     /// As [`Vcpu::run`].
     fn settle(&mut self, resume: Resume) -> Result<Option<Exit>>;
 
-    /// Whether it waits for what can come from another vCPU alone: it has halted with interrupts
-    /// off, or was never started. `false` also where the host cannot tell.
+    /// Whether nothing but another vCPU can have it do anything: it has halted with interrupts off,
+    /// or was never started. `false` also where the host cannot tell.
     fn is_asleep(&self) -> bool;
 
     /// The guest physical address that the guest's kernel reaches by `address`. Nothing where it has

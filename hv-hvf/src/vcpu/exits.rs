@@ -1,6 +1,6 @@
 //! What the vCPU's exits come to: an exit for the caller, or something that is done here.
 
-use hv::arch::aarch64::Translation;
+use hv::arch::aarch64::{Translation, is_halted};
 use hv::{Address, Arch, Cause, Error, Exit, Instruction, OsCode, Result, Unhandled};
 
 use applevisor_sys::{hv_reg_t, hv_sys_reg_t};
@@ -123,6 +123,18 @@ impl HvfVcpu {
         let bytes: &[u8] = if known.is_some() { &bytes } else { &[] };
         let instruction = Some(Instruction::new(Arch::Aarch64, pc, bytes));
         Ok(Exit::Unhandled(Unhandled { cause, code, instruction }))
+    }
+
+    /// Whether the guest is in a loop that it does not leave.
+    pub(super) fn is_halted(&self) -> Result<bool> {
+        let pc = self.cpu.register(hv_reg_t::PC)?;
+        let pstate = self.cpu.register(hv_reg_t::CPSR)?;
+        let word = |address| {
+            let mut word = [0; 4];
+            self.vm.peek(self.physical(address).ok()??, &mut word)?;
+            Some(u32::from_le_bytes(word))
+        };
+        Ok(is_halted(pc, pstate, word))
     }
 
     /// Where the guest's address `address` lies, as far as its tables say.

@@ -3,12 +3,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use hv::arch::aarch64::gic;
+use hv::arch::aarch64::{State, gic};
 use hv::{Cause, EdgeLine, Exit, Hypervisor, Kicker, Resume, Vcpu, VcpuSeed, Vm};
 use hv_hvf::Hvf;
-use hvf_standin::{Reg, Session, Step, SysReg, esr};
+use hvf_standin::{Reg, Session, Step, SysReg, Width as W, esr};
+use vm_memory::{Bytes, GuestAddress};
 
-use super::{boot, config, end, ends, play, with_gic};
+use super::{MMIO, RAM, boot, config, end, ends, play, with_gic};
 
 const CTL: Reg = Reg::Sys(SysReg::CNTV_CTL_EL0);
 const CVAL: Reg = Reg::Sys(SysReg::CNTV_CVAL_EL0);
@@ -18,6 +19,30 @@ const ASSERTED: u64 = 0b101;
 /// WFI, with the guest's timer set so.
 fn wfi(ctl: u64, cval: u64) -> Step {
     Step::exception(esr::wait(0)).has(CTL, ctl).has(CVAL, cval).advances()
+}
+
+#[test]
+fn a_loop_that_only_waits_is_a_halt_while_interrupts_are_masked() {
+    let session = Session::begin();
+    session.play(0, [Step::exception(esr::load(W::W4, 0)).at(MMIO)]);
+    let memory = hv::mem::memory([(RAM, super::ram(1 << 20))]).unwrap();
+    // WFI, and back to it; RET.
+    for (at, word) in [(0x40, 0xd503_207fu32), (0x44, 0x17ff_ffff), (0x48, 0xd65f_03c0)] {
+        memory.write_obj(word, GuestAddress(RAM + at)).unwrap();
+    }
+    let (_vm, mut vcpu) = boot(hv::VmConfig::new().memory(&memory));
+    let mut at = |pc: u64, pstate: u64| {
+        let state = State { pstate, ..State::el1(RAM + pc, 0) };
+        vcpu.set_state(&state.into()).unwrap();
+        vcpu.is_asleep()
+    };
+    assert!(at(0x40, 0x3c5) && at(0x44, 0x3c5));
+    assert!(!at(0x48, 0x3c5), "it returns");
+    assert!(!at(0x40, 0x305), "interrupts are let in");
+    assert!(!at(1 << 20, 0x3c5), "nobody knows what is there");
+    assert!(at(0x40, 0x3c5));
+    assert!(matches!(vcpu.run(Resume::Go).unwrap(), Exit::Read { .. }));
+    assert!(!vcpu.is_asleep(), "it waits for an answer");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use guests::{aarch64::conformance as aarch64, x86_64::conformance as x86_64};
 use super::Image;
 use super::bench::{Bench, Guest, MMIO, ok};
 use crate::exit::{Address, Exit, Resume, Width};
-use crate::traits::{Hypervisor, Kicker, VcpuSeed, Vm};
+use crate::traits::{Hypervisor, Kicker, Vcpu, VcpuSeed, Vm};
 
 const WRITES: Image = Image::both(x86_64::MMIO_WRITES, aarch64::MMIO_WRITES);
 const ECHO: Image = Image::both(x86_64::ECHO, aarch64::ECHO);
@@ -189,6 +189,12 @@ fn a_kick_wakes_a_halted_vcpu<H: Hypervisor>(bench: &Bench<'_, H>) {
     for _ in 0..3 {
         guest.is_kicked_meanwhile();
     }
+    // It comes to its halt in time.
+    let asleep = (0..100).any(|_| {
+        guest.is_kicked_meanwhile();
+        guest.vcpu.is_asleep()
+    });
+    assert!(asleep, "interrupts are off");
 }
 
 fn a_kick_wakes_a_vcpu_that_was_never_started<H: Hypervisor>(bench: &Bench<'_, H>) {

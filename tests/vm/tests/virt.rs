@@ -33,6 +33,21 @@ fn a_second_processor_is_started_by_psci_and_its_status_is_the_guests() {
 }
 
 #[test]
+fn a_guest_that_halts_for_good_is_found_out_whatever_it_halts_by() {
+    or_skip!(accelerator());
+    // A WFI with interrupts masked, and a branch to itself; the other processors are off.
+    for guest in ["halt", "spin"] {
+        let finished =
+            runner(["--cpus", "3", "--timeout", "60s"]).arg(kernel(guest)).ends_with(126);
+        assert_eq!(finished.text(), "running\n");
+        assert!(
+            finished.stderr.starts_with("runner: every vCPU has halted with interrupts off, "),
+            "{finished}"
+        );
+    }
+}
+
+#[test]
 fn a_plan_names_the_devices_and_the_device_tree() {
     or_skip!(accelerator());
     let folder = Folder::new();

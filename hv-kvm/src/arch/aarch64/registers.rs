@@ -2,7 +2,7 @@
 
 use std::mem::offset_of;
 
-use hv::arch::aarch64::{State as ArmState, Translation};
+use hv::arch::aarch64::{State as ArmState, Translation, is_halted};
 use hv::{Error, Kind, Result, State};
 use kvm_bindings::{
     KVM_MP_STATE_STOPPED, KVM_REG_ARM_CORE, KVM_REG_ARM64, KVM_REG_ARM64_SYSREG, KVM_REG_SIZE_U64,
@@ -76,10 +76,15 @@ pub(crate) fn pc(fd: &VcpuFd) -> Option<u64> {
     get(fd, PC).ok()
 }
 
-/// Whether a vCPU is powered off. One that waits in a WFI looks like one that runs; a timer or a
-/// device could wake it anyhow.
-pub(crate) fn is_asleep(fd: &VcpuFd) -> bool {
-    fd.get_mp_state().is_ok_and(|state| state.mp_state == KVM_MP_STATE_STOPPED)
+/// Whether a vCPU is powered off, or in a loop that it does not leave; `read` gives 4 bytes of RAM. One
+/// that waits in a WFI looks to KVM like one that runs.
+pub(crate) fn is_asleep(fd: &VcpuFd, read: impl Fn(u64) -> Option<u32>) -> bool {
+    let off = fd.get_mp_state().is_ok_and(|state| state.mp_state == KVM_MP_STATE_STOPPED);
+    let half = |gpa| read(gpa).map(u64::from);
+    let entry = |gpa: u64| Some(half(gpa)? | half(gpa.checked_add(4)?)? << 32);
+    let word = |address| read(translate(fd, address, entry)?);
+    let halted = |pc| get(fd, PSTATE).is_ok_and(|pstate| is_halted(pc, pstate, word));
+    off || pc(fd).is_some_and(halted)
 }
 
 /// The guest physical address behind a virtual one; `read` gives 8 bytes of RAM.

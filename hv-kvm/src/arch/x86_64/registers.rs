@@ -19,7 +19,7 @@ pub(crate) fn pc(fd: &VcpuFd) -> Option<u64> {
 const INTERRUPTS_ON: u64 = 1 << 9;
 
 /// Whether a vCPU is halted with interrupts off, or waits for its INIT or its SIPI.
-pub(crate) fn is_asleep(fd: &VcpuFd) -> bool {
+pub(crate) fn is_asleep(fd: &VcpuFd, _read: impl Fn(u64) -> Option<u32>) -> bool {
     match fd.get_mp_state().map(|state| state.mp_state) {
         Ok(KVM_MP_STATE_UNINITIALIZED | KVM_MP_STATE_INIT_RECEIVED) => true,
         Ok(KVM_MP_STATE_HALTED) => fd.get_regs().is_ok_and(|regs| regs.rflags & INTERRUPTS_ON == 0),
@@ -162,14 +162,14 @@ mod tests {
         prepare(&vm).unwrap();
         Controller::create(&vm).unwrap();
         let (first, second) = (vm.create_vcpu(0).unwrap(), vm.create_vcpu(1).unwrap());
-        assert!(!is_asleep(&first));
-        assert!(is_asleep(&second));
+        assert!(!is_asleep(&first, |_| None));
+        assert!(is_asleep(&second, |_| None));
         let halt = kvm_bindings::kvm_mp_state { mp_state: KVM_MP_STATE_HALTED };
         first.set_mp_state(halt).unwrap();
-        assert!(is_asleep(&first), "interrupts are off after a reset");
+        assert!(is_asleep(&first, |_| None), "interrupts are off after a reset");
         let mut regs = first.get_regs().unwrap();
         regs.rflags |= INTERRUPTS_ON;
         first.set_regs(&regs).unwrap();
-        assert!(!is_asleep(&first), "an interrupt wakes it");
+        assert!(!is_asleep(&first, |_| None), "an interrupt wakes it");
     }
 }

@@ -2,9 +2,11 @@
 //! backend has to make the same for its guests.
 
 pub mod gic;
+mod halt;
 pub mod id;
 mod walk;
 
+pub use halt::is_halted;
 pub use walk::Translation;
 
 /// `PSTATE` for EL1 with its own stack pointer and all interrupts masked: D, A, I, F set, M = EL1h.

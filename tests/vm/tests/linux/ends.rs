@@ -57,6 +57,17 @@ fn switching_off_halts_for_ever_which_is_a_crash_and_said() {
 }
 
 #[test]
+fn a_system_that_is_halted_is_found_out() {
+    let debian = or_skip!(Debian::find());
+    for cpus in ["1", "4"] {
+        let finished = ended(&debian, Kernel::ALL[0], cpus, "halt");
+        assert_eq!(finished.status, Some(126), "{finished}");
+        assert!(finished.text().contains("reboot: System halted"), "{finished}");
+        says(&finished.stderr, &["every vCPU has halted with interrupts off"]);
+    }
+}
+
+#[test]
 fn a_panic_reboots_where_the_command_line_says_so() {
     let debian = or_skip!(Debian::find());
     let finished = ended(&debian, Kernel::ALL[0], "1", "panic");

@@ -72,6 +72,15 @@ fn they_arrive_as_well_without_offloads() {
 }
 
 #[test]
+fn they_arrive_as_well_by_a_card_on_the_pci_bus_with_messages_or_pins() {
+    let lan = or_skip!(Lan::find());
+    for more in [&[][..], &["--append=pci=nomsi"]] {
+        let options = ["--virtio=pci"].iter().chain(more).map(|&option| option.to_owned());
+        both_ways(&lan, Machine { cpus: 2, options: options.collect(), ..lan.machine() }, 2);
+    }
+}
+
+#[test]
 fn a_reset_by_a_guest_is_a_reset_for_the_host_and_the_other_way_round() {
     let lan = or_skip!(Lan::find());
     let (machine, forwards) = forwarded(lan.machine(), &[PEER, 9]);
