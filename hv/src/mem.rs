@@ -14,11 +14,16 @@ use vm_memory::bitmap::BS;
 use vm_memory::guest_memory::Result as MemoryResult;
 use vm_memory::region::{GuestMemoryRegionBytes, GuestRegionCollection};
 use vm_memory::{
-    GuestAddress, GuestMemoryError, GuestMemoryRegion, GuestUsize, MemoryRegionAddress,
-    VolatileSlice,
+    GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryRegion, GuestUsize,
+    MemoryRegionAddress, VolatileSlice,
 };
 
 use crate::error::{Error, Kind, Result};
+use sys::GIVE_BACK;
+
+#[cfg_attr(target_os = "linux", path = "sys/linux.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "sys/macos.rs")]
+mod sys;
 
 /// RAM reservations are aligned to this many bytes: a 2 MiB page of x86_64 and arm64, and a
 /// multiple of Apple silicon's 16 KiB granule.
@@ -191,10 +196,86 @@ pub fn memory(pieces: impl IntoIterator<Item = (u64, Arc<GuestRam>)>) -> Result<
         .map_err(|error| Error::new("place guest RAM", Kind::Invalid, error.to_string()))
 }
 
+/// Gives the host back what it has for `pages`, a part of `memory`: whole pages of the host's, so that
+/// what lies at the ends and shares one with something else stays. What is read there afterwards are
+/// zeros, or what was there, until somebody writes. Returns how many bytes.
+///
+/// # Errors
+/// `Invalid` for what is no part of `memory`; otherwise the operating system's.
+pub fn give_back(memory: &GuestMemory, pages: &VolatileSlice<'_>) -> Result<u64> {
+    const OP: &str = "give guest RAM back";
+    let (start, len) = (pages.ptr_guard_mut().as_ptr(), pages.len());
+    let inside = |region: &Region| {
+        let offset = start.addr().checked_sub(region.ram.base.as_ptr().addr());
+        let end = offset.and_then(|offset| offset.checked_add(len));
+        end.is_some_and(|end| end <= region.ram.len)
+    };
+    if !memory.iter().any(inside) {
+        return Err(Error::new(OP, Kind::Invalid, "it is none of this guest's RAM"));
+    }
+    // SAFETY: it only tells.
+    let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(ALIGNMENT);
+    let before = start.align_offset(page).min(len);
+    let whole = len.saturating_sub(before) / page * page;
+    if whole == 0 {
+        return Ok(0);
+    }
+    // SAFETY: whole pages of a mapping of ours, which lives as long as `memory`. Nobody has a reference
+    // into it: its contents, which this may change, are volatile to everybody.
+    let result = unsafe { libc::madvise(start.add(before).cast(), whole, GIVE_BACK) };
+    match result {
+        0 => Ok(whole as u64),
+        _ => Err(Error::last_errno(OP).at(format!("{whole} bytes"))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vm_memory::{Bytes, GuestMemoryBackend};
+    use vm_memory::Bytes;
+
+    /// Whole pages of the host's, whatever its page size is: 64 KiB is the largest there is.
+    const PAGES: usize = 64 << 10;
+
+    #[test]
+    fn what_is_given_back_is_whole_pages_and_can_be_written_again() {
+        let memory = memory([(0, GuestRam::new(1 << 20).unwrap())]).unwrap();
+        let all = vec![7; 1 << 20];
+        memory.write_slice(&all, GuestAddress(0)).unwrap();
+        let slice = |at: usize, len| memory.get_slice(GuestAddress(at as u64), len).unwrap();
+        assert_eq!(give_back(&memory, &slice(0, 0)).unwrap(), 0);
+        assert_eq!(give_back(&memory, &slice(1, 100)).unwrap(), 0);
+        assert_eq!(give_back(&memory, &slice(PAGES, PAGES)).unwrap(), PAGES as u64);
+        let given = give_back(&memory, &slice(4 * PAGES + 1, 3 * PAGES - 2)).unwrap();
+        let given = usize::try_from(given).unwrap();
+        assert!((PAGES..3 * PAGES).contains(&given), "{given}");
+        let mut after = vec![0; 1 << 20];
+        memory.read_slice(&mut after, GuestAddress(0)).unwrap();
+        // Where pages go at once, they are zeros now; what shares one with others is as it was.
+        let gone = |byte: &u8| *byte == 0;
+        assert!(after[PAGES..2 * PAGES].iter().all(|byte| [0, 7].contains(byte)));
+        assert!(after[..PAGES].iter().chain(&after[2 * PAGES..=4 * PAGES]).all(|byte| *byte == 7));
+        assert_eq!(after[7 * PAGES - 1..], all[7 * PAGES - 1..]);
+        let zeros = after.iter().filter(|byte| gone(byte)).count();
+        assert!(zeros == 0 || zeros == PAGES + given, "{zeros}");
+        memory.write_slice(&all, GuestAddress(0)).unwrap();
+        memory.read_slice(&mut after, GuestAddress(0)).unwrap();
+        assert!(after == all);
+    }
+
+    #[test]
+    fn what_is_no_part_of_the_memory_is_not_given_back() {
+        let [one, other] =
+            [(); 2].map(|()| memory([(0, GuestRam::new(1 << 20).unwrap())]).unwrap());
+        let mut own = vec![7; 4 * PAGES];
+        for slice in [
+            other.get_slice(GuestAddress(0), PAGES).unwrap(),
+            VolatileSlice::from(own.as_mut_slice()),
+        ] {
+            assert_eq!(give_back(&one, &slice).unwrap_err().kind, Kind::Invalid);
+        }
+        assert!(own.iter().all(|byte| *byte == 7));
+    }
 
     #[test]
     fn ram_is_aligned_zeroed_and_as_long_as_asked() {

@@ -169,6 +169,9 @@ Options:
       --rng             random bytes by a virtio device [for what OPS builds, on pci]
       --vsock PATH[,cid=N]
                         a socket device before the host's sockets PATH and PATH_PORT
+      --console WHICH   serial, or virtio: a virtio console besides, with stdin [serial]
+      --balloon[=SIZE]  free memory goes back to the host; with SIZE so much in any case,
+                        as long as the guest can spare it
       --append TEXT     add TEXT to the kernel's command line
       --jail WHICH      on, strict (all of it or no run), off [on]
       --timeout TIME    end the run after TIME: 5 or 5s, 500ms, 2m (status 124)
@@ -273,15 +276,24 @@ fn options(
         mounts: all(matches, "mounts", |v| values::mount(&text(v)?))?,
         ephemeral: matches.get_flag("ephemeral"),
         network: typed_network(matches)?,
-        devices: Devices {
-            rng: matches.get_flag("rng").then_some(true),
-            shares: all(matches, "share", values::share)?,
-            vsock: one(matches, "vsock", values::vsock)?,
-        },
+        devices: typed_devices(matches)?,
         verbose: matches.get_flag("verbose"),
         timeout: one(matches, "timeout", |v| values::duration(&text(v)?))?,
         report: one(matches, "report", path)?,
         stdin: matches.get_flag("stdin"),
+    })
+}
+
+fn typed_devices(matches: &ArgMatches) -> Result<Devices, Failure> {
+    Ok(Devices {
+        rng: matches.get_flag("rng").then_some(true),
+        vsock: one(matches, "vsock", values::vsock)?,
+        shares: all(matches, "share", values::share)?,
+        balloon: one(matches, "balloon", |v| match v.is_empty() {
+            true => Ok(0),
+            false => values::memory(&text(v)?),
+        })?,
+        console: one(matches, "console", |v| values::console(&text(v)?))?,
     })
 }
 
@@ -447,6 +459,8 @@ fn definition() -> clap::Command {
         .arg(option("virtio"))
         .arg(flag("rng"))
         .arg(option("vsock"))
+        .arg(option("console"))
+        .arg(option("balloon").num_args(0..=1).require_equals(true).default_missing_value(""))
         .arg(option("timeout"))
         .arg(option("report"))
         .arg(flag("stdin"))

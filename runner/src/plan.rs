@@ -186,7 +186,7 @@ impl Plan {
     pub fn vsock(&self) -> Option<&VsockPlan> {
         self.devices.iter().find_map(|device| match &device.kind {
             DeviceKind::Vsock(vsock) => Some(vsock),
-            DeviceKind::Rng | DeviceKind::Share(_) => None,
+            _ => None,
         })
     }
 

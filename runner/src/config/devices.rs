@@ -21,8 +21,21 @@ pub struct Devices {
     pub rng: Option<bool>,
     /// A socket device.
     pub vsock: Option<Vsock>,
+    /// A balloon that is to take so many bytes, which may be 0.
+    pub balloon: Option<u64>,
+    /// Which console has stdin.
+    pub console: Option<ConsoleChoice>,
     /// Folders of the host to share, in the order the guest sees them.
     pub shares: Vec<Share>,
+}
+
+/// The guest's consoles. Both write to stdout; the serial port is there in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConsoleChoice {
+    /// The serial port alone.
+    Serial,
+    /// A virtio console besides, which has stdin.
+    Virtio,
 }
 
 /// A folder of the host for the guest.
@@ -44,11 +57,20 @@ pub(super) fn settle(typed: Devices, config: &Config) -> Devices {
         _ => Vec::new(),
     };
     shares.extend(typed.shares);
+    let balloon = || match config.value("Runner.Balloon") {
+        Some(Value::Balloon(size)) => *size,
+        _ => None,
+    };
     Devices {
         rng: typed.rng.or_else(|| config.switch("Runner.Rng")),
+        balloon: typed.balloon.or_else(balloon),
         shares,
         vsock: typed.vsock.or_else(|| match config.value("Runner.Vsock") {
             Some(Value::Vsock(vsock)) => Some(vsock.clone()),
+            _ => None,
+        }),
+        console: typed.console.or_else(|| match config.value("Runner.Console") {
+            Some(Value::Console(console)) => Some(*console),
             _ => None,
         }),
     }

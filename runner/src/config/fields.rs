@@ -5,8 +5,8 @@
 
 use Class::{Cloud, Image, Ops, Refused, Warned, Works};
 use Kind::{
-    AnyList, AnyMap, Bus, Cpus, DiskFormat, Disks, Entry, Flag, Interface, Ip4, Ip6, Mac, Map,
-    Mask, Net, Number, Path, Ports, Section, Shares, Size, Text, Texts, Time, Which,
+    AnyList, AnyMap, Balloon, Bus, Console, Cpus, DiskFormat, Disks, Entry, Flag, Interface, Ip4,
+    Ip6, Mac, Map, Mask, Net, Number, Path, Ports, Section, Shares, Size, Text, Texts, Time, Which,
 };
 
 /// A field.
@@ -51,6 +51,10 @@ pub enum Kind {
     Which,
     /// How much of a jail.
     Jail,
+    /// A balloon, or its size.
+    Balloon,
+    /// Which consoles.
+    Console,
     /// Where virtio devices are.
     Bus,
     /// A boot protocol's name.
@@ -98,6 +102,8 @@ impl Kind {
             Kind::Cpus => "a whole number from 1, without quotes: 2",
             Kind::Which => r#"a string: "auto", "kvm", "hvf" or "off""#,
             Kind::Jail => r#"a string: "on", "strict" or "off""#,
+            Kind::Balloon => r#"true, or a size as a string: "256M""#,
+            Kind::Console => r#"a string: "serial" or "virtio""#,
             Kind::Bus => r#"a string: "mmio" or "pci""#,
             Kind::Entry => r#"a string: "linux64", "linux32", "pvh", "multiboot" or "arm64""#,
             Kind::Time => r#"seconds, or a string such as "500ms" or "2m""#,
@@ -314,6 +320,18 @@ pub static FIELDS: &[Field] = &[
         "as --accel, and before RunConfig.Accel: `auto`, `kvm`, `hvf`, `off`",
     ),
     field("Runner.Append", Text, Works, "added to the kernel's command line, as --append"),
+    field(
+        "Runner.Balloon",
+        Balloon,
+        Works,
+        "true: memory that the guest has free goes back to the host, as --balloon; a size: so much in any case",
+    ),
+    field(
+        "Runner.Console",
+        Console,
+        Works,
+        "which consoles the guest has, as --console: `serial`, `virtio`",
+    ),
     field(
         "Runner.Disks",
         Disks,

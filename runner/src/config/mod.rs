@@ -26,7 +26,7 @@ mod read;
 mod settle;
 pub mod values;
 
-pub use devices::{Devices, Share, Vsock};
+pub use devices::{ConsoleChoice, Devices, Share, Vsock};
 pub use network::{Addresses, NetChoice, Network};
 pub use parse::{Config, parse_str};
 pub use read::{MAX_SIZE, load};

@@ -8,7 +8,9 @@ use std::time::Duration;
 use super::document::{Document, describe, show};
 use super::fields::{Class, FIELDS, Field, Kind, find, nearest};
 use super::network::{self, NetChoice, Ports};
-use super::{AccelChoice, Disk, DiskFormat, Error, JailChoice, Share, Vsock, values};
+use super::{
+    AccelChoice, ConsoleChoice, Disk, DiskFormat, Error, JailChoice, Share, Vsock, values,
+};
 use crate::boot::Protocol;
 use crate::machine::slot::VirtioBus;
 
@@ -41,6 +43,9 @@ pub(super) enum Value {
     Map(BTreeMap<String, String>),
     Accel(AccelChoice),
     Jail(JailChoice),
+    Console(ConsoleChoice),
+    /// Of [`Kind::Balloon`]: its size, if there is one.
+    Balloon(Option<u64>),
     /// Of [`Kind::Bus`].
     Bus(VirtioBus),
     Entry(Protocol),
@@ -195,6 +200,10 @@ impl<'a> Reader<'a, '_> {
             Kind::Size => Value::Number(values::memory(&text()?).map_err(bad)?),
             Kind::Which => Value::Accel(values::accelerator(&text()?).map_err(bad)?),
             Kind::Jail => Value::Jail(values::jail(&text()?).map_err(bad)?),
+            Kind::Balloon if raw == "true" => Value::Balloon(Some(0)),
+            Kind::Balloon if raw == "false" => Value::Balloon(None),
+            Kind::Balloon => Value::Balloon(Some(values::memory(&text()?).map_err(bad)?)),
+            Kind::Console => Value::Console(values::console(&text()?).map_err(bad)?),
             Kind::Bus => Value::Bus(values::bus(&text()?).map_err(bad)?),
             Kind::Vsock => Value::Vsock(values::vsock(text()?.as_ref()).map_err(bad)?),
             // Looked at with the disk that it is of.
@@ -392,6 +401,7 @@ fn put(slot: &mut Option<Set>, field: &Field, value: Value) {
         Value::Accel(_) | Value::Jail(_) | Value::Bus(_) | Value::Entry(_) => false,
         Value::Time(_) | Value::Ip4(_) | Value::Ip6(_) => false,
         Value::Net(_) | Value::Mac(_) | Value::Vsock(_) => false,
+        Value::Balloon(_) | Value::Console(_) => false,
     };
     let place = String::new();
     *slot = (!nothing).then_some(Set { value, place });

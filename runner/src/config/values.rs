@@ -9,7 +9,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{AccelChoice, Disk, DiskFormat, JailChoice, MIB, Mount, Share, Vsock};
+use super::{AccelChoice, ConsoleChoice, Disk, DiskFormat, JailChoice, MIB, Mount, Share, Vsock};
 use crate::boot::Protocol;
 use crate::devices::virtio::vsock::{FIRST_CID, LAST_CID};
 use crate::machine::slot::VirtioBus;
@@ -126,6 +126,18 @@ pub fn bus(text: &str) -> Result<VirtioBus, String> {
         "mmio" => Ok(VirtioBus::Mmio),
         "pci" => Ok(VirtioBus::Pci),
         _ => Err("is not a place for virtio devices; choose mmio or pci".into()),
+    }
+}
+
+/// Which consoles a guest has: `serial`, `virtio`.
+///
+/// # Errors
+/// Anything else.
+pub fn console(text: &str) -> Result<ConsoleChoice, String> {
+    match text {
+        "serial" => Ok(ConsoleChoice::Serial),
+        "virtio" => Ok(ConsoleChoice::Virtio),
+        _ => Err("is not a console; choose serial or virtio".into()),
     }
 }
 

@@ -50,6 +50,9 @@ impl Descriptors {
     }
 }
 
+/// What the console with the guest's input is connected to.
+const TYPED_TO: &str = "stdio,signal=off";
+
 /// QEMU's own jail, all of it (qemu.1, `-sandbox`): no programs, no rights, no old calls.
 const SANDBOX: &str =
     "-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
@@ -67,7 +70,9 @@ pub(super) fn arguments(plan: &Plan, fds: &Descriptors, sandbox: bool) -> Vec<St
     // A character device drops what its backend does not take at once, if the guest does not wait
     // for the UART as it should; the copy in its log file is written to the end. So the log file is
     // the pipe, and a reader that is slow makes the guest wait.
-    words.add(&format!("-chardev stdio,id=console,signal=off,logfile=/dev/fd/{}", fds.console));
+    let virtio = plan.devices.iter().any(|device| matches!(device.kind, DeviceKind::Console));
+    let serial = if virtio { "null" } else { TYPED_TO };
+    words.add(&format!("-chardev {serial},id=console,logfile=/dev/fd/{}", fds.console));
     words.add("-serial chardev:console");
     for line in Target::of(plan.boot.board.arch).arguments(fds.exit, fds.log) {
         words.add(&line);
@@ -98,26 +103,7 @@ pub(super) fn arguments(plan: &Plan, fds: &Descriptors, sandbox: bool) -> Vec<St
         let (device, mac) = (device("net", network.slot), mac_text(mac));
         words.add(&format!("-device {device},netdev={id},mac={mac},host_mtu={mtu}"));
     }
-    let mut shares = fds.shares.iter();
-    for further in &plan.devices {
-        let (id, slot) = (&further.id, further.slot);
-        match &further.kind {
-            // Its bytes are QEMU's own of the system's, as ours are.
-            DeviceKind::Rng => words.add(&format!("-device {},id={id}", device("rng", slot))),
-            DeviceKind::Share(SharePlan { folder, tag, .. }) => {
-                let Some(fd) = shares.next() else { continue };
-                let read_only = if folder.is_read_only() { ",readonly=on" } else { "" };
-                // Other file systems in it are as little part of it as in ours.
-                words.add(&format!(
-                    "-fsdev local,id={id},path=/dev/fd/{fd},security_model=none,multidevs=forbid{read_only}"
-                ));
-                let device = device("9p", slot);
-                words.add(&format!("-device {device},fsdev={id},mount_tag={tag}"));
-            }
-            // Refused before.
-            DeviceKind::Vsock(_) => {}
-        }
-    }
+    words.further_devices(plan, fds);
     if sandbox {
         words.add(SANDBOX);
     }
@@ -141,6 +127,40 @@ struct Words(Vec<String>);
 impl Words {
     fn add(&mut self, words: &str) {
         self.0.extend(words.split(' ').map(str::to_owned));
+    }
+
+    /// The devices behind disks and network.
+    fn further_devices(&mut self, plan: &Plan, fds: &Descriptors) {
+        let mut shares = fds.shares.iter();
+        for further in &plan.devices {
+            let (id, slot) = (&further.id, further.slot);
+            match &further.kind {
+                // Its bytes are QEMU's own of the system's, as ours are.
+                DeviceKind::Rng => self.add(&format!("-device {},id={id}", device("rng", slot))),
+                DeviceKind::Balloon(_) => self.add(&format!(
+                    "-device {},id={id},deflate-on-oom=on,free-page-reporting=on",
+                    device("balloon", slot)
+                )),
+                DeviceKind::Console => {
+                    let (to, bus) = (fds.console, device("serial", slot));
+                    self.add(&format!("-chardev {TYPED_TO},id={id},logfile=/dev/fd/{to}"));
+                    self.add(&format!("-device {bus},id={id}-bus"));
+                    self.add(&format!("-device virtconsole,bus={id}-bus.0,chardev={id}"));
+                }
+                // Refused before.
+                DeviceKind::Vsock(_) => {}
+                DeviceKind::Share(SharePlan { folder, tag, .. }) => {
+                    let Some(fd) = shares.next() else { continue };
+                    let read_only = if folder.is_read_only() { ",readonly=on" } else { "" };
+                    // Other file systems in it are as little part of it as in ours.
+                    self.add(&format!(
+                        "-fsdev local,id={id},path=/dev/fd/{fd},security_model=none,multidevs=forbid{read_only}"
+                    ));
+                    let device = device("9p", slot);
+                    self.add(&format!("-device {device},fsdev={id},mount_tag={tag}"));
+                }
+            }
+        }
     }
 }
 
@@ -174,7 +194,7 @@ mod tests {
         let expected = "-nodefaults -no-user-config -no-reboot -display none -monitor none -accel tcg \
              -smp cpus=2,sockets=1,cores=2,threads=1 -m 64M -bios /dev/fd/10 \
              -device loader,file=/dev/fd/11 \
-             -chardev stdio,id=console,signal=off,logfile=/dev/fd/12 -serial chardev:console \
+             -chardev stdio,signal=off,id=console,logfile=/dev/fd/12 -serial chardev:console \
              -machine microvm,acpi=off,ioapic2=off,pic=on,pit=on,rtc=on,isa-serial=on,\
              x-option-roms=off,auto-kernel-cmdline=off -cpu max -chardev null,id=exit,logfile=/dev/fd/13 \
              -device isa-serial,chardev=exit,iobase=0x501,irq=3 -device i8042 \
@@ -274,12 +294,17 @@ mod tests {
     }
 
     #[test]
-    fn a_further_device_stands_in_its_slot() {
+    fn further_devices_stand_in_their_slots() {
         let mut plan = plan(&[]);
-        let slot = plan.boot.board.virtio.on(VirtioBus::Mmio).nth(3).unwrap();
-        plan.devices.push(DevicePlan { id: "rng0".into(), slot, kind: DeviceKind::Rng });
+        let slots = plan.boot.board.virtio.on(VirtioBus::Mmio).skip(3);
+        let kinds = [("rng0", DeviceKind::Rng), ("balloon0", DeviceKind::Balloon(0))];
+        for ((id, kind), slot) in kinds.into_iter().zip(slots) {
+            plan.devices.push(DevicePlan { id: id.into(), slot, kind });
+        }
         let all = arguments(&plan, &fds(&[]), false).join(" ");
-        let expected = "-device virtio-rng-device,bus=virtio-mmio-bus.3,id=rng0";
+        let expected = "-device virtio-rng-device,bus=virtio-mmio-bus.3,id=rng0 \
+             -device virtio-balloon-device,bus=virtio-mmio-bus.4,id=balloon0,deflate-on-oom=on,\
+             free-page-reporting=on";
         assert!(all.ends_with(expected), "{all}");
     }
 

@@ -40,7 +40,7 @@ use crate::io::signals::Signals;
 use crate::machine;
 use crate::machine::map::MIB;
 use crate::outcome::Outcome;
-use crate::plan::Plan;
+use crate::plan::{DeviceKind, Plan};
 use disks::DiskFile;
 use network::{Cable, Relay};
 use process::Process;
@@ -89,6 +89,11 @@ pub enum Error {
          (Runner.Vsock)"
     )]
     Vsock,
+    /// QEMU is told of a balloon's size by a monitor, which it does not get.
+    #[error(
+        "software emulation has no size for a balloon: --balloon alone (Runner.Balloon: true) gives back what is free"
+    )]
+    BalloonSize,
     /// The operating system refused something.
     #[error("software emulation: {what}: {error}")]
     System {
@@ -137,6 +142,9 @@ pub fn run(plan: &Plan, signals: &Signals, sandbox: bool) -> Result<Outcome, Err
     }
     if plan.vsock().is_some() {
         return Err(Error::Vsock);
+    }
+    if plan.devices.iter().any(|device| matches!(device.kind, DeviceKind::Balloon(1..))) {
+        return Err(Error::BalloonSize);
     }
     let guest = Guest::load(plan, target)?;
     let cable = plan.network.as_ref().map(Cable::new).transpose();

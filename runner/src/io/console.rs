@@ -4,11 +4,12 @@ use std::fs::File;
 use std::io::ErrorKind::{Interrupted, WouldBlock};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::termios::tcgetwinsize;
 
 use super::event::Event;
 use super::terminal;
@@ -68,6 +69,106 @@ impl Stdout {
     }
 }
 
+impl Stdout {
+    /// Whether it takes bytes, without waiting for longer than `patience`.
+    fn takes_some(&self, patience: Duration) -> bool {
+        let mut wanted = [PollFd::new(&self.file, PollFlags::OUT)];
+        let patience = Timespec::try_from(patience).ok();
+        poll(&mut wanted, patience.as_ref()).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Writes some of `bytes` without waiting. One whose reader is gone takes all, as ever.
+    fn write_now(&mut self, bytes: &[u8]) -> Now {
+        if self.gone {
+            return Now::Taken(bytes.len());
+        }
+        if !self.takes_some(Duration::ZERO) {
+            return Now::Full;
+        }
+        let chunk = bytes.get(..bytes.len().min(CHUNK)).unwrap_or_default();
+        match self.file.write(chunk) {
+            Ok(written) => Now::Taken(written),
+            Err(error) if error.kind() == WouldBlock => Now::Full,
+            Err(error) if error.kind() == Interrupted => Now::Taken(0),
+            Err(error) => {
+                self.lose(&error);
+                Now::Taken(bytes.len())
+            }
+        }
+    }
+
+    fn lose(&mut self, error: &io::Error) {
+        self.gone = true;
+        warning!("the console's output is lost from here on: stdout: {error}");
+    }
+}
+
+/// What became of bytes that may not be waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Now {
+    /// So many are on their way.
+    Taken(usize),
+    /// There is no room.
+    Full,
+    /// Another thread is writing.
+    Busy,
+}
+
+/// stdout for several who write to it. Whoever waits has it to himself.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    stdout: Arc<Mutex<Stdout>>,
+    /// The same, to be watched.
+    watched: Arc<File>,
+}
+
+impl Shared {
+    /// Shares `stdout`.
+    ///
+    /// # Errors
+    /// When the process has no file descriptors left.
+    pub fn new(stdout: Stdout) -> io::Result<Self> {
+        let watched = Arc::new(stdout.file.try_clone()?);
+        Ok(Self { stdout: Arc::new(Mutex::new(stdout)), watched })
+    }
+
+    /// Writes some of `bytes`, at most 512, without waiting.
+    pub fn write_now(&self, bytes: &[u8]) -> Now {
+        match self.stdout.try_lock() {
+            Ok(mut stdout) => stdout.write_now(bytes),
+            Err(TryLockError::Poisoned(stdout)) => stdout.into_inner().write_now(bytes),
+            Err(TryLockError::WouldBlock) => Now::Busy,
+        }
+    }
+
+    /// Waits until it takes bytes, at most as long as `patience`. Returns whether it does.
+    pub fn wait(&self, patience: Duration) -> bool {
+        self.stdout.lock().unwrap_or_else(PoisonError::into_inner).takes_some(patience)
+    }
+}
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stdout.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsFd for Shared {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.watched.as_fd()
+    }
+}
+
+/// Columns and rows of the terminal that the console is on, if it is on one.
+pub fn window_size() -> Option<(u16, u16)> {
+    let size = tcgetwinsize(io::stdout()).or_else(|_| tcgetwinsize(io::stdin())).ok()?;
+    Some((size.ws_col, size.ws_row))
+}
+
 impl Write for Stdout {
     /// Takes all of `bytes`, always: the guest is not told about our stdout.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -75,10 +176,7 @@ impl Write for Stdout {
         while !rest.is_empty() && !self.gone && !self.stop.requested() {
             match self.hand_over(rest) {
                 Ok(written) => rest = rest.get(written..).unwrap_or_default(),
-                Err(error) => {
-                    self.gone = true;
-                    warning!("the console's output is lost from here on: stdout: {error}");
-                }
+                Err(error) => self.lose(&error),
             }
         }
         Ok(bytes.len())

@@ -100,6 +100,14 @@ impl Watcher {
         self.register(fd, key, Interest::READABLE)
     }
 
+    /// As [`Watcher::watch`], but for writing alone.
+    ///
+    /// # Errors
+    /// As [`Watcher::watch`]; `PermissionDenied` for what can always be written, a file.
+    pub fn watch_writing(&self, fd: BorrowedFd<'_>, key: usize) -> io::Result<()> {
+        self.register(fd, key, Interest::WRITABLE)
+    }
+
     fn register(&self, fd: BorrowedFd<'_>, key: usize, interest: Interest) -> io::Result<()> {
         let number = Number(WATCHED | self.base.wrapping_add(key));
         self.registry.register(&mut SourceFd(&fd.as_raw_fd()), number, interest)

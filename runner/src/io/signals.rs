@@ -56,6 +56,9 @@ const SAME: u64 = 200;
 static STOP: AtomicBool = AtomicBool::new(false);
 static GO_ON: AtomicBool = AtomicBool::new(false);
 
+/// Signalled when the terminal's window has another size, where somebody wants to know.
+static WINDOW: OnceLock<Event> = OnceLock::new();
+
 /// Signalled when a signal came.
 static EVENT: OnceLock<Event> = OnceLock::new();
 
@@ -128,6 +131,23 @@ impl Signals {
         if GO_ON.swap(false, Ordering::SeqCst) {
             terminal::resume();
         }
+    }
+}
+
+/// What is signalled from now on when the terminal's window has another size (SIGWINCH).
+///
+/// # Errors
+/// What the operating system says.
+pub fn window_changes() -> io::Result<&'static Event> {
+    let event = Event::new()?;
+    let event = WINDOW.get_or_init(|| event);
+    handle(libc::SIGWINCH, window_changed)?;
+    Ok(event)
+}
+
+extern "C" fn window_changed(_signal: c_int) {
+    if let Some(event) = WINDOW.get() {
+        event.signal();
     }
 }
 

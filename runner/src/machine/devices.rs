@@ -6,6 +6,7 @@ use hv::{EdgeLine, GuestMemory, Hypervisor, LevelLine, Vm};
 
 use super::Error;
 use super::bus::Bus;
+use super::console::Ends;
 use super::disks::Disks;
 use super::fixed;
 use super::input::Input;
@@ -16,12 +17,13 @@ use super::shares::share;
 use super::stop::Stop;
 use super::threads::Traffic;
 use super::virtio::Virtio;
+use crate::devices::uart::{Drained, Uart};
 use crate::devices::virtio::worker::WorkerThread;
 use crate::devices::{Interrupt, Level};
-use crate::io::console::Stdout;
+use crate::io::console::{Shared, Stdout};
 use crate::io::event::Event;
 use crate::io::event_loop::EventLoop;
-use crate::plan::{DeviceKind, Plan};
+use crate::plan::{DeviceKind, DevicePlan, Plan};
 
 /// Everything a guest can reach that is not RAM, and what serves it.
 pub(super) struct Devices<H: Hypervisor> {
@@ -52,10 +54,19 @@ impl<H: Hypervisor> Devices<H> {
         let mut bus = Bus::default();
         let stdout = Stdout::new(stop.clone(), Arc::clone(stopped));
         let stdout = stdout.map_err(Error::system("open the console"))?;
+        let stdout = Shared::new(stdout).map_err(Error::system("open the console"))?;
         let (drained, on_drained) = Input::drained(event_loop.waker());
-        let console = fixed::Console { stdout, drained: on_drained };
+        // There is one stdin, and who asks for the virtio console wants it there.
+        let is_console = |device: &DevicePlan| matches!(device.kind, DeviceKind::Console);
+        let (to_uart, to_virtio): (Drained, _) = match plan.devices.iter().any(is_console) {
+            true => (Box::new(|| ()), Some(on_drained)),
+            false => (on_drained, None),
+        };
+        let ends = Ends::new(stdout.clone(), to_virtio)?;
+        let console = fixed::Console { stdout, drained: to_uart };
         let uart = fixed::add(vm, memory, &plan.boot, console, stop, &mut bus)?;
-        let input = Input::new(uart, drained, event_loop);
+        let typed_to = ends.keyboard.clone().map_or(uart, |keyboard| keyboard as Arc<dyn Uart>);
+        let input = Input::new(typed_to, drained, event_loop);
         let mut virtio = Virtio::new(vm, memory, &mut bus, plan.boot.board.virtio.pci);
         let disks = match plan.disks.is_empty() {
             true => None,
@@ -66,7 +77,7 @@ impl<H: Hypervisor> Devices<H> {
         let network = network.transpose()?.flatten();
         let (mut stations, mut shares) = (Vec::new(), Vec::new());
         for device in &plan.devices {
-            stations.extend(Station::new(&mut virtio, device, event_loop)?);
+            stations.extend(Station::new(&mut virtio, device, &ends, event_loop)?);
             if let DeviceKind::Share(plan) = &device.kind {
                 shares.push(share(&mut virtio, device, plan, stop, lockdown)?);
             }

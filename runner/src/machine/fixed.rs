@@ -19,12 +19,12 @@ use crate::devices::rtc::{self, Rtc};
 use crate::devices::semihosting::Semihosting;
 use crate::devices::serial::{self, Com1};
 use crate::devices::uart::{Drained, Uart};
-use crate::io::console::Stdout;
+use crate::io::console::Shared;
 
 /// What the serial port is connected to.
 pub(super) struct Console {
     /// Where what the guest sends goes.
-    pub(super) stdout: Stdout,
+    pub(super) stdout: Shared,
     /// Called when it takes more input.
     pub(super) drained: Drained,
 }

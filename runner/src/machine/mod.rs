@@ -5,6 +5,7 @@
 //! system; a [`Locked`] one has every thread in the jail; running it ends in a [`Reason`].
 
 pub mod bus;
+mod console;
 mod devices;
 mod disks;
 mod fixed;

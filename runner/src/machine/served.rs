@@ -8,7 +8,9 @@ use std::time::Duration;
 use hv::{GuestMemory, Vm};
 
 use super::Error;
+use super::console::Ends;
 use super::virtio::Virtio;
+use crate::devices::virtio::balloon::Balloon;
 use crate::devices::virtio::rng::Rng;
 use crate::devices::virtio::served::Served;
 use crate::devices::virtio::virtqueues::Virtqueues;
@@ -37,15 +39,17 @@ pub(super) struct Station {
 }
 
 /// What a device of the plan is; nothing for one that has threads of its own.
-fn device(kind: &DeviceKind) -> Option<Box<dyn Served>> {
-    match kind {
+fn device(kind: &DeviceKind, ends: &Ends) -> Result<Option<Box<dyn Served>>, Error> {
+    Ok(match kind {
         DeviceKind::Rng => Some(Box::new(Rng::default())),
+        DeviceKind::Balloon(size) => Some(Box::new(Balloon::new(*size))),
+        DeviceKind::Console => Some(Box::new(ends.console()?)),
         DeviceKind::Share(_) => None,
         DeviceKind::Vsock(vsock) => match vsock.take_device() {
             Some(device) => Some(Box::new(device)),
             None => unreachable!("a plan is carried out once"),
         },
-    }
+    })
 }
 
 impl Station {
@@ -53,10 +57,11 @@ impl Station {
     pub(super) fn new<V: Vm>(
         virtio: &mut Virtio<'_, V>,
         plan: &DevicePlan,
+        ends: &Ends,
         event_loop: &EventLoop,
     ) -> Result<Option<Self>, Error> {
         let system = || Error::system("serve the guest's devices");
-        let Some(mut device) = device(&plan.kind) else { return Ok(None) };
+        let Some(mut device) = device(&plan.kind, ends)? else { return Ok(None) };
         let identity = device.identity(&plan.id);
         let base = plan.slot.index.saturating_add(1).saturating_mul(KEYS);
         let event = |_| Event::new().map(Arc::new).map_err(system());
@@ -118,6 +123,6 @@ impl Station {
             self.device.reset();
         }
         self.device.finish(&mut self.queues, &self.memory, now);
-        crate::info!("device: {:?}", self.queues);
+        crate::info!("device: {:?}; {:?}", self.queues, self.device);
     }
 }

@@ -6,8 +6,9 @@ mod vsock;
 use std::fmt;
 
 use super::Error;
-use crate::config::{Settings, Share};
+use crate::config::{ConsoleChoice, Settings, Share};
 use crate::log::printable_path;
+use crate::machine::map::MIB;
 use crate::machine::slot::{VIRTIO_SLOTS, VirtioBus, VirtioSlot};
 use crate::p9::{Folder, Unfit};
 pub use vsock::VsockPlan;
@@ -30,6 +31,10 @@ pub enum DeviceKind {
     Rng,
     /// Sockets.
     Vsock(VsockPlan),
+    /// A console on stdout and stdin.
+    Console,
+    /// Memory that goes back to the host: this many bytes in any case.
+    Balloon(u64),
     /// A folder of the host.
     Share(SharePlan),
 }
@@ -53,6 +58,8 @@ impl DeviceKind {
             DeviceKind::Rng => "rng",
             DeviceKind::Share(_) => "share",
             DeviceKind::Vsock(_) => "vsock",
+            DeviceKind::Balloon(_) => "balloon",
+            DeviceKind::Console => "console",
         }
     }
 }
@@ -67,6 +74,11 @@ impl fmt::Display for DeviceKind {
                 write!(f, "{path}{how}, tag {tag}")
             }
             DeviceKind::Vsock(vsock) => vsock.fmt(f),
+            DeviceKind::Console => f.write_str("stdout and stdin"),
+            DeviceKind::Balloon(0) => f.write_str("free memory goes back to the host"),
+            DeviceKind::Balloon(size) => {
+                write!(f, "free memory goes back to the host, and {} MiB of it always", size / MIB)
+            }
         }
     }
 }
@@ -107,6 +119,19 @@ pub(super) fn choose(
         kinds.push(DeviceKind::Share(share(asked, tag)?));
     }
     kinds.extend(settings.devices.vsock.clone().map(VsockPlan::new).map(DeviceKind::Vsock));
+    if let Some(size) = settings.devices.balloon {
+        if size >= settings.memory {
+            let (size, memory) = (size / MIB, settings.memory / MIB);
+            return Err(Error::Asked(format!(
+                "a balloon of {size} MiB in a guest of {memory} MiB, which would have nothing left: \
+                 make it smaller (--balloon), or the guest larger (-m)"
+            )));
+        }
+        kinds.push(DeviceKind::Balloon(size));
+    }
+    if settings.devices.console == Some(ConsoleChoice::Virtio) {
+        kinds.push(DeviceKind::Console);
+    }
     match kinds.len() <= VIRTIO_SLOTS {
         true => Ok(kinds),
         false => Err(Error::Asked(format!(
@@ -168,7 +193,7 @@ impl DevicePlan {
     pub(super) fn open(&self) -> Result<(), Error> {
         match &self.kind {
             DeviceKind::Vsock(vsock) => vsock.open().map_err(Error::Asked),
-            DeviceKind::Rng | DeviceKind::Share(_) => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -238,6 +263,22 @@ mod tests {
             let refusal = shared(line, ops_image, bus).unwrap_err();
             assert!(refusal.contains(wanted), "{line}: {refusal}");
         }
+    }
+
+    #[test]
+    fn a_balloon_leaves_the_guest_something() {
+        let image = (false, VirtioBus::Mmio);
+        let count = |option| chosen(Some(option), "{}", image.0, image.1);
+        assert_eq!((count("--balloon"), count("--balloon=2047M")), (1, 1));
+        for (value, count) in [("true", 1), ("false", 0), (r#""64M""#, 1)] {
+            let config = format!(r#"{{"Runner": {{"Balloon": {value}}}}}"#);
+            assert_eq!(chosen(None, &config, image.0, image.1), count);
+        }
+        let line = ["runner", "image", "-m512M", "--balloon=512M"];
+        let Ok(crate::cli::Command::Run(options)) = crate::cli::parse(line) else { panic!() };
+        let settings = settle(*options, &parse_str("c.json", "{}").unwrap()).unwrap();
+        let error = choose(&settings, image.0, image.1).unwrap_err().to_string();
+        assert!(error.starts_with("a balloon of 512 MiB in a guest of 512 MiB"), "{error}");
     }
 
     #[test]

@@ -6,9 +6,11 @@
 //! libFuzzer. A new target is a function, a line in [`TARGETS`], a file in `fuzz_targets/` with its
 //! `[[bin]]`, and a few seeds in `corpus/`.
 
+pub mod balloon;
 pub mod block;
 pub mod chain;
 pub mod config;
+pub mod console;
 mod disks;
 pub mod frames;
 pub mod image;
@@ -17,7 +19,9 @@ pub mod mmio;
 pub mod nic;
 pub mod pci;
 pub mod pl011;
+pub mod rng;
 pub mod serial;
+mod served;
 
 /// A target: the name of its corpus, and what it does.
 pub type Target = (&'static str, fn(&[u8]));
@@ -25,9 +29,11 @@ pub type Target = (&'static str, fn(&[u8]));
 /// All targets.
 pub const TARGETS: &[Target] = &[
     ("arm64", image::arm64),
+    ("balloon", balloon::balloon),
     ("block", block::block),
     ("bzimage", image::bzimage),
     ("chain", chain::chain),
+    ("console", console::console),
     ("config", config::config),
     ("elf", image::elf),
     ("frames", frames::frames),
@@ -38,6 +44,7 @@ pub const TARGETS: &[Target] = &[
     ("nic", nic::nic),
     ("notes", image::notes),
     ("pl011", pl011::pl011),
+    ("rng", rng::rng),
     ("serial", serial::serial),
     ("tfs", image::tfs),
 ];

@@ -176,7 +176,7 @@ fn entries(line: &str) -> Vec<(String, Call)> {
 }
 
 /// Entries that the runs below do not need, and why they are on their lists.
-const UNSEEN: [(&str, Option<u64>, &str); 16] = [
+const UNSEEN: [(&str, Option<u64>, &str); 17] = [
     ("ioctl", Some(0x4020_aea5), "KVM_SIGNAL_MSI: a Linux with its devices on PCI, in the lab"),
     ("brk", None, "a heap that grows, on threads: `doctor` tries it on each kind of them"),
     ("openat", None, "denied and no trap: a file that a library looks for, and does without"),
@@ -190,6 +190,7 @@ const UNSEEN: [(&str, Option<u64>, &str); 16] = [
     ("ioctl", Some(0x1277), "BLKDISCARD: a block device, which a test cannot make"),
     ("ioctl", Some(0x802c_542a), "TCGETS2: the tests terminal::*, on every thread"),
     ("ioctl", Some(0x402c_542b), "TCSETS2: the same"),
+    ("ioctl", Some(0x5413), "TIOCGWINSZ: a console on a terminal, the tests hostile::console"),
     ("ioctl", Some(0x540f), "TIOCGPGRP: the same"),
     (
         "ioctl",

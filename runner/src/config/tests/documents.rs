@@ -109,6 +109,8 @@ fn schema(field: &Field) -> Value {
         Kind::Size => json!({"type": "string", "pattern": SIZE}),
         Kind::Cpus => json!({"type": "integer", "minimum": 1, "maximum": MAX_CPUS}),
         Kind::Which => json!({"type": "string", "enum": ["auto", "kvm", "hvf", "off"]}),
+        Kind::Balloon => json!({"type": ["boolean", "string"], "pattern": SIZE}),
+        Kind::Console => json!({"type": "string", "enum": ["serial", "virtio"]}),
         Kind::Bus => json!({"type": "string", "enum": ["mmio", "pci"]}),
         Kind::Jail => json!({"type": "string", "enum": ["on", "strict", "off"]}),
         Kind::Entry => {

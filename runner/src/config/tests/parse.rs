@@ -12,10 +12,11 @@ pub(super) fn sample(kind: Kind) -> &'static str {
         Kind::Texts => r#"["x"]"#,
         Kind::Map => r#"{"X": "/y"}"#,
         Kind::AnyList => "[1]",
-        Kind::Size => r#""64M""#,
+        Kind::Size | Kind::Balloon => r#""64M""#,
         Kind::Cpus => "3",
         Kind::Which | Kind::Jail => r#""off""#,
         Kind::Bus => r#""pci""#,
+        Kind::Console => r#""virtio""#,
         Kind::Entry => r#""pvh""#,
         Kind::Time => r#""3s""#,
         Kind::Ip4 => r#""10.0.0.1""#,
@@ -124,7 +125,13 @@ fn null_and_what_go_calls_zero_set_nothing() {
             Kind::Size | Kind::Cpus | Kind::Which | Kind::Jail | Kind::Entry | Kind::Time => {
                 &["null"]
             }
-            Kind::Net | Kind::Mac | Kind::Bus | Kind::Vsock | Kind::DiskFormat => &["null"],
+            Kind::Net
+            | Kind::Mac
+            | Kind::Bus
+            | Kind::Vsock
+            | Kind::DiskFormat
+            | Kind::Balloon
+            | Kind::Console => &["null"],
         };
         for value in values {
             // `false` says something there.

@@ -3,8 +3,8 @@ use std::time::Duration;
 
 use super::super::network::{Asked, Network};
 use super::super::{
-    AccelChoice, Addresses, Devices, Disk, DiskFormat, JailChoice, Mount, NetChoice, Settings,
-    Share, Vsock,
+    AccelChoice, Addresses, ConsoleChoice, Devices, Disk, DiskFormat, JailChoice, Mount, NetChoice,
+    Settings, Share, Vsock,
 };
 use super::{settled, try_settled};
 use crate::boot::Protocol;
@@ -80,7 +80,7 @@ const ALL: &str = r#"{
     },
     "Runner": {
         "Append": "x=1",
-        "Disks": [{"Path": "more.raw", "ReadOnly": true}],
+        "Balloon": "8M", "Console": "virtio", "Disks": [{"Path": "more.raw", "ReadOnly": true}],
         "Entry": "pvh",
         "Ephemeral": true,
         "HostLoopback": true,
@@ -153,8 +153,10 @@ fn a_config_says_everything_the_command_line_can() {
         network: configured(),
         devices: Devices {
             rng: Some(false),
-            shares: shares().to_vec(),
             vsock: Some(vsock("v.sock", 9)),
+            balloon: Some(8 << 20),
+            console: Some(ConsoleChoice::Virtio),
+            shares: shares().to_vec(),
         },
         verbose: true,
         timeout: Some(Duration::from_secs(90)),
@@ -169,7 +171,7 @@ fn a_config_says_everything_the_command_line_can() {
 #[test]
 fn the_command_line_wins_over_a_config() {
     let line = "typed -x=kvm -m 1G --cpus 3 -k k --initrd i --entry linux32 --append y=2 -a x -e B=3 \
-                -e C=4 --disk d,ro --mounts data:/typed --timeout 1 --report r --jail=off --virtio mmio --rng --vsock w --share typed:t \
+                -e C=4 --disk d,ro --mounts data:/typed --timeout 1 --report r --jail=off --virtio mmio --rng --balloon --console=serial --vsock w --share typed:t \
                 -p 80 --udp 53 --udp [::1]:53:54 --net=user --ip-address 10.0.2.9 --mac 52:54:00:00:00:02 \
                 --pcap other";
     let mut network = configured();
@@ -201,7 +203,9 @@ fn the_command_line_wins_over_a_config() {
         devices: Devices {
             rng: Some(true),
             vsock: Some(vsock("w", 3)),
+            balloon: Some(0),
             shares: [&shares()[..], &[share("typed", Some("t"), false)]].concat(),
+            console: Some(ConsoleChoice::Serial),
         },
         verbose: true,
         timeout: Some(Duration::from_secs(1)),

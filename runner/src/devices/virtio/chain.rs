@@ -53,6 +53,12 @@ pub enum Broken {
     /// What this kind of device cannot work with: it has no way to answer.
     #[error("no room for an answer")]
     NoAnswer,
+    /// What a balloon is given: no whole page numbers, or too many.
+    #[error("{0} bytes are no list of page numbers")]
+    PageList(u64),
+    /// A page of a balloon's outside of RAM.
+    #[error("page {0:#x} is not in the guest's RAM")]
+    Page(u32),
     /// Fewer bytes than the header of what should be in it.
     #[error("no whole header")]
     NoHeader,

@@ -1,6 +1,6 @@
 //! What a virtio device is.
 
-use hv::Width;
+use std::ops::Range;
 
 /// What a device is, for its whole life.
 #[derive(Debug)]
@@ -13,19 +13,8 @@ pub struct Identity {
     pub features: u64,
     /// The most entries of each queue.
     pub queues: Vec<u16>,
-    /// The device's configuration space.
+    /// The device's configuration space at power-on.
     pub config: Vec<u8>,
-}
-
-impl Identity {
-    /// Reads the configuration space: any width, anywhere; what is not there reads as 0.
-    pub fn read_config(&self, offset: u64, width: Width) -> u64 {
-        let mut bytes = [0; 8];
-        let offset = usize::try_from(offset).ok();
-        let present = offset.and_then(|offset| self.config.get(offset..));
-        for (byte, value) in bytes.iter_mut().take(width.bytes()).zip(present.unwrap_or_default()) {
-            *byte = *value;
-        }
-        u64::from_le_bytes(bytes)
-    }
+    /// The bytes of it that the driver may write.
+    pub writable: Range<usize>,
 }

@@ -48,7 +48,7 @@ fn config_offset(offset: u64) -> Option<u64> {
 impl Device for Mmio {
     fn read(&self, offset: u64, width: Width) -> u64 {
         if let Some(offset) = config_offset(offset) {
-            return self.0.identity().read_config(offset, width);
+            return self.0.read_config(offset, width);
         }
         match register(offset, width) {
             Some(register) => self.read_register(register),
@@ -56,10 +56,11 @@ impl Device for Mmio {
         }
     }
 
-    /// Nothing in a configuration space here can be written.
     fn write(&self, offset: u64, width: Width, value: u64) {
-        if config_offset(offset).is_none()
-            && let Some(register) = register(offset, width)
+        if let Some(offset) = config_offset(offset) {
+            return self.0.write_config(offset, width, value);
+        }
+        if let Some(register) = register(offset, width)
             && let Ok(value) = u32::try_from(value)
         {
             self.write_register(register, value);
@@ -80,8 +81,7 @@ impl Mmio {
             VIRTIO_MMIO_QUEUE_READY => transport.queue().map_or(0, |queue| queue.ready.into()),
             VIRTIO_MMIO_INTERRUPT_STATUS => transport.interrupt_status().into(),
             VIRTIO_MMIO_STATUS => transport.status().into(),
-            // Configuration spaces here never change.
-            VIRTIO_MMIO_CONFIG_GENERATION => 0,
+            VIRTIO_MMIO_CONFIG_GENERATION => transport.config_generation().into(),
             // No shared memory regions: length and base read as ones.
             VIRTIO_MMIO_SHM_LEN_LOW
             | VIRTIO_MMIO_SHM_LEN_HIGH

@@ -7,8 +7,11 @@
 //! with the generation of the activation it belongs to. Devices that the I/O loop serves have
 //! [`virtqueues::Virtqueues`] in a worker's place, and are [`served::Served`].
 
+pub mod balloon;
 pub mod block;
 pub mod chain;
+mod config_space;
+pub mod console;
 mod desk;
 mod half;
 mod identity;

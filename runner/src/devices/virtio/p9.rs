@@ -61,6 +61,7 @@ impl Share {
             features: COMMON_FEATURES | MOUNT_TAG,
             queues: vec![QUEUE_SIZE],
             config,
+            writable: 0..0,
         }
     }
 

@@ -1,6 +1,7 @@
 //! The entropy device (virtio 1.2 §5.4): one queue of buffers, which it fills with random bytes of the
 //! operating system's.
 
+use std::fmt;
 use std::time::Duration;
 
 use hv::GuestMemory;
@@ -28,15 +29,23 @@ const REQUESTS: usize = 0;
 type Source = fn(&mut [u8]) -> std::io::Result<()>;
 
 /// The device.
-#[derive(Debug)]
 pub struct Rng {
     /// Fills so many bytes at once; see [`random::fill`].
     source: Source,
+    /// Bytes it has made.
+    made: u64,
+}
+
+/// For a person.
+impl fmt::Debug for Rng {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} random bytes", self.made)
+    }
 }
 
 impl Default for Rng {
     fn default() -> Self {
-        Self { source: random::fill }
+        Self { source: random::fill, made: 0 }
     }
 }
 
@@ -48,6 +57,7 @@ impl Served for Rng {
             features: COMMON_FEATURES,
             queues: vec![MAX_SEGMENTS],
             config: Vec::new(),
+            writable: 0..0,
         }
     }
 
@@ -60,6 +70,7 @@ impl Served for Rng {
                 break;
             }
             let filled = fill(request.chain.writable.slices(), self.source);
+            self.made = self.made.saturating_add(filled as u64);
             let written = u32::try_from(filled).unwrap_or_default();
             queues.give_back(memory, REQUESTS, request.head, written);
             left = left.saturating_sub(filled.max(LEAST));
@@ -177,7 +188,7 @@ mod tests {
         fn none(_: &mut [u8]) -> std::io::Result<()> {
             Err(std::io::ErrorKind::Other.into())
         }
-        let mut rig = Rig::served(Box::new(Rng { source: none }));
+        let mut rig = Rig::served(Box::new(Rng { source: none, made: 0 }));
         rig.start(0);
         rig.chain(&[(SEAM, 64, WRITE)]);
         rig.offer(0);

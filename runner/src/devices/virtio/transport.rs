@@ -6,7 +6,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hv::GuestMemory;
+use hv::{GuestMemory, Width};
 use virtio_bindings::virtio_config::{
     VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_S_FEATURES_OK, VIRTIO_CONFIG_S_NEEDS_RESET,
     VIRTIO_F_VERSION_1,
@@ -15,6 +15,7 @@ use virtio_bindings::virtio_mmio::{VIRTIO_MMIO_INT_CONFIG, VIRTIO_MMIO_INT_VRING
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 
 use super::Fault;
+use super::config_space::ConfigSpace;
 use super::half::Half;
 pub use super::identity::Identity;
 use super::interrupts::{Interrupts, Queues};
@@ -51,6 +52,7 @@ struct State {
 pub struct Transport {
     identity: Identity,
     state: Mutex<State>,
+    config: Mutex<ConfigSpace>,
     reset_over: Condvar,
     patience: Duration,
     memory: GuestMemory,
@@ -98,8 +100,19 @@ impl Transport {
         commands: Commands,
     ) -> Self {
         let state = Mutex::new(State::new(&identity));
+        let config = Mutex::new(ConfigSpace::new(&identity));
         let (reset_over, patience) = (Condvar::new(), Duration::ZERO);
-        Self { identity, state, reset_over, patience, memory, interrupts, doorbells, commands }
+        Self {
+            identity,
+            state,
+            config,
+            reset_over,
+            patience,
+            memory,
+            interrupts,
+            doorbells,
+            commands,
+        }
     }
 
     /// How long [`Transport::await_reset`] waits: for a worker that has threads.
@@ -128,6 +141,43 @@ impl Transport {
     /// One for each queue: what a doorbell of the queue's signals.
     pub fn doorbells(&self) -> &[Arc<Event>] {
         &self.doorbells
+    }
+
+    /// The driver reads the configuration space.
+    pub fn read_config(&self, offset: u64, width: Width) -> u64 {
+        self.config().read(offset, width)
+    }
+
+    /// The driver writes it.
+    pub fn write_config(&self, offset: u64, width: Width, value: u64) {
+        self.config().write(offset, width, value);
+    }
+
+    /// Which state of it this is, by number.
+    pub fn config_generation(&self) -> u32 {
+        self.config().generation()
+    }
+
+    /// The configuration space as it is, the driver's part of it included.
+    pub fn config_bytes(&self) -> Vec<u8> {
+        self.config().bytes().to_vec()
+    }
+
+    /// The device changes `bytes` of it from `offset` on, and tells a driver that is there.
+    pub fn set_config(&self, offset: usize, bytes: &[u8]) {
+        if !self.config().set(offset, bytes) {
+            return;
+        }
+        let mut state = self.lock();
+        if state.status.driver_ok() && !state.resetting {
+            state.interrupt_status |= VIRTIO_MMIO_INT_CONFIG;
+            drop(state);
+            self.interrupts.config(&|| self.interrupt_status() != 0);
+        }
+    }
+
+    fn config(&self) -> MutexGuard<'_, ConfigSpace> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The offered features that the driver looks at.

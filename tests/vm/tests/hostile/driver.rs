@@ -98,6 +98,15 @@ pub(super) struct Queue {
 pub(super) const QUEUE: Queue =
     Queue { size: 8, descriptors: DESCRIPTORS, available: AVAILABLE, used: USED };
 
+impl Queue {
+    /// Each has 32 KiB from 0x26_0000 on. All entries of the available ring are the first descriptor,
+    /// as memory is zero there.
+    pub(super) fn numbered(number: u64) -> Self {
+        let descriptors = 0x26_0000 + 0x8000 * number;
+        Self { size: 8, descriptors, available: descriptors + 0x2000, used: descriptors + 0x4000 }
+    }
+}
+
 /// The bytes of a descriptor.
 pub(super) fn descriptor((address, len, flags, next): Descriptor) -> Vec<u8> {
     let mut bytes = address.to_le_bytes().to_vec();
@@ -182,7 +191,12 @@ impl Script {
 
     /// Tells the device of a queue.
     pub(super) fn queue(self, queue: Queue) -> Self {
-        let mut script = self.set(QUEUE_SEL, 0).set(QUEUE_NUM, queue.size);
+        self.numbered_queue(0, queue)
+    }
+
+    /// Tells the device of its queue with that number.
+    pub(super) fn numbered_queue(self, number: u64, queue: Queue) -> Self {
+        let mut script = self.set(QUEUE_SEL, number).set(QUEUE_NUM, queue.size);
         for (register, address) in [
             (QUEUE_DESC, queue.descriptors),
             (QUEUE_AVAIL, queue.available),
@@ -196,6 +210,35 @@ impl Script {
     /// Brings the device into service as a good driver does.
     pub(super) fn start(self, features: u64) -> Self {
         self.negotiate(VERSION_1 | features).queue(QUEUE).set(STATUS, DRIVER_OK).get(STATUS, 0xf)
+    }
+
+    /// Brings a device with so many queues into service, each part of them on a page of its own.
+    pub(super) fn start_queues(self, features: u64, count: u64) -> Self {
+        let mut script = self.negotiate(VERSION_1 | features);
+        for number in 0..count {
+            script = script.numbered_queue(number, Queue::numbered(number));
+        }
+        script.set(STATUS, DRIVER_OK).get(STATUS, 0xf)
+    }
+
+    /// Makes the chain at descriptor 0 of a queue available, behind others, and notifies the device.
+    pub(super) fn offer_to(self, number: u64, chain: &[Descriptor]) -> Self {
+        let Queue { descriptors, available, .. } = Queue::numbered(number);
+        self.descriptors(descriptors, chain).add(available + 2, 1).set(QUEUE_NOTIFY, number)
+    }
+
+    /// Waits until the device has used `count` chains of a queue since it started.
+    pub(super) fn served_by(self, number: u64, count: u16) -> Self {
+        self.wait(2, Queue::numbered(number).used + 2, u64::MAX, count.into())
+    }
+
+    /// Zeroes the rings of queues, for a device that was reset.
+    pub(super) fn zero_rings(mut self, count: u64) -> Self {
+        for number in 0..count {
+            let Queue { available, used, .. } = Queue::numbered(number);
+            self = self.store(4, available, 0).store(4, used, 0);
+        }
+        self
     }
 
     /// Resets the device and waits for it.

@@ -5,7 +5,9 @@
 //! device, C console, serial line and exit ports, N the network card, P the PCI bus,
 //! V virtual processors.
 
+mod balloon;
 pub(crate) mod block;
+mod console;
 mod driver;
 mod net;
 pub(crate) mod p9;

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Pid, Signal, kill_process_group};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr};
+use rustix::termios::{
+    LocalModes, OptionalActions, Termios, Winsize, tcgetattr, tcgetpgrp, tcsetattr, tcsetwinsize,
+};
 
 /// Nothing here takes a tenth of it, on an idle machine that executes guests. The lab's is longer.
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -47,6 +49,12 @@ impl Terminal {
     /// Types `keys`; waits while the terminal takes no more.
     pub(crate) fn types(&self, keys: &[u8]) {
         (&self.person).write_all(keys).unwrap();
+    }
+
+    /// Gives its window another size.
+    pub(crate) fn resize(&self, columns: u16, rows: u16) {
+        let size = Winsize { ws_col: columns, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&self.person, size).unwrap();
     }
 
     /// A second pair of hands.

@@ -161,6 +161,7 @@ impl Disk {
             features,
             queues: vec![QUEUE_SIZE],
             config: self.config(),
+            writable: 0..0,
         }
     }
 

@@ -38,6 +38,7 @@ pub fn identity(name: &str, offer: &Offer) -> Identity {
         features: COMMON_FEATURES | own | offer.features,
         queues: vec![QUEUE_SIZE; 2],
         config: config(offer),
+        writable: 0..0,
     }
 }
 

@@ -43,6 +43,7 @@ mod field {
     /// MSI-X, for the ISR status, which the legacy interface has there (`VIRTIO_PCI_ISR`).
     pub(super) const NANOS_ISR: Field = (0x13, W1);
     pub(super) const DEVICE_STATUS: Field = (0x14, W1);
+    pub(super) const CONFIG_GENERATION: Field = (0x15, W1);
     pub(super) const QUEUE_SELECT: Field = (0x16, W2);
     pub(super) const QUEUE_SIZE: Field = (0x18, W2);
     pub(super) const QUEUE_MSIX_VECTOR: Field = (0x1a, W2);
@@ -67,14 +68,14 @@ impl Registers<'_> {
         match offset.saturating_sub(inner) {
             COMMON => self.read_common(inner, width),
             ISR if inner == 0 => self.take_isr(),
-            DEVICE => self.transport.identity().read_config(inner, width),
+            DEVICE => self.transport.read_config(inner, width),
             TABLE => self.signals.msix.as_ref().map_or(0, |msix| msix.read_table(inner, width)),
             PENDING => self.signals.msix.as_ref().map_or(0, |msix| msix.read_pending(inner, width)),
             _ => 0,
         }
     }
 
-    /// Writes. Nothing in a device's own configuration here can be written.
+    /// Writes.
     pub(super) fn write(&self, offset: u64, width: Width, value: u64) {
         let inner = offset % PAGE;
         match offset.saturating_sub(inner) {
@@ -83,6 +84,7 @@ impl Registers<'_> {
                 self.write_common(inner.saturating_add(4), Width::W4, value >> 32);
             }
             COMMON => self.write_common(inner, width, value),
+            DEVICE => self.transport.write_config(inner, width, value),
             // Whatever is written there, the address says which queue it is about.
             NOTIFY if inner.is_multiple_of(NOTIFY_STEP.into()) => {
                 self.transport.notify(inner / 4);
@@ -122,6 +124,8 @@ impl Registers<'_> {
             field::NUM_QUEUES => transport.identity().queues.len() as u64,
             field::NANOS_ISR if !self.signals.are_messages() => self.take_isr(),
             field::DEVICE_STATUS => transport.status().into(),
+            // Its lowest byte: a driver compares, and asks again.
+            field::CONFIG_GENERATION => u64::from(transport.config_generation()) & 0xff,
             field::QUEUE_SELECT => transport.selected_queue().into(),
             field::QUEUE_SIZE => self.of_queue(|queue| queue.size.into()),
             field::QUEUE_MSIX_VECTOR => self.signals.vector(self.selected()).into(),

@@ -61,6 +61,7 @@ fn device(kind: u32) -> Identity {
         features: COMMON_FEATURES | 1 << 5,
         queues: vec![256, 16],
         config: (1..=10).collect(),
+        writable: 0..0,
     }
 }
 

@@ -27,6 +27,7 @@ use super::transport::{Identity, Transport};
 use super::virtqueues::Virtqueues;
 use super::worker::{Backend, Commands, Threads, Worker, WorkerThread};
 use crate::io::event::Event;
+use crate::io::event_loop::Ready;
 use crate::machine::bus::Device;
 
 /// RAM: two pieces side by side, the seam at `SEAM`, and nothing behind `RAM`. It is reserved and
@@ -38,7 +39,11 @@ pub(super) const RAM: u64 = 65 << 20;
 pub(super) const DESCRIPTORS: u64 = 0x1000;
 pub(super) const AVAILABLE: u64 = 0x3000;
 pub(super) const USED: u64 = 0x4000;
-/// Entries of it.
+/// Its further queues are as far behind one another, each.
+fn place_of(queue: usize) -> u64 {
+    queue as u64 * 0x1_0000 + if queue > 0 { 0x8_0000 } else { 0 }
+}
+/// Entries of each.
 pub(super) const SIZE: u16 = 8;
 
 /// Descriptor flags (§2.7.5).
@@ -79,7 +84,8 @@ pub(super) struct Rig {
     pub(super) worker: Worker,
     on_loop: Option<OnLoop>,
     interrupts: Arc<AtomicU32>,
-    next_available: u16,
+    /// Of each queue that is set up, from 0 on.
+    next_available: Vec<u16>,
 }
 
 /// A device on the I/O loop.
@@ -88,6 +94,7 @@ struct OnLoop {
     queues: Virtqueues,
     doorbells: Vec<Arc<Event>>,
     more: bool,
+    now: Duration,
 }
 
 /// A device that takes everything and does nothing.
@@ -112,6 +119,7 @@ pub(super) fn identity() -> Identity {
         features: COMMON_FEATURES,
         queues: vec![256],
         config: Vec::new(),
+        writable: 0..0,
     }
 }
 
@@ -149,7 +157,7 @@ impl OnLoop {
         if self.queues.obey() {
             self.device.reset();
         }
-        self.more = self.device.serve(&mut self.queues, memory, Duration::ZERO);
+        self.more = self.device.serve(&mut self.queues, memory, self.now);
         self.queues.tell(memory);
     }
 }
@@ -187,7 +195,7 @@ impl Rig {
         let transport = Arc::new(transport.patient(patience));
         worker.add(Arc::clone(&transport), backend).unwrap();
         let (mmio, interrupts) = (Arc::new(Mmio(transport)), Arc::default());
-        Self { memory, mmio, worker, on_loop: None, interrupts, next_available: 0 }
+        Self { memory, mmio, worker, on_loop: None, interrupts, next_available: vec![0] }
     }
 
     /// A device that the I/O loop serves.
@@ -200,13 +208,36 @@ impl Rig {
         let transport = Arc::new(transport);
         let mmio = Arc::new(Mmio(Arc::clone(&transport)));
         let queues = Virtqueues::new(transport, receiver);
-        let on_loop = Some(OnLoop { device, queues, doorbells, more: false });
-        Self { memory, mmio, worker, on_loop, interrupts, next_available: 0 }
+        let on_loop = Some(OnLoop { device, queues, doorbells, more: false, now: Duration::ZERO });
+        Self { memory, mmio, worker, on_loop, interrupts, next_available: vec![0] }
     }
 
     /// What the device is.
     pub(super) fn identity(&self) -> &Identity {
         self.mmio.0.identity()
+    }
+
+    /// When a device on the loop wants a turn in any case.
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        self.on_loop.as_ref().unwrap().device.deadline()
+    }
+
+    /// Lets time pass, for a device on the loop.
+    pub(super) fn pass(&mut self, time: Duration) {
+        self.on_loop.as_mut().unwrap().now += time;
+    }
+
+    /// What a device on the loop has watched with `key` is ready, and it has a turn.
+    pub(super) fn ready(&mut self, key: usize) {
+        let ready = Ready { key, readable: true, writable: true, hung_up: false };
+        self.on_loop.as_mut().unwrap().device.ready(ready);
+        self.turn();
+    }
+
+    /// The run is over.
+    pub(super) fn finish(&mut self) {
+        let OnLoop { device, queues, now, .. } = self.on_loop.as_mut().unwrap();
+        device.finish(queues, &self.memory, *now);
     }
 
     /// Whether a device on the loop had more to do in its last turn.
@@ -255,14 +286,23 @@ impl Rig {
         self.write(reg::STATUS, 0xb);
     }
 
-    /// Sets queue 0 up.
+    /// Has the driver use that many queues, from now on.
+    pub(super) fn set_up_queues(&mut self, count: usize) {
+        self.next_available = vec![0; count];
+    }
+
+    /// Sets up the queues that the driver uses.
     pub(super) fn configure(&self) {
+        for queue in 0..self.next_available.len() {
+            let place = place_of(queue);
+            self.write(reg::QUEUE_SEL, queue as u64);
+            self.write(reg::QUEUE_NUM, SIZE.into());
+            self.write_address(reg::QUEUE_DESC, DESCRIPTORS + place);
+            self.write_address(reg::QUEUE_DRIVER, AVAILABLE + place);
+            self.write_address(reg::QUEUE_DEVICE, USED + place);
+            self.write(reg::QUEUE_READY, 1);
+        }
         self.write(reg::QUEUE_SEL, 0);
-        self.write(reg::QUEUE_NUM, SIZE.into());
-        self.write_address(reg::QUEUE_DESC, DESCRIPTORS);
-        self.write_address(reg::QUEUE_DRIVER, AVAILABLE);
-        self.write_address(reg::QUEUE_DEVICE, USED);
-        self.write(reg::QUEUE_READY, 1);
     }
 
     /// Brings the device up with VERSION_1 and `features`.
@@ -319,12 +359,23 @@ impl Rig {
         }
     }
 
-    /// Makes the chain at `head` available.
+    /// The same from descriptor 0 of another queue on.
+    pub(super) fn chain_of(&self, queue: usize, buffers: &[(u64, u32, u16)]) {
+        self.chain_at(DESCRIPTORS + place_of(queue), buffers);
+    }
+
+    /// Makes the chain at `head` of queue 0 available.
     pub(super) fn offer(&mut self, head: u16) {
-        let slot = AVAILABLE + 4 + 2 * u64::from(self.next_available % SIZE);
+        self.offer_to(0, head);
+    }
+
+    pub(super) fn offer_to(&mut self, queue: usize, head: u16) {
+        let available = AVAILABLE + place_of(queue);
+        let next = &mut self.next_available[queue];
+        let slot = available + 4 + 2 * u64::from(*next % SIZE);
         self.memory.write_obj(head.to_le(), GuestAddress(slot)).unwrap();
-        self.next_available = self.next_available.wrapping_add(1);
-        self.set_available_index(self.next_available);
+        *next = next.wrapping_add(1);
+        self.memory.store(next.to_le(), GuestAddress(available + 2), Ordering::Release).unwrap();
     }
 
     pub(super) fn set_available_index(&self, index: u16) {
@@ -333,19 +384,36 @@ impl Rig {
 
     /// Notifies queue 0 and lets the worker serve.
     pub(super) fn kick(&mut self) {
-        self.write(reg::QUEUE_NOTIFY, 0);
+        self.kick_queue(0);
+    }
+
+    pub(super) fn kick_queue(&mut self, queue: usize) {
+        self.write(reg::QUEUE_NOTIFY, queue as u64);
         self.turn();
     }
 
     pub(super) fn used_index(&self) -> u16 {
-        u16::from_le(self.memory.load(GuestAddress(USED + 2), Ordering::Acquire).unwrap())
+        self.used_index_of(0)
+    }
+
+    pub(super) fn used_index_of(&self, queue: usize) -> u16 {
+        let at = GuestAddress(USED + place_of(queue) + 2);
+        u16::from_le(self.memory.load(at, Ordering::Acquire).unwrap())
     }
 
     /// The used ring's entry `index`: descriptor and length.
     pub(super) fn used(&self, index: u16) -> (u32, u32) {
-        let at = USED + 4 + 8 * u64::from(index % SIZE);
+        self.used_of(0, index)
+    }
+
+    pub(super) fn used_of(&self, queue: usize, index: u16) -> (u32, u32) {
+        let at = USED + place_of(queue) + 4 + 8 * u64::from(index % SIZE);
         let word = |at| u32::from_le(self.memory.read_obj(GuestAddress(at)).unwrap());
         (word(at), word(at + 4))
+    }
+
+    pub(super) fn write_bytes(&self, at: u64, bytes: &[u8]) {
+        self.memory.write_slice(bytes, GuestAddress(at)).unwrap();
     }
 
     pub(super) fn fill(&self, at: u64, byte: u8, len: usize) {
@@ -376,10 +444,12 @@ impl Rig {
         assert_ne!(self.status(), 0, "before the worker let go");
         self.turn();
         assert_eq!(self.status(), 0);
-        for at in [AVAILABLE, USED] {
-            self.fill(at, 0, 0x100);
+        for queue in 0..self.next_available.len() {
+            for at in [AVAILABLE, USED] {
+                self.fill(at + place_of(queue), 0, 0x100);
+            }
         }
-        self.next_available = 0;
+        self.next_available.fill(0);
         self.interrupts();
         self.start(features);
     }

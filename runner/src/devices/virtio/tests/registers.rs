@@ -1,5 +1,7 @@
 //! Registers and the status field, before any request.
 
+use std::sync::Arc;
+
 use hv::Width;
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 
@@ -17,6 +19,7 @@ fn rig() -> Rig {
         features: COMMON_FEATURES | 1 << 5,
         queues: vec![256, 16],
         config: (1..=10).collect(),
+        writable: 4..6,
     };
     Rig::new(identity, Box::new(Nothing))
 }
@@ -33,6 +36,42 @@ fn a_driver_finds_a_modern_device_and_what_it_offers() {
     assert_eq!(rig.read(reg::CONFIG_GENERATION), 0);
     assert_eq!(rig.read(reg::SHM_LEN), 0xffff_ffff);
     assert_eq!(rig.status(), 0);
+}
+
+#[test]
+fn a_driver_writes_what_of_the_configuration_is_its_own_and_nothing_else() {
+    // R34
+    let rig = rig();
+    rig.mmio.write(reg::CONFIG + 4, Width::W2, 0xbbaa);
+    assert_eq!(rig.read(reg::CONFIG + 4), 0x0807_bbaa);
+    rig.mmio.write(reg::CONFIG, Width::W8, 0);
+    assert_eq!(rig.mmio.read(reg::CONFIG, Width::W8), 0x0807_0000_0403_0201);
+    for (offset, width) in
+        [(3, Width::W1), (6, Width::W4), (9, Width::W8), (u64::MAX - 0x100, Width::W8)]
+    {
+        rig.mmio.write(reg::CONFIG.wrapping_add(offset), width, u64::MAX);
+    }
+    rig.mmio.write(reg::CONFIG + 5, Width::W4, 0xffff_ff11);
+    assert_eq!(rig.mmio.read(reg::CONFIG, Width::W8), 0x0807_1100_0403_0201);
+    assert_eq!(rig.mmio.read(reg::CONFIG + 8, Width::W8), 0x0a09);
+    assert_eq!(rig.read(reg::CONFIG_GENERATION), 0, "the device has changed nothing");
+}
+
+#[test]
+fn a_change_of_the_devices_has_a_generation_and_interrupts_a_driver_that_is_there() {
+    let mut rig = rig();
+    let transport = Arc::clone(&rig.mmio.0);
+    transport.set_config(0, &[9]);
+    assert_eq!((rig.read(reg::CONFIG), rig.read(reg::CONFIG_GENERATION)), (0x0403_0209, 1));
+    assert_eq!((rig.interrupts(), rig.read(reg::INTERRUPT_STATUS)), (0, 0), "there is no driver");
+    rig.start(0);
+    transport.set_config(0, &[9]);
+    assert_eq!(rig.interrupts(), 0, "it is as it was");
+    transport.set_config(8, &[7, 7]);
+    assert_eq!((rig.interrupts(), rig.read(reg::INTERRUPT_STATUS)), (1, 2));
+    assert_eq!((rig.read(reg::CONFIG + 8), rig.read(reg::CONFIG_GENERATION)), (0x0707, 2));
+    transport.set_config(9, &[1, 1]);
+    assert_eq!(rig.read(reg::CONFIG_GENERATION), 2, "there is no such place");
 }
 
 #[test]

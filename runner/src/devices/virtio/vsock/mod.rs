@@ -73,5 +73,6 @@ pub fn identity(name: &str, cid: u64) -> Identity {
         queues: vec![QUEUE_SIZE; 3],
         // struct virtio_vsock_config (§5.10.4).
         config: cid.to_le_bytes().into(),
+        writable: 0..0,
     }
 }

@@ -169,10 +169,13 @@ const LOOP: [Call; 22] = join(
 );
 
 /// The I/O loop, and a terminal on stdin.
-const IO: [Call; 23 + CLOSE.len()] = join(
-    join::<_, 22, 1, 23>(LOOP, [call!(SYS_ioctl, "ioctl", If(&[(1, Among(&ANYBODYS))]))]),
-    CLOSE,
-);
+const IO: [Call; 23 + CLOSE.len()] =
+    join(join::<_, 22, 1, 23>(LOOP, [call!(SYS_ioctl, "ioctl", IO_IOCTLS)]), CLOSE);
+
+/// The size of a terminal's window (TIOCGWINSZ), for a guest with a virtio console.
+const WINDOW_SIZE: u32 = 0x5413;
+
+const IO_IOCTLS: Rule = If(&[(1, Among(&join::<_, 1, 5, 6>([WINDOW_SIZE], ANYBODYS)))]);
 
 /// TCP and UDP, over IPv4 or IPv6, and of ICMP what anybody may send: no other kind of socket.
 const SOCKET: Rule = If(&[(0, Among(&[bits(libc::AF_INET), bits(libc::AF_INET6)])), (1, KINDS)]);
@@ -209,7 +212,8 @@ const VSOCK: [Call; 31 + CLOSE.len()] = join(
 /// Tells a tap device what the guest leaves to it.
 const TUNSETOFFLOAD: u32 = 0x4004_54d0;
 
-const NETWORK_IOCTLS: Rule = If(&[(1, Among(&join::<_, 1, 5, 6>([TUNSETOFFLOAD], ANYBODYS)))]);
+const NETWORK_IOCTLS: Rule =
+    If(&[(1, Among(&join::<_, 2, 5, 7>([TUNSETOFFLOAD, WINDOW_SIZE], ANYBODYS)))]);
 
 /// The I/O loop with a network: what it does without one, and connections.
 const NETWORK: [Call; 36 + CLOSE.len()] = network(SOCKET);

@@ -1,0 +1,147 @@
+//! What no good driver does with a console (virtio 1.2 §5.3), and readers of stdout that are slow.
+
+use std::io::Read as _;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::super::support::terminal::Terminal;
+use super::driver::register::{CONFIG, INTERRUPT_STATUS};
+use super::driver::*;
+use super::script::{Bus, Script};
+use super::{Guest, accelerator, bounded, or_skip};
+
+/// It has a size (§5.3.3).
+const SIZE: u64 = 1;
+
+const RECEIVE: u64 = 0;
+const TRANSMIT: u64 = 1;
+const QUEUES: u64 = 2;
+
+impl Script {
+    fn start_console(self) -> Self {
+        self.start_queues(0, QUEUES)
+    }
+
+    /// Writes text as the first since the start, and waits until it is out.
+    fn prints(self, text: &str) -> Self {
+        let len = u32::try_from(text.len()).unwrap();
+        let script = self.copy(DATA, text.as_bytes()).offer_to(TRANSMIT, &[(DATA, len, 0, 0)]);
+        script.served_by(TRANSMIT, 1)
+    }
+
+    fn restart_console(self) -> Self {
+        self.reset().get(INTERRUPT_STATUS, 0).zero_rings(QUEUES).start_console()
+    }
+}
+
+/// A guest with a virtio console and no other device.
+fn guest(script: Script) -> Guest {
+    Guest::new(script).without_disk().option("--console=virtio")
+}
+
+#[test]
+fn text_is_on_stdout_and_input_where_the_guest_has_room() {
+    or_skip!(accelerator());
+    for bus in [Bus::Mmio, Bus::Pci] {
+        let script = Script::on(bus).start_console().prints("first\n");
+        let script =
+            script.offer_to(RECEIVE, &[(BIG, 3, NEXT | WRITE, 1), (BIG + 0x1000, 1, WRITE, 0)]);
+        let script = script.served_by(RECEIVE, 1).expect(1, BIG + 2, b'c'.into());
+        let script = script.expect(1, BIG + 0x1000, b'd'.into());
+        let script = script.offer_to(RECEIVE, &[(BIG, 64, WRITE, 0)]).served_by(RECEIVE, 2);
+        let script = script.expect(1, BIG, b'e'.into());
+        let script = script.restart_console().prints("second\n");
+        let guest = guest(script.end(0));
+        let finished = guest.runner().input("abcde").ends_with(0);
+        assert_eq!(finished.quiet_text(), "first\nsecond\n");
+        bounded(guest.memory, finished);
+    }
+}
+
+#[test]
+fn buffers_of_the_wrong_direction_stop_the_console_or_say_nothing() {
+    or_skip!(accelerator());
+    for bus in [Bus::Mmio, Bus::Pci] {
+        let script = Script::on(bus).start_console().offer_to(RECEIVE, &[(BIG, 64, 0, 0)]).broken();
+        let guest = guest(script.restart_console().prints("on\n").end(0));
+        let finished = guest.runner().input("x").ends_with(0);
+        assert_eq!(finished.text(), "on\n");
+        let fault = "the chain at descriptor 0: no room for an answer";
+        let wanted = format!("runner: console0: stopped until the driver resets it: {fault}\n");
+        assert_eq!(finished.stderr, wanted, "{finished}");
+    }
+    for bus in [Bus::Mmio, Bus::Pci] {
+        let script = Script::on(bus).start_console();
+        let script = script.offer_to(TRANSMIT, &[(BIG, 64, WRITE, 0)]).served_by(TRANSMIT, 1);
+        let script = script.offer_to(TRANSMIT, &[(BIG, 0, 0, 0)]).served_by(TRANSMIT, 2);
+        let finished = guest(script.end(0)).ends_with(0);
+        assert_eq!(finished.quiet_text(), "");
+    }
+}
+
+#[test]
+fn c59_a_stdout_that_nobody_reads_holds_up_the_console_and_neither_the_guest_nor_its_end() {
+    or_skip!(accelerator());
+    // 1 MiB, and never waited for: the guest goes on.
+    let flood = (BIG, 0x10_0000, 0, 0);
+    for bus in [Bus::Mmio, Bus::Pci] {
+        let script = Script::on(bus).start_console().offer_to(TRANSMIT, &[flood]);
+        let (reader, writer) = std::io::pipe().unwrap();
+        let script = script.times(1000, |s| s.read(4, DATA)).end(7);
+        let finished = guest(script).runner().stdout(writer).ends_with(7);
+        assert!(finished.stderr.contains("console last is lost"), "{finished}");
+        drop(reader);
+        // A reader that is gone is as good as one that reads.
+        let script = Script::on(bus).start_console().offer_to(TRANSMIT, &[flood]);
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let script = script.served_by(TRANSMIT, 1).end(7);
+        let finished = guest(script).runner().stdout(writer).ends_with(7);
+        assert!(finished.stderr.contains("stdout"), "{finished}");
+    }
+}
+
+#[test]
+fn the_last_words_are_read_to_their_end_by_a_slow_reader() {
+    or_skip!(accelerator());
+    let script = Script::default().start_console();
+    let script = script.store(1, BIG + 0x3_ffff, b'!'.into());
+    let script = script.offer_to(TRANSMIT, &[(BIG, 0x4_0000, 0, 0)]).end(7);
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let guest = guest(script);
+    let running = guest.runner().stdout(writer).start();
+    std::thread::sleep(Duration::from_millis(300));
+    let mut text = Vec::new();
+    let mut piece = vec![0; 0x4000];
+    while let Ok(read @ 1..) = reader.read(&mut piece) {
+        text.extend(&piece[..read]);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let finished = running.finish();
+    assert_eq!((finished.status, text.len()), (Some(7), 0x4_0000), "{finished}");
+    assert_eq!(text.last(), Some(&b'!'));
+}
+
+#[test]
+fn a_console_on_a_terminal_knows_its_windows_size_and_hears_of_changes() {
+    or_skip!(accelerator());
+    // Columns, then rows, in two bytes each; the interrupt of a change of configuration.
+    let size = |columns: u64, rows: u64| rows << 16 | columns;
+    for (bus, config) in [(Bus::Mmio, DEVICE + CONFIG), (Bus::Pci, CONFIGURATION)] {
+        let terminal = Terminal::new();
+        terminal.resize(80, 24);
+        let script = Script::on(bus).expect(4, config, size(80, 24)).start_queues(SIZE, QUEUES);
+        let script = script.prints("small\n").wait(4, config, u64::MAX, size(132, 50));
+        let (width, interrupt) = script.location(INTERRUPT_STATUS);
+        let script = script.wait(width, interrupt, 2, 2).end(7);
+        let guest = guest(script);
+        let mut running = guest.runner().stdin(terminal.line()).start();
+        running.wait_for("small\n");
+        terminal.resize(132, 50);
+        // The kernel tells the terminal's own job, which runner is not here.
+        running.signal(Signal::WINCH);
+        let finished = running.finish();
+        assert_eq!((finished.status, &*finished.stderr), (Some(7), ""), "{finished}");
+    }
+}
