@@ -349,3 +349,22 @@ pub(super) fn set_length(header: &mut libc::msghdr, count: usize) {
         header.msg_iovlen = count.try_into().unwrap_or_default();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_thread_that_gives_way_is_scheduled_as_a_batch_and_its_process_is_not() {
+        // proc(5): field 41, counted from behind the name.
+        let policy = |stat: &str| {
+            let stat = std::fs::read_to_string(stat).unwrap();
+            let fields = stat.rsplit_once(") ").unwrap().1;
+            fields.split(' ').nth(41 - 3).unwrap().to_owned()
+        };
+        let other = std::thread::spawn(move || {
+            super::give_way();
+            policy("/proc/thread-self/stat")
+        });
+        assert_eq!(other.join().unwrap(), "3");
+        assert_eq!(policy("/proc/thread-self/stat"), "0");
+    }
+}

@@ -68,7 +68,7 @@ fn the_usual_programs_work_both_ways() {
     assert_ne!(server, speed);
     guest.must("(/tools/ld.so --library-path /tools /tools/iperf3 -s -D); sleep 1").unwrap();
     for more in [&[][..], &["-R"], &["-P", "4"], &["-u", "-b", "5M"]] {
-        // With QEMU the connection is reset over which iperf3 talks to itself; why is not known.
+        // On a busy machine QEMU has reset the connection over which iperf3 talks to itself (README.md).
         if lan.is_qemu() && more == ["-R"] {
             continue;
         }
