@@ -22,6 +22,7 @@ pub mod pl011;
 pub mod rng;
 pub mod serial;
 mod served;
+pub mod vsock;
 
 /// A target: the name of its corpus, and what it does.
 pub type Target = (&'static str, fn(&[u8]));
@@ -47,4 +48,5 @@ pub const TARGETS: &[Target] = &[
     ("rng", rng::rng),
     ("serial", serial::serial),
     ("tfs", image::tfs),
+    ("vsock", vsock::vsock),
 ];
