@@ -17,6 +17,7 @@ pub mod image;
 mod input;
 pub mod mmio;
 pub mod nic;
+pub mod p9;
 pub mod pci;
 pub mod pl011;
 pub mod rng;
@@ -44,6 +45,7 @@ pub const TARGETS: &[Target] = &[
     ("pci", pci::pci),
     ("nic", nic::nic),
     ("notes", image::notes),
+    ("p9", p9::p9),
     ("pl011", pl011::pl011),
     ("rng", rng::rng),
     ("serial", serial::serial),
