@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::boot::{BootPlan, CommandLine, plain_words};
 use crate::config::{Addresses, Settings};
+use crate::image::solo5::Declared;
 use crate::image::{self, Access, Arch, Image, Kernel, Marks, Segment, Source};
 use crate::machine::map::{Board, MIB};
 use crate::machine::slot::VirtioBus;
@@ -305,6 +306,14 @@ pub fn inspect(name: &Path) -> Result<Vec<String>, Error> {
     }
     if let Some(entry) = kernel.pvh_entry() {
         lines.push(format!("PVH entry: {entry:#x}"));
+    }
+    if let Some(solo5) = kernel.solo5() {
+        lines.push(format!("hvt entry: {:#x}", solo5.entry));
+        lines.push(format!("hvt ABI: version {}", solo5.abi.version));
+        let device = |(handle, device): (usize, &Declared)| {
+            format!("manifest: handle {handle}: {} ({})", device.name, device.kind)
+        };
+        lines.extend(solo5.manifest.devices().map(device));
     }
     for segment in kernel.segments() {
         let (start, end) = (segment.paddr, segment.end());
