@@ -21,6 +21,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 
 use crate::boot::Protocol;
+use crate::config::named::{self, NamedBlock};
 use crate::config::network::{self, Typed};
 use crate::config::{AccelChoice, Addresses, Disk, JailChoice, values};
 use crate::machine::slot::VirtioBus;
@@ -95,6 +96,10 @@ pub struct Options {
     pub report: Option<PathBuf>,
     /// A terminal on stdin is the guest's keyboard.
     pub stdin: bool,
+    /// Block storage of guests that have names for it.
+    pub blocks: Vec<NamedBlock>,
+    /// Typed in the words of Solo5's tender.
+    pub tender: bool,
 }
 
 /// Why there is no [`Command`]: the help that was asked for, or what is wrong with the command line.
@@ -138,13 +143,16 @@ Options:
   -a, --args ARG        an argument for the guest's program; repeatable
   -e, --envs KEY=VALUE  a variable for the guest's environment; repeatable
       --disk FILE[,ro]  attach a disk, read-only with ,ro; repeatable
+      --block NAME=FILE[,ro]
+                        the same for a Solo5 guest, by the name in its manifest
       --ephemeral       throw away what the guest writes to its disks, the image too;
                         many runs may share them
   -p, --port PORTS      forward ports to the guest: 8080, 8080:80, 0.0.0.0:80:80, 80,443,
                         8000-8010; on 127.0.0.1 without an address; repeatable
       --udp PORTS       the same for UDP; repeatable
       --net WHICH       user, none, tap:NAME, bridge:NAME, unix:PATH, unixgram:PATH
-                        [user for what OPS builds and with -p, else none]
+                        [user for what OPS builds and with -p, else none];
+                        NAME=WHICH for a Solo5 guest; repeatable with names
   -t, --tapname NAME    the same as --net=tap:NAME
   -b, --bridged         put the guest into a bridge of the host's
       --bridgename NAME that bridge [br0]
@@ -157,7 +165,7 @@ Options:
   -i, --imagename NAME  the same as IMAGE
   -k, --kernel FILE     boot this kernel in place of the image's own
       --initrd FILE     initial ram disk for the kernel
-      --entry WAY       enter the kernel by linux64, linux32, pvh or arm64
+      --entry WAY       enter the kernel by linux64, linux32, pvh, arm64 or hvt
                         [what suits it]
       --virtio WHICH    where virtio devices are: mmio, pci [mmio; pci for what OPS builds
                         for arm64]
@@ -268,14 +276,23 @@ fn options(
         timeout: one(matches, "timeout", |v| values::duration(&text(v)?))?,
         report: one(matches, "report", path)?,
         stdin: matches.get_flag("stdin"),
+        blocks: all(matches, "block", named::block)?,
+        tender: false,
     })
 }
 
 fn typed_network(matches: &ArgMatches) -> Result<Typed, Failure> {
     let interface = |id| one(matches, id, |v| network::interface(&text(v)?));
+    let (mut net, mut named) = (None, Vec::new());
+    for network in all(matches, "net", named::net)? {
+        match network {
+            Ok(by_name) => named.push(by_name),
+            Err(choice) => net = Some(choice),
+        }
+    }
     let ip4 = |id| one(matches, id, |v| values::ip4(&text(v)?));
     Ok(Typed {
-        net: one(matches, "net", network::net)?,
+        net,
         ports: all(matches, "port", |v| network::ports(&text(v)?))?,
         udp: all(matches, "udp", |v| network::ports(&text(v)?))?,
         tap: interface("tapname")?,
@@ -291,6 +308,7 @@ fn typed_network(matches: &ArgMatches) -> Result<Typed, Failure> {
         host_loopback: matches.get_flag("host-loopback"),
         link_local: matches.get_flag("link-local"),
         pcap: one(matches, "pcap", path)?,
+        named,
     })
 }
 
@@ -411,10 +429,11 @@ fn definition() -> clap::Command {
         .arg(repeated("args").short('a').allow_hyphen_values(true))
         .arg(repeated("envs").short('e'))
         .arg(repeated("disk"))
+        .arg(repeated("block"))
         .arg(flag("ephemeral"))
         .arg(repeated("port").short('p'))
         .arg(repeated("udp"))
-        .arg(option("net"))
+        .arg(repeated("net"))
         .arg(option("tapname").short('t'))
         .arg(flag("bridged").short('b'))
         .arg(option("bridgename"))

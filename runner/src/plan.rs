@@ -1,6 +1,7 @@
 //! The plan of a run: everything opened, parsed and decided, nothing started.
 
 mod disks;
+mod hvt;
 mod images;
 mod network;
 mod told;
@@ -13,10 +14,12 @@ use crate::boot::{BootPlan, CommandLine, plain_words};
 use crate::config::{Addresses, Settings};
 use crate::image::solo5::Declared;
 use crate::image::{self, Access, Arch, Image, Kernel, Marks, Segment, Source};
+use crate::jail::Role;
 use crate::machine::map::{Board, MIB};
 use crate::machine::slot::VirtioBus;
 use crate::machine::slot::{Place, VIRTIO_SLOTS};
 pub use disks::DiskPlan;
+pub use hvt::{BlockPlan, HvtPlan, PortPlan};
 use images::Opened;
 pub use network::NetworkPlan;
 
@@ -59,6 +62,8 @@ pub struct Plan {
     pub disks: Vec<DiskPlan>,
     /// The guest's network device, if it has one, behind the disks.
     pub network: Option<NetworkPlan>,
+    /// What a guest of Solo5's hvt has in their place.
+    pub hvt: Option<HvtPlan>,
     /// RAM in bytes.
     pub memory: u64,
     /// Number of vCPUs.
@@ -76,6 +81,20 @@ impl Plan {
         let Opened { image, writable } = open_image(settings)?;
         require_host_arch(image.source().name(), image.arch())?;
         check_memory(settings.memory)?;
+        let kernel = match &settings.kernel {
+            Some(path) => {
+                let source = Source::open(path, Access::Read)?;
+                let kernel = Kernel::open(&source)?;
+                require_host_arch(source.name(), kernel.arch())?;
+                kernel
+            }
+            None => image.kernel().clone(),
+        };
+        let mut boot = BootPlan::new(&image, kernel, settings.entry)?;
+        if boot.hvt.is_some() {
+            return hvt::plan(settings, &image, boot);
+        }
+        refuse_named(settings)?;
         let choice = network::choose(settings, image.is_disk())?;
         let addresses = network::addresses(settings, choice.as_ref())?;
         let room = VIRTIO_SLOTS.saturating_sub(usize::from(choice.is_some()));
@@ -89,16 +108,6 @@ impl Plan {
         if let Some(first) = disks.first_mut() {
             first.patch = told::record(settings, &addresses, &image)?;
         }
-        let kernel = match &settings.kernel {
-            Some(path) => {
-                let source = Source::open(path, Access::Read)?;
-                let kernel = Kernel::open(&source)?;
-                require_host_arch(source.name(), kernel.arch())?;
-                kernel
-            }
-            None => image.kernel().clone(),
-        };
-        let mut boot = BootPlan::new(&image, kernel, settings.entry)?;
         if let Some(path) = &settings.initrd {
             let initrd = Source::open(path, Access::Read);
             let initrd = initrd.map_err(|error| Error::Asked(format!("the ram disk {error}")))?;
@@ -119,6 +128,7 @@ impl Plan {
             boot,
             disks,
             network,
+            hvt: None,
             memory: settings.memory,
             cpus: settings.cpus,
             timeout: settings.timeout,
@@ -136,18 +146,46 @@ impl Plan {
     pub fn files(&self) -> impl Iterator<Item = (&File, &str)> {
         let kernel = self.boot.kernel.view().source();
         let sources = self.disks.iter().map(|disk| &disk.source);
+        let sources = sources.chain(self.blocks().map(|block| &block.source));
         let sources = sources.chain(&self.boot.initrd).chain([kernel]);
         let sources = sources.filter_map(|source| Some((&**source.file()?, source.name())));
-        sources.chain(self.network.iter().filter_map(NetworkPlan::capture))
+        sources.chain(self.captures())
+    }
+
+    fn captures(&self) -> impl Iterator<Item = (&File, &str)> {
+        let ports = self.hvt.iter().flat_map(|hvt| &hvt.ports);
+        let ports = ports.filter_map(|port| port.cable.capture());
+        self.network.iter().filter_map(NetworkPlan::capture).chain(ports)
+    }
+
+    fn blocks(&self) -> impl Iterator<Item = &BlockPlan> {
+        self.hvt.iter().flat_map(|hvt| &hvt.blocks)
+    }
+
+    /// Whether the guest has a network.
+    pub fn has_network(&self) -> bool {
+        self.network.is_some() || self.hvt.as_ref().is_some_and(|hvt| !hvt.ports.is_empty())
+    }
+
+    /// How many descriptors its networks may open while the guest runs.
+    pub fn descriptors(&self) -> u64 {
+        let ports = self.hvt.iter().flat_map(|hvt| &hvt.ports).map(|port| port.cable.descriptors());
+        ports.chain(self.network.iter().map(NetworkPlan::descriptors)).sum()
+    }
+
+    /// What the main thread does, once the guest runs.
+    pub fn main_role(&self) -> Role {
+        if self.blocks().next().is_some() { Role::MainDisk } else { Role::Main }
     }
 
     /// Bytes of the largest file that is written: of the largest disk, or without a bound where what
     /// goes over the network is.
     pub fn largest_file(&self) -> u64 {
-        if self.network.as_ref().and_then(NetworkPlan::capture).is_some() {
+        if self.captures().next().is_some() {
             return u64::MAX;
         }
-        self.disks.iter().map(|disk| disk.source.len()).max().unwrap_or_default()
+        let disks = self.disks.iter().map(|disk| disk.source.len());
+        disks.chain(self.blocks().map(|block| block.source.len())).max().unwrap_or_default()
     }
 
     /// The plan for a person: format, entry, devices, memory map; one line each.
@@ -187,6 +225,10 @@ impl Plan {
             let (id, name) = (&disk.id, disk.source.name().escape_debug());
             lines.push(format!("device: {id}, {}: {name}, {mode}", disk.slot.place));
         }
+        if let Some(hvt) = &self.hvt {
+            lines.extend(hvt.describe());
+            return lines;
+        }
         lines.push(match &self.network {
             Some(network) => network.describe(),
             None => "network: none".into(),
@@ -203,6 +245,19 @@ fn describe_segments(segments: &[Segment]) -> impl Iterator<Item = String> {
     };
     let rest = (more > 0).then(|| format!("memory: … and {more} more kernel segments"));
     segments.iter().take(MOST_SEGMENTS).map(line).chain(rest)
+}
+
+/// Devices by name are for guests that have names for them.
+fn refuse_named(settings: &Settings) -> Result<(), Error> {
+    let block = settings.blocks.first().map(|block| format!("--block {}", block.name));
+    let net = settings.network.named.first().map(|net| format!("--net {}=…", net.name));
+    match block.or(net) {
+        Some(option) => Err(Error::Asked(format!(
+            "{option}: only Solo5 guests have names for their devices; give this one --disk and --net \
+             without a name"
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn open_image(settings: &Settings) -> Result<Opened, Error> {

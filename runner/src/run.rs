@@ -13,7 +13,7 @@ use crate::jail::{self, Jail, Needs, fatal};
 use crate::machine::stop::Reason;
 use crate::machine::{self, Machine};
 use crate::outcome::{Outcome, Report};
-use crate::plan::{NetworkPlan, Plan};
+use crate::plan::Plan;
 use crate::{info, log, warning};
 
 /// Runs what `settings` ask for on `H`, or in software emulation, and returns the process's exit
@@ -105,7 +105,10 @@ impl Run {
         }
         let plan = self.plan.insert(plan);
         let arch = plan.boot.board.arch;
-        let chosen = choose::<H>(settings, arch)?;
+        let chosen = match &plan.hvt {
+            None => choose::<H>(settings, arch)?,
+            Some(_) => only_accelerated::<H>(settings, arch)?,
+        };
         self.accelerator = Some(chosen.describe());
         if !settings.accepted.is_empty() {
             info!("accepted, not used: {}", settings.accepted.join(", "));
@@ -129,7 +132,9 @@ impl Run {
                 Ok(confined(machine, plan, signals, settings).map(|end| Outcome::of(&end))?)
             }
             // What opens may still not run guests.
-            Err(machine::Error::Hypervisor(error)) if settings.accel == AccelChoice::Auto => {
+            Err(machine::Error::Hypervisor(error))
+                if settings.accel == AccelChoice::Auto && plan.hvt.is_none() =>
+            {
                 match H::probe().failure() {
                     Some(check) => {
                         self.accelerator = Some(emulation::<H>(check, arch)?.describe());
@@ -193,6 +198,22 @@ fn choose<H: Hypervisor>(settings: &Settings, arch: Arch) -> Result<Chosen<H>, S
     }
 }
 
+/// The same for a guest that software emulation cannot have.
+fn only_accelerated<H: Hypervisor>(settings: &Settings, arch: Arch) -> Result<Chosen<H>, String> {
+    const WHY: &str = "QEMU has no hvt, and a Solo5 guest for hvt needs an accelerator";
+    match settings.accel {
+        AccelChoice::Off => {
+            let by = settings.accel_asked_by.as_deref().unwrap_or("--accel=off");
+            Err(format!("{by}: {WHY}: leave it out"))
+        }
+        AccelChoice::Auto => H::open().map(Chosen::Accelerator).map_err(|error| match error.kind {
+            hv::Kind::Exhausted => error.to_string(),
+            _ => format!("{}; {WHY}; see `runner doctor`", sentence(&check::<H>(&error))),
+        }),
+        AccelChoice::Kvm | AccelChoice::Hvf => choose(settings, arch),
+    }
+}
+
 /// The check that `doctor` would fail, for an accelerator that did not open.
 fn check<H: Hypervisor>(error: &hv::Error) -> Check {
     match H::probe().failure() {
@@ -231,11 +252,10 @@ fn confined<H: Hypervisor>(
     settings: &Settings,
 ) -> Result<Reason, String> {
     let text = |error: jail::Error| error.to_string();
-    let network = plan.network.as_ref();
     let needs = Needs {
         largest_file: plan.largest_file(),
-        network: network.is_some(),
-        descriptors: network.map_or(0, NetworkPlan::descriptors),
+        network: plan.has_network(),
+        descriptors: plan.descriptors(),
     };
     let jail = Jail::enter(settings.jail, needs);
     let parked = machine.park(plan, signals, jail.map_err(text)?);

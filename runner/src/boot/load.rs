@@ -54,6 +54,7 @@ impl BootPlan {
             Protocol::Linux32 => self.load_linux32(&ram, initrd, timers, into),
             Protocol::Pvh => self.load_pvh(&ram, initrd, timers, into),
             Protocol::Arm64 => self.load_virt(&ram, initrd, into),
+            Protocol::Hvt => self.load_hvt(&ram, self.is_guarded(&ram), into),
         }?;
         Ok(Loaded { state, ranges: loading.ranges })
     }
@@ -148,7 +149,15 @@ impl BootPlan {
     }
 
     fn places(&self) -> &'static Places {
-        Places::of(self.board.arch)
+        match self.protocol {
+            Protocol::Hvt => Places::of_hvt(),
+            _ => Places::of(self.board.arch),
+        }
+    }
+
+    /// Whether what the guest must not write is RAM of its own.
+    fn is_guarded(&self, ram: &[Gpas]) -> bool {
+        self.read_only().iter().all(|range| ram.contains(range))
     }
 
     /// Whether `range` lies in one piece of RAM.

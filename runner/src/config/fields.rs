@@ -93,7 +93,7 @@ impl Kind {
             Kind::Which => r#"a string: "auto", "kvm", "hvf" or "off""#,
             Kind::Jail => r#"a string: "on", "strict" or "off""#,
             Kind::Bus => r#"a string: "mmio" or "pci""#,
-            Kind::Entry => r#"a string: "linux64", "linux32", "pvh" or "arm64""#,
+            Kind::Entry => r#"a string: "linux64", "linux32", "pvh", "arm64" or "hvt""#,
             Kind::Time => r#"seconds, or a string such as "500ms" or "2m""#,
             Kind::Ip4 => r#"an IPv4 address as a string: "10.0.2.15""#,
             Kind::Ip6 => r#"an IPv6 address as a string: "fd00::15""#,
@@ -305,6 +305,12 @@ pub static FIELDS: &[Field] = &[
     ),
     field("Runner.Append", Text, Works, "added to the kernel's command line, as --append"),
     field(
+        "Runner.Blocks",
+        Map,
+        Works,
+        "block storage of a Solo5 guest by its manifest's names, as --block: `{\"storage\": \"disk.raw,ro\"}`",
+    ),
+    field(
         "Runner.Disks",
         Disks,
         Works,
@@ -316,7 +322,7 @@ pub static FIELDS: &[Field] = &[
         "Runner.Entry",
         Entry,
         Works,
-        "how the kernel is entered, as --entry: `linux64`, `linux32`, `pvh`, `arm64`",
+        "how the kernel is entered, as --entry: `linux64`, `linux32`, `pvh`, `arm64`, `hvt`",
     ),
     field(
         "Runner.Ephemeral",
@@ -344,6 +350,12 @@ pub static FIELDS: &[Field] = &[
         Net,
         Works,
         "which network, as --net, and before TapName and Bridged: `user`, `none`, `tap:NAME`, …",
+    ),
+    field(
+        "Runner.Nets",
+        Map,
+        Works,
+        "networks of a Solo5 guest by its manifest's names, as --net: `{\"service\": \"user\"}`",
     ),
     field("Runner.Pcap", Path, Works, "where to write what goes over the network, as --pcap"),
     field("Runner.Report", Path, Works, "where to write the JSON record, as --report"),

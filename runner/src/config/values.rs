@@ -147,7 +147,9 @@ pub fn jail(text: &str) -> Result<JailChoice, String> {
 /// Anything else.
 pub fn entry(text: &str) -> Result<Protocol, String> {
     let named = Protocol::ALL.into_iter().find(|each| each.name() == text);
-    named.ok_or_else(|| "is not a way into a kernel; choose linux64, linux32, pvh or arm64".into())
+    named.ok_or_else(|| {
+        "is not a way into a kernel; choose linux64, linux32, pvh, arm64 or hvt".into()
+    })
 }
 
 /// `PATH`, `PATH,ro` or `PATH,rw`. Only that ending is taken off, so a path may have commas, and one that itself ends

@@ -32,6 +32,7 @@ pub(super) fn plan(read_only: &[bool]) -> Plan {
         boot,
         disks: disks.collect(),
         network: None,
+        hvt: None,
         memory: 64 * MIB,
         cpus: 2,
         timeout: None,

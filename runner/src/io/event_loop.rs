@@ -67,7 +67,11 @@ pub struct Ready {
 
 /// Has descriptors watched by a loop, which need not be at hand.
 #[derive(Debug)]
-pub struct Watcher(Registry);
+pub struct Watcher {
+    registry: Registry,
+    /// What its keys begin with.
+    base: usize,
+}
 
 impl Watcher {
     /// Announces from now on whenever `fd` becomes readable or writable, at first if it is. `key` is
@@ -89,14 +93,15 @@ impl Watcher {
     }
 
     fn register(&self, fd: BorrowedFd<'_>, key: usize, interest: Interest) -> io::Result<()> {
-        self.0.register(&mut SourceFd(&fd.as_raw_fd()), Number(WATCHED | key), interest)
+        let number = Number(WATCHED | self.base | key);
+        self.registry.register(&mut SourceFd(&fd.as_raw_fd()), number, interest)
     }
 
     /// No more. Before it is closed, or with the last of its descriptors closed: what was ready already
     /// may still be announced in this turn.
     pub fn forget(&self, fd: BorrowedFd<'_>) {
         // Fails for what is not watched, and then there is nothing to forget.
-        let _ = self.0.deregister(&mut SourceFd(&fd.as_raw_fd()));
+        let _ = self.registry.deregister(&mut SourceFd(&fd.as_raw_fd()));
     }
 }
 
@@ -142,7 +147,15 @@ impl EventLoop {
     /// # Errors
     /// When the process has no file descriptors left.
     pub fn watcher(&self) -> io::Result<Watcher> {
-        self.poll.registry().try_clone().map(Watcher)
+        self.watcher_from(0)
+    }
+
+    /// The same, with `base` in every key: bits that the keys themselves have not.
+    ///
+    /// # Errors
+    /// As [`EventLoop::watcher`].
+    pub fn watcher_from(&self, base: usize) -> io::Result<Watcher> {
+        Ok(Watcher { registry: self.poll.registry().try_clone()?, base })
     }
 
     /// Calls `handler` whenever there is something new to read from `fd`, for as long as the loop

@@ -56,6 +56,8 @@ impl Error {
 pub enum Role {
     /// The main thread: the first vCPU, then the end of the run.
     Main,
+    /// The main thread of a guest whose vCPU does its block I/O itself (Solo5's hvt).
+    MainDisk,
     /// Any other vCPU.
     Vcpu,
     /// The I/O loop.
@@ -68,12 +70,19 @@ pub enum Role {
 
 impl Role {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Main, Self::Vcpu, Self::Io, Self::Network, Self::Disk];
+    pub const ALL: [Self; 6] =
+        [Self::Main, Self::MainDisk, Self::Vcpu, Self::Io, Self::Network, Self::Disk];
+
+    /// Whether it is the main thread's.
+    pub fn is_main(self) -> bool {
+        matches!(self, Role::Main | Role::MainDisk)
+    }
 
     /// Its name, as messages and `doctor` have it.
     pub fn name(self) -> &'static str {
         match self {
             Role::Main => "main (vcpu0)",
+            Role::MainDisk => "main (disks)",
             Role::Vcpu => "vcpu",
             Role::Io => "io",
             Role::Network => "network",

@@ -8,16 +8,19 @@ use super::Error;
 use super::bus::Bus;
 use super::disks::Disks;
 use super::fixed;
+use super::hvt::{self, Ports};
 use super::input::Input;
 use super::lockdown::Lockdown;
 use super::network::Network;
-use super::stop::Stop;
+use super::stop::{Stop, Wake};
+use super::threads::Traffic;
 use super::virtio::Virtio;
+use crate::devices::hvt::Hypercalls;
 use crate::devices::{Interrupt, Level};
 use crate::io::console::Stdout;
 use crate::io::event::Event;
 use crate::io::event_loop::EventLoop;
-use crate::plan::Plan;
+use crate::plan::{HvtPlan, Plan};
 
 /// Everything a guest can reach that is not RAM, and what serves it.
 pub(super) struct Devices<H: Hypervisor> {
@@ -25,6 +28,8 @@ pub(super) struct Devices<H: Hypervisor> {
     input: Option<Input>,
     disks: Option<Disks>,
     network: Option<Network>,
+    calls: Option<Arc<Hypercalls>>,
+    ports: Option<Ports>,
     #[expect(dead_code, reason = "doorbells ring for as long as these live")]
     doorbells: Vec<<H::Vm as Vm>::Registration>,
 }
@@ -45,9 +50,12 @@ impl<H: Hypervisor> Devices<H> {
         event_loop: &mut EventLoop,
         lockdown: &mut Lockdown,
     ) -> Result<Self, Error> {
-        let mut bus = Bus::default();
         let stdout = Stdout::new(stop.clone(), Arc::clone(stopped));
         let stdout = stdout.map_err(Error::system("open the console"))?;
+        if let Some(hvt) = &plan.hvt {
+            return Self::of_hvt(memory, plan, hvt, stdout, stop, event_loop);
+        }
+        let mut bus = Bus::default();
         let (drained, on_drained) = Input::drained(event_loop.waker());
         let console = fixed::Console { stdout, drained: on_drained };
         let uart = fixed::add(vm, memory, &plan.boot, console, stop, &mut bus)?;
@@ -61,22 +69,42 @@ impl<H: Hypervisor> Devices<H> {
         let network = network.map(|plan| Network::new(&mut virtio, plan, event_loop));
         let network = network.transpose()?.flatten();
         let doorbells = virtio.complete();
-        Ok(Self { bus: Arc::new(bus), input, disks, network, doorbells })
+        let (calls, ports) = (None, None);
+        Ok(Self { bus: Arc::new(bus), input, disks, network, calls, ports, doorbells })
     }
 
-    /// The network, for the I/O loop to look after.
-    pub(super) fn take_network(&mut self) -> Option<Network> {
-        self.network.take()
+    /// The machine of Solo5's hvt.
+    fn of_hvt(
+        memory: &GuestMemory,
+        plan: &Plan,
+        hvt: &HvtPlan,
+        stdout: Stdout,
+        stop: &Stop,
+        event_loop: &EventLoop,
+    ) -> Result<Self, Error> {
+        let mut bus = Bus::default();
+        let (calls, ports) = hvt::add(memory, &plan.boot, hvt, stdout, stop, event_loop, &mut bus)?;
+        let bus = Arc::new(bus);
+        let (doorbells, calls) = (Vec::new(), Some(calls));
+        Ok(Self { bus, input: None, disks: None, network: None, doorbells, calls, ports })
     }
 
-    /// stdin, for the I/O loop to look after.
-    pub(super) fn take_input(&mut self) -> Option<Input> {
-        self.input.take()
+    /// What wakes a vCPU that waits in a device.
+    pub(super) fn wake(&self) -> Option<Wake> {
+        let calls = Arc::clone(self.calls.as_ref()?);
+        Some(Box::new(move || calls.wake()))
+    }
+
+    /// What the I/O loop looks after.
+    pub(super) fn take_traffic(&mut self) -> Traffic {
+        let (input, network) = (self.input.take(), self.network.take());
+        Traffic { input, network, ports: self.ports.take() }
     }
 
     /// The guest is gone: brings everything it wrote to where it belongs.
     pub(super) fn finish(&mut self) -> Result<(), String> {
-        self.disks.as_mut().map_or(Ok(()), Disks::finish)
+        self.disks.as_mut().map_or(Ok(()), Disks::finish)?;
+        self.calls.as_ref().map_or(Ok(()), |calls| calls.finish())
     }
 }
 

@@ -10,6 +10,7 @@ use hv::{Hypervisor, VcpuSeed};
 
 use super::Error;
 use super::bus::Bus;
+use super::hvt::Ports;
 use super::input::Input;
 use super::lockdown::{Lockdown, Place};
 use super::network::Network;
@@ -121,6 +122,7 @@ pub(super) struct Duty {
 pub(super) struct Traffic {
     pub(super) input: Option<Input>,
     pub(super) network: Option<Network>,
+    pub(super) ports: Option<Ports>,
 }
 
 /// The thread of the I/O loop.
@@ -150,12 +152,15 @@ impl Duty {
     fn serve(mut self, traffic: Traffic) {
         let started = Instant::now();
         let mut rounds = Rounds::default();
-        let Traffic { mut input, mut network } = traffic;
+        let Traffic { mut input, mut network, mut ports } = traffic;
         let mut service = network.as_mut().map(Network::service);
         while !self.stop.requested() {
             self.signals.control_job();
             if let Some(service) = &mut service {
                 service.serve(self.event_loop.ready(), started.elapsed());
+            }
+            if let Some(ports) = &mut ports {
+                ports.serve(self.event_loop.ready(), started.elapsed());
             }
             if let Some(input) = &mut input {
                 input.serve(&mut self.event_loop);
@@ -173,7 +178,8 @@ impl Duty {
             let round = rounds.next().saturating_sub(now);
             let look = input.as_ref().and_then(Input::look_again);
             let again = service.as_mut().and_then(|service| service.wait(now));
-            let wait = left.into_iter().chain(look).chain(again).chain([round]).min();
+            let ports = ports.as_ref().and_then(|ports| ports.wait(now));
+            let wait = left.into_iter().chain(look).chain(again).chain(ports).chain([round]).min();
             if left == Some(Duration::ZERO) {
                 self.stop.request(Reason::TimedOut);
             } else if let Some(signal) = self.signals.first() {
@@ -184,6 +190,9 @@ impl Duty {
         }
         if let Some(service) = service {
             service.finish(started.elapsed());
+        }
+        if let Some(ports) = &mut ports {
+            ports.finish(started.elapsed());
         }
         // Disks are flushed next, which takes its time: whoever has not got it ends the process.
         self.signals.end_at_next();

@@ -46,7 +46,6 @@ pub(super) fn open(
     settings: &Settings,
     room: usize,
 ) -> Result<Vec<DiskPlan>, Error> {
-    let changing = if settings.ephemeral { Use::Ephemeral } else { Use::ReadWrite };
     let mut sources = Vec::new();
     if image.is_disk() {
         if !writable && !settings.ephemeral {
@@ -56,12 +55,11 @@ pub(super) fn open(
                  chmod u+w it, or throw away what it writes with --ephemeral"
             )));
         }
-        sources.push((image.source().clone(), changing));
+        sources.push((image.source().clone(), Use::of(false, settings.ephemeral)));
     }
     for disk in &settings.disks {
-        let wanted = if disk.read_only { Use::ReadOnly } else { changing };
-        let access = if wanted == Use::ReadWrite { Access::ReadWrite } else { Access::Read };
-        sources.push((Source::open(&disk.path, access)?, wanted));
+        let wanted = Use::of(disk.read_only, settings.ephemeral);
+        sources.push((Source::open(&disk.path, wanted.access())?, wanted));
     }
     if sources.len() > room {
         let count = sources.len();
@@ -79,19 +77,34 @@ pub(super) fn open(
 
 /// What the guest may do with a disk.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Use {
+pub(super) enum Use {
     ReadOnly,
     ReadWrite,
     /// What it writes is thrown away.
     Ephemeral,
 }
 
+impl Use {
+    /// Of a disk, in a run that throws away what is written or not.
+    pub(super) fn of(read_only: bool, ephemeral: bool) -> Self {
+        match (read_only, ephemeral) {
+            (true, _) => Use::ReadOnly,
+            (false, true) => Use::Ephemeral,
+            (false, false) => Use::ReadWrite,
+        }
+    }
+
+    /// How its file is opened.
+    pub(super) fn access(self) -> Access {
+        match self {
+            Use::ReadWrite => Access::ReadWrite,
+            Use::ReadOnly | Use::Ephemeral => Access::Read,
+        }
+    }
+}
+
 /// Locks a disk for this run and puts it into `slot`.
 fn place(source: Source, wanted: Use, slot: VirtioSlot) -> Result<DiskPlan, Error> {
-    let Some(file) = source.file().cloned() else {
-        let name = source.name();
-        return Err(Error::Asked(format!("{name}: it is not a file, and a disk must be one")));
-    };
     if !source.len().is_multiple_of(512) {
         let (name, len) = (source.name(), source.len());
         return Err(Error::Asked(format!(
@@ -99,6 +112,24 @@ fn place(source: Source, wanted: Use, slot: VirtioSlot) -> Result<DiskPlan, Erro
              extend it with truncate -s %512"
         )));
     }
+    let Taken { file, scratch, lock } = take(&source, wanted)?;
+    let (id, read_only) = (format!("disk{}", slot.index), wanted == Use::ReadOnly);
+    Ok(DiskPlan { id, source, file, read_only, scratch, patch: None, slot, lock })
+}
+
+/// A disk's file, locked for this run.
+pub(super) struct Taken {
+    pub(super) file: Arc<File>,
+    pub(super) scratch: Option<Scratch>,
+    pub(super) lock: DiskLock,
+}
+
+/// Locks a disk for this run, and makes room for what is thrown away.
+pub(super) fn take(source: &Source, wanted: Use) -> Result<Taken, Error> {
+    let Some(file) = source.file().cloned() else {
+        let name = source.name();
+        return Err(Error::Asked(format!("{name}: it is not a file, and a disk must be one")));
+    };
     let mode = if wanted == Use::ReadWrite { Mode::Write } else { Mode::Read };
     let lock = DiskLock::take(&file, source.name(), mode)?;
     let scratch = match wanted {
@@ -108,8 +139,7 @@ fn place(source: Source, wanted: Use, slot: VirtioSlot) -> Result<DiskPlan, Erro
         }
         Use::ReadOnly | Use::ReadWrite => None,
     };
-    let (id, read_only) = (format!("disk{}", slot.index), wanted == Use::ReadOnly);
-    Ok(DiskPlan { id, source, file, read_only, scratch, patch: None, slot, lock })
+    Ok(Taken { file, scratch, lock })
 }
 
 /// What a guest writes is kept account of in memory.

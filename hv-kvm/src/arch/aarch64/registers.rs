@@ -82,6 +82,11 @@ pub(crate) fn is_asleep(fd: &VcpuFd) -> bool {
     fd.get_mp_state().is_ok_and(|state| state.mp_state == KVM_MP_STATE_STOPPED)
 }
 
+/// The system counter's frequency, which KVM leaves to guests as it is.
+pub(crate) fn counter_hz(_fd: &VcpuFd) -> Option<u64> {
+    hv::arch::aarch64::counter::frequency()
+}
+
 /// The guest physical address behind a virtual one; `read` gives 8 bytes of RAM.
 pub(crate) fn translate(
     fd: &VcpuFd,

@@ -10,7 +10,7 @@ pub(super) fn sample(kind: Kind) -> &'static str {
         Kind::Flag => "true",
         Kind::Number => "7",
         Kind::Texts => r#"["x"]"#,
-        Kind::Map => r#"{"X": "y"}"#,
+        Kind::Map => r#"{"X": "user"}"#,
         Kind::AnyList => "[1]",
         Kind::Size => r#""64M""#,
         Kind::Cpus => "3",

@@ -1,12 +1,21 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::super::named::{NamedBlock, NamedNet};
 use super::super::network::{Asked, Network};
 use super::super::{AccelChoice, Addresses, Disk, JailChoice, NetChoice, Settings};
 use super::{settled, try_settled};
 use crate::boot::Protocol;
 use crate::machine::slot::VirtioBus;
 use crate::net::{Forward, Transport};
+
+fn block(name: &str, path: &str, read_only: bool) -> NamedBlock {
+    NamedBlock { name: name.into(), path: path.into(), read_only, block_size: None }
+}
+
+fn named(name: &str, choice: NetChoice) -> NamedNet {
+    NamedNet { name: name.into(), choice, mac: None }
+}
 
 fn disk(path: &str, read_only: bool) -> Disk {
     Disk { path: path.into(), read_only }
@@ -29,12 +38,14 @@ fn what_nobody_says_is_as_in_ops() {
         jail: JailChoice::On,
         virtio: None,
         disks: Vec::new(),
+        blocks: Vec::new(),
         ephemeral: false,
         network: Network::default(),
         verbose: false,
         timeout: None,
         report: None,
         stdin: false,
+        tender: false,
         warnings: Vec::new(),
         accepted: Vec::new(),
     };
@@ -62,6 +73,7 @@ const ALL: &str = r#"{
     },
     "Runner": {
         "Append": "x=1",
+        "Blocks": {"storage": "s.raw,ro"},
         "Disks": [{"Path": "more.raw", "ReadOnly": true}],
         "Entry": "pvh",
         "Ephemeral": true,
@@ -71,6 +83,7 @@ const ALL: &str = r#"{
         "LinkLocal": true,
         "Mac": "52:54:00:00:00:01",
         "Net": "user",
+        "Nets": {"service": "tap:tap0"},
         "Pcap": "c.pcap",
         "Report": "report.json",
         "Stdin": true,
@@ -87,7 +100,7 @@ fn asked(transport: Transport, host: &str, guest: u16, by: &str) -> Asked<Forwar
 /// What [`ALL`] says.
 fn configured() -> Network {
     Network {
-        choice: Some(Asked { value: NetChoice::User, by: "a.json:29:9: Runner.Net".into() }),
+        choice: Some(Asked { value: NetChoice::User, by: "a.json:30:9: Runner.Net".into() }),
         forwards: vec![
             asked(Transport::Tcp, "127.0.0.1:8080", 80, "a.json:12:9: RunConfig.Ports 8080:80"),
             asked(Transport::Udp, "127.0.0.1:53", 53, "a.json:13:9: RunConfig.UDPPorts 53"),
@@ -102,6 +115,7 @@ fn configured() -> Network {
         host_loopback: true,
         link_local: true,
         pcap: Some("c.pcap".into()),
+        named: vec![named("service", NetChoice::Tap("tap0".into()))],
     }
 }
 
@@ -123,12 +137,14 @@ fn a_config_says_everything_the_command_line_can() {
         jail: JailChoice::Strict,
         virtio: Some(VirtioBus::Pci),
         disks: vec![disk("volume.raw", false), disk("more.raw", true)],
+        blocks: vec![block("storage", "s.raw", true)],
         ephemeral: true,
         network: configured(),
         verbose: true,
         timeout: Some(Duration::from_secs(90)),
         report: Some("report.json".into()),
         stdin: true,
+        tender: false,
         warnings: Vec::new(),
         accepted: Vec::new(),
     };
@@ -140,7 +156,7 @@ fn the_command_line_wins_over_a_config() {
     let line = "typed -x=kvm -m 1G --cpus 3 -k k --initrd i --entry linux32 --append y=2 -a x -e B=3 \
                 -e C=4 --disk d,ro --timeout 1 --report r --jail=off --virtio mmio \
                 -p 80 --udp 53 --udp [::1]:53:54 --net=user --ip-address 10.0.2.9 --mac 52:54:00:00:00:02 \
-                --pcap other";
+                --pcap other --block other=o.raw --block storage=typed.raw --net service=user";
     let mut network = configured();
     network.choice = Some(Asked { value: NetChoice::User, by: "--net=user".into() });
     network.forwards.insert(1, asked(Transport::Tcp, "127.0.0.1:80", 80, "-p 80"));
@@ -148,6 +164,7 @@ fn the_command_line_wins_over_a_config() {
     network.addresses.ip = Some([10, 0, 2, 9].into());
     network.mac = Some([0x52, 0x54, 0, 0, 0, 2]);
     network.pcap = Some("other".into());
+    network.named = vec![named("service", NetChoice::User)];
     let env = [("A", "1"), ("B", "3"), ("C", "4")];
     let wanted = Settings {
         image: Some("typed".into()),
@@ -164,12 +181,14 @@ fn the_command_line_wins_over_a_config() {
         jail: JailChoice::Off,
         virtio: Some(VirtioBus::Mmio),
         disks: vec![disk("volume.raw", false), disk("more.raw", true), disk("d", true)],
+        blocks: vec![block("other", "o.raw", false), block("storage", "typed.raw", false)],
         ephemeral: true,
         network,
         verbose: true,
         timeout: Some(Duration::from_secs(1)),
         report: Some("r".into()),
         stdin: true,
+        tender: false,
         warnings: Vec::new(),
         accepted: Vec::new(),
     };
@@ -288,4 +307,17 @@ fn volumes_by_name_are_refused_until_a_disk_is_attached() {
     let settled = settled("hello --disk data:1.raw", &[mounts]);
     assert_eq!(settled.accepted, ["Mounts"]);
     assert_eq!(settled.disks, [disk("data:1.raw", false)]);
+}
+
+#[test]
+fn a_device_by_name_that_is_none_is_refused_with_its_place() {
+    for (config, why) in [
+        (r#"{"Runner": {"Blocks": {"a b": "x"}}}"#, "Runner.Blocks `a b` is no block storage"),
+        (r#"{"Runner": {"Blocks": {"a": ""}}}"#, "Runner.Blocks `a` names no file"),
+        (r#"{"Runner": {"Nets": {"a": "wifi"}}}"#, "Runner.Nets `a` is not a network"),
+        (r#"{"Runner": {"Nets": {"": "user"}}}"#, "Runner.Nets `` is "),
+    ] {
+        let error = try_settled("hello", &[config]).unwrap_err().to_string();
+        assert!(error.starts_with("a.json:1:13: ") && error.contains(why), "{error}");
+    }
 }

@@ -563,6 +563,7 @@ mod tests {
         let debug = usize::from(cfg!(debug_assertions));
         for (role, promised, fcntl) in [
             (Role::Main, 17, debug),
+            (Role::MainDisk, 21, debug),
             (Role::Vcpu, 18, debug),
             (Role::Io, 23, debug),
             (Role::Network, 36, debug),

@@ -144,6 +144,17 @@ const MAIN: [Call; 16 + CLOSE.len()] = join(
     CLOSE,
 );
 
+/// The same where hypercalls read and write disks.
+const MAIN_DISK: [Call; 20 + CLOSE.len()] = join(
+    MAIN,
+    [
+        call!(SYS_preadv, "preadv", Any),
+        call!(SYS_preadv2, "preadv2", Any),
+        call!(SYS_pwritev, "pwritev", Any),
+        call!(SYS_fdatasync, "fdatasync", Any),
+    ],
+);
+
 /// What epoll_wait(3) calls; newer architectures have one call for it and epoll_pwait(3).
 #[cfg(target_arch = "x86_64")]
 const EPOLL_WAIT: Call = call!(SYS_epoll_wait, "epoll_wait", Any);
@@ -229,13 +240,20 @@ const DISK: [Call; 23] = join(
     ],
 );
 
-static PROGRAMS: [Program; 5] =
-    [program(MAIN), program(VCPU), program(IO), program(NETWORK), program(DISK)];
+static PROGRAMS: [Program; 6] = [
+    program(MAIN),
+    program(MAIN_DISK),
+    program(VCPU),
+    program(IO),
+    program(NETWORK),
+    program(DISK),
+];
 
 /// What a thread may call.
 pub(super) fn list(role: Role) -> &'static [Call] {
     match role {
         Role::Main => &MAIN,
+        Role::MainDisk => &MAIN_DISK,
         Role::Vcpu => &VCPU,
         Role::Io => &IO,
         Role::Network => &NETWORK,
@@ -245,9 +263,10 @@ pub(super) fn list(role: Role) -> &'static [Call] {
 
 /// The same as a program.
 pub(super) fn filter(role: Role) -> Program {
-    let [main, vcpu, io, network, disk] = &PROGRAMS;
+    let [main, main_disk, vcpu, io, network, disk] = &PROGRAMS;
     *match role {
         Role::Main => main,
+        Role::MainDisk => main_disk,
         Role::Vcpu => vcpu,
         Role::Io => io,
         Role::Network => network,

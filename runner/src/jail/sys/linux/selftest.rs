@@ -157,13 +157,13 @@ fn jailed(role: Role, stderr: &PipeWriter, what: impl FnOnce(Blocks) + Send) -> 
     unsafe { libc::dup2(stderr.as_raw_fd(), libc::STDERR_FILENO) };
     // Another thread's, which this one gives back.
     let heap = match role {
-        Role::Main => std::thread::spawn(blocks).join().unwrap_or_default(),
+        Role::Main | Role::MainDisk => std::thread::spawn(blocks).join().unwrap_or_default(),
         _ => blocks(),
     };
     let body = |jail: Jail| done(jail.lock(role).map(|()| what(heap)));
     match Jail::enter(JailChoice::On, Needs::default()) {
         Err(error) => done(Err(error)),
-        Ok(jail) if role == Role::Main => body(jail),
+        Ok(jail) if role.is_main() => body(jail),
         Ok(jail) => {
             std::thread::scope(|scope| {
                 let thread = std::thread::Builder::new().name(role.name().to_owned());
