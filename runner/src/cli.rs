@@ -3,7 +3,8 @@
 //! Words and options may come in any order before `--`. The first word may be a command (`run` and `load`, which are
 //! the same and may be left out, `inspect`, `doctor`); an image that bears such a name is reached by `./run`. After a
 //! `--` before which no image was named, the first word is the image and all the rest are the guest's arguments, so
-//! that `runner` serves as a cargo runner. Letters of OPS (nanovms/ops, `cmd/flags_*.go`) mean the same here or are
+//! that `runner` serves as a cargo runner. Called by the name of Solo5's tender it understands the tender's
+//! words: the module `solo5` has those. Letters of OPS (nanovms/ops, `cmd/flags_*.go`) mean the same here or are
 //! refused with a sentence: the module `ops` has those.
 #![deny(
     clippy::indexing_slicing,
@@ -27,6 +28,7 @@ use crate::config::{AccelChoice, Addresses, Disk, JailChoice, values};
 use crate::machine::slot::VirtioBus;
 
 mod ops;
+mod solo5;
 #[cfg(test)]
 mod tests;
 
@@ -107,19 +109,21 @@ pub struct Options {
 pub struct Failure {
     /// What to print: whole lines for stdout, one sentence without a line end for stderr.
     pub text: String,
-    /// It was asked for and belongs on stdout, with status 0; else it belongs on stderr, with status 125.
+    /// It was asked for and belongs on stdout; else it belongs on stderr.
     pub to_stdout: bool,
+    status: u8,
 }
 
 impl Failure {
     fn new(text: impl Into<String>) -> Self {
-        Failure { text: text.into(), to_stdout: false }
+        Failure { text: text.into(), to_stdout: false, status: 125 }
     }
 
-    /// The process's exit status: 0 or 125.
+    /// The process's exit status: 0 for what was asked for, else 125; in the words of Solo5's tender
+    /// what that has.
     #[must_use]
     pub fn status(&self) -> u8 {
-        if self.to_stdout { 0 } else { 125 }
+        self.status
     }
 }
 
@@ -131,6 +135,7 @@ Usage: runner [OPTIONS] IMAGE [-- ARGS...]
        runner inspect IMAGE     what the image is and how it boots
        runner doctor [--json]   will guests run on the accelerator here; if not, why
        runner doctor --sign     sign this program for macOS's accelerator, then look
+       runner solo5-hvt …       in the words of Solo5's tender, as when called by that name
 
 IMAGE is a path, a name in ~/.ops/images, or hello, which is built in.
 `runner run IMAGE` and `runner load IMAGE` do the same as `runner IMAGE`.
@@ -143,8 +148,7 @@ Options:
   -a, --args ARG        an argument for the guest's program; repeatable
   -e, --envs KEY=VALUE  a variable for the guest's environment; repeatable
       --disk FILE[,ro]  attach a disk, read-only with ,ro; repeatable
-      --block NAME=FILE[,ro]
-                        the same for a Solo5 guest, by the name in its manifest
+      --block NAME=FILE[,ro]  the same for a Solo5 guest, by its name there
       --ephemeral       throw away what the guest writes to its disks, the image too;
                         many runs may share them
   -p, --port PORTS      forward ports to the guest: 8080, 8080:80, 0.0.0.0:80:80, 80,443,
@@ -152,7 +156,7 @@ Options:
       --udp PORTS       the same for UDP; repeatable
       --net WHICH       user, none, tap:NAME, bridge:NAME, unix:PATH, unixgram:PATH
                         [user for what OPS builds and with -p, else none];
-                        NAME=WHICH for a Solo5 guest; repeatable with names
+                        NAME=WHICH, repeatable, for a Solo5 guest
   -t, --tapname NAME    the same as --net=tap:NAME
   -b, --bridged         put the guest into a bridge of the host's
       --bridgename NAME that bridge [br0]
@@ -189,8 +193,12 @@ The exit status is the guest's; 124 time-out, 125 could not run, 126 the guest c
 pub fn parse<I, T>(args: I) -> Result<Command, Failure>
 where
     I: IntoIterator<Item = T>,
-    T: Into<OsString> + Clone,
+    T: Into<OsString>,
 {
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    if let Some(command) = solo5::parse(&args) {
+        return command;
+    }
     let matches = definition().try_get_matches_from(args).map_err(|e| failure(&e))?;
     let imagename = one(&matches, "imagename", path)?;
     let mut rest = words(&matches, "rest");
@@ -468,7 +476,7 @@ fn failure(error: &clap::Error) -> Failure {
     let argument = context(ContextKind::InvalidArg).unwrap_or_default();
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            Failure { text: error.render().to_string(), to_stdout: true }
+            Failure { text: error.render().to_string(), to_stdout: true, status: 0 }
         }
         ErrorKind::UnknownArgument => {
             if let Some(sentence) = ops::refusal(argument) {

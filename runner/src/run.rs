@@ -12,7 +12,7 @@ use crate::io::terminal::{self, Terminal};
 use crate::jail::{self, Jail, Needs, fatal};
 use crate::machine::stop::Reason;
 use crate::machine::{self, Machine};
-use crate::outcome::{Outcome, Report};
+use crate::outcome::{Origin, Outcome, Report};
 use crate::plan::Plan;
 use crate::{info, log, warning};
 
@@ -27,7 +27,7 @@ pub fn run<H: Hypervisor>(settings: &Settings, configs: &[PathBuf]) -> u8 {
     let report = settings.report.as_deref().map(|path| Report::create(path, configs));
     let report = match report.transpose() {
         Ok(report) => report,
-        Err(why) => return finish(&Outcome::failed(why)),
+        Err(why) => return finish(&Outcome::failed(why), settings.tender),
     };
     let mut run = Run { plan: None, accelerator: None };
     let outcome = run.carry_out::<H>(settings, report.as_ref());
@@ -44,7 +44,7 @@ pub fn run<H: Hypervisor>(settings: &Settings, configs: &[PathBuf]) -> u8 {
     }
     // The process ends, and the files' locks with it; to take them back is a call less to allow.
     std::mem::forget(run.plan);
-    finish(&outcome)
+    finish(&outcome, settings.tender)
 }
 
 /// A run that its config refuses: says `why`, and writes the record if one was asked for. Returns
@@ -56,14 +56,21 @@ pub fn refuse(report: Option<&Path>, configs: &[PathBuf], why: String) -> u8 {
     if let Some(Err(why)) = written {
         warning!("{why}");
     }
-    finish(&outcome)
+    finish(&outcome, false)
 }
 
-fn finish(outcome: &Outcome) -> u8 {
+/// The status of Solo5's tender for all that is not the guest's own end.
+const TENDER_FAILED: u8 = 1;
+
+/// Says what there is to say. `tender`: the status is that of Solo5's tender.
+fn finish(outcome: &Outcome, tender: bool) -> u8 {
     if let Some(message) = &outcome.message {
         warning!("{message}");
     }
-    outcome.status
+    match tender && outcome.origin != Origin::Guest {
+        true => TENDER_FAILED,
+        false => outcome.status,
+    }
 }
 
 /// Why there was no run.

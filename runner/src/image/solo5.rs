@@ -100,7 +100,7 @@ pub struct Manifest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
     /// Not even a header.
-    #[error("it ends inside its header")]
+    #[error("the note does not fall within valid size, it ends inside the manifest's header")]
     Truncated,
     /// Another version.
     #[error("it has version {0}, and 1 is known")]

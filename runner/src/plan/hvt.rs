@@ -162,7 +162,11 @@ fn memory(settings: &Settings, boot: &BootPlan) -> Result<u64, Error> {
     let asked = settings.memory;
     let most: u64 = boot.board.ram(u64::MAX).iter().map(|range| range.end - range.start).sum();
     let whole = asked - asked % MEMORY_UNIT;
-    let memory = if settings.tender { whole.clamp(MEMORY_UNIT, most) } else { asked };
+    // The tender rounds down, and has 4 GiB on x86_64, too.
+    let memory = match settings.tender && asked <= 4 << 30 {
+        true => whole.clamp(MEMORY_UNIT, most),
+        false => asked,
+    };
     if memory != asked {
         crate::warning!("adjusting memory to {memory} bytes");
     }
@@ -267,10 +271,12 @@ fn block(settings: &Settings, manifest: &Manifest, named: &NamedBlock) -> Result
     let wanted = disks::Use::of(*read_only, settings.ephemeral);
     let source = Source::open(path, wanted.access())?;
     let len = source.len();
-    if len == 0 || !len.is_multiple_of(block_size.into()) {
+    let block = u64::from(block_size);
+    let why = if len < block { "must be at least 1 block" } else { "size must be block aligned" };
+    if len < block || !len.is_multiple_of(block) {
         return Err(Error::Asked(format!(
-            "--block {name}: {}: {len} bytes; block storage has at least one block of {block_size} bytes, and \
-             whole ones: extend it with truncate -s %{block_size}",
+            "{name}: {}, {len} bytes: Backing storage {why} ({block} bytes): extend it with \
+             truncate -s %{block}",
             source.name()
         )));
     }
