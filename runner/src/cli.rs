@@ -24,7 +24,7 @@ use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use crate::boot::Protocol;
 use crate::config::named::{self, NamedBlock};
 use crate::config::network::{self, Typed};
-use crate::config::{AccelChoice, Addresses, Disk, JailChoice, values};
+use crate::config::{AccelChoice, Addresses, Devices, Disk, JailChoice, values};
 use crate::machine::slot::VirtioBus;
 
 mod ops;
@@ -90,6 +90,8 @@ pub struct Options {
     pub ephemeral: bool,
     /// The guest's network.
     pub network: Typed,
+    /// Its further devices.
+    pub devices: Devices,
     /// Say on stderr what is done.
     pub verbose: bool,
     /// End the run after this long; not 0.
@@ -135,7 +137,7 @@ Usage: runner [OPTIONS] IMAGE [-- ARGS...]
        runner inspect IMAGE     what the image is and how it boots
        runner doctor [--json]   will guests run on the accelerator here; if not, why
        runner doctor --sign     sign this program for macOS's accelerator, then look
-       runner solo5-hvt …       in the words of Solo5's tender, as when called by that name
+       runner solo5-hvt …       in Solo5's tender's words, as when called by that name
 
 IMAGE is a path, a name in ~/.ops/images, or hello, which is built in.
 `runner run IMAGE` and `runner load IMAGE` do the same as `runner IMAGE`.
@@ -151,6 +153,7 @@ Options:
       --block NAME=FILE[,ro]  the same for a Solo5 guest, by its name there
       --ephemeral       throw away what the guest writes to its disks, the image too;
                         many runs may share them
+      --share FOLDER[:TAG][:ro]  share a folder of the host's by 9P; repeatable
   -p, --port PORTS      forward ports to the guest: 8080, 8080:80, 0.0.0.0:80:80, 80,443,
                         8000-8010; on 127.0.0.1 without an address; repeatable
       --udp PORTS       the same for UDP; repeatable
@@ -169,10 +172,11 @@ Options:
   -i, --imagename NAME  the same as IMAGE
   -k, --kernel FILE     boot this kernel in place of the image's own
       --initrd FILE     initial ram disk for the kernel
-      --entry WAY       enter the kernel by linux64, linux32, pvh, arm64 or hvt
+      --entry WAY       enter by linux64, linux32, pvh, multiboot, arm64 or hvt
                         [what suits it]
       --virtio WHICH    where virtio devices are: mmio, pci [mmio; pci for what OPS builds
                         for arm64]
+      --rng             random bytes by a virtio device [for what OPS builds, on pci]
       --append TEXT     add TEXT to the kernel's command line
       --jail WHICH      on, strict (all of it or no run), off [on]
       --timeout TIME    end the run after TIME: 5 or 5s, 500ms, 2m (status 124)
@@ -280,6 +284,10 @@ fn options(
         disks: all(matches, "disk", values::disk)?,
         ephemeral: matches.get_flag("ephemeral"),
         network: typed_network(matches)?,
+        devices: Devices {
+            rng: matches.get_flag("rng").then_some(true),
+            shares: all(matches, "share", values::share)?,
+        },
         verbose: matches.get_flag("verbose"),
         timeout: one(matches, "timeout", |v| values::duration(&text(v)?))?,
         report: one(matches, "report", path)?,
@@ -438,6 +446,7 @@ fn definition() -> clap::Command {
         .arg(repeated("envs").short('e'))
         .arg(repeated("disk"))
         .arg(repeated("block"))
+        .arg(repeated("share"))
         .arg(flag("ephemeral"))
         .arg(repeated("port").short('p'))
         .arg(repeated("udp"))
@@ -456,6 +465,7 @@ fn definition() -> clap::Command {
         .arg(option("imagename").short('i'))
         .arg(option("jail"))
         .arg(option("virtio"))
+        .arg(flag("rng"))
         .arg(option("timeout"))
         .arg(option("report"))
         .arg(flag("stdin"))

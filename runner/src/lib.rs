@@ -19,6 +19,7 @@ pub mod log;
 pub mod machine;
 pub mod net;
 pub mod outcome;
+pub mod p9;
 pub mod plan;
 pub mod program;
 pub mod run;

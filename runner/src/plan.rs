@@ -1,5 +1,6 @@
 //! The plan of a run: everything opened, parsed and decided, nothing started.
 
+mod devices;
 mod disks;
 mod hvt;
 mod images;
@@ -16,9 +17,10 @@ use crate::image::solo5::Declared;
 use crate::image::{self, Access, Arch, Image, Kernel, Marks, Segment, Source};
 use crate::jail::Role;
 use crate::machine::map::{Board, MIB};
-use crate::machine::slot::VirtioBus;
-use crate::machine::slot::{Place, VIRTIO_SLOTS};
+use crate::machine::slot::{Place, VirtioBus, VirtioSlot};
+pub use devices::{DeviceKind, DevicePlan, SharePlan};
 pub use disks::DiskPlan;
+use disks::Room;
 pub use hvt::{BlockPlan, HvtPlan, PortPlan};
 use images::Opened;
 pub use network::NetworkPlan;
@@ -64,6 +66,8 @@ pub struct Plan {
     pub network: Option<NetworkPlan>,
     /// What a guest of Solo5's hvt has in their place.
     pub hvt: Option<HvtPlan>,
+    /// Its other virtio devices, in the order of their slots behind these.
+    pub devices: Vec<DevicePlan>,
     /// RAM in bytes.
     pub memory: u64,
     /// Number of vCPUs.
@@ -97,13 +101,15 @@ impl Plan {
         refuse_named(settings)?;
         let choice = network::choose(settings, image.is_disk())?;
         let addresses = network::addresses(settings, choice.as_ref())?;
-        let room = VIRTIO_SLOTS.saturating_sub(usize::from(choice.is_some()));
         let board = Board::of(image.arch());
-        // Nanos for arm64 looks for its devices on the PCI bus alone.
-        let only_pci = board.arch == Arch::Aarch64 && image.is_disk();
+        // Nanos for arm64 looks for its devices on the PCI bus alone, and any Nanos for shares.
+        let shares = !settings.devices.shares.is_empty();
+        let only_pci = image.is_disk() && (board.arch == Arch::Aarch64 || shares);
         let usual = if only_pci { VirtioBus::Pci } else { VirtioBus::Mmio };
         let virtio = settings.virtio.unwrap_or(usual);
+        let kinds = devices::choose(settings, image.is_disk(), virtio)?;
         let mut slots = board.virtio.on(virtio);
+        let room = Room { network: choice.is_some(), devices: kinds.len() };
         let mut disks = disks::open(&mut slots, &image, writable, settings, room)?;
         if let Some(first) = disks.first_mut() {
             first.patch = told::record(settings, &addresses, &image)?;
@@ -113,10 +119,13 @@ impl Plan {
             let initrd = initrd.map_err(|error| Error::Asked(format!("the ram disk {error}")))?;
             boot.initrd = Some(initrd);
         }
-        let behind = slots.next().filter(|_| choice.is_some());
+        let behind = choice.as_ref().and_then(|_| slots.next());
+        let devices = devices::place(kinds, &mut slots);
         let placed = disks.iter().map(|disk| disk.slot).chain(behind);
-        let devices = boot.announce(settings.cpus, placed);
-        boot.tell(command_line(settings, &addresses, &image, devices)?)?;
+        let placed = placed.chain(devices.iter().map(|device| device.slot));
+        let words = boot.announce(settings.cpus, placed);
+        let words = boot.first_word().into_iter().chain(words).collect();
+        boot.tell(command_line(settings, &addresses, &image, words)?)?;
         // Last: from here on clients may come.
         let network = match choice.zip(behind) {
             Some((choice, slot)) => Some(network::open(&choice, settings, slot)?),
@@ -129,17 +138,23 @@ impl Plan {
             disks,
             network,
             hvt: None,
+            devices,
             memory: settings.memory,
             cpus: settings.cpus,
             timeout: settings.timeout,
         })
     }
 
-    /// Whether its virtio devices are on the PCI bus.
-    pub fn is_on_pci(&self) -> bool {
+    /// Where its virtio devices are.
+    fn slots(&self) -> impl Iterator<Item = VirtioSlot> {
         let network = self.network.as_ref().map(|network| network.slot);
-        let mut slots = self.disks.iter().map(|disk| disk.slot).chain(network);
-        slots.any(|slot| matches!(slot.place, Place::Pci { .. }))
+        let slots = self.disks.iter().map(|disk| disk.slot).chain(network);
+        slots.chain(self.devices.iter().map(|device| device.slot))
+    }
+
+    /// Whether they are on the PCI bus.
+    pub fn is_on_pci(&self) -> bool {
+        self.slots().any(|slot| matches!(slot.place, Place::Pci { .. }))
     }
 
     /// Every file the run reads or writes, with its name.
@@ -178,10 +193,20 @@ impl Plan {
         if self.blocks().next().is_some() { Role::MainDisk } else { Role::Main }
     }
 
+    /// The folders that it shares.
+    pub fn shares(&self) -> impl Iterator<Item = &SharePlan> {
+        self.devices.iter().filter_map(|device| match &device.kind {
+            DeviceKind::Share(share) => Some(share),
+            _ => None,
+        })
+    }
+
     /// Bytes of the largest file that is written: of the largest disk, or without a bound where what
-    /// goes over the network is.
+    /// goes over the network is, or files in a shared folder.
     pub fn largest_file(&self) -> u64 {
-        if self.captures().next().is_some() {
+        if self.captures().next().is_some()
+            || self.shares().any(|share| !share.folder.is_read_only())
+        {
             return u64::MAX;
         }
         let disks = self.disks.iter().map(|disk| disk.source.len());
@@ -210,7 +235,7 @@ impl Plan {
             lines.push(format!("memory: {start:#011x}-{end:#011x} ram disk {name}"));
         }
         lines.extend(boot.board.fixed.iter().map(|device| format!("device: {device}")));
-        if !self.disks.is_empty() || self.network.is_some() {
+        if self.slots().next().is_some() {
             lines.push(format!("devices announced by {}", boot.announcement()));
         }
         if boot.acpi.is_some() {
@@ -233,6 +258,7 @@ impl Plan {
             Some(network) => network.describe(),
             None => "network: none".into(),
         });
+        lines.extend(self.devices.iter().map(DevicePlan::describe));
         lines
     }
 }
@@ -369,6 +395,9 @@ pub fn inspect(name: &Path) -> Result<Vec<String>, Error> {
             format!("manifest: handle {handle}: {} ({})", device.name, device.kind)
         };
         lines.extend(solo5.manifest.devices().map(device));
+    }
+    if let Some(entry) = kernel.multiboot_entry() {
+        lines.push(format!("Multiboot entry: {entry:#x}"));
     }
     for segment in kernel.segments() {
         let (start, end) = (segment.paddr, segment.end());

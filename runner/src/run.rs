@@ -13,6 +13,7 @@ use crate::jail::{self, Jail, Needs, fatal};
 use crate::machine::stop::Reason;
 use crate::machine::{self, Machine};
 use crate::outcome::{Origin, Outcome, Report};
+use crate::p9::{self, Folder};
 use crate::plan::Plan;
 use crate::{info, log, warning};
 
@@ -259,10 +260,13 @@ fn confined<H: Hypervisor>(
     settings: &Settings,
 ) -> Result<Reason, String> {
     let text = |error: jail::Error| error.to_string();
+    let shares: Vec<&Folder> = plan.shares().map(|share| &share.folder).collect();
+    let descriptors = shares.iter().map(|_| p9::DESCRIPTORS);
     let needs = Needs {
         largest_file: plan.largest_file(),
         network: plan.has_network(),
-        descriptors: plan.descriptors(),
+        descriptors: descriptors.chain([plan.descriptors()]).sum(),
+        shares: &shares,
     };
     let jail = Jail::enter(settings.jail, needs);
     let parked = machine.park(plan, signals, jail.map_err(text)?);

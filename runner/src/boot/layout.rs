@@ -11,8 +11,10 @@ use crate::machine::map::{pc, virt};
 /// The GDT that the boot vCPU's segments come from.
 pub(super) const GDT: u64 = 0x500;
 
-/// PVH's start_info, its module list and its memory map: one page.
+/// PVH's start_info or Multiboot's information, the module list and the memory map: one page.
 pub(super) const START_INFO: u64 = 0x4000;
+/// What Multiboot's information points at beside those.
+pub(super) const LOADER_NAME: u64 = 0x4078;
 pub(super) const MODULES: u64 = 0x4080;
 pub(super) const MEMORY_MAP: u64 = 0x4100;
 

@@ -53,6 +53,7 @@ impl BootPlan {
             Protocol::Linux64 => self.load_linux64(&ram, initrd, timers, into),
             Protocol::Linux32 => self.load_linux32(&ram, initrd, timers, into),
             Protocol::Pvh => self.load_pvh(&ram, initrd, timers, into),
+            Protocol::Multiboot => self.load_multiboot(&ram, initrd, timers, into),
             Protocol::Arm64 => self.load_virt(&ram, initrd, into),
             Protocol::Hvt => self.load_hvt(&ram, self.is_guarded(&ram), into),
         }?;

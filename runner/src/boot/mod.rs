@@ -5,12 +5,14 @@
 //! touched; [`BootPlan::load`] carries it out, for our machine and for the software emulation alike.
 
 mod acpi;
+mod bytes;
 mod cmdline;
 mod fdt;
 pub mod hvt;
 mod layout;
 mod linux;
 mod load;
+mod multiboot;
 mod pc;
 mod pvh;
 mod semihosting;
@@ -25,7 +27,7 @@ pub use fdt::Tree;
 pub use load::Loaded;
 
 use crate::devices::power::ExitCode;
-use crate::image::{Arch, Image, Kernel, Source};
+use crate::image::{Arch, Format, Image, Kernel, Source};
 use crate::machine::map::{self, Board};
 use crate::machine::slot::{Place, VIRTIO_WINDOW, VirtioSlot};
 use hvt::Hvt;
@@ -40,6 +42,8 @@ pub enum Protocol {
     Linux32,
     /// Xen's PVH entry (`docs/misc/pvh.pandoc`, `xen/include/public/arch-x86/hvm/start_info.h`).
     Pvh,
+    /// Multiboot, version 1 (Multiboot Specification 0.6.96).
+    Multiboot,
     /// Linux's entry for arm64 (`Documentation/arch/arm64/booting.rst`), of an Image or at an ELF
     /// file's entry point.
     Arm64,
@@ -49,8 +53,14 @@ pub enum Protocol {
 
 impl Protocol {
     /// All of them, the one to be preferred first.
-    pub const ALL: [Protocol; 5] =
-        [Protocol::Linux64, Protocol::Pvh, Protocol::Linux32, Protocol::Arm64, Protocol::Hvt];
+    pub const ALL: [Protocol; 6] = [
+        Protocol::Linux64,
+        Protocol::Pvh,
+        Protocol::Linux32,
+        Protocol::Multiboot,
+        Protocol::Arm64,
+        Protocol::Hvt,
+    ];
 
     /// As `--entry` has it.
     #[must_use]
@@ -59,6 +69,7 @@ impl Protocol {
             Protocol::Linux64 => "linux64",
             Protocol::Linux32 => "linux32",
             Protocol::Pvh => "pvh",
+            Protocol::Multiboot => "multiboot",
             Protocol::Arm64 => "arm64",
             Protocol::Hvt => "hvt",
         }
@@ -70,6 +81,7 @@ impl Protocol {
             (Protocol::Linux64, Arch::X86_64) => kernel.entry(),
             (Protocol::Linux32, Arch::X86_64) => kernel.entry32().map(u64::from),
             (Protocol::Pvh, Arch::X86_64) => kernel.pvh_entry().map(u64::from),
+            (Protocol::Multiboot, Arch::X86_64) => kernel.multiboot_entry().map(u64::from),
             (Protocol::Arm64, Arch::Aarch64) => kernel.entry(),
             (Protocol::Hvt, _) => kernel.solo5().map(|solo5| solo5.entry),
             _ => None,
@@ -83,6 +95,7 @@ impl fmt::Display for Protocol {
             Protocol::Linux64 => "Linux 64-bit",
             Protocol::Linux32 => "Linux 32-bit",
             Protocol::Pvh => "PVH",
+            Protocol::Multiboot => "Multiboot",
             Protocol::Arm64 => "Linux arm64",
             Protocol::Hvt => "Solo5 hvt",
         })
@@ -249,11 +262,13 @@ impl BootPlan {
         let name = || kernel.view().source().name().to_owned();
         let can = || Protocol::ALL.into_iter().filter(|each| each.entry(&kernel).is_some());
         // Nanos reads a command line by the Linux entry alone, and what OPS builds is Nanos. For
-        // any other kernel the PVH note says where it wants to be entered.
-        let preferred = match image.is_disk() {
-            true => None,
-            false => can().find(|each| *each == Protocol::Pvh),
+        // any other kernel the PVH note says where it wants to be entered, or a Multiboot header.
+        let preferred = match image.format() {
+            Format::Ops { .. } => None,
+            Format::Multiboot => Some(Protocol::Multiboot),
+            _ => Some(Protocol::Pvh),
         };
+        let preferred = preferred.filter(|preferred| can().any(|each| each == *preferred));
         let protocol = match asked.or(preferred).or_else(|| can().next()) {
             Some(protocol) => protocol,
             None => return Err(Error::NoEntry { name: name() }),
@@ -261,6 +276,10 @@ impl BootPlan {
         let Some(entry) = protocol.entry(&kernel) else {
             let can: Vec<_> = can().map(Protocol::name).collect();
             return Err(Error::OtherEntry { name: name(), asked: protocol, can: can.join(", ") });
+        };
+        let kernel = match protocol {
+            Protocol::Multiboot => kernel.by_multiboot(),
+            _ => kernel,
         };
         let exits_by_semihosting = image.is_disk() && kernel.arch() == Arch::Aarch64;
         let hvt = (protocol == Protocol::Hvt).then(Hvt::default);
@@ -349,6 +368,18 @@ impl BootPlan {
         }
         self.command_line = command_line;
         Ok(())
+    }
+
+    /// What a command line begins with: by Multiboot the kernel's file name, as one word, which kernels
+    /// skip as programs do.
+    #[must_use]
+    pub fn first_word(&self) -> Option<String> {
+        if self.protocol != Protocol::Multiboot {
+            return None;
+        }
+        let path = std::path::Path::new(self.kernel.view().source().name());
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+        Some(name.replace(|letter: char| letter.is_whitespace() || letter.is_control(), "_"))
     }
 }
 

@@ -7,7 +7,7 @@ use hv::arch::x86_64::{GDT_SIZE, IDENTITY_MAP_SIZE, write_gdt, write_identity_ma
 use super::acpi::{RESET_CODE, Timers};
 use super::layout::{BOOT_DATA, COMMAND_LINE, GDT, PAGE_TABLES, RESET_VECTOR, RSDP, ZERO_PAGE};
 use super::load::{Loading, does_not_fit};
-use super::{BootPlan, Error, Gpas, linux, pvh};
+use super::{BootPlan, Error, Gpas, linux, multiboot, pvh};
 
 impl BootPlan {
     /// Linux's 64-bit entry: writes the boot data, and returns the boot vCPU's registers.
@@ -53,6 +53,22 @@ impl BootPlan {
             loading.write(gpa, &bytes)?;
         }
         Ok(pvh::state(self.entry))
+    }
+
+    /// Multiboot's entry.
+    pub(super) fn load_multiboot(
+        &self,
+        ram: &[Gpas],
+        initrd: Option<&Gpas>,
+        timers: Timers,
+        loading: &mut Loading<'_>,
+    ) -> Result<State, Error> {
+        // ACPI tables are found where a BIOS has them: this version has no way to tell of them.
+        self.load_pc(ram, timers, loading)?;
+        for (gpa, bytes) in multiboot::info(ram, initrd) {
+            loading.write(gpa, &bytes)?;
+        }
+        Ok(multiboot::state(self.entry))
     }
 
     /// What all of them have in common. Tells where the ACPI tables begin; 0 without.

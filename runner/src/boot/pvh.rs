@@ -5,28 +5,13 @@ use hv::State;
 use hv::arch::x86_64;
 
 use super::Gpas;
+use super::bytes::Bytes;
 use super::layout::{COMMAND_LINE, GDT, MEMORY_MAP, MODULES, STACK_TOP, START_INFO, usable_ram};
 
 const MAGIC: u32 = 0x336e_c578;
 const VERSION: u32 = 1;
 /// As e820: usable RAM.
 const RAM: u32 = 1;
-
-/// Puts together little-endian structures.
-#[derive(Default)]
-struct Bytes(Vec<u8>);
-
-impl Bytes {
-    fn u32(mut self, value: u32) -> Self {
-        self.0.extend(value.to_le_bytes());
-        self
-    }
-
-    fn u64(mut self, value: u64) -> Self {
-        self.0.extend(value.to_le_bytes());
-        self
-    }
-}
 
 /// The boot data and where it goes: start_info, module list, memory map.
 pub(super) fn start_info(ram: &[Gpas], initrd: Option<&Gpas>, rsdp: u64) -> [(u64, Vec<u8>); 3] {

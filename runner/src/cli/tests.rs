@@ -1,7 +1,7 @@
 use super::*;
 use crate::boot::Protocol;
-use crate::config::NetChoice;
 use crate::config::named::{NamedBlock, NamedNet};
+use crate::config::{NetChoice, Share};
 use crate::machine::slot::VirtioBus;
 
 fn run(line: &str) -> Options {
@@ -64,7 +64,7 @@ fn options_may_follow_the_image_and_precede_the_command() {
 fn every_option_arrives() {
     let line = "runner img -c a -c b -x=kvm -m 1G --cpus 3 -k vmlinux --initrd i --entry pvh --append q=1 --append=-r -a -v \
                 -a x -e A=1 -e B=x=y --disk d,ro --disk e,f --ephemeral -v --timeout 500ms --report r --stdin \
-                --jail=strict --virtio=pci -p 8080:80 -p 443 --udp 53 --net tap:t0 -t t1 -b --bridgename b1 \
+                --jail=strict --virtio=pci --rng --share f:t:ro --share g -p 8080:80 -p 443 --udp 53 --net tap:t0 -t t1 -b --bridgename b1 \
                 --ip-address 10.0.0.2 --netmask 255.0.0.0 --gateway 10.0.0.1 --ipv6-address fd00::2 \
                 --mac 52:54:00:00:00:01 --host-loopback --link-local --pcap c --block s=f,ro --net n=user -- --y z";
     let ports = |text| network::ports(text).unwrap();
@@ -117,6 +117,13 @@ fn every_option_arrives() {
             block_size: None,
         }],
         tender: false,
+        devices: Devices {
+            rng: Some(true),
+            shares: vec![
+                Share { path: "f".into(), tag: Some("t".into()), read_only: true },
+                Share { path: "g".into(), tag: None, read_only: false },
+            ],
+        },
     };
     assert_eq!(run(line), wanted);
 }
@@ -316,5 +323,5 @@ fn the_help_lists_each_option_once_and_fits_a_screen() {
             assert!(line.starts_with(&short), "{line}");
         }
     }
-    assert!(HELP.lines().count() <= 55 && HELP.lines().all(|l| l.len() <= 90));
+    assert!(HELP.lines().count() <= 60 && HELP.lines().all(|l| l.len() <= 90));
 }

@@ -6,7 +6,7 @@
 use Class::{Cloud, Image, Ops, Refused, Warned, Works};
 use Kind::{
     AnyList, AnyMap, Bus, Cpus, Disks, Entry, Flag, Interface, Ip4, Ip6, Mac, Map, Mask, Net,
-    Number, Path, Ports, Section, Size, Text, Texts, Time, Which,
+    Number, Path, Ports, Section, Shares, Size, Text, Texts, Time, Which,
 };
 
 /// A field.
@@ -65,6 +65,8 @@ pub enum Kind {
     Mask,
     /// A list of objects with the fields of `Runner.Disks[]`.
     Disks,
+    /// A list of objects with the fields of `Runner.Shares[]`.
+    Shares,
     /// A network interface's name.
     Interface,
     /// Which network.
@@ -93,7 +95,9 @@ impl Kind {
             Kind::Which => r#"a string: "auto", "kvm", "hvf" or "off""#,
             Kind::Jail => r#"a string: "on", "strict" or "off""#,
             Kind::Bus => r#"a string: "mmio" or "pci""#,
-            Kind::Entry => r#"a string: "linux64", "linux32", "pvh", "arm64" or "hvt""#,
+            Kind::Entry => {
+                r#"a string: "linux64", "linux32", "pvh", "multiboot", "arm64" or "hvt""#
+            }
             Kind::Time => r#"seconds, or a string such as "500ms" or "2m""#,
             Kind::Ip4 => r#"an IPv4 address as a string: "10.0.2.15""#,
             Kind::Ip6 => r#"an IPv6 address as a string: "fd00::15""#,
@@ -102,6 +106,9 @@ impl Kind {
             Kind::Net => r#"a string such as "user", "none", "tap:tap0" or "bridge:br0""#,
             Kind::Mac => r#"a string such as "52:54:00:12:34:56""#,
             Kind::Ports => r#"a list of ports as strings: ["8080", "8443:443"]"#,
+            Kind::Shares => {
+                r#"a list of folders: [{"Path": "data", "Tag": "data", "ReadOnly": true}]"#
+            }
             Kind::Disks => r#"a list of disks: [{"Path": "disk.raw", "ReadOnly": true}]"#,
         }
     }
@@ -322,7 +329,7 @@ pub static FIELDS: &[Field] = &[
         "Runner.Entry",
         Entry,
         Works,
-        "how the kernel is entered, as --entry: `linux64`, `linux32`, `pvh`, `arm64`, `hvt`",
+        "how the kernel is entered, as --entry: `linux64`, `linux32`, `pvh`, `multiboot`, `arm64`, `hvt`",
     ),
     field(
         "Runner.Ephemeral",
@@ -359,6 +366,26 @@ pub static FIELDS: &[Field] = &[
     ),
     field("Runner.Pcap", Path, Works, "where to write what goes over the network, as --pcap"),
     field("Runner.Report", Path, Works, "where to write the JSON record, as --report"),
+    field(
+        "Runner.Rng",
+        Flag,
+        Works,
+        "true: an entropy device, as --rng; false: none, where a guest has one unasked",
+    ),
+    field(
+        "Runner.Shares",
+        Shares,
+        Works,
+        "folders to share: a list of `{\"Path\": \"data\", \"Tag\": \"data\", \"ReadOnly\": true}`",
+    ),
+    field("Runner.Shares[].Path", Path, Works, "the folder"),
+    field(
+        "Runner.Shares[].Tag",
+        Text,
+        Works,
+        "by what the guest finds it; without, its number among the shares, from 1 on",
+    ),
+    field("Runner.Shares[].ReadOnly", Flag, Works, "the guest cannot change anything in it"),
     field("Runner.Stdin", Flag, Works, "a terminal on stdin is the guest's keyboard, as --stdin"),
     field("Runner.Timeout", Time, Works, "ends the run, as --timeout: `5`, `\"500ms\"`, `\"2m\"`"),
     field("Runner.Virtio", Bus, Works, "where virtio devices are, as --virtio: `mmio`, `pci`"),

@@ -17,6 +17,7 @@ use std::time::Duration;
 use crate::boot::Protocol;
 use crate::machine::slot::VirtioBus;
 
+mod devices;
 mod document;
 pub mod fields;
 pub mod named;
@@ -26,6 +27,7 @@ mod read;
 mod settle;
 pub mod values;
 
+pub use devices::{Devices, Share};
 pub use network::{Addresses, NetChoice, Network};
 pub use parse::{Config, parse_str};
 pub use read::{MAX_SIZE, load};
@@ -77,6 +79,8 @@ pub struct Settings {
     pub ephemeral: bool,
     /// The guest's network.
     pub network: Network,
+    /// Its further devices.
+    pub devices: Devices,
     /// Say on stderr what is done.
     pub verbose: bool,
     /// End the run after this long; not 0.

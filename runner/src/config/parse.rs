@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::document::{Document, describe, show};
 use super::fields::{Class, FIELDS, Field, Kind, find, nearest};
 use super::network::{self, NetChoice, Ports};
-use super::{AccelChoice, Disk, Error, JailChoice, values};
+use super::{AccelChoice, Disk, Error, JailChoice, Share, values};
 use crate::boot::Protocol;
 use crate::machine::slot::VirtioBus;
 
@@ -47,6 +48,7 @@ pub(super) enum Value {
     Ip4(Ipv4Addr),
     Ip6(Ipv6Addr),
     Disks(Vec<Disk>),
+    Shares(Vec<Share>),
     Net(NetChoice),
     Mac([u8; 6]),
     Ports(Vec<Ports>),
@@ -207,6 +209,7 @@ impl<'a> Reader<'a, '_> {
             Kind::Texts => Value::Texts(self.texts(raw, path)?),
             Kind::Map => Value::Map(self.map(raw, path)?),
             Kind::Disks => Value::Disks(self.disks(raw, path)?),
+            Kind::Shares => Value::Shares(self.shares(raw, path)?),
             Kind::Net => Value::Net(network::net(text()?.as_ref()).map_err(bad)?),
             Kind::Mac => Value::Mac(network::mac(&text()?).map_err(bad)?),
             Kind::Ports => Value::Ports(self.ports(raw, path)?),
@@ -290,6 +293,42 @@ impl<'a> Reader<'a, '_> {
         Ok(disks)
     }
 
+    fn shares(&self, raw: &'a str, path: &str) -> Result<Vec<Share>, Error> {
+        const SECTION: &str = "Runner.Shares[]";
+        let doc = self.doc;
+        self.expect(raw, '[', Kind::Shares, path)?;
+        let mut shares = Vec::new();
+        for item in doc.items(raw)? {
+            self.expect(item, '{', Kind::Shares, path)?;
+            let mut share = Share { path: PathBuf::new(), tag: None, read_only: false };
+            for (raw_name, raw_value) in doc.members(item)? {
+                let name = doc.string(raw_name)?;
+                let is_null = describe(raw_value) == "null";
+                let field = find(SECTION, &name).and_then(|index| FIELDS.get(index));
+                let text = |field: &Field| self.text(raw_value, field.kind, field.path);
+                match field.map(|field| (field, field.kind)) {
+                    Some(_) if is_null => {}
+                    Some((field, Kind::Path)) => share.path = text(field)?.into(),
+                    Some((field, Kind::Text)) => {
+                        let bad = |why| {
+                            let shown = show(raw_value);
+                            doc.error(raw_value, format!("{} {shown} {why}", field.path))
+                        };
+                        share.tag = Some(values::tag(&text(field)?).map_err(bad)?);
+                    }
+                    Some((field, _)) => share.read_only = self.flag(raw_value, field.path)?,
+                    None => return Err(doc.error(raw_name, unknown(SECTION, &name, raw_name))),
+                }
+            }
+            if share.path.as_os_str().is_empty() {
+                let example = Kind::Shares.expected();
+                return Err(doc.error(item, format!("a share without a Path; write {example}")));
+            }
+            shares.push(share);
+        }
+        Ok(shares)
+    }
+
     /// Checks what an object or a list nobody looks into is, and says whether there is anything in it.
     fn inner(&self, raw: &str, first: char, kind: Kind, path: &str) -> Result<bool, Error> {
         self.expect(raw, first, kind, path)?;
@@ -327,6 +366,7 @@ fn put(slot: &mut Option<Set>, field: &Field, value: Value) {
         Value::Texts(texts) => texts.is_empty(),
         Value::Map(map) => map.is_empty(),
         Value::Disks(disks) => disks.is_empty(),
+        Value::Shares(shares) => shares.is_empty(),
         Value::Ports(ports) => ports.is_empty(),
         Value::Unread(something) => !something,
         Value::Accel(_) | Value::Jail(_) | Value::Bus(_) | Value::Entry(_) => false,

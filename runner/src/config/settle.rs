@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use super::fields::Class;
 use super::named::{self, NamedBlock};
 use super::parse::{Set, Value};
-use super::{AccelChoice, Config, DEFAULT_MEMORY, Disk, Error, JailChoice, Settings, network};
+use super::{
+    AccelChoice, Config, DEFAULT_MEMORY, Disk, Error, JailChoice, Settings, devices, network,
+};
 use crate::cli::Options;
 
 /// Decides what a run does. What the command line says stands; `-e` is added to `Env`, a variable of the same name
@@ -54,6 +56,7 @@ pub fn settle(options: Options, config: &Config) -> Result<Settings, Error> {
         blocks: blocks(config, options.blocks)?,
         ephemeral: options.ephemeral || config.flag("Runner.Ephemeral"),
         network,
+        devices: devices::settle(options.devices, config),
         verbose: options.verbose || config.flag("RunConfig.Verbose"),
         timeout: options.timeout.or_else(|| match config.value("Runner.Timeout") {
             Some(Value::Time(time)) => Some(*time),
@@ -105,7 +108,14 @@ impl Config {
     }
 
     pub(super) fn flag(&self, path: &str) -> bool {
-        matches!(self.value(path), Some(Value::Flag(true)))
+        self.switch(path) == Some(true)
+    }
+
+    pub(super) fn switch(&self, path: &str) -> Option<bool> {
+        match self.value(path) {
+            Some(Value::Flag(flag)) => Some(*flag),
+            _ => None,
+        }
     }
 
     fn number(&self, path: &str) -> Option<u64> {

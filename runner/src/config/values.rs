@@ -9,7 +9,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{AccelChoice, Disk, JailChoice, MIB};
+use super::{AccelChoice, Disk, JailChoice, MIB, Share};
 use crate::boot::Protocol;
 use crate::machine::slot::VirtioBus;
 
@@ -141,14 +141,14 @@ pub fn jail(text: &str) -> Result<JailChoice, String> {
     }
 }
 
-/// A way into a kernel: `linux64`, `linux32`, `pvh`, `arm64`.
+/// A way into a kernel: `linux64`, `linux32`, `pvh`, `multiboot`, `arm64`.
 ///
 /// # Errors
 /// Anything else.
 pub fn entry(text: &str) -> Result<Protocol, String> {
     let named = Protocol::ALL.into_iter().find(|each| each.name() == text);
     named.ok_or_else(|| {
-        "is not a way into a kernel; choose linux64, linux32, pvh, arm64 or hvt".into()
+        "is not a way into a kernel; choose linux64, linux32, pvh, multiboot, arm64 or hvt".into()
     })
 }
 
@@ -168,6 +168,47 @@ pub fn disk(text: &OsStr) -> Result<Disk, String> {
         return Err("names no file; write --disk FILE or --disk FILE,ro".into());
     }
     Ok(Disk { path: PathBuf::from(OsString::from_vec(path.to_vec())), read_only })
+}
+
+/// Bytes of the longest tag: QEMU's.
+const MOST_TAG: usize = 31;
+
+/// A name by which a guest finds a share: letters, digits, `.`, `_` and `-`.
+///
+/// # Errors
+/// Anything else, and more than 31 characters.
+pub fn tag(text: &str) -> Result<String, String> {
+    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    match !text.is_empty() && text.len() <= MOST_TAG && text.chars().all(fine) {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "is no tag for a share; write letters, digits, `.`, `_` and `-`, at most {MOST_TAG}"
+        )),
+    }
+}
+
+/// `FOLDER`, `FOLDER:TAG`, and either with `:ro` or `:rw` behind. What is behind a colon is a tag unless
+/// it has a `/`: a folder whose own name has a colon is written with a `/` at its end.
+///
+/// # Errors
+/// No folder, and what is no tag.
+pub fn share(text: &OsStr) -> Result<Share, String> {
+    let bytes = text.as_bytes();
+    let (rest, read_only) = match (bytes.strip_suffix(b":ro"), bytes.strip_suffix(b":rw")) {
+        (Some(rest), _) => (rest, true),
+        (None, Some(rest)) => (rest, false),
+        (None, None) => (bytes, false),
+    };
+    let mut parts = rest.rsplitn(2, |byte| *byte == b':');
+    let (last, before) = (parts.next().unwrap_or_default(), parts.next());
+    let (path, named) = match before {
+        Some(path) if !last.contains(&b'/') => (path, Some(tag(&String::from_utf8_lossy(last))?)),
+        _ => (rest, None),
+    };
+    if path.is_empty() {
+        return Err("names no folder; write --share FOLDER, FOLDER:TAG or FOLDER:TAG:ro".into());
+    }
+    Ok(Share { path: PathBuf::from(OsString::from_vec(path.to_vec())), tag: named, read_only })
 }
 
 /// `KEY=VALUE`, cut at the first `=`, so that a value may have one.

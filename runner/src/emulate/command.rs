@@ -6,7 +6,7 @@ use std::os::fd::RawFd;
 use crate::boot::EXIT_PORT;
 use crate::machine::map::MIB;
 use crate::net::{Offer, mac_text};
-use crate::plan::Plan;
+use crate::plan::{DeviceKind, Plan, SharePlan};
 
 /// The descriptors that QEMU is given, by number.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub(super) struct Descriptors {
     pub(super) disks: Vec<(RawFd, bool)>,
     /// A stream of frames, and what the network device is to be.
     pub(super) network: Option<(RawFd, Offer)>,
+    /// The shared folders, in the plan's order.
+    pub(super) shares: Vec<RawFd>,
 }
 
 impl Descriptors {
@@ -32,7 +34,8 @@ impl Descriptors {
     pub(super) fn all(&self) -> Vec<RawFd> {
         let own = [self.firmware, self.memory, self.console, self.exit, self.log];
         let network = self.network.iter().map(|(fd, _)| *fd);
-        own.into_iter().chain(self.disks.iter().map(|(fd, _)| *fd)).chain(network).collect()
+        let disks = self.disks.iter().map(|(fd, _)| *fd);
+        own.into_iter().chain(disks).chain(network).chain(self.shares.iter().copied()).collect()
     }
 }
 
@@ -92,6 +95,27 @@ pub(super) fn arguments(plan: &Plan, fds: &Descriptors, sandbox: bool) -> Vec<St
             mac_text(mac)
         ));
     }
+    let mut shares = fds.shares.iter();
+    for device in &plan.devices {
+        let (id, slot) = (&device.id, device.slot.index);
+        match &device.kind {
+            // Its bytes are QEMU's own of the system's, as ours are.
+            DeviceKind::Rng => {
+                words.add(&format!("-device virtio-rng-device,id={id},bus=virtio-mmio-bus.{slot}"));
+            }
+            DeviceKind::Share(SharePlan { folder, tag, .. }) => {
+                let Some(fd) = shares.next() else { continue };
+                let read_only = if folder.is_read_only() { ",readonly=on" } else { "" };
+                // Other file systems in it are as little part of it as in ours.
+                words.add(&format!(
+                    "-fsdev local,id={id},path=/dev/fd/{fd},security_model=none,multidevs=forbid{read_only}"
+                ));
+                words.add(&format!(
+                    "-device virtio-9p-device,fsdev={id},mount_tag={tag},bus=virtio-mmio-bus.{slot}"
+                ));
+            }
+        }
+    }
     if sandbox {
         words.add(SANDBOX);
     }
@@ -115,7 +139,8 @@ mod tests {
     use crate::emulate::testing::plan;
     use crate::machine::slot::VirtioBus;
     use crate::net::testing::Scripted;
-    use crate::plan::NetworkPlan;
+    use crate::p9::Folder;
+    use crate::plan::{DevicePlan, NetworkPlan};
     use std::sync::Arc;
 
     fn fds(disks: &[(RawFd, bool)]) -> Descriptors {
@@ -127,6 +152,7 @@ mod tests {
             log: 14,
             disks: disks.to_vec(),
             network: None,
+            shares: Vec::new(),
         }
     }
 
@@ -194,6 +220,38 @@ mod tests {
              bus=virtio-mmio-bus.1,mac=52:54:00:ab:00:01,host_mtu=1400";
         assert_eq!(all[start..].join(" "), expected);
         assert_eq!(fds.all().last(), Some(&21));
+    }
+
+    #[test]
+    fn a_shared_folder_is_a_descriptor_with_the_tag_of_the_plan() {
+        let mut plan = plan(&[]);
+        let slots = plan.boot.board.virtio.on(VirtioBus::Mmio);
+        for (slot, read_only) in slots.zip([false, true]) {
+            let folder = Folder::open("/".as_ref(), read_only).unwrap();
+            let share = SharePlan { folder, path: "/".into(), tag: format!("t{}", slot.index) };
+            let (id, kind) = (format!("share{}", slot.index), DeviceKind::Share(share));
+            plan.devices.push(DevicePlan { id, slot, kind });
+        }
+        let mut fds = fds(&[]);
+        fds.shares = vec![20, 21];
+        let all = arguments(&plan, &fds, false);
+        let start = all.iter().position(|word| word == "-fsdev").unwrap();
+        let expected = "-fsdev local,id=share0,path=/dev/fd/20,security_model=none,multidevs=forbid \
+             -device virtio-9p-device,fsdev=share0,mount_tag=t0,bus=virtio-mmio-bus.0 \
+             -fsdev local,id=share1,path=/dev/fd/21,security_model=none,multidevs=forbid,readonly=on \
+             -device virtio-9p-device,fsdev=share1,mount_tag=t1,bus=virtio-mmio-bus.1";
+        assert_eq!(all[start..].join(" "), expected);
+        assert_eq!(fds.all()[5..], [20, 21]);
+    }
+
+    #[test]
+    fn a_further_device_stands_in_its_slot() {
+        let mut plan = plan(&[]);
+        let slot = plan.boot.board.virtio.on(VirtioBus::Mmio).nth(3).unwrap();
+        plan.devices.push(DevicePlan { id: "rng0".into(), slot, kind: DeviceKind::Rng });
+        let all = arguments(&plan, &fds(&[]), false).join(" ");
+        let expected = "-device virtio-rng-device,id=rng0,bus=virtio-mmio-bus.3";
+        assert!(all.ends_with(expected), "{all}");
     }
 
     #[test]

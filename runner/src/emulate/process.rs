@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter};
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -81,6 +81,7 @@ impl Process {
             log: theirs.log.as_raw_fd(),
             disks: disks.map(|file| (file.as_raw_fd(), is_block_device(file))).collect(),
             network: cable.map(|cable| (cable.theirs.as_raw_fd(), cable.offer)),
+            shares: plan.shares().map(|share| share.folder.as_fd().as_raw_fd()).collect(),
         };
         let arguments = command::arguments(plan, &fds, sandbox);
         crate::info!("qemu: {} {}", qemu::PROGRAM, arguments.join(" "));

@@ -33,6 +33,7 @@ pub(super) fn plan(read_only: &[bool]) -> Plan {
         disks: disks.collect(),
         network: None,
         hvt: None,
+        devices: Vec::new(),
         memory: 64 * MIB,
         cpus: 2,
         timeout: None,

@@ -4,6 +4,7 @@ use super::arm64::Arm64Error;
 use super::bzimage::BzImageError;
 use super::elf::ElfError;
 use super::mbr::MbrError;
+use super::multiboot::MultibootError;
 use super::solo5::Solo5Error;
 use super::source::{OpenError, ReadError};
 use super::tfs::{AppendError, TfsError};
@@ -70,6 +71,9 @@ pub enum Problem {
     /// The Solo5 unikernel cannot be run as it is.
     #[error("the Solo5 unikernel: {0}")]
     Solo5(#[from] Solo5Error),
+    /// The Multiboot header cannot be followed.
+    #[error("its Multiboot header: {0}")]
+    Multiboot(#[from] MultibootError),
     /// A kernel inside an EFI program that unpacks it.
     #[error(
         "this is a Linux kernel packed with {packed} for EFI (zboot), and runner has no EFI: take the \
@@ -118,8 +122,8 @@ pub enum Problem {
     /// Nothing this library knows.
     #[error(
         "its format is unknown (it begins with {first}): runner boots disk images built by `ops`, Linux \
-         bzImages and arm64 Images, Solo5 unikernels for hvt, and 64-bit ELF kernels with a PVH note or a \
-         physical entry"
+         bzImages and arm64 Images, Multiboot kernels, Solo5 unikernels for hvt, and ELF kernels with a PVH \
+         note or a 64-bit entry"
     )]
     Unknown {
         /// The first bytes, as text where they are text.

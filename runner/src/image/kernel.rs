@@ -7,6 +7,7 @@ use hv::Arch;
 
 use super::bzimage::{BzImage, Setup};
 use super::elf::{Elf, ElfError, Segment};
+use super::multiboot::Multiboot;
 use super::solo5::{Abi, Solo5, Solo5Error};
 use super::source::{ReadError, Source};
 use super::view::{Piece, View};
@@ -32,6 +33,7 @@ pub struct Kernel {
     entry: Option<u64>,
     entry32: Option<u32>,
     pvh_entry: Option<u32>,
+    multiboot: Option<Multiboot>,
     setup: Option<Setup>,
     solo5: Option<Solo5>,
 }
@@ -53,8 +55,13 @@ impl Kernel {
         recognise::kernel(source).map_err(|problem| Error::new(source.name(), problem))
     }
 
-    /// `file`: the name inside an image, for messages.
-    pub(super) fn new(view: View, elf: Elf, file: Option<&str>) -> Result<Self, Problem> {
+    /// `file`: the name inside an image, for messages. `multiboot`: what it has beside ELF's own entry.
+    pub(super) fn new(
+        view: View,
+        elf: Elf,
+        multiboot: Option<Multiboot>,
+        file: Option<&str>,
+    ) -> Result<Self, Problem> {
         let wrong = |error| Problem::Elf { file: file.map(str::to_owned), error };
         if let Some(interpreter) = &elf.interpreter {
             return Err(match file {
@@ -66,13 +73,19 @@ impl Kernel {
             return Err(wrong(ElfError::Relocatable));
         }
         let pvh_entry = elf.pvh_entry().map_err(wrong)?;
-        let entry = elf.physical_entry().map_err(wrong)?;
-        if entry.is_none() && pvh_entry.is_none() {
-            return Err(wrong(ElfError::EntryVirtual(elf.entry)));
+        let entry = match elf.is_32_bit {
+            true => None,
+            false => elf.physical_entry().map_err(wrong)?,
+        };
+        if entry.is_none() && pvh_entry.is_none() && multiboot.is_none() {
+            return Err(wrong(match elf.is_32_bit {
+                true => ElfError::Class32,
+                false => ElfError::EntryVirtual(elf.entry),
+            }));
         }
         let Elf { arch, segments, .. } = elf;
         let (entry32, setup, solo5) = (None, None, None);
-        Ok(Self { view, arch, segments, entry, entry32, pvh_entry, setup, solo5 })
+        Ok(Self { view, arch, segments, entry, entry32, pvh_entry, multiboot, setup, solo5 })
     }
 
     /// A Solo5 unikernel for hvt, which is entered in one way only.
@@ -109,8 +122,8 @@ impl Kernel {
         let entry = entry.unwrap_or(elf.entry);
         let (arch, segments) = (elf.arch, elf.segments.clone());
         let solo5 = Some(Solo5 { abi, manifest, entry });
-        let (entry, entry32, pvh_entry, setup) = (None, None, None, None);
-        Ok(Self { view, arch, segments, entry, entry32, pvh_entry, setup, solo5 })
+        let (entry, entry32, pvh_entry, multiboot, setup) = (None, None, None, None, None);
+        Ok(Self { view, arch, segments, entry, entry32, pvh_entry, multiboot, setup, solo5 })
     }
 
     /// The kernel in a bzImage.
@@ -123,9 +136,34 @@ impl Kernel {
             entry: entry64,
             entry32: Some(entry32),
             pvh_entry: None,
+            multiboot: None,
             setup: Some(setup),
             solo5: None,
         }
+    }
+
+    /// The kernel in a file that only its Multiboot header describes.
+    pub(super) fn of_multiboot(view: View, multiboot: Multiboot) -> Self {
+        Self {
+            view,
+            arch: Arch::X86_64,
+            segments: multiboot.segment.into_iter().collect(),
+            entry: None,
+            entry32: None,
+            pvh_entry: None,
+            multiboot: Some(multiboot),
+            setup: None,
+            solo5: None,
+        }
+    }
+
+    /// The kernel as Multiboot loads it: what its header says counts, and not its ELF segments.
+    #[must_use]
+    pub fn by_multiboot(mut self) -> Self {
+        if let Some(Multiboot { segment: Some(segment), .. }) = self.multiboot {
+            self.segments = vec![segment];
+        }
+        self
     }
 
     /// The kernel in an arm64 Image.
@@ -137,6 +175,7 @@ impl Kernel {
             segments: vec![segment],
             entry32: None,
             pvh_entry: None,
+            multiboot: None,
             setup: None,
             solo5: None,
         }
@@ -184,6 +223,12 @@ impl Kernel {
     #[must_use]
     pub fn solo5(&self) -> Option<&Solo5> {
         self.solo5.as_ref()
+    }
+
+    /// Physical address of the Multiboot entry.
+    #[must_use]
+    pub fn multiboot_entry(&self) -> Option<u32> {
+        self.multiboot.as_ref().map(|multiboot| multiboot.entry)
     }
 
     /// The kernel's file.

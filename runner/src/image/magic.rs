@@ -59,28 +59,19 @@ pub(super) fn is_pe(head: &[u8]) -> bool {
     head.starts_with(b"MZ") && at.is_some_and(|at| array(head, at) == Some(*b"PE\0\0"))
 }
 
-/// The header of Multiboot version 1 or 2, in the image's first 8 or 32 KiB.
-pub(super) fn multiboot(head: &[u8]) -> Option<u8> {
-    let one = head.get(..head.len().min(8 << 10))?.chunks_exact(4).enumerate().any(|(i, word)| {
-        let at = i.saturating_mul(4);
-        u32_at(word, 0) == Some(0x1bad_b002) && sum(head, at, 3) == Some(0)
-    });
-    let two = || {
-        head.get(..head.len().min(32 << 10)).unwrap_or_default().chunks_exact(8).enumerate().any(
-            |(i, words)| {
-                let at = i.saturating_mul(8);
-                u32_at(words, 0) == Some(0xe852_50d6) && sum(head, at, 4) == Some(0)
-            },
-        )
-    };
-    if one { Some(1) } else { two().then_some(2) }
+/// The header of Multiboot version 2, in the image's first 32 KiB. Its four words add up to 0.
+pub(super) fn multiboot2(head: &[u8]) -> bool {
+    let head = head.get(..head.len().min(32 << 10)).unwrap_or_default();
+    (0..head.len()).step_by(8).any(|at| {
+        let word = |index: usize| u32_at(head, at.checked_add(index.checked_mul(4)?)?);
+        let sum = (0..4).try_fold(0_u32, |sum, index| Some(sum.wrapping_add(word(index)?)));
+        word(0) == Some(0xe852_50d6) && sum == Some(0)
+    })
 }
 
-/// The sum of `count` words; headers are made so that it is 0.
-fn sum(head: &[u8], at: usize, count: usize) -> Option<u32> {
-    (0..count).try_fold(0_u32, |sum, i| {
-        Some(sum.wrapping_add(u32_at(head, at.checked_add(i.checked_mul(4)?)?)?))
-    })
+/// Whether a 32-bit ELF file is for x86.
+pub(super) fn is_elf32_for_x86(head: &[u8]) -> bool {
+    u16_at(head, 18) == Some(3)
 }
 
 /// `e_machine` of a 32-bit ELF file, by its name.

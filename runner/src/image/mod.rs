@@ -6,10 +6,10 @@
 //! 1. a disk image as OPS writes it: an MBR ([`mbr`]) and a TFS ([`tfs`]) with the file `kernel`;
 //! 2. an ELF file with Solo5's note, 3. with Hermit's ([`elf`], [`notes`]);
 //! 4. a bzImage, 5. an arm64 Image;
-//! 6. an ELF64 kernel with a PVH note; 7. a kernel with a Multiboot header;
+//! 6. an ELF kernel with a PVH note; 7. a kernel with a Multiboot header, an ELF file or not;
 //! 8. any other ELF64 kernel: the Linux entry.
 //!
-//! 1, 2 where it is built for hvt ([`solo5`]), 4, 5, 6 and 8 are booted, the others named. A file of which the user says that it is a kernel, or
+//! 1, 2 where it is built for hvt ([`solo5`]), and 4 to 8 are booted, the others named. A file of which the user says that it is a kernel, or
 //! how it is entered, is 6 or 8 before it is 7. Containers and compressed files are named with the
 //! command that converts them and never opened: were a disk's format guessed, a guest could write
 //! itself another one.
@@ -34,6 +34,7 @@ mod kernel;
 mod magic;
 mod manifest;
 pub mod mbr;
+pub mod multiboot;
 pub mod notes;
 mod overrides;
 mod recognise;
@@ -74,8 +75,10 @@ pub enum Format {
     Arm64Image,
     /// A Solo5 unikernel for hvt.
     Solo5,
-    /// An ELF64 kernel with a PVH note.
+    /// An ELF kernel with a PVH note.
     Pvh,
+    /// A kernel with a Multiboot header.
+    Multiboot,
     /// An ELF64 kernel without a note. On x86_64, enter by the Linux 64-bit protocol.
     Elf,
 }
@@ -89,7 +92,8 @@ impl std::fmt::Display for Format {
             Self::BzImage => f.write_str("Linux bzImage"),
             Self::Arm64Image => f.write_str("Linux arm64 Image"),
             Self::Solo5 => f.write_str("Solo5 hvt unikernel"),
-            Self::Pvh => f.write_str("ELF64 kernel with a PVH entry"),
+            Self::Pvh => f.write_str("ELF kernel with a PVH entry"),
+            Self::Multiboot => f.write_str("Multiboot kernel"),
             Self::Elf => f.write_str("ELF64 kernel"),
         }
     }

@@ -4,6 +4,7 @@ use super::arm64;
 use super::bzimage::{self, BzImage};
 use super::elf::{self, Elf};
 use super::mbr::{self, Layout, MbrError, SECTOR};
+use super::multiboot::{Multiboot, MultibootError};
 use super::solo5::Abi;
 use super::tfs::{Filesystem, Region, TfsError};
 use super::{Format, Image, Kernel, Problem, Source, View, kernel, magic};
@@ -58,7 +59,7 @@ fn disk(source: &Source) -> Result<Option<Result<Image, MbrError>>, Problem> {
     };
     let inside = |error| Problem::Elf { file: Some("kernel".into()), error };
     let elf = Elf::parse(&view).map_err(inside)?;
-    let kernel = Kernel::new(view, elf, Some("kernel"))?;
+    let kernel = Kernel::new(view, elf, None, Some("kernel"))?;
     let format = Format::Ops { uefi: layout.uefi, tfs };
     Ok(Some(Ok(Image { source: source.clone(), format, kernel, root: layout.root })))
 }
@@ -94,8 +95,9 @@ pub(super) fn filesystem(
     })
 }
 
-fn is_elf32(head: &[u8]) -> bool {
-    head.get(4) == Some(&1)
+/// A 32-bit ELF file for x86, or any 64-bit one.
+fn is_elf_for_us(head: &[u8]) -> bool {
+    elf::is_elf(head) && (head.get(4) != Some(&1) || magic::is_elf32_for_x86(head))
 }
 
 /// What a note says that is not booted.
@@ -112,7 +114,7 @@ fn solo5_target(target: u32) -> Option<Problem> {
     let (name, why) = match target {
         Abi::HVT => return None,
         2 => ("spt", "which is a Linux process and no virtual machine"),
-        3 => ("virtio", "which is entered by Multiboot, and runner has no such entry yet"),
+        3 => ("virtio", "which wants a timer and legacy virtio devices that runner has not"),
         4 => ("muen", "which the separation kernel Muen starts"),
         5 => ("genode", "which is a component of a Genode system"),
         6 => ("xen", "which calls Xen, and runner has none of Xen's hypercalls"),
@@ -130,18 +132,17 @@ pub enum Marks {
     NotNeeded,
 }
 
-/// The kernel, if the file is a bzImage, an Image or an ELF64 one; an error also if it is something that comes
-/// before in order.
+/// The kernel, if the file is a bzImage, an Image, an ELF or a Multiboot one; an error also if it is something
+/// that comes before in order.
 fn any_kernel(
     source: &Source,
     head: &[u8],
     marks: Marks,
 ) -> Result<Option<(Format, Kernel)>, Problem> {
     let view = View::whole(source.clone());
-    let elf = if elf::is_elf(head) && !is_elf32(head) {
-        Some(Elf::parse(&view).map_err(|error| Problem::Elf { file: None, error })?)
-    } else {
-        None
+    let elf = match is_elf_for_us(head) {
+        true => Some(Elf::parse(&view).map_err(|error| Problem::Elf { file: None, error })?),
+        false => None,
     };
     if let Some(problem) = elf.as_ref().and_then(named_by_note) {
         return Err(problem);
@@ -159,21 +160,49 @@ fn any_kernel(
         let segment = arm64::segment(&view, head)?;
         return Ok(Some((Format::Arm64Image, Kernel::of_arm64_image(view, segment))));
     }
-    let Some(elf) = elf else { return Ok(None) };
-    let format = if elf.notes.pvh_entry.is_some() { Format::Pvh } else { Format::Elf };
-    if marks == Marks::Needed
-        && format == Format::Elf
-        && elf.interpreter.is_none()
-        && let Some(version) = magic::multiboot(head)
-    {
-        return Err(Problem::NotYet { what: format!("a Multiboot {version} kernel") });
+    let multiboot = Multiboot::parse(head, view.len(), elf.as_ref());
+    let Some(elf) = elf else {
+        let kernel = multiboot.transpose()?.map(|it| Kernel::of_multiboot(view, it));
+        return Ok(kernel.map(|kernel| (Format::Multiboot, kernel)));
+    };
+    elf_kernel(view, elf, head, multiboot, marks)
+}
+
+/// The kernel in an ELF file, which may have a Multiboot header.
+fn elf_kernel(
+    view: View,
+    elf: Elf,
+    head: &[u8],
+    multiboot: Option<Result<Multiboot, MultibootError>>,
+    marks: Marks,
+) -> Result<Option<(Format, Kernel)>, Problem> {
+    let by_elf = elf.notes.pvh_entry.is_some() || (marks == Marks::NotNeeded && !elf.is_32_bit);
+    // A header counts for less than an entry of ELF's own, and then it need not be right.
+    let multiboot = match multiboot {
+        Some(Err(_)) if by_elf => None,
+        other => other.transpose()?,
+    };
+    let format = match (elf.notes.pvh_entry, &multiboot) {
+        (Some(_), _) => Format::Pvh,
+        (None, Some(_)) if !by_elf && elf.interpreter.is_none() => Format::Multiboot,
+        (None, _) => Format::Elf,
+    };
+    if format == Format::Elf && marks == Marks::Needed {
+        if elf.interpreter.is_none() && magic::multiboot2(head) {
+            return Err(Problem::NotYet { what: "a Multiboot 2 kernel".into() });
+        }
+        if elf.is_32_bit {
+            return Ok(None);
+        }
+        if let Some(why) = kernel::program(&elf) {
+            return Err(Problem::LinuxProgram { why });
+        }
     }
-    if marks == Marks::Needed
-        && let Some(why) = kernel::program(&elf)
-    {
-        return Err(Problem::LinuxProgram { why });
-    }
-    Ok(Some((format, Kernel::new(view, elf, None)?)))
+    let kernel = Kernel::new(view, elf, multiboot, None)?;
+    Ok(Some(match format {
+        Format::Multiboot => (format, kernel.by_multiboot()),
+        _ => (format, kernel),
+    }))
 }
 
 /// What it is, when it is nothing that is booted and no 64-bit ELF file.
@@ -182,8 +211,8 @@ fn not_bootable(
     head: &[u8],
     no_disk: Option<MbrError>,
 ) -> Result<Problem, Problem> {
-    if let Some(version) = magic::multiboot(head) {
-        return Ok(Problem::NotYet { what: format!("a Multiboot {version} kernel") });
+    if magic::multiboot2(head) {
+        return Ok(Problem::NotYet { what: "a Multiboot 2 kernel".into() });
     }
     if elf::is_elf(head) {
         return Ok(Problem::NotYet { what: magic::machine_of_elf32(head).into() });

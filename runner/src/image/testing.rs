@@ -13,7 +13,7 @@ pub(crate) struct Phdr {
     pub(crate) align: u64,
 }
 
-/// An ELF64 file whose fields can all be made wrong.
+/// An ELF file whose fields can all be made wrong; of 64 bits, or of 32 by [`ElfFile::short`].
 #[derive(Debug, Clone)]
 pub(crate) struct ElfFile {
     pub(crate) ident: [u8; 16],
@@ -59,6 +59,12 @@ impl ElfFile {
         file
     }
 
+    /// The same of 32 bits, for x86.
+    pub(crate) fn short(mut self) -> Self {
+        (self.ident[4], self.machine, self.phoff, self.phentsize) = (1, 3, 52, 32);
+        self
+    }
+
     fn add(&mut self, kind: u32, flags: u32, addr: u64, bytes: &[u8], mem_size: u64) -> &mut Phdr {
         let offset = (BODY + self.body.len()) as u64;
         self.body.extend_from_slice(bytes);
@@ -96,20 +102,28 @@ impl ElfFile {
         file.extend(self.kind.to_le_bytes());
         file.extend(self.machine.to_le_bytes());
         file.extend(self.version.to_le_bytes());
+        let short = self.ident[4] == 1;
+        let long = |field: u64| match short {
+            true => field.to_le_bytes()[..4].to_vec(),
+            false => field.to_le_bytes().to_vec(),
+        };
         for field in [self.entry, self.phoff, 0] {
-            file.extend(field.to_le_bytes());
+            file.extend(long(field));
         }
         file.extend(0_u32.to_le_bytes());
-        for field in [64, self.phentsize, phnum, 0, 0, 0] {
+        for field in [if short { 52 } else { 64 }, self.phentsize, phnum, 0, 0, 0] {
             file.extend(field.to_le_bytes());
         }
         for phdr in &self.phdrs {
-            file.extend(phdr.kind.to_le_bytes());
-            file.extend(phdr.flags.to_le_bytes());
-            let Phdr { offset, vaddr, paddr, file_size, mem_size, align, .. } = *phdr;
-            for field in [offset, vaddr, paddr, file_size, mem_size, align] {
-                file.extend(field.to_le_bytes());
+            let Phdr { kind, flags, offset, vaddr, paddr, file_size, mem_size, align } = *phdr;
+            file.extend(kind.to_le_bytes());
+            // They are elsewhere in short ones.
+            file.extend(flags.to_le_bytes().iter().filter(|_| !short));
+            for field in [offset, vaddr, paddr, file_size, mem_size] {
+                file.extend(long(field));
             }
+            file.extend(flags.to_le_bytes().iter().filter(|_| short));
+            file.extend(long(align));
         }
         assert!(file.len() <= BODY, "too many program headers for this builder");
         file.resize(BODY, 0);

@@ -69,11 +69,17 @@ pub struct Ready {
 #[derive(Debug)]
 pub struct Watcher {
     registry: Registry,
-    /// What its keys begin with.
+    /// Added to every key.
     base: usize,
 }
 
 impl Watcher {
+    /// The same with keys of its own: whoever asks for key 0 hears of `base`.
+    #[must_use]
+    pub fn based(self, base: usize) -> Self {
+        Self { base, ..self }
+    }
+
     /// Announces from now on whenever `fd` becomes readable or writable, at first if it is. `key` is
     /// the caller's, below 2⁶².
     ///
@@ -93,7 +99,7 @@ impl Watcher {
     }
 
     fn register(&self, fd: BorrowedFd<'_>, key: usize, interest: Interest) -> io::Result<()> {
-        let number = Number(WATCHED | self.base | key);
+        let number = Number(WATCHED | self.base.wrapping_add(key));
         self.registry.register(&mut SourceFd(&fd.as_raw_fd()), number, interest)
     }
 
@@ -147,15 +153,7 @@ impl EventLoop {
     /// # Errors
     /// When the process has no file descriptors left.
     pub fn watcher(&self) -> io::Result<Watcher> {
-        self.watcher_from(0)
-    }
-
-    /// The same, with `base` in every key: bits that the keys themselves have not.
-    ///
-    /// # Errors
-    /// As [`EventLoop::watcher`].
-    pub fn watcher_from(&self, base: usize) -> io::Result<Watcher> {
-        Ok(Watcher { registry: self.poll.registry().try_clone()?, base })
+        self.poll.registry().try_clone().map(|registry| Watcher { registry, base: 0 })
     }
 
     /// Calls `handler` whenever there is something new to read from `fd`, for as long as the loop

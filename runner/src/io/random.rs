@@ -3,7 +3,10 @@
 // UNSAFETY: getentropy(3) is called.
 #![allow(unsafe_code)]
 
-/// Fills `bytes`, at most 256.
+/// The most bytes at once.
+pub const MOST: usize = 256;
+
+/// Fills `bytes`, at most [`MOST`].
 ///
 /// # Errors
 /// What the system said: it has none to give before it has started, or was asked for too many.
@@ -25,6 +28,6 @@ mod tests {
         fill(&mut one).unwrap();
         fill(&mut other).unwrap();
         assert_ne!(one, other);
-        fill(&mut [0; 257]).unwrap_err();
+        fill(&mut [0; MOST + 1]).unwrap_err();
     }
 }

@@ -302,7 +302,7 @@ mod tests {
         let role = Role::ALL.into_iter().find(|role| role.name() == name).unwrap();
         fatal::restore_with(restore);
         take_for_good();
-        Jail::enter(JailChoice::On, Needs::default()).unwrap().lock(role).unwrap();
+        Jail::enter(JailChoice::On, Needs::default()).unwrap().lock(role, None).unwrap();
         let _ = std::net::TcpListener::bind("127.0.0.1:0");
     }
 
@@ -391,7 +391,7 @@ mod tests {
         // SAFETY: a new mapping, at an address of the system's choice.
         let page = unsafe { libc::mmap(std::ptr::null_mut(), 4096, read, libc::MAP_SHARED, fd, 0) };
         assert_ne!(page, libc::MAP_FAILED);
-        Jail::enter(JailChoice::On, Needs::default()).unwrap().lock(Role::Io).unwrap();
+        Jail::enter(JailChoice::On, Needs::default()).unwrap().lock(Role::Io, None).unwrap();
         // SAFETY: the address is the page's; that it has no byte, and the process ends, is the test.
         unsafe { std::ptr::read_volatile(page.cast::<u8>()) };
     }

@@ -17,7 +17,7 @@ pub(super) fn no_core() -> io::Result<()> {
 
 /// Leaves the process what a run needs. A write beyond the limit on files is an error of that write:
 /// `Signals` has taken SIGXFSZ over.
-pub(super) fn lower(needs: Needs) -> io::Result<()> {
+pub(super) fn lower(needs: Needs<'_>) -> io::Result<()> {
     no_core()?;
     // A console in a file may grow as long as whoever chose the file lets it.
     let console_in_a_file = [is_file(io::stdout()), is_file(io::stderr())].contains(&true);

@@ -24,6 +24,7 @@ use std::io;
 use hv::Check;
 
 use crate::config::JailChoice;
+use crate::p9::Folder;
 use crate::{info, warning};
 
 /// Why there is no jail, and so no run.
@@ -66,12 +67,14 @@ pub enum Role {
     Network,
     /// Serves disks.
     Disk,
+    /// Serves a shared folder.
+    Share,
 }
 
 impl Role {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Main, Self::MainDisk, Self::Vcpu, Self::Io, Self::Network, Self::Disk];
+    pub const ALL: [Self; 7] =
+        [Self::Main, Self::MainDisk, Self::Vcpu, Self::Io, Self::Network, Self::Disk, Self::Share];
 
     /// Whether it is the main thread's.
     pub fn is_main(self) -> bool {
@@ -87,19 +90,22 @@ impl Role {
             Role::Io => "io",
             Role::Network => "network",
             Role::Disk => "disk",
+            Role::Share => "share",
         }
     }
 }
 
 /// What the run still needs of the system once it is in the jail.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Needs {
+pub struct Needs<'f> {
     /// Bytes of the largest file that the guest writes.
     pub largest_file: u64,
     /// There is a network, which makes connections.
     pub network: bool,
     /// How many descriptors may be opened.
     pub descriptors: u64,
+    /// The shared folders, each of which has a thread of its own.
+    pub shares: &'f [&'f Folder],
 }
 
 /// A process that is in the jail, as far as its system has one.
@@ -109,6 +115,8 @@ pub struct Jail {
     lists: bool,
     /// How many descriptors may still be opened.
     descriptors: u64,
+    /// There are shared folders, which a thread gives up unless it serves one.
+    shares: bool,
 }
 
 impl Jail {
@@ -117,10 +125,10 @@ impl Jail {
     ///
     /// # Errors
     /// What the system lacks, if `choice` does not go without; what it has and refuses.
-    pub fn enter(choice: JailChoice, needs: Needs) -> Result<Self, Error> {
+    pub fn enter(choice: JailChoice, needs: Needs<'_>) -> Result<Self, Error> {
         if choice == JailChoice::Off {
             info!("jail: off");
-            return Ok(Self { lists: false, descriptors: 0 });
+            return Ok(Self { lists: false, descriptors: 0, shares: false });
         }
         let missing = sys::missing();
         if choice == JailChoice::Strict && !missing.is_empty() {
@@ -144,14 +152,18 @@ impl Jail {
             Err(absent @ Error::Absent(_)) => warning!("{absent}"),
             Err(error) => return Err(error),
         }
-        Ok(Self { lists, descriptors: needs.descriptors })
+        Ok(Self { lists, descriptors: needs.descriptors, shares: !needs.shares.is_empty() })
     }
 
-    /// Restricts the calling thread, for good, to what `role` does.
+    /// Restricts the calling thread, for good, to what `role` does, and of all shared folders to
+    /// `folder`.
     ///
     /// # Errors
     /// When the system refuses what it said it has.
-    pub fn lock(self, role: Role) -> Result<(), Error> {
+    pub fn lock(self, role: Role, folder: Option<&Folder>) -> Result<(), Error> {
+        if self.shares {
+            sys::narrow(folder)?;
+        }
         match self.lists {
             true => sys::lock(role, self.descriptors)
                 .map_err(Error::system("restrict a thread's system calls")),

@@ -8,28 +8,30 @@ use super::Error;
 use super::bus::Bus;
 use super::disks::Disks;
 use super::fixed;
-use super::hvt::{self, Ports};
+use super::hvt;
 use super::input::Input;
 use super::lockdown::Lockdown;
 use super::network::Network;
+use super::served::Station;
+use super::shares::share;
 use super::stop::{Stop, Wake};
 use super::threads::Traffic;
 use super::virtio::Virtio;
 use crate::devices::hvt::Hypercalls;
+use crate::devices::virtio::worker::WorkerThread;
 use crate::devices::{Interrupt, Level};
 use crate::io::console::Stdout;
 use crate::io::event::Event;
 use crate::io::event_loop::EventLoop;
-use crate::plan::{HvtPlan, Plan};
+use crate::plan::{DeviceKind, HvtPlan, Plan};
 
 /// Everything a guest can reach that is not RAM, and what serves it.
 pub(super) struct Devices<H: Hypervisor> {
     pub(super) bus: Arc<Bus>,
-    input: Option<Input>,
+    traffic: Traffic,
     disks: Option<Disks>,
-    network: Option<Network>,
+    shares: Vec<WorkerThread>,
     calls: Option<Arc<Hypercalls>>,
-    ports: Option<Ports>,
     #[expect(dead_code, reason = "doorbells ring for as long as these live")]
     doorbells: Vec<<H::Vm as Vm>::Registration>,
 }
@@ -68,9 +70,16 @@ impl<H: Hypervisor> Devices<H> {
         let network = plan.network.as_ref();
         let network = network.map(|plan| Network::new(&mut virtio, plan, event_loop));
         let network = network.transpose()?.flatten();
+        let (mut stations, mut shares) = (Vec::new(), Vec::new());
+        for device in &plan.devices {
+            stations.extend(Station::new(&mut virtio, device, event_loop)?);
+            if let DeviceKind::Share(plan) = &device.kind {
+                shares.push(share(&mut virtio, device, plan, stop, lockdown)?);
+            }
+        }
         let doorbells = virtio.complete();
-        let (calls, ports) = (None, None);
-        Ok(Self { bus: Arc::new(bus), input, disks, network, calls, ports, doorbells })
+        let traffic = Traffic { input, network, stations, ports: None };
+        Ok(Self { bus: Arc::new(bus), traffic, disks, shares, calls: None, doorbells })
     }
 
     /// The machine of Solo5's hvt.
@@ -84,9 +93,10 @@ impl<H: Hypervisor> Devices<H> {
     ) -> Result<Self, Error> {
         let mut bus = Bus::default();
         let (calls, ports) = hvt::add(memory, &plan.boot, hvt, stdout, stop, event_loop, &mut bus)?;
-        let bus = Arc::new(bus);
-        let (doorbells, calls) = (Vec::new(), Some(calls));
-        Ok(Self { bus, input: None, disks: None, network: None, doorbells, calls, ports })
+        let traffic = Traffic { ports, ..Traffic::default() };
+        let (bus, calls) = (Arc::new(bus), Some(calls));
+        let (shares, doorbells) = (Vec::new(), Vec::new());
+        Ok(Self { bus, traffic, disks: None, shares, calls, doorbells })
     }
 
     /// What wakes a vCPU that waits in a device.
@@ -97,14 +107,15 @@ impl<H: Hypervisor> Devices<H> {
 
     /// What the I/O loop looks after.
     pub(super) fn take_traffic(&mut self) -> Traffic {
-        let (input, network) = (self.input.take(), self.network.take());
-        Traffic { input, network, ports: self.ports.take() }
+        std::mem::take(&mut self.traffic)
     }
 
     /// The guest is gone: brings everything it wrote to where it belongs.
     pub(super) fn finish(&mut self) -> Result<(), String> {
-        self.disks.as_mut().map_or(Ok(()), Disks::finish)?;
-        self.calls.as_ref().map_or(Ok(()), |calls| calls.finish())
+        let disks = self.disks.as_mut().map_or(Ok(()), Disks::finish);
+        let shares = self.shares.iter_mut().map(WorkerThread::finish);
+        let calls = self.calls.iter().map(|calls| calls.finish());
+        shares.chain(calls).fold(disks, Result::and)
     }
 }
 

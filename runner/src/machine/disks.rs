@@ -9,10 +9,13 @@ use super::lockdown::Lockdown;
 use super::stop::{Reason, Stop};
 use super::virtio::Virtio;
 use crate::devices::virtio::block::Disk;
-use crate::devices::virtio::worker::{Worker, WorkerThread};
+use crate::devices::virtio::worker::{Threads, Worker, WorkerThread};
 use crate::io::event::Event;
 use crate::jail::Role;
 use crate::plan::DiskPlan;
+
+/// A flush, a write or a read that waits for the medium, and one more.
+const THREADS: Threads<'_> = Threads { name: "disk", count: 3 };
 
 /// The disks, and the threads that serve them all.
 pub(super) struct Disks {
@@ -43,7 +46,7 @@ impl Disks {
             move || place.take()
         };
         let failed = move |why| stop.request(Reason::Failed(why));
-        let worker = WorkerThread::start(worker, "disk", begin, failed).map_err(system())?;
+        let worker = WorkerThread::start(worker, THREADS, begin, failed).map_err(system())?;
         Ok(Self { worker })
     }
 

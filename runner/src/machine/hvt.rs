@@ -203,7 +203,7 @@ impl Ports {
         let mut ports = Vec::new();
         for plan in plans {
             let Some(mut link) = plan.cable.take_link() else { continue };
-            link.watch(event_loop.watcher_from(ports.len() << KEYS)?)?;
+            link.watch(event_loop.watcher()?.based(ports.len() << KEYS))?;
             link.activate(Some(0));
             let (handle, name) = (plan.handle as u64, plan.name.clone());
             let (frame, arriving) = (vec![0; LARGEST], vec![0; HEADER + LARGEST]);

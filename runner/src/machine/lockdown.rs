@@ -5,6 +5,7 @@ use std::sync::mpsc;
 
 use super::Error;
 use crate::jail::{self, Jail, Role, fatal};
+use crate::p9::Folder;
 
 /// What became of a place.
 type Taken = Result<(), jail::Error>;
@@ -14,6 +15,8 @@ type Taken = Result<(), jail::Error>;
 pub(crate) struct Place {
     jail: Jail,
     role: Role,
+    /// What it serves, if that is a shared folder.
+    folder: Option<Folder>,
     taken: mpsc::Sender<Taken>,
 }
 
@@ -27,7 +30,7 @@ impl Place {
     pub(crate) fn take(self) -> bool {
         let result = fatal::use_other_stack()
             .map_err(jail::Error::system("have another stack"))
-            .and_then(|()| self.jail.lock(self.role));
+            .and_then(|()| self.jail.lock(self.role, self.folder.as_ref()));
         let locked = result.is_ok();
         // Nobody listens any more when another thread could not be restricted.
         self.taken.send(result).is_ok() && locked
@@ -52,7 +55,12 @@ impl Lockdown {
     /// A place for a thread that is about to be started.
     pub(super) fn place(&mut self, role: Role) -> Place {
         self.places += 1;
-        Place { jail: self.jail, role, taken: self.taken.0.clone() }
+        Place { jail: self.jail, role, folder: None, taken: self.taken.0.clone() }
+    }
+
+    /// The same for one that serves `folder`.
+    pub(super) fn place_in(&mut self, folder: Folder) -> Place {
+        Place { folder: Some(folder), ..self.place(Role::Share) }
     }
 
     /// Waits until all others are in the jail, and follows: the main thread.
@@ -65,7 +73,7 @@ impl Lockdown {
             missing -= 1;
         }
         match missing {
-            0 => Ok(self.jail.lock(self.main)?),
+            0 => Ok(self.jail.lock(self.main, None)?),
             _ => Err(Error::Thread),
         }
     }

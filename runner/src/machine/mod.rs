@@ -14,6 +14,8 @@ mod lines;
 pub(crate) mod lockdown;
 pub mod map;
 mod network;
+mod served;
+mod shares;
 pub mod slot;
 pub mod stop;
 mod threads;

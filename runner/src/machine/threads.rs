@@ -14,6 +14,7 @@ use super::hvt::Ports;
 use super::input::Input;
 use super::lockdown::{Lockdown, Place};
 use super::network::Network;
+use super::served::Station;
 use super::stop::{Reason, Stop};
 use super::vcpu;
 use super::watch::{Rounds, Watch};
@@ -123,6 +124,7 @@ pub(super) struct Traffic {
     pub(super) input: Option<Input>,
     pub(super) network: Option<Network>,
     pub(super) ports: Option<Ports>,
+    pub(super) stations: Vec<Station>,
 }
 
 /// The thread of the I/O loop.
@@ -152,7 +154,7 @@ impl Duty {
     fn serve(mut self, traffic: Traffic) {
         let started = Instant::now();
         let mut rounds = Rounds::default();
-        let Traffic { mut input, mut network, mut ports } = traffic;
+        let Traffic { mut input, mut network, mut stations, mut ports } = traffic;
         let mut service = network.as_mut().map(Network::service);
         while !self.stop.requested() {
             self.signals.control_job();
@@ -161,6 +163,9 @@ impl Duty {
             }
             if let Some(ports) = &mut ports {
                 ports.serve(self.event_loop.ready(), started.elapsed());
+            }
+            for station in &mut stations {
+                station.serve(self.event_loop.ready(), started.elapsed());
             }
             if let Some(input) = &mut input {
                 input.serve(&mut self.event_loop);
@@ -178,8 +183,10 @@ impl Duty {
             let round = rounds.next().saturating_sub(now);
             let look = input.as_ref().and_then(Input::look_again);
             let again = service.as_mut().and_then(|service| service.wait(now));
+            let stations = stations.iter().filter_map(|station| station.wait(now));
             let ports = ports.as_ref().and_then(|ports| ports.wait(now));
-            let wait = left.into_iter().chain(look).chain(again).chain(ports).chain([round]).min();
+            let wait = left.into_iter().chain(look).chain(again).chain(ports).chain(stations);
+            let wait = wait.chain([round]).min();
             if left == Some(Duration::ZERO) {
                 self.stop.request(Reason::TimedOut);
             } else if let Some(signal) = self.signals.first() {
@@ -193,6 +200,9 @@ impl Duty {
         }
         if let Some(ports) = &mut ports {
             ports.finish(started.elapsed());
+        }
+        for station in &mut stations {
+            station.finish(started.elapsed());
         }
         // Disks are flushed next, which takes its time: whoever has not got it ends the process.
         self.signals.end_at_next();

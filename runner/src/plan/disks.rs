@@ -34,8 +34,45 @@ pub struct DiskPlan {
     pub lock: DiskLock,
 }
 
-/// Opens and locks every disk, and gives each a place: the image first, if it is one. There is room for
-/// `room`.
+/// What else needs a place.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// The network.
+    pub(super) network: bool,
+    /// So many further devices.
+    pub(super) devices: usize,
+}
+
+impl Room {
+    /// What is left for disks.
+    fn disks(self) -> usize {
+        VIRTIO_SLOTS.saturating_sub(usize::from(self.network)).saturating_sub(self.devices)
+    }
+
+    /// Why `count` disks do not fit, and what to do.
+    fn refuse(self, count: usize) -> Error {
+        let (network, remedy) = match self.network {
+            true => (Some("the network".to_owned()), ", or the network (--net=none)"),
+            false => (None, ""),
+        };
+        let devices = match self.devices {
+            0 => None,
+            1 => Some("another device".to_owned()),
+            more => Some(format!("{more} other devices")),
+        };
+        let beside: Vec<_> = network.into_iter().chain(devices).collect();
+        let beside = match beside.is_empty() {
+            true => String::new(),
+            false => format!(" beside {}", beside.join(" and ")),
+        };
+        let room = self.disks();
+        Error::Asked(format!(
+            "{count} disks, where the machine has room for {room}{beside}: leave some out{remedy}"
+        ))
+    }
+}
+
+/// Opens and locks every disk, and gives each a place: the image first, if it is one.
 ///
 /// # Errors
 /// Names the file, what is wrong with it and what to do.
@@ -44,7 +81,7 @@ pub(super) fn open(
     image: &Image,
     writable: bool,
     settings: &Settings,
-    room: usize,
+    room: Room,
 ) -> Result<Vec<DiskPlan>, Error> {
     let mut sources = Vec::new();
     if image.is_disk() {
@@ -61,15 +98,8 @@ pub(super) fn open(
         let wanted = Use::of(disk.read_only, settings.ephemeral);
         sources.push((Source::open(&disk.path, wanted.access())?, wanted));
     }
-    if sources.len() > room {
-        let count = sources.len();
-        let (network, remedy) = match room < VIRTIO_SLOTS {
-            true => (" beside the network", ", or the network (--net=none)"),
-            false => ("", ""),
-        };
-        return Err(Error::Asked(format!(
-            "{count} disks, where the machine has room for {room}{network}: leave some out{remedy}"
-        )));
+    if sources.len() > room.disks() {
+        return Err(room.refuse(sources.len()));
     }
     let placed = sources.into_iter().zip(slots);
     placed.map(|((source, wanted), slot)| place(source, wanted, slot)).collect()

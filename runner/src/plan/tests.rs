@@ -1,4 +1,5 @@
 use super::*;
+use crate::boot::Protocol;
 use crate::cli;
 use crate::config::{parse_str, settle};
 use crate::image::testing::ElfFile;
@@ -30,18 +31,18 @@ fn entry_and_kernel_override_what_was_recognised() {
     let path = folder.path().join("h.elf");
     std::fs::write(&path, unmarked()).unwrap();
     let path = path.to_str().unwrap();
-    let error = plan(&[path]).unwrap_err();
-    assert!(error.contains("Multiboot"), "{error}");
+    assert_eq!(plan(&[path]).unwrap().boot.protocol, Protocol::Multiboot);
     for line in [
         &[path, "--entry=linux64"][..],
         &["--kernel", path],
         &["--kernel", path, "--entry=linux64"],
         &["--kernel", path, "hello"],
     ] {
-        assert_eq!(plan(line).unwrap().boot.entry, 0x60_0000, "{line:?}");
+        let boot = plan(line).unwrap().boot;
+        assert_eq!((boot.entry, boot.protocol), (0x60_0000, Protocol::Linux64), "{line:?}");
     }
     let error = plan(&[path, "--entry=pvh"]).unwrap_err();
-    assert!(error.contains("only by linux64"), "{error}");
+    assert!(error.contains("only by linux64, multiboot"), "{error}");
 }
 
 #[test]
@@ -77,4 +78,36 @@ fn a_ram_disk_that_cannot_be_opened_is_called_one() {
         let error = plan(&["hello", "--initrd", path]).unwrap_err();
         assert_eq!(error, format!("the ram disk {path}: {why}"));
     }
+}
+
+#[test]
+fn further_devices_stand_behind_disks_and_network_and_leave_the_rest_to_disks() {
+    if Arch::HOST != Some(Arch::X86_64) {
+        println!("skipped: the kernel is for x86_64");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let disks: Vec<_> = (0..8)
+        .map(|n| {
+            let path = folder.path().join(n.to_string());
+            std::fs::write(&path, [0; 512]).unwrap();
+            format!("--disk={}", path.display())
+        })
+        .collect();
+    let line = |disks: &[String], more: &[&'static str]| {
+        let line: Vec<&str> =
+            disks.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        plan(&line)
+    };
+    let planned = line(&disks[..6], &["hello", "--rng", "--net=user"]).unwrap();
+    let words = planned.boot.command_line.as_str();
+    assert_eq!(words.matches("virtio_mmio.device=").count(), 8, "{words}");
+    assert_eq!((planned.network.unwrap().slot.index, planned.devices[0].slot.index), (6, 7));
+    let error = line(&disks, &["hello", "--rng"]).unwrap_err();
+    let wanted = "8 disks, where the machine has room for 7 beside another device: leave some out";
+    assert_eq!(error, wanted);
+    let error = line(&disks, &["hello", "--rng", "--net=user"]).unwrap_err();
+    let wanted = "8 disks, where the machine has room for 6 beside the network and another device: \
+                  leave some out, or the network (--net=none)";
+    assert_eq!(error, wanted);
 }

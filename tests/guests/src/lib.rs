@@ -61,6 +61,15 @@ pub mod x86_64 {
         }
     }
 
+    /// Multiboot kernels that are no 64-bit ELF files.
+    pub mod multiboot {
+        guests! {
+            "x86_64/multiboot" ".bin":
+            ELF32 = "elf32",
+            RAW = "raw",
+        }
+    }
+
     /// What a processor runs before there is a guest.
     pub mod firmware {
         guests! {
@@ -95,6 +104,7 @@ pub mod x86_64 {
             HALT = "halt",
             HELLO = "hello",
             LINUX_INFO = "linux_info",
+            MULTIBOOT_INFO = "multiboot_info",
             PVH_INFO = "pvh_info",
             RESET = "reset",
             SCRIPT = "script",
@@ -204,6 +214,7 @@ mod tests {
             crate::x86_64::firmware::LIST,
             crate::x86_64::kernels::LIST,
             crate::x86_64::kvm::LIST,
+            crate::x86_64::multiboot::LIST,
             crate::x86_64::programs::LIST,
             crate::aarch64::conformance::LIST,
             crate::aarch64::kernels::LIST,

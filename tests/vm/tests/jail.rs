@@ -8,6 +8,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
 use super::hostile::block::with_space;
+use super::hostile::p9::with_a_share;
+use super::hostile::rng::with_randomness;
 use super::network::{busy, unheard};
 use super::support::files::{Folder, kernel};
 use super::support::host::accelerator;
@@ -15,17 +17,20 @@ use super::support::or_skip;
 use super::support::program::{Finished, Runner, Running, runner, says};
 use super::support::trace::{Act, Call, Intrusion, Trace, watch};
 
-/// A run with a thread of every kind: two vCPUs, the I/O loop, a disk's; `thread` is among them.
+/// A run with a thread of every kind: two vCPUs, the I/O loop, a disk's; `thread` is among them. Whoever
+/// shares a folder has its thread, of which nobody wants anything.
 fn everybody(folder: &Folder, thread: &str) -> Runner {
     let disk = folder.file("d.img", [0x5a; 4096]);
     let network = if thread == "network" { "user" } else { "none" };
+    let share = (thread == "share").then(|| format!("--share={}:t:ro", folder.path().display()));
     runner(["--cpus=2", "-m", "32"])
         .arg(format!("--net={network}"))
         .arg(format!("--disk={}", disk.display()))
+        .args(share)
         .arg(kernel("disk"))
 }
 
-const THREADS: [&str; 5] = ["main (vcpu0)", "vcpu", "io", "network", "disk"];
+const THREADS: [&str; 6] = ["main (vcpu0)", "vcpu", "io", "network", "disk", "share"];
 
 /// What is put into each of them, and the number and name that runner has to say.
 const INTRUSIONS: [(&str, i64, [i64; 4]); 16] = [
@@ -89,6 +94,42 @@ fn a_file_cannot_be_opened_in_any_thread_and_the_run_goes_on() {
         let (trace, finished) = intruded(everybody(&folder, thread), thread, act);
         assert_eq!(trace.answer, Some(-i64::from(libc::EACCES)), "{thread}: {finished}");
         assert_eq!((trace.status, finished.quiet_text()), (Some(0), ""), "{thread}");
+    }
+}
+
+#[test]
+fn a_shares_thread_opens_files_below_a_descriptor_and_through_no_link() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    let (below, nofollow) = (0, i64::from(libc::O_NOFOLLOW));
+    let refused = -i64::from(libc::EACCES);
+    // The kernel looks at the name, which is none, and so the list has let it pass.
+    for (place, flags, answer) in [
+        (below, nofollow, -i64::from(libc::EFAULT)),
+        (below, 0, refused),
+        (i64::from(libc::AT_FDCWD), nofollow, refused),
+        (-1, nofollow, refused),
+    ] {
+        let act = Act::Call(libc::SYS_openat, [place, 0, flags, 0]);
+        let (trace, finished) = intruded(everybody(&folder, "share"), "share", act);
+        assert_eq!(trace.answer, Some(answer), "{place} {flags:#x}: {finished}");
+        assert_eq!((trace.status, finished.quiet_text()), (Some(0), ""));
+    }
+    // By name, without a folder to begin at.
+    for number in [
+        libc::SYS_newfstatat,
+        libc::SYS_unlinkat,
+        libc::SYS_mkdirat,
+        libc::SYS_renameat,
+        libc::SYS_linkat,
+        libc::SYS_utimensat,
+        libc::SYS_fchmodat,
+        libc::SYS_fchownat,
+    ] {
+        let act = Act::Call(number, [i64::from(libc::AT_FDCWD), 0, 0, 0]);
+        let (trace, finished) = intruded(everybody(&folder, "share"), "share", act);
+        assert_eq!(trace.status, Some(125), "{number}: {finished}");
+        says(&finished.stderr, &[&format!("thread share at system call {number}")]);
     }
 }
 
@@ -188,7 +229,10 @@ fn every_call_on_a_list_is_made_by_some_run() {
     add(watched(runner(["-m", "32"]).arg(kernel("echo")).input("abc\u{4}")), &[0]);
     add(watched(runner(["-m", "32"]).arg(kernel("sse"))), &[42, 125]);
     add(watched(runner(["--cpus=2", "-m", "32"]).arg(kernel("second_cpu"))), &[7]);
-    for (_folder, run) in with_space() {
+    for (_folder, run) in with_space().into_iter().chain(with_randomness()) {
+        add(watched(run), &[0]);
+    }
+    for (_folders, run) in with_a_share() {
         add(watched(run), &[0]);
     }
     for finished in networked(&folder) {

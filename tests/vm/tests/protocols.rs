@@ -12,6 +12,12 @@ fn kernels() -> [(PathBuf, &'static str); 2] {
     [(kernel("linux_info"), "Linux 64-bit protocol"), (kernel("pvh_info"), "PVH protocol")]
 }
 
+/// Multiboot kernels that do: an ELF file of 64 bits, one of 32, and none.
+fn multiboot_kernels() -> [PathBuf; 3] {
+    let folder = checkout().join("tests/guests/x86_64/multiboot");
+    [kernel("multiboot_info"), folder.join("elf32.bin"), folder.join("raw.bin")]
+}
+
 fn told(command_line: &str, memory: u64, ram_disk: &str) -> String {
     format!("command line: {command_line}\nmemory: {memory} MiB\nram disk: {ram_disk}\n")
 }
@@ -37,6 +43,46 @@ fn a_kernel_is_told_its_command_line() {
         let why = runner(["--append", &format!("{long}{long}")]).arg(&kernel).refused();
         assert!(why.contains("--append"), "{why}");
     }
+}
+
+#[test]
+fn a_multiboot_kernel_is_told_its_name_and_command_line_its_memory_and_its_ram_disk() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    let text = "0123456789".repeat(500);
+    let disk = folder.file("disk", &text);
+    for kernel in multiboot_kernels() {
+        let name = kernel.file_name().unwrap().to_str().unwrap();
+        let finished = runner(["-v", "-m", "32"]).arg(&kernel).ends_with(0);
+        assert_eq!(finished.text(), told(name, 32, ""), "{finished}");
+        assert!(finished.stderr.contains(", Multiboot protocol\n"), "{finished}");
+        let run = runner(["-m", "64", "--append", "a=1 b", "--initrd"]).arg(&disk).arg(&kernel);
+        assert_eq!(run.ends_with(0).quiet_text(), told(&format!("{name} a=1 b"), 64, &text));
+    }
+    let spaces = folder.file("my kernel", std::fs::read(kernel("multiboot_info")).unwrap());
+    let finished = runner(["-m", "32"]).arg(&spaces).ends_with(0);
+    assert_eq!(finished.quiet_text(), told("my_kernel", 32, ""));
+}
+
+#[test]
+fn a_multiboot_kernel_in_an_elf64_file_can_be_entered_otherwise_and_others_by_multiboot() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    let mut pvh = std::fs::read(kernel("pvh_info")).unwrap();
+    let why = runner(["--entry=multiboot"]).arg(kernel("pvh_info")).refused();
+    assert!(why.contains("cannot be entered that way, only by linux64, pvh"), "{why}");
+    let whole = std::fs::read(kernel("multiboot_info")).unwrap();
+    let both = folder.file("both", &whole);
+    let verbose = runner(["-v", "--entry=linux64", "--timeout=1"]).arg(&both).run();
+    assert!(verbose.stderr.contains(", Linux 64-bit protocol\n"), "{verbose}");
+    // A header whose requirement nobody knows is none that counts beside a PVH note.
+    let magic = 0x1bad_b002_u32;
+    let header = [magic, 8, 0_u32.wrapping_sub(magic + 8)].map(u32::to_le_bytes).concat();
+    pvh.resize(pvh.len().next_multiple_of(4), 0);
+    pvh.extend(&header);
+    runner(["-m", "32"]).arg(folder.file("pvh", &pvh)).ends_with(0);
+    let why = runner(["-m", "32"]).arg(folder.file("raw", &header)).refused();
+    assert!(why.contains("requires features 0x8 of its boot loader"), "{why}");
 }
 
 #[test]

@@ -17,6 +17,7 @@ const TIME: &str = "^0*[1-9][0-9]*(ms|s|m|h)?$";
 const TIME_UNITS: &[&str] = &["", "ms", "s", "m", "h"];
 const INTERFACE: &str = "^[^/:%\\s]{0,15}$";
 const NET: &str = "^(user|none|(tap|bridge):[^/:%\\s]{1,15}|(unix|unixgram):.+)$";
+const TAG: &str = "^[A-Za-z0-9._-]{1,31}$";
 const MAC: &str = "^[0-9A-Fa-f][02468ACEace]([:-][0-9A-Fa-f]{2}){5}$";
 /// The most seconds whose milliseconds are a u64.
 const MOST_SECONDS: u64 = u64::MAX / 1000;
@@ -67,6 +68,7 @@ fn readme_table() -> String {
         ("RunConfig", "In `RunConfig`"),
         ("Runner", "In `Runner`"),
         ("Runner.Disks[]", "In each of `Runner.Disks`"),
+        ("Runner.Shares[]", "In each of `Runner.Shares`"),
     ] {
         write!(text, "\n| {title} | | |\n|---|---|---|\n").unwrap();
         for (name, field) in members(section) {
@@ -107,7 +109,9 @@ fn schema(field: &Field) -> Value {
         Kind::Which => json!({"type": "string", "enum": ["auto", "kvm", "hvf", "off"]}),
         Kind::Bus => json!({"type": "string", "enum": ["mmio", "pci"]}),
         Kind::Jail => json!({"type": "string", "enum": ["on", "strict", "off"]}),
-        Kind::Entry => json!({"type": "string", "enum": ["linux64", "linux32", "pvh", "arm64"]}),
+        Kind::Entry => {
+            json!({"type": "string", "enum": ["linux64", "linux32", "pvh", "multiboot", "arm64"]})
+        }
         Kind::Time => json!({
             "type": ["integer", "string"], "minimum": 1, "maximum": MOST_SECONDS, "pattern": TIME,
         }),
@@ -126,6 +130,12 @@ fn schema(field: &Field) -> Value {
             disk["required"] = json!(["Path"]);
             json!({"type": "array", "items": disk})
         }
+        Kind::Shares => {
+            let mut share = section("Runner.Shares[]");
+            share["required"] = json!(["Path"]);
+            share["properties"]["Tag"]["pattern"] = json!(TAG);
+            json!({"type": "array", "items": share})
+        }
     };
     let description = match field.note {
         "" => class(field.class).to_owned(),
@@ -133,7 +143,7 @@ fn schema(field: &Field) -> Value {
     };
     schema["description"] = Value::String(description);
     // What has to be there cannot be nothing.
-    if field.path != "Runner.Disks[].Path" {
+    if !["Runner.Disks[].Path", "Runner.Shares[].Path"].contains(&field.path) {
         allow_null(&mut schema);
     }
     schema
@@ -225,6 +235,7 @@ fn valid(schema: &Value, value: &Value) -> bool {
                 _ => ["user", "none"].contains(&text),
             },
             Some(MAC) => text.split(':').count() == 6,
+            Some(TAG) => super::super::values::tag(text).is_ok(),
             other => panic!("pattern {other:?}"),
         }),
         other => panic!("{other}"),
@@ -283,6 +294,7 @@ fn the_schema_and_the_parser_take_and_refuse_the_same() {
             let text = super::parse::with(field.path, super::parse::sample(field.kind));
             // Samples of disks have names in small letters, which no schema can allow.
             let text = text.replace("path", "Path").replace("readonly", "ReadOnly");
+            let text = text.replace("tag", "Tag");
             assert!(taken(&schema, &text), "{text}");
         }
         assert!(taken(&schema, &super::parse::with(field.path, "null")), "{}", field.path);
@@ -317,6 +329,7 @@ fn the_schema_and_the_parser_take_and_refuse_the_same() {
             "linux32",
             "pvh",
             "multiboot",
+            "multiboot2",
             "user",
             "none",
             "tap:tap0",
@@ -332,6 +345,8 @@ fn the_schema_and_the_parser_take_and_refuse_the_same() {
             taken(&schema, &super::parse::with(field.path, &format!("\"{word}\"")));
         }
     }
+    let share = |share: &str| format!(r#"{{"Runner": {{"Shares": [{share}]}}}}"#);
+    assert!(taken(&schema, &share(r#"{"Path": "d", "Tag": null, "ReadOnly": null}"#)));
     let disk = |disk: &str| format!(r#"{{"Runner": {{"Disks": [{disk}]}}}}"#);
     assert!(taken(&schema, &disk(r#"{"Path": "d", "ReadOnly": null}"#)));
     for text in [
@@ -339,6 +354,11 @@ fn the_schema_and_the_parser_take_and_refuse_the_same() {
         disk(r#"{"Path": null}"#),
         disk(r#"{"Path": "d", "ReadOnly": "true"}"#),
         disk("null"),
+        share(r#"{"Tag": "t"}"#),
+        share(r#"{"Path": null}"#),
+        share(r#"{"Path": "d", "Tag": ""}"#),
+        share(r#"{"Path": "d", "Tag": "a b"}"#),
+        share(r#"{"Path": "d", "Tag": "12345678901234567890123456789012"}"#),
         r#"{"Envs": {}}"#.into(),
         r#"{"RunConfig": {"CPUs": 65536}}"#.into(),
         format!(r#"{{"Runner": {{"Timeout": {}}}}}"#, MOST_SECONDS + 1),

@@ -22,12 +22,17 @@ pub(super) fn sample(kind: Kind) -> &'static str {
         Kind::Ip6 => r#""fd00::1""#,
         Kind::Mask => r#""255.0.0.0""#,
         Kind::Disks => r#"[{"path": "d", "readonly": true}]"#,
+        Kind::Shares => r#"[{"path": "d", "tag": "t", "readonly": true}]"#,
         Kind::Interface => r#""tap9""#,
         Kind::Net => r#""tap:tap9""#,
         Kind::Mac => r#""52:54:00:00:00:01""#,
         Kind::Ports => r#"["8080:80", "90-91"]"#,
     }
 }
+
+/// Fields that say nothing without a path beside them.
+const LONE: [&str; 3] =
+    ["Runner.Disks[].ReadOnly", "Runner.Shares[].ReadOnly", "Runner.Shares[].Tag"];
 
 /// A config that sets one field.
 pub(super) fn with(path: &str, value: &str) -> String {
@@ -45,8 +50,8 @@ pub(super) fn with(path: &str, value: &str) -> String {
 fn every_field_is_read_whatever_the_case_of_its_letters() {
     for field in FIELDS.iter().filter(|f| f.kind != Kind::Section) {
         let mut path = field.path.to_owned();
-        if path == "Runner.Disks[].ReadOnly" {
-            continue; // A disk without a path is refused; `sample` has both.
+        if LONE.contains(&field.path) {
+            continue; // Without a path it is refused; `sample` has both.
         }
         for _ in 0..2 {
             let text = with(&path, sample(field.kind));
@@ -66,7 +71,7 @@ fn every_class_does_what_it_says() {
         let (line, value) = match field.path {
             "RunConfig.Accel" => ("hello", "false"),
             "RunConfig.ImageName" | "Program" => ("-k kernel", sample(field.kind)),
-            "Runner.Disks[].ReadOnly" => continue,
+            lone if LONE.contains(&lone) => continue,
             _ => ("hello", sample(field.kind)),
         };
         let text = with(field.path, value);
@@ -106,7 +111,9 @@ fn null_and_what_go_calls_zero_set_nothing() {
             }
             Kind::Flag => &["null", "false"],
             Kind::Number => &["null", "0"],
-            Kind::Texts | Kind::AnyList | Kind::Disks | Kind::Ports => &["null", "[]", "[ ]"],
+            Kind::Texts | Kind::AnyList | Kind::Disks | Kind::Shares | Kind::Ports => {
+                &["null", "[]", "[ ]"]
+            }
             Kind::Section | Kind::Map | Kind::AnyMap => &["null", "{}", "{ }"],
             Kind::Size | Kind::Cpus | Kind::Which | Kind::Jail | Kind::Entry | Kind::Time => {
                 &["null"]
@@ -114,7 +121,9 @@ fn null_and_what_go_calls_zero_set_nothing() {
             Kind::Net | Kind::Mac | Kind::Bus => &["null"],
         };
         for value in values {
-            if ["RunConfig.Accel"].contains(&field.path) || field.path.contains("[]") {
+            // `false` says something there.
+            if ["RunConfig.Accel", "Runner.Rng"].contains(&field.path) || field.path.contains("[]")
+            {
                 continue;
             }
             let text = with(field.path, value);

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::super::named::{NamedBlock, NamedNet};
 use super::super::network::{Asked, Network};
-use super::super::{AccelChoice, Addresses, Disk, JailChoice, NetChoice, Settings};
+use super::super::{AccelChoice, Addresses, Devices, Disk, JailChoice, NetChoice, Settings, Share};
 use super::{settled, try_settled};
 use crate::boot::Protocol;
 use crate::machine::slot::VirtioBus;
@@ -41,6 +41,7 @@ fn what_nobody_says_is_as_in_ops() {
         blocks: Vec::new(),
         ephemeral: false,
         network: Network::default(),
+        devices: Devices::default(),
         verbose: false,
         timeout: None,
         report: None,
@@ -51,6 +52,15 @@ fn what_nobody_says_is_as_in_ops() {
     };
     assert_eq!(settled("hello", &[]), wanted);
     assert_eq!(settled("hello", &["{}"]), wanted);
+}
+
+fn share(path: &str, tag: Option<&str>, read_only: bool) -> Share {
+    Share { path: path.into(), tag: tag.map(str::to_owned), read_only }
+}
+
+/// Those of [`ALL`].
+fn shares() -> [Share; 2] {
+    [share("data", Some("d"), true), share("more", None, false)]
 }
 
 const ALL: &str = r#"{
@@ -86,6 +96,8 @@ const ALL: &str = r#"{
         "Nets": {"service": "tap:tap0"},
         "Pcap": "c.pcap",
         "Report": "report.json",
+        "Rng": false,
+        "Shares": [{"Path": "data", "Tag": "d", "ReadOnly": true}, {"Path": "more"}],
         "Stdin": true,
         "Timeout": "90s",
         "Virtio": "pci"
@@ -140,6 +152,7 @@ fn a_config_says_everything_the_command_line_can() {
         blocks: vec![block("storage", "s.raw", true)],
         ephemeral: true,
         network: configured(),
+        devices: Devices { rng: Some(false), shares: shares().to_vec() },
         verbose: true,
         timeout: Some(Duration::from_secs(90)),
         report: Some("report.json".into()),
@@ -154,7 +167,7 @@ fn a_config_says_everything_the_command_line_can() {
 #[test]
 fn the_command_line_wins_over_a_config() {
     let line = "typed -x=kvm -m 1G --cpus 3 -k k --initrd i --entry linux32 --append y=2 -a x -e B=3 \
-                -e C=4 --disk d,ro --timeout 1 --report r --jail=off --virtio mmio \
+                -e C=4 --disk d,ro --timeout 1 --report r --jail=off --virtio mmio --rng --share typed:t \
                 -p 80 --udp 53 --udp [::1]:53:54 --net=user --ip-address 10.0.2.9 --mac 52:54:00:00:00:02 \
                 --pcap other --block other=o.raw --block storage=typed.raw --net service=user";
     let mut network = configured();
@@ -184,6 +197,10 @@ fn the_command_line_wins_over_a_config() {
         blocks: vec![block("other", "o.raw", false), block("storage", "typed.raw", false)],
         ephemeral: true,
         network,
+        devices: Devices {
+            rng: Some(true),
+            shares: [&shares()[..], &[share("typed", Some("t"), false)]].concat(),
+        },
         verbose: true,
         timeout: Some(Duration::from_secs(1)),
         report: Some("r".into()),

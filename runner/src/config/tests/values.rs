@@ -2,7 +2,7 @@ use std::ffi::OsStr;
 use std::time::Duration;
 
 use super::super::values::*;
-use super::super::{AccelChoice, Disk, JailChoice};
+use super::super::{AccelChoice, Disk, JailChoice, Share};
 
 #[test]
 fn a_memory_size_is_in_mib_unless_a_letter_says_otherwise() {
@@ -148,4 +148,28 @@ fn a_network_mask_has_no_hole() {
     for text in ["255.0.255.0", "0.0.0.255", "24", "", "255.255.255"] {
         assert!(netmask(text).is_err(), "{text}");
     }
+}
+
+#[test]
+fn a_share_is_a_folder_and_what_it_is_called_and_whether_it_is_only_read() {
+    let wanted = |path: &str, tag: Option<&str>, read_only| {
+        Ok(Share { path: path.into(), tag: tag.map(str::to_owned), read_only })
+    };
+    for (text, path, tag, read_only) in [
+        ("data", "data", None, false),
+        ("data:ro", "data", None, true),
+        ("data:d", "data", Some("d"), false),
+        ("/srv/a b:d.1_-:ro", "/srv/a b", Some("d.1_-"), true),
+        ("data:ro:rw", "data", Some("ro"), false),
+        ("a:b/", "a:b/", None, false),
+        ("a:b/:t", "a:b/", Some("t"), false),
+        ("a:/b", "a:/b", None, false),
+    ] {
+        assert_eq!(share(OsStr::new(text)), wanted(path, tag, read_only), "{text}");
+    }
+    for text in ["", ":t", ":ro", "data:", "data:a b", "data:a,b", "data::ro"] {
+        let refusal = share(OsStr::new(text)).unwrap_err();
+        assert!(refusal.contains("write "), "{text}: {refusal}");
+    }
+    assert!(tag(&"t".repeat(31)).is_ok() && tag(&"t".repeat(32)).is_err());
 }

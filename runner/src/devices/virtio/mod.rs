@@ -4,7 +4,8 @@
 //! queue registers; its lock is held for a few instructions. A [`worker::Worker`] on I/O threads
 //! holds what serves requests: the queues as they were when the driver finished, which no register
 //! write reaches any more, and a [`worker::Backend`]. Between them go [`worker::Command`]s, each
-//! with the generation of the activation it belongs to.
+//! with the generation of the activation it belongs to. Devices that the I/O loop serves have
+//! [`virtqueues::Virtqueues`] in a worker's place, and are [`served::Served`].
 
 pub mod block;
 pub mod chain;
@@ -14,14 +15,18 @@ mod identity;
 pub mod interrupts;
 pub mod mmio;
 pub mod net;
+pub mod p9;
 pub mod pci;
 pub mod queue;
 mod ring;
+pub mod rng;
+pub mod served;
 pub mod status;
 #[cfg(test)]
 mod tests;
 mod threads;
 pub mod transport;
+pub mod virtqueues;
 pub mod worker;
 
 use virtio_bindings::{virtio_config, virtio_ring};

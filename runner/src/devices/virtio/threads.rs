@@ -6,10 +6,15 @@ use std::thread::{Builder, JoinHandle};
 
 use super::worker::{Shared, Worker};
 
-/// How many requests can be slow at once before the next one waits: a flush, a write or a read that
-/// waits for the medium, and one more. Every start of a guest with a disk pays for each of them, with
-/// the jail on most for its list of system calls, so they are few.
-const THREADS: usize = 3;
+/// A worker's threads.
+#[derive(Clone, Copy, Debug)]
+pub struct Threads<'n> {
+    /// What they are called, before a number.
+    pub name: &'n str,
+    /// How many: so many requests can be slow at once before the next one waits. Every start of a
+    /// guest pays for each of them, with the jail on most for its list of system calls.
+    pub count: usize,
+}
 
 type Handle = JoinHandle<Result<(), String>>;
 
@@ -21,12 +26,12 @@ pub struct WorkerThread {
 
 impl std::fmt::Debug for WorkerThread {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "WorkerThread({THREADS})")
+        f.write_str("WorkerThread")
     }
 }
 
 impl WorkerThread {
-    /// Gives `worker` its threads, called `name` and a number. Each calls what `begin` gives it first,
+    /// Gives `worker` its threads. Each calls what `begin` gives it first,
     /// and serves nothing if that is false. `failed` is called when one cannot go on, with one
     /// sentence.
     ///
@@ -34,7 +39,7 @@ impl WorkerThread {
     /// When the process can have no more threads.
     pub fn start<B: FnOnce() -> bool + Send + 'static>(
         worker: Worker,
-        name: &str,
+        threads: Threads<'_>,
         mut begin: impl FnMut() -> B,
         failed: impl FnOnce(String) + Send + 'static,
     ) -> io::Result<Self> {
@@ -48,13 +53,14 @@ impl WorkerThread {
                     && let Some(failed) =
                         failed.lock().unwrap_or_else(PoisonError::into_inner).take()
                 {
-                    failed(format!("wait for the guest's disk requests: {error}"));
+                    failed(format!("wait for the guest's requests: {error}"));
                 }
             }
         };
+        let Threads { name, count } = threads;
         let spawn = |index: usize| Builder::new().name(format!("{name}{index}"));
         let mut others = Others { shared: Arc::clone(&shared), threads: Vec::new() };
-        for index in 1..THREADS {
+        for index in 1..count {
             others.threads.push(spawn(index).spawn(body())?);
         }
         let body = body();

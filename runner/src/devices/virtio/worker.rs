@@ -17,7 +17,7 @@ use virtio_queue::Queue;
 
 use super::chain::{Broken, Chain};
 use super::desk::{Desk, Device, Job};
-pub use super::threads::WorkerThread;
+pub use super::threads::{Threads, WorkerThread};
 use super::transport::Transport;
 use crate::io::event::Event;
 use crate::io::waiter::Waiter;

@@ -15,8 +15,10 @@ pub enum ElfError {
     /// No ELF file.
     #[error("it does not begin as an ELF file does: name an ELF kernel")]
     Magic,
-    /// 32 bits.
-    #[error("it is a 32-bit ELF file: runner boots 64-bit kernels")]
+    /// 32 bits, and neither an entry for that nor a machine that has one.
+    #[error(
+        "it is a 32-bit ELF file: runner boots 64-bit kernels, and 32-bit x86 ones by PVH or Multiboot"
+    )]
     Class32,
     /// Neither 32 nor 64 bits.
     #[error("ELF class {0} (byte 4) does not exist: the file is damaged, build it again")]
@@ -35,9 +37,9 @@ pub enum ElfError {
     Type(String),
     /// `e_phentsize`.
     #[error(
-        "its program headers have {0} bytes instead of 56: the file is damaged, build it again"
+        "its program headers have {0} bytes instead of {1}: the file is damaged, build it again"
     )]
-    PhdrSize(u16),
+    PhdrSize(u16, usize),
     /// `e_phnum`.
     #[error("it says it has {0} program headers; between 1 and 65534 can be loaded")]
     PhdrCount(u16),

@@ -1,12 +1,12 @@
-//! The ELF64 header and program headers (gABI, "ELF Header", "Program Header"), each checked
-//! against the file.
+//! The ELF header and program headers (gABI, "ELF Header", "Program Header"), of 64 bits and, for x86, of 32,
+//! each checked against the file.
 
 use super::{Arch, ElfError, Segment, is_elf};
 use crate::image::bytes::{u16_at, u32_at, u64_at};
 use crate::image::view::View;
 
+/// The header of a 64-bit file; no file is shorter.
 const EHDR: usize = 64;
-const PHDR: usize = 56;
 /// Read at once: the header, and the program headers of every linker.
 const HEAD: u64 = 1024;
 const PN_XNUM: u16 = 0xffff;
@@ -14,6 +14,7 @@ const ET_REL: u16 = 1;
 const ET_EXEC: u16 = 2;
 const ET_DYN: u16 = 3;
 const ET_CORE: u16 = 4;
+const EM_386: u16 = 3;
 const EM_X86_64: u16 = 62;
 const OSABI_GNU: u8 = 3;
 const EM_AARCH64: u16 = 183;
@@ -21,8 +22,26 @@ pub(super) const PT_LOAD: u32 = 1;
 pub(super) const PT_INTERP: u32 = 3;
 pub(super) const PT_NOTE: u32 = 4;
 
+/// How long addresses and offsets are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    Elf32,
+    Elf64,
+}
+
+impl Class {
+    /// Bytes of a program header.
+    fn phdr(self) -> usize {
+        match self {
+            Class::Elf32 => 32,
+            Class::Elf64 => 56,
+        }
+    }
+}
+
 pub(super) struct Header {
     pub(super) arch: Arch,
+    pub(super) class: Class,
     kind: u16,
     osabi: u8,
     pub(super) entry: u64,
@@ -44,11 +63,11 @@ impl Header {
             return Err(ElfError::Magic);
         }
         let [_, _, _, _, class, data, ident_version, osabi, ..] = *header;
-        match class {
-            2 => {}
-            1 => return Err(ElfError::Class32),
+        let class = match class {
+            2 => Class::Elf64,
+            1 => Class::Elf32,
             other => return Err(ElfError::Class(other)),
-        }
+        };
         if data != 1 {
             return Err(ElfError::Endian(data));
         }
@@ -62,10 +81,11 @@ impl Header {
                 ident_version.into()
             }));
         }
-        let arch = match u16_of(18) {
-            EM_X86_64 => Arch::X86_64,
-            EM_AARCH64 => Arch::Aarch64,
-            other => return Err(ElfError::Machine(other)),
+        let arch = match (class, u16_of(18)) {
+            (Class::Elf64, EM_X86_64) | (Class::Elf32, EM_386) => Arch::X86_64,
+            (Class::Elf64, EM_AARCH64) => Arch::Aarch64,
+            (Class::Elf64, other) => return Err(ElfError::Machine(other)),
+            (Class::Elf32, _) => return Err(ElfError::Class32),
         };
         let kind = u16_of(16);
         match kind {
@@ -74,14 +94,18 @@ impl Header {
             ET_CORE => return Err(ElfError::Type("a core dump".into())),
             other => return Err(ElfError::Type(format!("an ELF file of type {other}"))),
         }
-        let (phnum, phentsize) = (u16_of(56), u16_of(54));
+        let u32_of = |at| u64::from(u32_at(header, at).unwrap_or_default());
+        let (entry, phoff, phentsize, phnum) = match class {
+            Class::Elf32 => (u32_of(24), u32_of(28), u16_of(42), u16_of(44)),
+            Class::Elf64 => (u64_of(24), u64_of(32), u16_of(54), u16_of(56)),
+        };
         if phnum == 0 || phnum == PN_XNUM {
             return Err(ElfError::PhdrCount(phnum));
         }
-        if usize::from(phentsize) != PHDR {
-            return Err(ElfError::PhdrSize(phentsize));
+        if usize::from(phentsize) != class.phdr() {
+            return Err(ElfError::PhdrSize(phentsize, class.phdr()));
         }
-        Ok(Self { arch, kind, osabi, entry: u64_of(24), phoff: u64_of(32), phnum })
+        Ok(Self { arch, class, kind, osabi, entry, phoff, phnum })
     }
 
     pub(super) fn dynamic(&self) -> bool {
@@ -94,7 +118,8 @@ impl Header {
 
     /// The program headers, in order. Mostly they are in `head`, the first bytes of the file.
     pub(super) fn program_headers(&self, view: &View, head: &[u8]) -> Result<Vec<Phdr>, ElfError> {
-        let size = usize::from(self.phnum).saturating_mul(PHDR);
+        let each = self.class.phdr();
+        let size = usize::from(self.phnum).saturating_mul(each);
         let end = u64::try_from(size).ok().and_then(|size| self.phoff.checked_add(size));
         if end.is_none_or(|end| end > view.len()) {
             let (count, offset, len) = (self.phnum, self.phoff, view.len());
@@ -109,8 +134,8 @@ impl Header {
                 table
             }
         };
-        let each = table.chunks_exact(PHDR).enumerate();
-        Ok(each.filter_map(|(index, raw)| Phdr::read(raw, index)).collect())
+        let each = table.chunks_exact(each).enumerate();
+        Ok(each.filter_map(|(index, raw)| Phdr::read(raw, index, self.class)).collect())
     }
 }
 
@@ -127,18 +152,21 @@ pub(super) struct Phdr {
 }
 
 impl Phdr {
-    fn read(raw: &[u8], index: usize) -> Option<Self> {
-        Some(Self {
-            index,
-            kind: u32_at(raw, 0)?,
-            flags: u32_at(raw, 4)?,
-            offset: u64_at(raw, 8)?,
-            vaddr: u64_at(raw, 16)?,
-            paddr: u64_at(raw, 24)?,
-            file_size: u64_at(raw, 32)?,
-            mem_size: u64_at(raw, 40)?,
-            align: u64_at(raw, 48)?,
-        })
+    fn read(raw: &[u8], index: usize, class: Class) -> Option<Self> {
+        let short = |at| u32_at(raw, at).map(u64::from);
+        let (flags, [offset, vaddr, paddr, file_size, mem_size, align]) = match class {
+            Class::Elf32 => (
+                u32_at(raw, 24)?,
+                [short(4)?, short(8)?, short(12)?, short(16)?, short(20)?, short(28)?],
+            ),
+            Class::Elf64 => {
+                let long = |at| u64_at(raw, at);
+                let sizes = [long(8)?, long(16)?, long(24)?, long(32)?, long(40)?, long(48)?];
+                (u32_at(raw, 4)?, sizes)
+            }
+        };
+        let kind = u32_at(raw, 0)?;
+        Some(Self { index, kind, flags, offset, vaddr, paddr, file_size, mem_size, align })
     }
 
     /// Checks that what it describes lies in a file of `len` bytes. What is empty may lie anywhere:

@@ -1,4 +1,4 @@
-//! ELF64 kernels: headers, the segments to load, the notes (gABI chapters 4 and 5).
+//! ELF kernels: headers, the segments to load, the notes (gABI chapters 4 and 5).
 //!
 //! Everything a header says is checked against the file before it is used, so that a loader may
 //! take a [`Segment`] at its word. What is not known here is the machine: whether a segment lies in
@@ -12,7 +12,7 @@ use hv::Arch;
 
 use super::notes::Notes;
 use super::view::View;
-use header::{Header, PT_INTERP, PT_LOAD, PT_NOTE, Phdr};
+use header::{Class, Header, PT_INTERP, PT_LOAD, PT_NOTE, Phdr};
 
 const PF_X: u32 = 1;
 const PF_W: u32 = 2;
@@ -67,11 +67,13 @@ impl Segment {
     }
 }
 
-/// What is in an ELF64 file's headers.
+/// What is in an ELF file's headers.
 #[derive(Debug, Clone)]
 pub struct Elf {
     /// The machine it is for.
     pub arch: Arch,
+    /// Whether it is a 32-bit file: its ELF entry is one in 32-bit mode.
+    pub is_32_bit: bool,
     /// `e_entry`, as it stands.
     pub entry: u64,
     /// Whether it asks to be relocated (`ET_DYN`).
@@ -101,6 +103,7 @@ impl Elf {
         let (header, head) = Header::read(view)?;
         let mut elf = Self {
             arch: header.arch,
+            is_32_bit: header.class == Class::Elf32,
             entry: header.entry,
             dynamic: header.dynamic(),
             gnu_abi: header.gnu_abi(),
@@ -156,6 +159,16 @@ impl Elf {
             }
             checked => checked.map(|()| Some(self.entry)),
         }
+    }
+
+    /// Where the byte that the ELF entry names is loaded, be that a physical or a virtual address.
+    #[must_use]
+    pub fn loaded_entry(&self) -> Option<u64> {
+        if self.segments.iter().any(|segment| segment.holds(self.entry)) {
+            return Some(self.entry);
+        }
+        let segment = self.segments.iter().find(|segment| segment.holds_virtual(self.entry))?;
+        segment.paddr.checked_add(self.entry.checked_sub(segment.vaddr)?)
     }
 
     /// The entry of the PVH note, checked to be in an executable segment.

@@ -99,8 +99,8 @@ fn program_headers_behind_the_first_bytes_are_read_as_well() {
 fn a_count_of_program_headers_that_is_none_is_refused() {
     assert!(matches!(kernel(|file| file.phnum = Some(0)), Err(ElfError::PhdrCount(0))));
     assert!(matches!(kernel(|file| file.phnum = Some(0xffff)), Err(ElfError::PhdrCount(0xffff))));
-    assert!(matches!(kernel(|file| file.phentsize = 55), Err(ElfError::PhdrSize(55))));
-    assert!(matches!(kernel(|file| file.phentsize = 0), Err(ElfError::PhdrSize(0))));
+    assert!(matches!(kernel(|file| file.phentsize = 55), Err(ElfError::PhdrSize(55, 56))));
+    assert!(matches!(kernel(|file| file.phentsize = 0), Err(ElfError::PhdrSize(0, 56))));
 }
 
 #[test]

@@ -36,6 +36,40 @@ pub(super) fn multiboot() -> ElfFile {
     file
 }
 
+#[test]
+fn a_multiboot_kernel_is_an_elf_file_of_64_bits_or_of_32_or_none() {
+    for (file, entry) in [(multiboot(), Some(0x10_0000)), (multiboot().short(), None)] {
+        let image = recognise(&file.build()).unwrap();
+        assert_eq!((image.format(), image.arch()), (Format::Multiboot, Arch::X86_64));
+        let kernel = image.kernel();
+        assert_eq!((kernel.entry(), kernel.multiboot_entry()), (entry, Some(0x10_0000)));
+        assert_eq!(kernel.segments().len(), 2);
+    }
+    let header =
+        [0x1bad_b002, 0x1_0000, 0_u32.wrapping_sub(0x1bae_b002), 0x30_0000, 0x30_0000, 0, 0];
+    let header = [&header[..], &[0x30_0000]].concat();
+    let header: Vec<u8> = header.iter().flat_map(|word| word.to_le_bytes()).collect();
+    // Where a header has addresses, an ELF file's own do not count.
+    for file in [header.clone(), put(ElfFile::kernel().build(), 0x300, &header)] {
+        let image = recognise(&file).unwrap();
+        assert_eq!(image.format(), Format::Multiboot);
+        let [segment] = image.kernel().segments() else { panic!() };
+        assert_eq!((segment.paddr, image.kernel().multiboot_entry()), (0x30_0000, Some(0x30_0000)));
+    }
+    let cut = problem(&header[..20]).to_string();
+    assert!(cut.starts_with("its Multiboot header: the file ends within it"), "{cut}");
+}
+
+#[test]
+fn a_32_bit_kernel_is_entered_by_pvh_too_and_by_nothing_else() {
+    let mut file = ElfFile::kernel().short();
+    assert!(Kernel::open(&Source::from_bytes("k", &file.build())).is_err());
+    file.notes(&pvh_note(0x10_0004));
+    let image = recognise(&file.build()).unwrap();
+    assert_eq!((image.format(), image.kernel().entry()), (Format::Pvh, None));
+    assert_eq!(image.kernel().pvh_entry(), Some(0x10_0004));
+}
+
 /// Puts bytes into a file that is long enough, or made so.
 fn put(mut file: Vec<u8>, at: usize, bytes: &[u8]) -> Vec<u8> {
     file.resize(file.len().max(at + bytes.len()), 0);
@@ -73,14 +107,17 @@ fn a_plain_kernel_is_entered_at_its_elf_entry() {
 }
 
 #[test]
-fn hermit_and_multiboot_are_named_and_not_unknown() {
+fn hermit_and_what_else_is_known_are_named_and_not_unknown() {
     assert_eq!(not_yet(&hermit().build()), "a Hermit unikernel (entry version 4)");
-    assert_eq!(not_yet(&multiboot().build()), "a Multiboot 1 kernel");
-    let mut small = ElfFile::kernel();
-    (small.ident[4], small.machine) = (1, 3);
+    let mut small = ElfFile::kernel().short();
     assert_eq!(not_yet(&small.build()), "a 32-bit x86 ELF file");
-    let header = multiboot().body[16..].to_vec();
-    assert_eq!(not_yet(&put(small.build(), 0x400, &header)), "a Multiboot 1 kernel");
+    small.machine = 40;
+    assert_eq!(not_yet(&small.build()), "a 32-bit Arm ELF file");
+    let second = [0xe852_50d6_u32, 0, 16, 0_u32.wrapping_sub(0xe852_50d6 + 16)];
+    let second = second.map(u32::to_le_bytes).concat();
+    let file = put(ElfFile::kernel().build(), 0x400, &second);
+    assert_eq!(not_yet(&file), "a Multiboot 2 kernel");
+    assert_eq!(not_yet(&second), "a Multiboot 2 kernel");
     let mut pe = put(b"MZ".to_vec(), 0x80, b"PE\0\0");
     pe[0x3c] = 0x80;
     assert_eq!(not_yet(&pe), "a program for EFI or Windows");

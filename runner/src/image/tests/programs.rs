@@ -138,8 +138,9 @@ fn a_file_that_the_user_says_is_a_kernel_needs_no_marks_and_is_no_multiboot_kern
         Image::recognise_as(Source::from_bytes("k", file), marks).map(|image| image.format())
     };
     let multiboot = super::formats::multiboot().build();
+    assert!(recognise_as(&kernel_at(0x60_0000).build(), Marks::Needed).is_err());
+    assert_eq!(recognise_as(&multiboot, Marks::Needed).unwrap(), Format::Multiboot);
     for file in [kernel_at(0x60_0000).build(), multiboot.clone()] {
-        assert!(recognise_as(&file, Marks::Needed).is_err());
         assert_eq!(recognise_as(&file, Marks::NotNeeded).unwrap(), Format::Elf);
     }
     assert!(Kernel::open(&Source::from_bytes("k", &multiboot)).is_ok());

@@ -14,6 +14,7 @@ use rustix::io::{FdFlags, fcntl_getfd};
 
 use crate::jail::seatbelt::{self, trial};
 use crate::jail::{Error, Missing, Needs, Role};
+use crate::p9::Folder;
 
 unsafe extern "C" {
     /// With flags 0 `profile` is a program, not the name of one.
@@ -22,8 +23,9 @@ unsafe extern "C" {
 }
 
 /// Enters the sandbox, or says why not.
-fn restrict(network: bool) -> Result<(), String> {
-    let profile = CString::new(seatbelt::profile(network)).map_err(|error| error.to_string())?;
+fn restrict(network: bool, shares: &[&Folder]) -> Result<(), String> {
+    let profile = seatbelt::profile(network, &seatbelt::shares(shares))?;
+    let profile = CString::new(profile).map_err(|error| error.to_string())?;
     let mut error = std::ptr::null_mut();
     // SAFETY: a string, and a variable that outlives the call.
     if unsafe { sandbox_init(profile.as_ptr(), 0, &raw mut error) } == 0 {
@@ -51,9 +53,9 @@ pub(super) fn has_lists() -> bool {
 
 pub(super) fn prepare() {}
 
-pub(super) fn enter(needs: Needs) -> Result<Vec<String>, Error> {
-    match restrict(needs.network) {
-        Ok(()) => Ok(vec![seatbelt::holds(needs.network)]),
+pub(super) fn enter(needs: Needs<'_>) -> Result<Vec<String>, Error> {
+    match restrict(needs.network, needs.shares) {
+        Ok(()) => Ok(vec![seatbelt::holds(needs.network, !needs.shares.is_empty())]),
         Err(said) => Err(Error::Absent(seatbelt::fails(&said))),
     }
 }
@@ -78,6 +80,12 @@ pub(super) fn close_inherited_from(first: RawFd) -> io::Result<()> {
     Ok(())
 }
 
+/// The sandbox is one for all threads.
+#[expect(clippy::unnecessary_wraps, reason = "Linux's threads have their own")]
+pub(super) fn narrow(_folder: Option<&Folder>) -> Result<(), Error> {
+    Ok(())
+}
+
 pub(super) fn lock(_role: Role, _descriptors: u64) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
@@ -97,7 +105,7 @@ pub(super) fn checks() -> Vec<Check> {
 }
 
 fn attempt() -> c_int {
-    match (restrict(false), File::open("/etc/hosts")) {
+    match (restrict(false, &[]), File::open("/etc/hosts")) {
         (Err(_), _) => trial::REFUSED,
         (Ok(()), Err(_)) => trial::HOLDS,
         (Ok(()), Ok(_)) => trial::LEAKS,

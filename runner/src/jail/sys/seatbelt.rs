@@ -6,11 +6,26 @@
 //! `hv-hvf/ASSUMPTIONS.md`.
 #![cfg_attr(not(target_os = "macos"), allow(dead_code, reason = "tested anywhere"))]
 
+use std::path::Path;
+
 use hv::Check;
 
-/// The profile of a process that has opened everything, with a network or without. Everything is
-/// denied but what follows.
-pub(in crate::jail) fn profile(network: bool) -> String {
+use crate::p9::Folder;
+
+/// Where a shared folder is, and whether it is only read.
+type Share<'f> = (&'f Path, bool);
+
+/// What the profile needs to know of shared folders.
+pub(in crate::jail) fn shares<'f>(folders: &[&'f Folder]) -> Vec<Share<'f>> {
+    folders.iter().map(|folder| (folder.path(), folder.is_read_only())).collect()
+}
+
+/// The profile of a process that has opened everything but what is in `shares`, with a network or
+/// without. Everything is denied but what follows.
+///
+/// # Errors
+/// The path of a folder that a profile has no words for.
+pub(in crate::jail) fn profile(network: bool, shares: &[Share<'_>]) -> Result<String, String> {
     let mut rules = vec![
         "(version 1)",
         "(deny default)",
@@ -31,14 +46,36 @@ pub(in crate::jail) fn profile(network: bool) -> String {
             "(allow network-bind (local ip \"*:*\"))",
         ]);
     }
-    rules.join("\n") + "\n"
+    let mut profile = rules.join("\n") + "\n";
+    for share in shares {
+        profile += &folder(*share)?;
+    }
+    Ok(profile)
+}
+
+/// What may be done in a shared folder. Paths are looked at behind all links.
+fn folder((path, read_only): Share<'_>) -> Result<String, String> {
+    let text = path.to_str().filter(|text| !text.chars().any(char::is_control));
+    let text = text.ok_or_else(|| format!("{path:?} is no text, as it would have to be"))?;
+    let place = format!("(subpath \"{}\")", text.replace('\\', "\\\\").replace('"', "\\\""));
+    let reads = format!("(allow file-read-data file-read-metadata {place})\n");
+    if read_only {
+        return Ok(reads);
+    }
+    let writes =
+        "file-write-create file-write-data file-write-mode file-write-times file-write-unlink";
+    Ok(format!(
+        "{reads}(allow {writes} {place})\n\
+         (when (defined? 'file-link) (allow file-link {place}))\n"
+    ))
 }
 
 /// What the sandbox does once it holds.
-pub(in crate::jail) fn holds(network: bool) -> String {
+pub(in crate::jail) fn holds(network: bool, shares: bool) -> String {
+    let files = if shares { "files but shared ones" } else { "files" };
     let sockets = if network { "sockets but for IP" } else { "sockets" };
     format!(
-        "Seatbelt: no files, programs, {sockets} or services of macOS's; no list of system calls here"
+        "Seatbelt: no {files}, programs, {sockets} or services of macOS's; no list of system calls here"
     )
 }
 
@@ -65,7 +102,7 @@ pub(in crate::jail) fn judge(status: Option<i32>) -> Check {
     const ID: &str = "jail";
     const TRUSTED: &str = "run guests you trust; `--jail=strict` refuses all here";
     match status {
-        Some(trial::HOLDS) => Check::ok(ID, holds(false)),
+        Some(trial::HOLDS) => Check::ok(ID, holds(false, false)),
         Some(trial::REFUSED) => Check::warn(ID, fails("sandbox_init fails"), TRUSTED),
         Some(trial::LEAKS) => Check::fail(
             ID,
@@ -84,6 +121,7 @@ pub(in crate::jail) fn judge(status: Option<i32>) -> Check {
 mod tests {
     use super::*;
     use hv::Verdict;
+    use std::os::unix::ffi::OsStrExt;
 
     /// The operations that a profile allows.
     fn allowed(profile: &str) -> Vec<&str> {
@@ -94,7 +132,7 @@ mod tests {
     #[test]
     fn a_profile_denies_first_and_allows_no_files_programs_or_services() {
         for network in [false, true] {
-            let profile = profile(network);
+            let profile = profile(network, &[]).unwrap();
             assert!(profile.starts_with("(version 1)\n(deny default)\n"), "{profile}");
             for operation in allowed(&profile) {
                 let bad =
@@ -106,9 +144,9 @@ mod tests {
 
     #[test]
     fn sockets_are_for_a_guest_with_a_network_alone_and_for_ip() {
-        let plain = profile(false);
+        let plain = profile(false, &[]).unwrap();
         assert!(!plain.contains("network"), "{plain}");
-        let profile = profile(true);
+        let profile = profile(true, &[]).unwrap();
         let rules = profile.lines().filter(|line| line.contains("network"));
         assert!(
             rules.clone().count() == 3 && rules.clone().all(|rule| rule.contains(" ip \"*:*\""))
@@ -117,11 +155,39 @@ mod tests {
     }
 
     #[test]
+    fn a_shared_folder_is_read_and_one_that_may_be_written_is_written_too() {
+        let plain = profile(false, &[]).unwrap();
+        let shared = |read_only| profile(false, &[(Path::new("/a/b"), read_only)]).unwrap();
+        let (read, written) = (shared(true), shared(false));
+        assert!(read.starts_with(&plain) && written.starts_with(&read));
+        let more = read.strip_prefix(&plain).unwrap();
+        assert_eq!(more, "(allow file-read-data file-read-metadata (subpath \"/a/b\"))\n");
+        assert!(!read.contains("write") && written.contains("file-write-create"));
+        for line in written.strip_prefix(&plain).unwrap().lines() {
+            assert!(line.contains("(subpath \"/a/b\"))"), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_a_profile_has_no_words_for_is_refused() {
+        for path in [&b"/a/\xff"[..], b"/a\nb"] {
+            let path = Path::new(std::ffi::OsStr::from_bytes(path));
+            assert!(profile(false, &[(path, true)]).unwrap_err().contains("is no text"));
+        }
+    }
+
+    #[test]
     fn brackets_and_quotes_of_a_profile_match() {
-        let profile = profile(true);
-        let (mut depth, mut quoted) = (0i32, false);
+        let shares = [("/Users/me/a (\"b\") \\", false), ("/c", true)];
+        let shares = shares.map(|(path, read_only)| (Path::new(path), read_only));
+        let profile = profile(true, &shares).unwrap();
+        let (mut depth, mut quoted, mut escaped) = (0i32, false, false);
         for c in profile.chars() {
+            if std::mem::take(&mut escaped) {
+                continue;
+            }
             match c {
+                '\\' if quoted => escaped = true,
                 '"' => quoted = !quoted,
                 '(' if !quoted => depth += 1,
                 ')' if !quoted => depth -= 1,

@@ -6,8 +6,13 @@ use super::script::{Bus, Script};
 /// The first virtio-mmio device.
 pub(super) const DEVICE: u64 = 0xfeb0_0000;
 
+/// Bytes of it, behind which the next one begins.
+const WINDOW: u64 = 0x200;
+
 /// The BAR of the first device on PCI.
 pub(super) const BAR: u64 = 0xc000_0000;
+/// Bytes of it, behind which the next one's begins.
+const BAR_LEN: u64 = 0x8000;
 /// Where in it ISR status, configuration, notifications, and MSI-X's tables are.
 pub(super) const ISR: u64 = BAR + 0x1000;
 pub(super) const CONFIGURATION: u64 = BAR + 0x2000;
@@ -106,8 +111,13 @@ impl Script {
     /// A register's width and address, by its name on mmio.
     pub(super) fn location(&self, register: u64) -> (u8, u64) {
         if self.bus == Bus::Mmio {
-            return (4, DEVICE + register);
+            return (4, DEVICE + self.device * WINDOW + register);
         }
+        let (width, address) = Self::location_on_pci(register);
+        (width, address + self.device * BAR_LEN)
+    }
+
+    fn location_on_pci(register: u64) -> (u8, u64) {
         // struct virtio_pci_common_cfg (§4.1.4.3).
         match register {
             DRIVER_FEATURES => (4, BAR + 0x0c),
@@ -131,8 +141,14 @@ impl Script {
     pub(super) fn set(self, register: u64, value: u64) -> Self {
         match (self.bus, register) {
             // Each queue has an address, and the pages behind those of all queues are others'.
-            (Bus::Pci, QUEUE_NOTIFY) => self.store(2, NOTIFY + 4 * (value % 0x400), value),
-            (Bus::Pci, INTERRUPT_ACK) => self.read(1, ISR),
+            (Bus::Pci, QUEUE_NOTIFY) => {
+                let notify = NOTIFY + self.device * BAR_LEN;
+                self.store(2, notify + 4 * (value % 0x400), value)
+            }
+            (Bus::Pci, INTERRUPT_ACK) => {
+                let isr = ISR + self.device * BAR_LEN;
+                self.read(1, isr)
+            }
             _ => {
                 let (width, address) = self.location(register);
                 self.store(width, address, value)

@@ -8,11 +8,13 @@
 pub(crate) mod block;
 mod driver;
 mod net;
+pub(crate) mod p9;
 mod pci;
 mod ports;
 mod processors;
 mod registers;
 mod rings;
+pub(crate) mod rng;
 mod script;
 mod two;
 mod words;
@@ -112,15 +114,18 @@ impl Guest {
         assert_eq!(finished.stderr, "", "{finished}");
     }
 
-    /// Runs a guest that breaks its device and gets it back. `fault` is what runner has to say.
-    fn stops_its_device(&self, fault: &str) {
+    /// Runs a guest that breaks the device called `name` and gets it back. `fault` is what runner has to
+    /// say.
+    fn stops(&self, name: &str, fault: &str) {
         let finished = self.ends_with(0);
-        let path = self.disk();
-        let wanted = format!(
-            "runner: disk0 ({}): stopped until the driver resets it: {fault}\n",
-            path.display()
-        );
+        let wanted = format!("runner: {name}: stopped until the driver resets it: {fault}\n");
         assert_eq!(finished.stderr, wanted, "{finished}");
+    }
+
+    /// Runs a guest that breaks its disk and gets it back. `fault` is what runner has to say.
+    fn stops_its_device(&self, fault: &str) {
+        let path = self.disk();
+        self.stops(&format!("disk0 ({})", path.display()), fault);
         assert_eq!(fs::read(path).unwrap(), [0x5a; SECTORS * 512], "the disk is as it was");
     }
 }

@@ -90,6 +90,8 @@ pub(super) struct Script {
     second: Option<Box<Script>>,
     /// Where its devices are.
     pub(super) bus: Bus,
+    /// Which of them it drives, from 0.
+    pub(super) device: u64,
 }
 
 /// Where virtio devices are.
@@ -104,6 +106,11 @@ impl Script {
     /// No steps yet, for a guest with its devices there.
     pub(super) fn on(bus: Bus) -> Self {
         Self { bus, ..Self::default() }
+    }
+
+    /// Drives that device from here on.
+    pub(super) fn nth(self, device: u64) -> Self {
+        Self { device, ..self }
     }
 
     fn step(mut self, operation: Operation, step: Step) -> Self {

@@ -153,7 +153,7 @@ fn syscall_stop(
 fn kind(thread: pid_t) -> String {
     let name = fs::read_to_string(format!("/proc/{thread}/comm")).unwrap();
     match name.trim().trim_end_matches(|c: char| c.is_ascii_digit() || c == '-') {
-        kind @ ("vcpu" | "io" | "network" | "disk") => kind.to_owned(),
+        kind @ ("vcpu" | "io" | "network" | "disk" | "share") => kind.to_owned(),
         _ => "main (vcpu0)".to_owned(),
     }
 }

@@ -4,6 +4,7 @@
 
 mod block;
 mod discard;
+mod p9;
 mod pool;
 mod registers;
 mod reset;
@@ -19,8 +20,10 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::COMMON_FEATURES;
 use super::mmio::Mmio;
+use super::served::Served;
 use super::transport::{Identity, Transport};
-use super::worker::{Backend, Worker, WorkerThread};
+use super::virtqueues::Virtqueues;
+use super::worker::{Backend, Commands, Threads, Worker, WorkerThread};
 use crate::io::event::Event;
 use crate::machine::bus::Device;
 
@@ -70,9 +73,19 @@ pub(super) mod reg {
 pub(super) struct Rig {
     pub(super) memory: GuestMemory,
     pub(super) mmio: Arc<Mmio>,
+    /// Without a device, where the I/O loop has it.
     pub(super) worker: Worker,
+    on_loop: Option<OnLoop>,
     interrupts: Arc<AtomicU32>,
     next_available: u16,
+}
+
+/// A device on the I/O loop.
+struct OnLoop {
+    device: Box<dyn Served>,
+    queues: Virtqueues,
+    doorbells: Vec<Arc<Event>>,
+    more: bool,
 }
 
 /// A device with one queue and nothing else.
@@ -83,6 +96,40 @@ pub(super) fn identity() -> Identity {
         features: COMMON_FEATURES,
         queues: vec![256],
         config: Vec::new(),
+    }
+}
+
+/// A transport, what its notifications signal, and a count of its interrupts.
+fn transport(
+    identity: Identity,
+    memory: &GuestMemory,
+    commands: Commands,
+) -> (Transport, Vec<Arc<Event>>, Arc<AtomicU32>) {
+    let interrupts = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&interrupts);
+    let interrupt = move || {
+        count.fetch_add(1, Ordering::SeqCst);
+    };
+    let doorbells =
+        identity.queues.iter().map(|_| Arc::new(Event::new().unwrap())).collect::<Vec<_>>();
+    let (memory, events) = (memory.clone(), doorbells.clone());
+    let transport = Transport::new(identity, memory, Arc::new(interrupt), events, commands);
+    (transport, doorbells, interrupts)
+}
+
+impl OnLoop {
+    /// As the machine does it.
+    fn turn(&mut self, memory: &GuestMemory) {
+        for (queue, doorbell) in self.doorbells.iter().enumerate() {
+            if doorbell.clear() {
+                self.queues.ring(queue);
+            }
+        }
+        if self.queues.obey() {
+            self.device.reset();
+        }
+        self.more = self.device.serve(&mut self.queues, memory, Duration::ZERO);
+        self.queues.tell(memory);
     }
 }
 
@@ -104,27 +151,43 @@ impl Rig {
     ) -> Self {
         let memory = memory();
         let mut worker = Worker::new(memory.clone()).unwrap();
-        let interrupts = Arc::new(AtomicU32::new(0));
-        let count = Arc::clone(&interrupts);
-        let interrupt = move || {
-            count.fetch_add(1, Ordering::SeqCst);
-        };
-        let doorbells =
-            identity.queues.iter().map(|_| Arc::new(Event::new().unwrap())).collect::<Vec<_>>();
-        let commands = worker.commands();
-        let transport =
-            Transport::new(identity, memory.clone(), Arc::new(interrupt), doorbells, commands);
+        let (transport, _, interrupts) = transport(identity, &memory, worker.commands());
         let transport = Arc::new(transport.patient(patience));
         worker.add(Arc::clone(&transport), backend).unwrap();
         let mmio = Arc::new(Mmio(transport));
-        Self { memory, mmio, worker, interrupts, next_available: 0 }
+        Self { memory, mmio, worker, on_loop: None, interrupts, next_available: 0 }
+    }
+
+    /// A device that the I/O loop serves.
+    pub(super) fn served(device: Box<dyn Served>) -> Self {
+        let memory = memory();
+        let worker = Worker::new(memory.clone()).unwrap();
+        let (commands, receiver) = Commands::channel(Arc::new(Event::new().unwrap()));
+        let (transport, doorbells, interrupts) =
+            transport(device.identity("test"), &memory, commands);
+        let transport = Arc::new(transport);
+        let mmio = Arc::new(Mmio(Arc::clone(&transport)));
+        let queues = Virtqueues::new(transport, receiver);
+        let on_loop = Some(OnLoop { device, queues, doorbells, more: false });
+        Self { memory, mmio, worker, on_loop, interrupts, next_available: 0 }
+    }
+
+    /// What the device is.
+    pub(super) fn identity(&self) -> &Identity {
+        self.mmio.0.identity()
+    }
+
+    /// Whether a device on the loop had more to do in its last turn.
+    pub(super) fn more(&self) -> bool {
+        self.on_loop.as_ref().unwrap().more
     }
 
     /// Gives the worker its threads. What the rig does with its own from now on does nothing.
     pub(super) fn threads(&mut self) -> WorkerThread {
         let other = Worker::new(self.memory.clone()).unwrap();
         let worker = std::mem::replace(&mut self.worker, other);
-        WorkerThread::start(worker, "test", || || true, |why| panic!("{why}")).unwrap()
+        let threads = Threads { name: "test", count: 3 };
+        WorkerThread::start(worker, threads, || || true, |why| panic!("{why}")).unwrap()
     }
 
     pub(super) fn read(&self, register: u64) -> u64 {
@@ -179,9 +242,12 @@ impl Rig {
         assert_eq!(self.status(), 0xf);
     }
 
-    /// The worker does what there is to do, once.
+    /// The worker, or the loop, does what there is to do, once.
     pub(super) fn turn(&mut self) {
-        self.worker.turn(Some(Duration::ZERO)).unwrap();
+        match &mut self.on_loop {
+            Some(on_loop) => on_loop.turn(&self.memory),
+            None => self.worker.turn(Some(Duration::ZERO)).unwrap(),
+        }
     }
 
     pub(super) fn status(&self) -> u64 {

@@ -8,7 +8,7 @@ use hv::Width;
 
 use super::super::chain::{Broken, Chain};
 use super::super::mmio::Mmio;
-use super::super::worker::{Backend, WorkerThread};
+use super::super::worker::{Backend, Threads, WorkerThread};
 use super::{Rig, SIZE, identity, reg};
 use crate::machine::bus::Device;
 
@@ -131,7 +131,8 @@ fn starts_and_resets_from_two_vcpus_at_once_end_in_a_working_device() {
     let failed = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&failed);
     let fail = move |_| flag.store(true, Ordering::SeqCst);
-    let mut thread = WorkerThread::start(worker, "disk", || || true, fail).unwrap();
+    let threads = Threads { name: "disk", count: 3 };
+    let mut thread = WorkerThread::start(worker, threads, || || true, fail).unwrap();
     let start = |mmio: &Mmio| {
         let write = |register, value| mmio.write(register, Width::W4, value);
         for (register, value) in [

@@ -35,6 +35,8 @@ pub(super) enum Rule {
     Any,
     /// What passes these tests, each of an argument by its number from 0 on.
     If(&'static [(u8, Test)]),
+    /// The same; and of what does not pass them, nobody dies: it is told that it has no right to.
+    OrDenied(&'static [(u8, Test)]),
     /// Nothing, and it is told that it has no right to (EACCES).
     Denied,
 }
@@ -57,12 +59,15 @@ impl fmt::Display for Call {
         match self.rule {
             Rule::Any => Ok(()),
             Rule::Denied => f.write_str(" denied"),
-            Rule::If(tests) => {
+            Rule::If(tests) | Rule::OrDenied(tests) => {
                 for (number, (index, test)) in tests.iter().enumerate() {
                     let word = if number == 0 { "if" } else { "and" };
                     write!(f, " {word} argument {index} {test}")?;
                 }
-                Ok(())
+                match self.rule {
+                    Rule::OrDenied(_) => f.write_str(", else denied"),
+                    _ => Ok(()),
+                }
             }
         }
     }
@@ -239,7 +244,7 @@ impl Spans {
             Rule::Any => ALLOW,
             Rule::Denied => DENY,
             Rule::If([]) => TRAP,
-            Rule::If(_) => 0,
+            Rule::If(_) | Rule::OrDenied(_) => 0,
         }
     }
 }
@@ -300,38 +305,42 @@ impl Program {
     /// Appends what decides about one span or more.
     const fn part(&mut self, spans: &Spans, from: usize, to: usize) {
         if to - from > 1 {
-            self.search(spans, from, to);
-        } else if let Rule::If(tests) = spans.rule[from] {
-            let mut index = 0;
-            while index < tests.len() {
-                let passed = if index + 1 < tests.len() { 0 } else { ALLOW };
-                self.test(tests[index].0, tests[index].1, passed);
-                index += 1;
-            }
+            return self.search(spans, from, to);
+        }
+        let (tests, failed) = match spans.rule[from] {
+            Rule::If(tests) => (tests, TRAP),
+            Rule::OrDenied(tests) => (tests, DENY),
+            Rule::Any | Rule::Denied => return,
+        };
+        let mut index = 0;
+        while index < tests.len() {
+            let passed = if index + 1 < tests.len() { 0 } else { ALLOW };
+            self.test(tests[index], passed, failed);
+            index += 1;
         }
     }
 
-    /// Appends what goes to `passed` if an argument passes `test`, and traps if not.
+    /// Appends what goes to `passed` if an argument passes `test`, and to `failed` if not.
     #[expect(clippy::cast_possible_truncation, reason = "checked")]
-    const fn test(&mut self, index: u8, test: Test, passed: u8) {
+    const fn test(&mut self, (index, test): (u8, Test), passed: u8, failed: u8) {
         self.push(LOAD, 0, 0, word(argument(index)));
         match test {
-            Test::Without(bits) => self.push(IF_ANY_BIT, TRAP, passed, bits),
+            Test::Without(bits) => self.push(IF_ANY_BIT, failed, passed, bits),
             Test::With(bit) => {
                 assert!(bit.is_power_of_two(), "a jump asks for any of the bits");
-                self.push(IF_ANY_BIT, passed, TRAP, bit);
+                self.push(IF_ANY_BIT, passed, failed, bit);
             }
             Test::OwnProcess => {
                 assert!(self.own_process.is_none(), "one call of a list asks for the process");
                 self.own_process = Some(self.len);
-                self.push(IF_EQUAL, passed, TRAP, 0);
+                self.push(IF_EQUAL, passed, failed, 0);
             }
             Test::Among(values) => {
                 let end = self.len + values.len();
                 assert!(end < ALLOW as usize, "a jump over a few values");
                 let mut at = 0;
                 while at < values.len() {
-                    let next = if at + 1 < values.len() { 0 } else { TRAP };
+                    let next = if at + 1 < values.len() { 0 } else { failed };
                     // On to the next test of the call: behind the other values.
                     let on = if passed == ALLOW { ALLOW } else { (end - self.len - 1) as u8 };
                     self.push(IF_EQUAL, on, next, values[at]);
@@ -445,15 +454,17 @@ mod tests {
         code.map(|i| (i.code, i.jt, i.jf, i.k)).collect()
     }
 
-    /// What seccompiler makes of the calls that `keep` wants, for whom `matched` is done.
+    /// What seccompiler makes of the calls that `keep` wants, for whom `matched` is done where their
+    /// arguments are among what `told` says.
     fn theirs(
         role: Role,
         keep: impl Fn(&Rule) -> bool,
+        told: impl Fn(Rule) -> Vec<SeccompRule>,
         (matched, otherwise): (SeccompAction, SeccompAction),
     ) -> Vec<(u16, u8, u8, u32)> {
         let rules = lists::list(role).iter().filter(|call| keep(&call.rule));
         let rules: BTreeMap<i64, Vec<SeccompRule>> =
-            rules.map(|call| (call.number.into(), alternatives(call.rule))).collect();
+            rules.map(|call| (call.number.into(), told(call.rule))).collect();
         let arch: TargetArch = std::env::consts::ARCH.try_into().unwrap();
         let filter = SeccompFilter::new(rules, otherwise, matched, arch).unwrap();
         let program: BpfProgram = filter.try_into().unwrap();
@@ -462,7 +473,7 @@ mod tests {
 
     /// A rule as seccompiler has it: any of several, each of all its conditions.
     fn alternatives(rule: Rule) -> Vec<SeccompRule> {
-        let Rule::If(tests) = rule else { return Vec::new() };
+        let (Rule::If(tests) | Rule::OrDenied(tests)) = rule else { return Vec::new() };
         let mut all: Vec<Vec<SeccompCondition>> = vec![Vec::new()];
         for (index, test) in tests {
             let condition = |op, value: u32| {
@@ -488,11 +499,28 @@ mod tests {
         all.into_iter().map(|conditions| SeccompRule::new(conditions).unwrap()).collect()
     }
 
+    /// What a rule denies, as seccompiler has it: whatever fails one of its tests.
+    fn refusals(rule: Rule) -> Vec<SeccompRule> {
+        let Rule::OrDenied(tests) = rule else { return Vec::new() };
+        let fails = |(index, test): &(u8, Test)| {
+            let (bits, value) = match test {
+                Test::Without(bit) if bit.is_power_of_two() => (*bit, *bit),
+                Test::With(bit) => (*bit, 0),
+                other => panic!("{other:?}"),
+            };
+            let op = SeccompCmpOp::MaskedEq(bits.into());
+            let length = SeccompCmpArgLen::Dword;
+            let condition = SeccompCondition::new(*index, length, op, value.into()).unwrap();
+            SeccompRule::new(vec![condition]).unwrap()
+        };
+        tests.iter().map(fails).collect()
+    }
+
     /// Calls of every number with arguments that tests ask for, and with others near them.
     fn samples(role: Role) -> Vec<Data> {
         let mut values = vec![0, 1, u64::MAX, 1 << 32];
         for call in lists::list(role) {
-            let Rule::If(tests) = call.rule else { continue };
+            let (Rule::If(tests) | Rule::OrDenied(tests)) = call.rule else { continue };
             for (_, test) in tests {
                 let asked: Vec<u32> = match test {
                     Test::Without(bits) | Test::With(bits) => vec![*bits],
@@ -500,7 +528,8 @@ mod tests {
                     Test::Among(values) => values.to_vec(),
                 };
                 for value in asked.into_iter().map(u64::from) {
-                    values.extend([value, value + 1, value - 1, value | 1 << 32, !value]);
+                    let below = value.wrapping_sub(1);
+                    values.extend([value, value + 1, below, value | 1 << 32, !value]);
                 }
             }
         }
@@ -527,10 +556,11 @@ mod tests {
         for role in Role::ALL {
             let ours = ours(role);
             // It takes two: its filters know one action beside the other.
-            let denied = |rule: &Rule| matches!(rule, Rule::Denied);
+            let denied = |rule: &Rule| matches!(rule, Rule::Denied | Rule::OrDenied(_));
             let eacces = SeccompAction::Errno(libc::EACCES.unsigned_abs());
-            let first = theirs(role, denied, (eacces, SeccompAction::Allow));
-            let second = theirs(role, |_| true, (SeccompAction::Allow, SeccompAction::Trap));
+            let first = theirs(role, denied, refusals, (eacces, SeccompAction::Allow));
+            let second =
+                theirs(role, |_| true, alternatives, (SeccompAction::Allow, SeccompAction::Trap));
             let mut allowed = 0;
             for data in samples(role) {
                 // The kernel runs both, and the stricter action counts: here, the smaller number,
@@ -565,9 +595,10 @@ mod tests {
             (Role::Main, 17, debug),
             (Role::MainDisk, 21, debug),
             (Role::Vcpu, 18, debug),
-            (Role::Io, 23, debug),
-            (Role::Network, 36, debug),
+            (Role::Io, 24, debug),
+            (Role::Network, 37, debug),
             (Role::Disk, 23, 0),
+            (Role::Share, 36, debug),
         ] {
             let list = lists::list(role);
             assert_eq!(list.len(), promised + fcntl, "{role:?}");
@@ -575,8 +606,12 @@ mod tests {
             assert_eq!(named, fcntl, "{role:?}");
         }
         for role in Role::ALL {
-            // A network's calls are asked for their arguments more often.
-            let most = if role == Role::Network { 96 } else { 80 };
+            // A network's calls, and those that name files, are asked for their arguments more often.
+            let most = match role {
+                Role::Network => 96,
+                Role::Share => 97,
+                _ => 80,
+            };
             assert!(ours(role).len() < most, "{role:?}: {} instructions", ours(role).len());
         }
     }

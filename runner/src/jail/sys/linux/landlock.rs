@@ -1,5 +1,6 @@
 //! No files, no TCP, nobody else's sockets and processes (landlock(7)), for this thread and all that
-//! it starts: an empty set of exceptions.
+//! it starts: an empty set of exceptions, but for what is in shared folders. Each thread then gives up
+//! those that it does not serve.
 //!
 //! What is open stays usable. A kernel that knows less than this restricts what it knows.
 
@@ -7,11 +8,12 @@
 #![allow(unsafe_code)]
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetStatus,
-    Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset,
+    RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 
 use crate::jail::Error;
+use crate::p9::Folder;
 
 /// All that is asked for.
 const WANTED: ABI = ABI::V6;
@@ -50,12 +52,34 @@ pub(super) fn missing() -> Option<String> {
     ))
 }
 
-/// Restricts the process, and says how far. With a `network` it may make connections.
-pub(super) fn restrict(network: bool) -> Result<String, Error> {
-    let refused = |error: &dyn std::fmt::Display| Error::System {
-        what: "restrict files (Landlock)",
-        error: std::io::Error::other(error.to_string()),
-    };
+/// What the thread of a shared folder does in it, by way of opening and of names.
+fn rights(folder: &Folder) -> BitFlags<AccessFs> {
+    let reads = AccessFs::ReadFile | AccessFs::ReadDir;
+    match folder.is_read_only() {
+        true => reads,
+        false => {
+            let files = AccessFs::WriteFile | AccessFs::Truncate | AccessFs::MakeReg;
+            let names = AccessFs::MakeDir | AccessFs::MakeSym | AccessFs::RemoveFile;
+            reads | files | names | AccessFs::RemoveDir | AccessFs::Refer
+        }
+    }
+}
+
+/// An exception for each folder.
+fn exceptions<'f>(
+    folders: &'f [&'f Folder],
+) -> impl Iterator<Item = Result<PathBeneath<&'f Folder>, RulesetError>> {
+    folders.iter().map(|folder| Ok(PathBeneath::new(*folder, rights(folder))))
+}
+
+fn refused(error: &RulesetError) -> Error {
+    let error = std::io::Error::other(error.to_string());
+    Error::System { what: "restrict files (Landlock)", error }
+}
+
+/// Restricts the process, and says how far. With a `network` it may make connections, and what is in
+/// `shares` may be opened.
+pub(super) fn restrict(network: bool, shares: &[&Folder]) -> Result<String, Error> {
     let ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(WANTED))
@@ -67,13 +91,84 @@ pub(super) fn restrict(network: bool) -> Result<String, Error> {
         })
         .and_then(|set| set.scope(Scope::from_all(WANTED)))
         .and_then(|set| set.create())
+        .and_then(|set| set.add_rules(exceptions(shares)))
         .and_then(|set| set.restrict_self());
+    let files = if shares.is_empty() { "no files" } else { "no files but shared ones" };
     Ok(match ruleset.map_err(|error| refused(&error))?.ruleset {
         RulesetStatus::FullyEnforced if network => {
-            "no files, no TCP ports, no other processes (Landlock)".into()
+            format!("{files}, no TCP ports, no other processes (Landlock)")
         }
-        RulesetStatus::FullyEnforced => "no files, no TCP, no other processes (Landlock)".into(),
-        RulesetStatus::PartiallyEnforced => "no files (Landlock, in part)".into(),
+        RulesetStatus::FullyEnforced => {
+            format!("{files}, no TCP, no other processes (Landlock)")
+        }
+        RulesetStatus::PartiallyEnforced => format!("{files} (Landlock, in part)"),
         RulesetStatus::NotEnforced => "no Landlock".into(),
     })
+}
+
+/// Takes all files from the calling thread but those in `folder`, as far as it has them.
+pub(super) fn narrow(folder: Option<&Folder>) -> Result<(), Error> {
+    let folder: Vec<&Folder> = folder.into_iter().collect();
+    let ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(WANTED))
+        .and_then(|set| set.create())
+        .and_then(|set| set.add_rules(exceptions(&folder)))
+        .and_then(|set| set.restrict_self());
+    ruleset.map(drop).map_err(|error| refused(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{Mode, OFlags, openat};
+
+    use super::*;
+
+    /// Whether a file of that name can be read, and whether one can be made.
+    fn may(folder: &Folder, name: &str) -> [bool; 2] {
+        let open = |flags| openat(folder, name, flags, Mode::RUSR | Mode::WUSR).is_ok();
+        [open(OFlags::RDONLY), open(OFlags::WRONLY | OFlags::CREATE)]
+    }
+
+    #[test]
+    #[ignore = "gives up files: started by the test below"]
+    fn keeps_what_it_shares() {
+        let place = tempfile::tempdir().unwrap();
+        let [read, written, other] = ["read", "written", "other"].map(|name| {
+            let path = place.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            std::fs::write(path.join("file"), "").unwrap();
+            Folder::open(&path, name == "read").unwrap()
+        });
+        rustix::thread::set_no_new_privs(true).unwrap();
+        restrict(false, &[&read, &written]).unwrap();
+        let all = || [&read, &written, &other].map(|folder| may(folder, "file"));
+        let in_a_thread = |folder: Option<&Folder>| {
+            let narrowed = || narrow(folder).map(|()| all()).unwrap();
+            std::thread::scope(|scope| scope.spawn(narrowed).join().unwrap())
+        };
+        let none = [false, false];
+        assert_eq!(in_a_thread(Some(&read)), [[true, false], none, none]);
+        assert_eq!(in_a_thread(Some(&written)), [none, [true, true], none]);
+        assert_eq!(in_a_thread(Some(&other)), [none; 3], "there is no way back");
+        assert_eq!(in_a_thread(None), [none; 3]);
+        assert_eq!(all(), [[true, false], [true, true], none], "the one that started them");
+        assert!(std::fs::File::open("/etc/passwd").is_err());
+        assert!(!may(&written, "../other/file")[0] && !may(&written, "/etc/passwd")[0]);
+        println!("held");
+    }
+
+    #[test]
+    fn each_thread_keeps_its_own_folder_with_the_rights_it_needs() {
+        if version().is_none() {
+            println!("skipped: the kernel has no Landlock");
+            return;
+        }
+        let mut test = std::process::Command::new(std::env::current_exe().unwrap());
+        test.args(["--exact", "--ignored", "--nocapture"]);
+        let name = "jail::sys::landlock::tests::keeps_what_it_shares";
+        let output = test.arg(name).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("held"), "{output:?}");
+    }
 }

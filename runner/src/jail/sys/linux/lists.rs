@@ -5,7 +5,7 @@
 //! does many things; the names are the kernel's, and those that an architecture does not have stand
 //! behind `cfg(target_arch)`.
 
-use super::filter::Rule::{Any, Denied, If};
+use super::filter::Rule::{Any, Denied, If, OrDenied};
 use super::filter::Test::{Among, OwnProcess, With, Without};
 use super::filter::{Call, Program, Rule, program};
 use crate::jail::Role;
@@ -71,7 +71,7 @@ const fn join<T: Copy, const A: usize, const B: usize, const N: usize>(
 }
 
 /// What every thread does: write to a console, stderr or an event, wait, have memory, end.
-const EVERYBODY: [Call; 13] = [
+const ANYTHING: [Call; 12] = [
     call!(SYS_write, "write", Any),
     call!(SYS_ppoll, "ppoll", Any),
     call!(SYS_futex, "futex", Any),
@@ -80,8 +80,6 @@ const EVERYBODY: [Call; 13] = [
     call!(SYS_brk, "brk", Any),
     call!(SYS_mmap, "mmap", MMAP),
     call!(SYS_munmap, "munmap", Any),
-    // A library that looks for a file does without.
-    call!(SYS_openat, "openat", Denied),
     // Behind a signal; behind SIGSTOP and SIGCONT in the middle of some waits with a time limit;
     // where a clock cannot be read without the kernel.
     call!(SYS_rt_sigreturn, "rt_sigreturn", Any),
@@ -92,9 +90,13 @@ const EVERYBODY: [Call; 13] = [
     call!(SYS_exit_group, "exit_group", Any),
 ];
 
+/// The same, without a file: a library that looks for one does without.
+const EVERYBODY: [Call; 13] = join(ANYTHING, [call!(SYS_openat, "openat", Denied)]);
+
 /// What every thread does but the main one: end alone.
-const THREAD: [Call; 15] =
-    join(EVERYBODY, [call!(SYS_madvise, "madvise", MADVISE), call!(SYS_exit, "exit", Any)]);
+const ALONE: [Call; 2] = [call!(SYS_madvise, "madvise", MADVISE), call!(SYS_exit, "exit", Any)];
+
+const THREAD: [Call; 15] = join(EVERYBODY, ALONE);
 
 /// Descriptors that a thread is the last one to have. The library of a debug build looks whether one
 /// is open before it closes it.
@@ -162,12 +164,14 @@ const EPOLL_WAIT: Call = call!(SYS_epoll_wait, "epoll_wait", Any);
 const EPOLL_WAIT: Call = call!(SYS_epoll_pwait, "epoll_pwait", Any);
 
 /// Events, signals, the timeout, stdin.
-const LOOP: [Call; 21] = join(
+const LOOP: [Call; 22] = join(
     THREAD,
     [
         EPOLL_WAIT,
         call!(SYS_epoll_ctl, "epoll_ctl", Any),
         call!(SYS_read, "read", Any),
+        // For a guest with an entropy device.
+        call!(SYS_getrandom, "getrandom", Any),
         call!(SYS_tgkill, "tgkill", TGKILL),
         // raise(3), to stop as SIGTSTP asks for.
         call!(SYS_getpid, "getpid", Any),
@@ -176,8 +180,8 @@ const LOOP: [Call; 21] = join(
 );
 
 /// The I/O loop, and a terminal on stdin.
-const IO: [Call; 22 + CLOSE.len()] = join(
-    join::<_, 21, 1, 22>(LOOP, [call!(SYS_ioctl, "ioctl", If(&[(1, Among(&ANYBODYS))]))]),
+const IO: [Call; 23 + CLOSE.len()] = join(
+    join::<_, 22, 1, 23>(LOOP, [call!(SYS_ioctl, "ioctl", If(&[(1, Among(&ANYBODYS))]))]),
     CLOSE,
 );
 
@@ -194,8 +198,8 @@ const TUNSETOFFLOAD: u32 = 0x4004_54d0;
 const NETWORK_IOCTLS: Rule = If(&[(1, Among(&join::<_, 1, 5, 6>([TUNSETOFFLOAD], ANYBODYS)))]);
 
 /// The I/O loop with a network: what it does without one, and connections.
-const NETWORK: [Call; 35 + CLOSE.len()] = join(
-    join::<_, 21, 14, 35>(
+const NETWORK: [Call; 36 + CLOSE.len()] = join(
+    join::<_, 22, 14, 36>(
         LOOP,
         [
             call!(SYS_ioctl, "ioctl", NETWORK_IOCTLS),
@@ -240,13 +244,52 @@ const DISK: [Call; 23] = join(
     ],
 );
 
-static PROGRAMS: [Program; 6] = [
+/// Below a descriptor, never from the working directory on (`AT_FDCWD`, which is negative).
+const BELOW: (u8, super::filter::Test) = (0, Without(1 << 31));
+
+/// And not through a link. A path that begins at the top is Landlock's to refuse.
+const OPENAT: Rule = OrDenied(&[BELOW, (2, With(bits(libc::O_NOFOLLOW)))]);
+
+/// A thread that serves a shared folder. `fchmod`, and never by name: Landlock has no say in modes.
+const SHARE: [Call; 35 + CLOSE.len()] = join(
+    join::<_, 14, 21, 35>(
+        join(ANYTHING, ALONE),
+        [
+            call!(SYS_epoll_pwait, "epoll_pwait", Any),
+            call!(SYS_ioctl, "ioctl", If(&[(1, Among(&ANYBODYS))])),
+            call!(SYS_openat, "openat", OPENAT),
+            call!(SYS_fstat, "fstat", Any),
+            call!(SYS_newfstatat, "newfstatat", If(&[BELOW])),
+            call!(SYS_fstatfs, "fstatfs", Any),
+            call!(SYS_pread64, "pread64", Any),
+            call!(SYS_pwrite64, "pwrite64", Any),
+            call!(SYS_getdents64, "getdents64", Any),
+            // A listing from its beginning.
+            call!(SYS_lseek, "lseek", Any),
+            call!(SYS_fsync, "fsync", Any),
+            call!(SYS_fdatasync, "fdatasync", Any),
+            call!(SYS_ftruncate, "ftruncate", Any),
+            call!(SYS_fchmod, "fchmod", Any),
+            call!(SYS_utimensat, "utimensat", If(&[BELOW])),
+            call!(SYS_mkdirat, "mkdirat", If(&[BELOW])),
+            call!(SYS_symlinkat, "symlinkat", If(&[(1, Without(1 << 31))])),
+            call!(SYS_readlinkat, "readlinkat", If(&[BELOW])),
+            call!(SYS_linkat, "linkat", If(&[BELOW, (2, Without(1 << 31)), (4, Among(&[0]))])),
+            call!(SYS_renameat, "renameat", If(&[BELOW, (2, Without(1 << 31))])),
+            call!(SYS_unlinkat, "unlinkat", If(&[BELOW])),
+        ],
+    ),
+    CLOSE,
+);
+
+static PROGRAMS: [Program; 7] = [
     program(MAIN),
     program(MAIN_DISK),
     program(VCPU),
     program(IO),
     program(NETWORK),
     program(DISK),
+    program(SHARE),
 ];
 
 /// What a thread may call.
@@ -258,12 +301,13 @@ pub(super) fn list(role: Role) -> &'static [Call] {
         Role::Io => &IO,
         Role::Network => &NETWORK,
         Role::Disk => &DISK,
+        Role::Share => &SHARE,
     }
 }
 
 /// The same as a program.
 pub(super) fn filter(role: Role) -> Program {
-    let [main, main_disk, vcpu, io, network, disk] = &PROGRAMS;
+    let [main, main_disk, vcpu, io, network, disk, share] = &PROGRAMS;
     *match role {
         Role::Main => main,
         Role::MainDisk => main_disk,
@@ -271,5 +315,6 @@ pub(super) fn filter(role: Role) -> Program {
         Role::Io => io,
         Role::Network => network,
         Role::Disk => disk,
+        Role::Share => share,
     }
 }

@@ -18,6 +18,7 @@ use hv::Check;
 pub(super) use descriptors::close_inherited_from;
 
 use crate::jail::{Error, Missing, Needs, Role};
+use crate::p9::Folder;
 
 pub(super) fn missing() -> Vec<Missing> {
     let mut missing = Vec::new();
@@ -42,17 +43,22 @@ pub(super) fn prepare() {
 
 /// The process's part, in an order that matters: rights first, as Landlock forbids none of the rest;
 /// the handler before anything can be blocked.
-pub(super) fn enter(needs: Needs) -> Result<Vec<String>, Error> {
+pub(super) fn enter(needs: Needs<'_>) -> Result<Vec<String>, Error> {
     let mut done = Vec::new();
     done.extend(rights::drop_root().map_err(Error::system("give up root's rights"))?);
     rights::seal().map_err(Error::system("give up rights"))?;
-    done.push(landlock::restrict(needs.network)?);
+    done.push(landlock::restrict(needs.network, needs.shares)?);
     blocked::install().map_err(Error::system("handle SIGSYS"))?;
     Ok(done)
 }
 
 pub(super) fn prepare_child() -> Result<(), Error> {
     rights::no_new_privileges().map_err(Error::system("forbid new rights"))
+}
+
+/// The thread's part in shared folders: it keeps `folder`, and no other.
+pub(super) fn narrow(folder: Option<&Folder>) -> Result<(), Error> {
+    landlock::narrow(folder)
 }
 
 /// The thread's part.

@@ -11,12 +11,15 @@ use std::os::fd::AsRawFd;
 
 use hv::Check;
 use libc::c_long;
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, WaitStatus, waitpid};
 
 use super::{landlock, lists, seccomp};
 use crate::config::JailChoice;
 use crate::jail::{Error, Jail, Needs, Role, fatal};
 use crate::outcome::status;
+use crate::p9::Folder;
 
 /// What a guest that has broken in would try: what it is, and the call for it.
 const PROBES: [(&str, c_long, [c_long; 6]); 8] = [
@@ -65,7 +68,8 @@ fn tried() -> Check {
         Role::ALL.into_iter().flat_map(|role| failures(role).into_iter().flatten()).collect();
     if failures.is_empty() {
         let probes = PROBES.map(|(name, ..)| name).join(", ");
-        return Check::ok(ID, format!("no thread can open a file; refused: {probes}"));
+        let files = "no thread can open a file, but a share's in its folder";
+        return Check::ok(ID, format!("{files}; refused: {probes}"));
     }
     let remedy = "report it, with the kernel's version and this line; guests you trust run with \
                   --jail=off";
@@ -75,13 +79,14 @@ fn tried() -> Check {
 /// What does not work in a thread for `role`, and what does but must not.
 fn failures(role: Role) -> Vec<Option<String>> {
     let name = role.name();
-    let work = match within(role, work) {
+    let paths = landlock::version().is_some();
+    let work = match within(role, |heap, folder| work(heap, folder, paths)) {
         Ok((Some(0), _)) => None,
         Ok((status, said)) => Some(format!("{name} cannot work: status {status:?}, {said:?}")),
         Err(error) => Some(format!("{name} cannot be tried: {error}")),
     };
     let refused = PROBES.iter().map(|(probe, number, arguments)| {
-        let call = |_| {
+        let call = |_: Blocks, _: Option<&Folder>| {
             let [a, b, c, d, e, f] = *arguments;
             // SAFETY: with these arguments none of the calls would touch this process's memory.
             unsafe { libc::syscall(*number, a, b, c, d, e, f) };
@@ -114,8 +119,9 @@ fn blocks() -> Blocks {
 }
 
 /// What threads do beside their calls for guests: have memory, give it back, also another thread's
-/// (`others`), and be told that there are no files.
-fn work(others: Blocks) {
+/// (`others`), and be told that there are no files but those in `folder`. `paths` says whether more than
+/// a list of system calls sees to that.
+fn work(others: Blocks, folder: Option<&Folder>, paths: bool) {
     drop(others);
     drop(blocks());
     drop(blocks());
@@ -124,11 +130,21 @@ fn work(others: Blocks) {
     std::thread::yield_now();
     let refused = File::open("/dev/null").map_err(|error| error.kind());
     assert_eq!(refused.err(), Some(io::ErrorKind::PermissionDenied), "a file could be opened");
+    let Some(folder) = folder else { return };
+    let open = |path: &str| {
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        openat(folder, path, flags, Mode::empty()).map(drop)
+    };
+    assert_eq!(open("."), Ok(()), "the shared folder");
+    assert!(!paths || open("/") == Err(Errno::ACCESS), "a folder beside the shared one");
 }
 
 /// Calls `what` in a thread for `role`, in the jail and in a process of its own. Returns that
 /// process's status and what it said.
-fn within(role: Role, what: impl FnOnce(Blocks) + Send) -> io::Result<(Option<i32>, String)> {
+fn within(
+    role: Role,
+    what: impl FnOnce(Blocks, Option<&Folder>) + Send,
+) -> io::Result<(Option<i32>, String)> {
     let (mut said, stderr) = io::pipe()?;
     // SAFETY: this process has one thread, and the new one goes on with a copy of it all.
     let child = match unsafe { libc::fork() } {
@@ -142,7 +158,7 @@ fn within(role: Role, what: impl FnOnce(Blocks) + Send) -> io::Result<(Option<i3
     let child = Pid::from_raw(child).ok_or(io::ErrorKind::InvalidInput)?;
     let status = loop {
         match waitpid(Some(child), WaitOptions::empty()) {
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::INTR) => {}
             ended => break ended?.map(|(_, status)| status),
         }
     };
@@ -151,7 +167,7 @@ fn within(role: Role, what: impl FnOnce(Blocks) + Send) -> io::Result<(Option<i3
 }
 
 /// The child: never returns.
-fn jailed(role: Role, stderr: &PipeWriter, what: impl FnOnce(Blocks) + Send) -> ! {
+fn jailed(role: Role, stderr: &PipeWriter, what: impl FnOnce(Blocks, Option<&Folder>) + Send) -> ! {
     fatal::end_on_panic();
     // SAFETY: 2 is stderr, and nobody has it locked: there is one thread.
     unsafe { libc::dup2(stderr.as_raw_fd(), libc::STDERR_FILENO) };
@@ -160,8 +176,24 @@ fn jailed(role: Role, stderr: &PipeWriter, what: impl FnOnce(Blocks) + Send) -> 
         Role::Main | Role::MainDisk => std::thread::spawn(blocks).join().unwrap_or_default(),
         _ => blocks(),
     };
-    let body = |jail: Jail| done(jail.lock(role).map(|()| what(heap)));
-    match Jail::enter(JailChoice::On, Needs::default()) {
+    // One that anybody may read: root is somebody else from here on.
+    let folder = match role {
+        Role::Share => Some(Folder::open(&std::env::temp_dir(), true)),
+        _ => None,
+    };
+    let folder = match folder.transpose() {
+        Ok(folder) => folder,
+        Err(error) => {
+            done(Err(Error::system("open a folder to share")(io::Error::other(error.to_string()))))
+        }
+    };
+    let shares: Vec<&Folder> = folder.iter().collect();
+    let needs = Needs { descriptors: 10, shares: &shares, ..Needs::default() };
+    let body = |jail: Jail| {
+        let locked = jail.lock(role, folder.as_ref());
+        done(locked.map(|()| what(heap, folder.as_ref())))
+    };
+    match Jail::enter(JailChoice::On, needs) {
         Err(error) => done(Err(error)),
         Ok(jail) if role.is_main() => body(jail),
         Ok(jail) => {

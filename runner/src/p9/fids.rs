@@ -1,0 +1,166 @@
+//! What the guest's fids stand for.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+
+use super::MAX_OPEN;
+use super::errno::Errno;
+use super::path::Path;
+use super::tree::Listing;
+
+/// How many fids there can be. A guest that caches names has one for each.
+const MAX_FIDS: usize = 1 << 17;
+
+/// Bytes that their paths take, all together.
+const MAX_PATHS: usize = 8 << 20;
+
+/// An open file.
+#[derive(Debug)]
+pub(super) enum Open {
+    /// A regular file, and whether it can be written.
+    File(File, bool),
+    /// A folder, whose entries are read.
+    Folder(Listing),
+}
+
+/// What a fid stands for.
+#[derive(Debug, Default)]
+pub(super) struct Fid {
+    pub(super) path: Path,
+    pub(super) open: Option<Box<Open>>,
+}
+
+/// All of a session's.
+#[derive(Debug, Default)]
+pub(super) struct Fids {
+    fids: BTreeMap<u32, Fid>,
+    /// Bytes of all paths.
+    paths: usize,
+    /// How many are open.
+    open: usize,
+}
+
+impl Fids {
+    /// How many there are, and how many of them are open.
+    pub(super) fn count(&self) -> (usize, usize) {
+        (self.fids.len(), self.open)
+    }
+
+    pub(super) fn get(&self, fid: u32) -> Result<&Fid, Errno> {
+        self.fids.get(&fid).ok_or(Errno::BADF)
+    }
+
+    /// The open file or folder of `fid`.
+    pub(super) fn open_mut(&mut self, fid: u32) -> Result<&mut Open, Errno> {
+        let fid = self.fids.get_mut(&fid).ok_or(Errno::BADF)?;
+        fid.open.as_deref_mut().ok_or(Errno::BADF)
+    }
+
+    /// The path of `fid`, which must not be open.
+    pub(super) fn closed(&self, fid: u32) -> Result<&Path, Errno> {
+        let fid = self.get(fid)?;
+        match fid.open {
+            None => Ok(&fid.path),
+            Some(_) => Err(Errno::INVAL),
+        }
+    }
+
+    pub(super) fn is_used(&self, fid: u32) -> bool {
+        self.fids.contains_key(&fid)
+    }
+
+    /// Whether one more file may be opened.
+    pub(super) fn room_to_open(&self) -> Result<(), Errno> {
+        match self.open < MAX_OPEN {
+            true => Ok(()),
+            false => Err(Errno::NFILE),
+        }
+    }
+
+    /// Makes `fid` stand for `path`, whatever it stood for.
+    pub(super) fn set(&mut self, fid: u32, path: Path, open: Option<Open>) -> Result<(), Errno> {
+        let old = self.fids.get(&fid).map(|fid| fid.path.len());
+        let paths = self.paths.saturating_sub(old.unwrap_or(0)).saturating_add(path.len());
+        if paths > MAX_PATHS || (old.is_none() && self.fids.len() >= MAX_FIDS) {
+            return Err(Errno::NFILE);
+        }
+        self.remove(fid);
+        self.paths = paths;
+        self.open = self.open.saturating_add(usize::from(open.is_some()));
+        self.fids.insert(fid, Fid { path, open: open.map(Box::new) });
+        Ok(())
+    }
+
+    /// Forgets `fid`, and closes it.
+    pub(super) fn remove(&mut self, fid: u32) -> Option<Fid> {
+        let old = self.fids.remove(&fid)?;
+        self.paths = self.paths.saturating_sub(old.path.len());
+        self.open = self.open.saturating_sub(usize::from(old.open.is_some()));
+        Some(old)
+    }
+
+    /// Whether the paths would have room if `from` became `to`.
+    pub(super) fn room_to_move(&self, from: &Path, to: &Path) -> Result<(), Errno> {
+        let moved = self.fids.values().filter(|fid| fid.path.moved(from, to).is_some());
+        let more = moved.count().saturating_mul(to.len().saturating_sub(from.len()));
+        match self.paths.saturating_add(more) <= MAX_PATHS {
+            true => Ok(()),
+            false => Err(Errno::NOMEM),
+        }
+    }
+
+    /// `from` has become `to`: whatever is below it has another path now.
+    pub(super) fn moved(&mut self, from: &Path, to: &Path) {
+        for fid in self.fids.values_mut() {
+            if let Some(path) = fid.path.moved(from, to) {
+                self.paths = self.paths.saturating_sub(fid.path.len()).saturating_add(path.len());
+                fid.path = path;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::p9::path::Name;
+
+    fn path(name: &[u8]) -> Path {
+        Path::default().join(Name::new(name).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn fids_and_their_paths_are_bounded_and_give_back_what_they_took() {
+        let mut fids = Fids::default();
+        let mut count = 0;
+        while fids.set(count, path(&[b'a'; 200]), None).is_ok() {
+            count += 1;
+        }
+        assert_eq!(usize::try_from(count).unwrap(), MAX_PATHS / 200);
+        assert_eq!(fids.room_to_move(&path(&[b'a'; 200]), &path(&[b'b'; 201])), Err(Errno::NOMEM));
+        assert_eq!(fids.room_to_move(&path(b"other"), &path(&[b'b'; 201])), Ok(()));
+        for fid in 0..count {
+            fids.remove(fid);
+        }
+        assert_eq!((fids.paths, fids.count()), (0, (0, 0)));
+        count = 0;
+        while fids.set(count, Path::default(), None).is_ok() {
+            count += 1;
+        }
+        assert_eq!(usize::try_from(count).unwrap(), MAX_FIDS);
+        assert_eq!(fids.set(0, path(b"a"), None), Ok(()), "one that is there may change");
+    }
+
+    #[test]
+    fn a_move_takes_along_what_is_below_and_its_account() {
+        let mut fids = Fids::default();
+        fids.set(1, path(b"a"), None).unwrap();
+        fids.set(2, path(b"a").join(Name::new(b"x").unwrap()).unwrap(), None).unwrap();
+        fids.set(3, path(b"ab"), None).unwrap();
+        fids.moved(&path(b"a"), &path(b"longer"));
+        assert_eq!(fids.get(1).unwrap().path, path(b"longer"));
+        assert_eq!(fids.get(2).unwrap().path.split().unwrap().0, path(b"longer"));
+        assert_eq!(fids.get(3).unwrap().path, path(b"ab"));
+        assert_eq!(fids.paths, "longer".len() + "longer/x".len() + "ab".len());
+    }
+}

@@ -1,0 +1,230 @@
+//! The guest's further virtio devices, neither disks nor its network: chosen, opened, given a place in
+//! the machine behind those.
+
+use std::fmt;
+
+use super::Error;
+use crate::config::{Settings, Share};
+use crate::log::printable_path;
+use crate::machine::slot::{VIRTIO_SLOTS, VirtioBus, VirtioSlot};
+use crate::p9::{Folder, Unfit};
+
+/// A further device of the guest.
+#[derive(Debug)]
+pub struct DevicePlan {
+    /// Stable name: its kind's, and its number among those.
+    pub id: String,
+    /// Where it stands in the machine.
+    pub slot: VirtioSlot,
+    /// What it is.
+    pub kind: DeviceKind,
+}
+
+/// What a device is, with what was opened for it.
+#[derive(Debug)]
+pub enum DeviceKind {
+    /// Random bytes.
+    Rng,
+    /// A folder of the host.
+    Share(SharePlan),
+}
+
+/// A shared folder.
+#[derive(Debug)]
+pub struct SharePlan {
+    /// The folder, open.
+    pub folder: Folder,
+    /// Its name as it was asked for, for a person.
+    pub path: String,
+    /// By what the guest finds it.
+    pub tag: String,
+}
+
+impl DeviceKind {
+    /// What its kind is called in names.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            DeviceKind::Rng => "rng",
+            DeviceKind::Share(_) => "share",
+        }
+    }
+}
+
+/// For a person, behind its place.
+impl fmt::Display for DeviceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DeviceKind::Rng => f.write_str("random bytes of the host's"),
+            DeviceKind::Share(SharePlan { folder, path, tag }) => {
+                let how = if folder.is_read_only() { ", read-only" } else { "" };
+                write!(f, "{path}{how}, tag {tag}")
+            }
+        }
+    }
+}
+
+/// Which devices a guest has, in the order of their slots. Of what is opened, nobody else notices.
+///
+/// Nobody having said, what OPS builds has an entropy device on PCI, as under OPS, whose Nanos looks for
+/// it there alone; on arm64 it has no instruction for random numbers to fall back on.
+///
+/// # Errors
+/// More than the machine has room for; a folder that cannot be shared.
+pub(super) fn choose(
+    settings: &Settings,
+    ops_image: bool,
+    bus: VirtioBus,
+) -> Result<Vec<DeviceKind>, Error> {
+    let mut kinds = Vec::new();
+    if settings.devices.rng.unwrap_or(ops_image && bus == VirtioBus::Pci) {
+        kinds.push(DeviceKind::Rng);
+    }
+    let shares = &settings.devices.shares;
+    for (number, asked) in (1..).zip(shares) {
+        let tag = asked.tag.clone().unwrap_or_else(|| format!("{number}"));
+        if ops_image {
+            findable(&tag, bus)?;
+        }
+        let taken =
+            |kind: &DeviceKind| matches!(kind, DeviceKind::Share(other) if other.tag == tag);
+        if kinds.iter().any(taken) {
+            return Err(Error::Asked(format!(
+                "two shares are called {tag}: give each a tag of its own, --share FOLDER:TAG"
+            )));
+        }
+        kinds.push(DeviceKind::Share(share(asked, tag)?));
+    }
+    match kinds.len() <= VIRTIO_SLOTS {
+        true => Ok(kinds),
+        false => Err(Error::Asked(format!(
+            "{} devices, where the machine has room for {VIRTIO_SLOTS}: leave some out",
+            kinds.len()
+        ))),
+    }
+}
+
+/// Opens a folder.
+fn share(asked: &Share, tag: String) -> Result<SharePlan, Error> {
+    let path = printable_path(&asked.path);
+    let folder = Folder::open(&asked.path, asked.read_only);
+    let folder = folder.map_err(|error| {
+        let remedy = match error {
+            Unfit::System(_) => "; a share is a folder that this user may read",
+            Unfit::Kernels => "",
+        };
+        Error::Asked(format!("--share {path}: {error}{remedy}"))
+    })?;
+    Ok(SharePlan { folder, path, tag })
+}
+
+/// Whether what OPS builds finds a share: Nanos looks for them on PCI, and by numbers.
+fn findable(tag: &str, bus: VirtioBus) -> Result<(), Error> {
+    if bus != VirtioBus::Pci {
+        return Err(Error::Asked(
+            "--share: what OPS builds looks for shares on PCI alone: leave out --virtio=mmio"
+                .into(),
+        ));
+    }
+    match tag.parse::<u32>() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Error::Asked(format!(
+            "--share: what OPS builds finds a share by its number, as `%1` in Mounts, and `{tag}` is \
+             none: leave the tag out, or give a number"
+        ))),
+    }
+}
+
+/// Gives each a place.
+pub(super) fn place(
+    kinds: Vec<DeviceKind>,
+    slots: &mut impl Iterator<Item = VirtioSlot>,
+) -> Vec<DevicePlan> {
+    let mut placed: Vec<DevicePlan> = Vec::new();
+    for (kind, slot) in kinds.into_iter().zip(slots) {
+        let number = placed.iter().filter(|other| other.kind.name() == kind.name()).count();
+        placed.push(DevicePlan { id: format!("{}{number}", kind.name()), slot, kind });
+    }
+    placed
+}
+
+impl DevicePlan {
+    /// The device for a person, one line.
+    pub(super) fn describe(&self) -> String {
+        format!("device: {}, {}: {}", self.id, self.slot.place, self.kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{parse_str, settle};
+    use crate::machine::map::Board;
+    use hv::Arch;
+
+    fn chosen(option: Option<&str>, config: &str, ops_image: bool, bus: VirtioBus) -> usize {
+        let line = ["runner", "image"].into_iter().chain(option);
+        let Ok(crate::cli::Command::Run(options)) = crate::cli::parse(line) else { panic!() };
+        let settings = settle(*options, &parse_str("c.json", config).unwrap()).unwrap();
+        choose(&settings, ops_image, bus).unwrap().len()
+    }
+
+    #[test]
+    fn an_entropy_device_is_there_when_asked_for_and_for_what_ops_builds_on_pci() {
+        use VirtioBus::{Mmio, Pci};
+        for (ops_image, bus, unasked) in
+            [(true, Pci, 1), (true, Mmio, 0), (false, Pci, 0), (false, Mmio, 0)]
+        {
+            assert_eq!(chosen(None, "{}", ops_image, bus), unasked);
+            assert_eq!(chosen(Some("--rng"), "{}", ops_image, bus), 1);
+            for (value, count) in [("true", 1), ("false", 0)] {
+                let config = format!(r#"{{"Runner": {{"Rng": {value}}}}}"#);
+                assert_eq!(chosen(None, &config, ops_image, bus), count);
+                assert_eq!(chosen(Some("--rng"), &config, ops_image, bus), 1);
+            }
+        }
+    }
+
+    /// What is chosen for a line of words, or the refusal.
+    fn shared(line: &str, ops_image: bool, bus: VirtioBus) -> Result<Vec<String>, String> {
+        let line = ["runner", "image"].into_iter().chain(line.split(' '));
+        let Ok(crate::cli::Command::Run(options)) = crate::cli::parse(line) else { panic!() };
+        let settings = settle(*options, &parse_str("c.json", "{}").unwrap()).unwrap();
+        let kinds = choose(&settings, ops_image, bus).map_err(|error| error.to_string())?;
+        Ok(kinds.iter().map(ToString::to_string).filter(|text| text.contains("tag")).collect())
+    }
+
+    #[test]
+    fn shares_are_found_by_their_tags_or_their_numbers() {
+        let chosen = shared("--share /tmp --share /usr:u:ro --share /usr", false, VirtioBus::Mmio);
+        assert_eq!(chosen.unwrap(), ["/tmp, tag 1", "/usr, read-only, tag u", "/usr, tag 3"]);
+        assert_eq!(shared("--share /tmp", true, VirtioBus::Pci).unwrap(), ["/tmp, tag 1"]);
+    }
+
+    #[test]
+    fn shares_that_cannot_be_found_or_opened_are_refused_with_the_remedy() {
+        use VirtioBus::{Mmio, Pci};
+        for (line, ops_image, bus, wanted) in [
+            ("--share /tmp:a --share /usr:a", false, Mmio, "two shares are called a: give each"),
+            ("--share /tmp:2 --share /usr", false, Mmio, "two shares are called 2"),
+            ("--share /nowhere", false, Mmio, "--share /nowhere: No such file"),
+            ("--share /etc/passwd", false, Mmio, "--share /etc/passwd: Not a directory"),
+            ("--share /tmp", true, Mmio, "on PCI alone: leave out --virtio=mmio"),
+            ("--share /tmp:data", true, Pci, "and `data` is none: leave the tag out"),
+        ] {
+            let refusal = shared(line, ops_image, bus).unwrap_err();
+            assert!(refusal.contains(wanted), "{line}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn devices_take_slots_in_order_and_have_stable_names_by_kind() {
+        let mut slots = Board::of(Arch::X86_64).virtio.on(VirtioBus::Mmio).skip(2);
+        let placed = place(vec![DeviceKind::Rng, DeviceKind::Rng], &mut slots);
+        let lines: Vec<_> = placed.iter().map(DevicePlan::describe).collect();
+        let line = |id, base, line| {
+            format!("device: {id}, virtio-mmio {base}, line {line}: random bytes of the host's")
+        };
+        assert_eq!(lines, [line("rng0", "0xfeb00400", 7), line("rng1", "0xfeb00600", 8)]);
+    }
+}
