@@ -6,8 +6,8 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hv::{Address, Arch, Caps, GuestMemory, IrqChip, RamFlags, VmConfig};
-use vm_memory::{GuestMemoryBackend, VolatileSlice};
+use hv::{Caps, GuestMemory, IrqChip, RamFlags, VmConfig, Width};
+use vm_memory::{GuestMemoryBackend as _, VolatileSlice};
 
 use super::Error;
 use super::bus::Bus;
@@ -16,7 +16,7 @@ use super::map::hvt::{CALLS, doorbell};
 use super::stop::Stop;
 use crate::boot::BootPlan;
 use crate::devices::hvt::desk::Desk;
-use crate::devices::hvt::{self, Block, Guard, Guarded, Guest, Hypercalls};
+use crate::devices::hvt::{self, Block, Guard, Guest, Hypercalls};
 use crate::devices::virtio::block::Disk;
 use crate::io::console::Stdout;
 use crate::io::event::Event;
@@ -67,7 +67,7 @@ impl Memory {
     }
 }
 
-/// Puts the hypercalls on the bus, and guards where nothing is.
+/// Puts the hypercalls on the bus, and a guard where nothing is.
 pub(super) fn add(
     memory: &GuestMemory,
     boot: &BootPlan,
@@ -105,47 +105,11 @@ pub(super) fn add(
         },
     );
     let calls = Arc::new(calls);
-    guard(bus, memory, boot, &calls, stop);
-    Ok((calls, ports))
-}
-
-/// Fills both address spaces: hypercalls, what must not be written, what is not there.
-fn guard(
-    bus: &mut Bus,
-    memory: &GuestMemory,
-    boot: &BootPlan,
-    calls: &Arc<Hypercalls>,
-    stop: &Stop,
-) {
-    let doorbell = doorbell(boot.board.arch);
     // The last call is as wide as the others.
-    let len = (CALLS << doorbell.shift) + if doorbell.shift == 0 { 3 } else { 0 };
-    bus.add(doorbell.at, len, Arc::clone(calls) as Arc<_>);
-    let mut put = |at: Address, start: u64, len: u64, kind| {
-        if len > 0 {
-            bus.add(at, len, Arc::new(Guard::new(start, kind, stop.clone())));
-        }
-    };
-    let memory_end = memory.last_addr().0 + 1;
-    for range in boot.read_only() {
-        put(Address::Mmio(range.start), range.start, range.end - range.start, Guarded::ReadOnly);
-    }
-    match (boot.board.arch, doorbell.at) {
-        (Arch::X86_64, Address::Port(port)) => {
-            let start = u64::from(port);
-            let behind = port.saturating_add(u16::try_from(len).unwrap_or_default());
-            let rest = 0x1_0000 - u64::from(behind);
-            put(Address::Port(0), 0, start, Guarded::Ports);
-            put(Address::Port(behind), behind.into(), rest, Guarded::Ports);
-            put(Address::Mmio(memory_end), memory_end, u64::MAX - memory_end, Guarded::Nowhere);
-        }
-        (_, Address::Mmio(start)) => {
-            let behind = start + len;
-            put(Address::Mmio(memory_end), memory_end, start - memory_end, Guarded::Nowhere);
-            put(Address::Mmio(behind), behind, u64::MAX - behind, Guarded::Nowhere);
-        }
-        (Arch::Aarch64, Address::Port(_)) => {}
-    }
+    let len = ((CALLS - 1) << doorbell.shift) + Width::W4.bytes() as u64;
+    bus.add(doorbell.at, len, Arc::clone(&calls) as Arc<_>);
+    bus.catch_strays(Arc::new(Guard::new(boot.read_only(), stop.clone())));
+    Ok((calls, ports))
 }
 
 fn block(plan: &BlockPlan) -> (u64, Block) {

@@ -78,6 +78,16 @@ pub mod x86_64 {
         }
     }
 
+    /// Solo5 unikernels for hvt.
+    pub mod hvt {
+        guests! {
+            "x86_64/hvt" ".elf":
+            DEVICES = "devices",
+            HELLO = "hello",
+            SCRIPT = "script",
+        }
+    }
+
     /// Those that ask for what only KVM has.
     pub mod kvm {
         guests! {
@@ -158,6 +168,16 @@ pub mod aarch64 {
         }
     }
 
+    /// Solo5 unikernels for hvt.
+    pub mod hvt {
+        guests! {
+            "aarch64/hvt" ".elf":
+            DEVICES = "devices",
+            HELLO = "hello",
+            SCRIPT = "script",
+        }
+    }
+
     /// ELF kernels.
     pub mod kernels {
         guests! {
@@ -212,11 +232,13 @@ mod tests {
             crate::x86_64::bzimage::LIST,
             crate::x86_64::conformance::LIST,
             crate::x86_64::firmware::LIST,
+            crate::x86_64::hvt::LIST,
             crate::x86_64::kernels::LIST,
             crate::x86_64::kvm::LIST,
             crate::x86_64::multiboot::LIST,
             crate::x86_64::programs::LIST,
             crate::aarch64::conformance::LIST,
+            crate::aarch64::hvt::LIST,
             crate::aarch64::kernels::LIST,
             crate::aarch64::programs::LIST,
         ];

@@ -14,6 +14,7 @@ mod support;
 mod console;
 mod hello;
 mod hosts;
+mod hvt;
 mod images;
 mod linux;
 mod readme;

@@ -1,60 +1,42 @@
 //! What a guest must not touch: memory that it may only read, and all addresses and ports that are nobody's.
 
-use hv::Width;
+use std::ops::Range;
+
+use hv::Address;
 
 use super::Violation;
-use crate::machine::bus::Device;
+use crate::machine::bus::Stray;
 use crate::machine::stop::Stop;
 
-/// Ends the run at any access.
+/// Ends the run at any access that no device has an answer for.
 #[derive(Debug)]
 pub struct Guard {
-    /// Where it stands.
-    base: u64,
-    kind: Kind,
+    /// Memory that the guest cannot write.
+    read_only: Vec<Range<u64>>,
     stop: Stop,
 }
 
-/// What is guarded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// I/O ports without a device.
-    Ports,
-    /// Addresses without memory.
-    Nowhere,
-    /// Memory to be read.
-    ReadOnly,
-}
-
 impl Guard {
-    /// A guard from `base` on.
-    pub fn new(base: u64, kind: Kind, stop: Stop) -> Self {
-        Self { base, kind, stop }
-    }
-
-    fn accessed(&self, offset: u64, reads: bool) {
-        let (what, why) = match (self.kind, reads) {
-            (Kind::Ports, true) => ("a read of port", "invalid guest port access"),
-            (Kind::Ports, false) => ("a write to port", "invalid guest port access"),
-            (Kind::Nowhere, true) => ("a read of no memory at", "invalid guest mmio access"),
-            (Kind::Nowhere, false) => ("a write to no memory at", "invalid guest mmio access"),
-            (Kind::ReadOnly, true) => ("a read of memory at", "host/guest translation fault"),
-            (Kind::ReadOnly, false) => {
-                ("a write to read-only memory at", "host/guest translation fault")
-            }
-        };
-        let at = self.base.saturating_add(offset);
-        self.stop.request(Violation::Access { what, at, why }.into());
+    /// A guard of both address spaces. Of what is `read_only` the writes alone come here.
+    pub fn new(read_only: Vec<Range<u64>>, stop: Stop) -> Self {
+        Self { read_only, stop }
     }
 }
 
-impl Device for Guard {
-    fn read(&self, offset: u64, _width: Width) -> u64 {
-        self.accessed(offset, true);
-        0
-    }
-
-    fn write(&self, offset: u64, _width: Width, _value: u64) {
-        self.accessed(offset, false);
+impl Stray for Guard {
+    fn stray(&self, at: Address, write: bool) {
+        let ports = "invalid guest port access";
+        let memory = "invalid guest mmio access";
+        let protected = |gpa: u64| self.read_only.iter().any(|range| range.contains(&gpa));
+        let (what, at, why) = match (at, write) {
+            (Address::Port(port), false) => ("a read of port", port.into(), ports),
+            (Address::Port(port), true) => ("a write to port", port.into(), ports),
+            (Address::Mmio(gpa), true) if protected(gpa) => {
+                ("a write to read-only memory at", gpa, "host/guest translation fault")
+            }
+            (Address::Mmio(gpa), false) => ("a read of no memory at", gpa, memory),
+            (Address::Mmio(gpa), true) => ("a write to no memory at", gpa, memory),
+        };
+        self.stop.request(Violation::Access { what, at, why }.into());
     }
 }

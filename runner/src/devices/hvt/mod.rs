@@ -22,7 +22,7 @@ use vm_memory::Bytes;
 
 pub use block::Block;
 use desk::Desk;
-pub use guard::{Guard, Kind as Guarded};
+pub use guard::Guard;
 pub use guest::{Guest, Violation};
 
 use super::power::ExitCode;
