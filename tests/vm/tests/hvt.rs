@@ -78,9 +78,23 @@ pub(crate) fn with_devices(folder: &Folder, script: &Script) -> Runner {
     let disk = folder.file("storage.img", [0x5a; 4096]);
     runner(["-m", &MEMORY.to_string(), "--net=service0=user", "--net=service1=user"])
         .arg(format!("--block=storage={}", disk.display()))
+        .arg("--report")
+        .arg(folder.path().join("r.json"))
         .arg(unikernel("devices"))
         .arg("--")
         .arg(script.text())
+}
+
+/// Makes every call that needs a device or the host's help, one with devices at least.
+#[cfg_attr(not(all(target_os = "linux", target_arch = "x86_64")), allow(dead_code))]
+pub(crate) fn every_call() -> Script {
+    Script::default()
+        .call(WALLTIME, &[0])
+        .call(BLOCK_WRITE, &[1, 1024, DATA, 512, 9])
+        .call(BLOCK_READ, &[1, 512, DATA, 1024, 9])
+        .call(NET_WRITE, &[2, DATA, 60, 9])
+        .call(NET_READ, &[2, DATA, 1514, 9])
+        .call(POLL, &[100_000_000, 0, 0])
 }
 
 /// The numbers that it printed.
