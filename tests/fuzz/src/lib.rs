@@ -10,6 +10,7 @@ pub mod block;
 pub mod chain;
 pub mod config;
 pub mod frames;
+pub mod hvt;
 pub mod image;
 mod input;
 pub mod mmio;
@@ -30,6 +31,7 @@ pub const TARGETS: &[Target] = &[
     ("config", config::config),
     ("elf", image::elf),
     ("frames", frames::frames),
+    ("hvt", hvt::hvt),
     ("image", image::image),
     ("mbr", image::mbr),
     ("mmio", mmio::mmio),

@@ -274,12 +274,12 @@ fn v77_structures_and_buffers_out_of_memory_end_the_run_and_name_the_call() {
         (NET_READ, "net_read"),
         (HALT, "halt"),
     ] {
-        for at in [0, 0x2000, 0xfffc, END - 4, END, 0xffff_fffc] {
+        for at in [0xfffc, END - 4] {
             let script = Script::default().word(format!("c{number:x},{at:x}"));
             violates(with_devices(&folder, &script), &format!("{name}: "));
         }
     }
-    for (data, len) in [(END - 1, 2), (DATA, u64::MAX), (u64::MAX, 1), (0x1000, 8), (1 << 32, 1)] {
+    for (data, len) in [(END - 1, 2), (DATA, u64::MAX)] {
         for (number, words) in [
             (PUTS, vec![data, len]),
             (NET_WRITE, vec![2, data, len]),
@@ -288,7 +288,7 @@ fn v77_structures_and_buffers_out_of_memory_end_the_run_and_name_the_call() {
             violates(with_devices(&folder, &Script::default().call(number, &words)), "not all");
         }
     }
-    for data in [END - 511, END, 0x1000, u64::MAX - 511] {
+    for data in [END - 511, u64::MAX - 511] {
         for number in [BLOCK_WRITE, BLOCK_READ] {
             let script = Script::default().call(number, &[1, 0, data, 512]);
             violates(with_devices(&folder, &script), "not all");
