@@ -24,7 +24,7 @@ use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use crate::boot::Protocol;
 use crate::config::named::{self, NamedBlock};
 use crate::config::network::{self, Typed};
-use crate::config::{AccelChoice, Addresses, Devices, Disk, JailChoice, values};
+use crate::config::{AccelChoice, Addresses, Devices, Disk, JailChoice, Mount, values};
 use crate::machine::slot::VirtioBus;
 
 mod ops;
@@ -86,6 +86,8 @@ pub struct Options {
     pub virtio: Option<VirtioBus>,
     /// Disks beside the image.
     pub disks: Vec<Disk>,
+    /// OPS's volumes.
+    pub mounts: Vec<Mount>,
     /// Throw away what the guest writes to its disks.
     pub ephemeral: bool,
     /// The guest's network.
@@ -149,8 +151,9 @@ Options:
       --cpus N          number of virtual CPUs; also --smp [1]
   -a, --args ARG        an argument for the guest's program; repeatable
   -e, --envs KEY=VALUE  a variable for the guest's environment; repeatable
-      --disk FILE[,ro]  attach a disk, read-only with ,ro; repeatable
+      --disk FILE[,ro]  attach a disk, read-only by ,ro; raw, or ,format=qcow2; repeatable
       --block NAME=FILE[,ro]  the same for a Solo5 guest, by its name there
+      --mounts VOL:/DIR attach OPS's volume VOL, mounted at /DIR, or /DIR:ro; repeatable
       --ephemeral       throw away what the guest writes to its disks, the image too;
                         many runs may share them
       --share FOLDER[:TAG][:ro]  share a folder of the host's by 9P; repeatable
@@ -177,6 +180,8 @@ Options:
       --virtio WHICH    where virtio devices are: mmio, pci [mmio; pci for what OPS builds
                         for arm64]
       --rng             random bytes by a virtio device [for what OPS builds, on pci]
+      --vsock PATH[,cid=N]
+                        a socket device before the host's sockets PATH and PATH_PORT
       --append TEXT     add TEXT to the kernel's command line
       --jail WHICH      on, strict (all of it or no run), off [on]
       --timeout TIME    end the run after TIME: 5 or 5s, 500ms, 2m (status 124)
@@ -282,11 +287,13 @@ fn options(
         jail: one(matches, "jail", |v| values::jail(&text(v)?))?,
         virtio: one(matches, "virtio", |v| values::bus(&text(v)?))?,
         disks: all(matches, "disk", values::disk)?,
+        mounts: all(matches, "mounts", |v| values::mount(&text(v)?))?,
         ephemeral: matches.get_flag("ephemeral"),
         network: typed_network(matches)?,
         devices: Devices {
             rng: matches.get_flag("rng").then_some(true),
             shares: all(matches, "share", values::share)?,
+            vsock: one(matches, "vsock", values::vsock)?,
         },
         verbose: matches.get_flag("verbose"),
         timeout: one(matches, "timeout", |v| values::duration(&text(v)?))?,
@@ -447,6 +454,7 @@ fn definition() -> clap::Command {
         .arg(repeated("disk"))
         .arg(repeated("block"))
         .arg(repeated("share"))
+        .arg(repeated("mounts"))
         .arg(flag("ephemeral"))
         .arg(repeated("port").short('p'))
         .arg(repeated("udp"))
@@ -466,6 +474,7 @@ fn definition() -> clap::Command {
         .arg(option("jail"))
         .arg(option("virtio"))
         .arg(flag("rng"))
+        .arg(option("vsock"))
         .arg(option("timeout"))
         .arg(option("report"))
         .arg(flag("stdin"))

@@ -6,24 +6,26 @@ mod hvt;
 mod images;
 mod network;
 mod told;
+mod volumes;
 
 use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::boot::{BootPlan, CommandLine, plain_words};
-use crate::config::{Addresses, Settings};
+use crate::config::{AccelChoice, DiskFormat, Settings};
 use crate::image::solo5::Declared;
 use crate::image::{self, Access, Arch, Image, Kernel, Marks, Segment, Source};
 use crate::jail::Role;
 use crate::machine::map::{Board, MIB};
 use crate::machine::slot::{Place, VirtioBus, VirtioSlot};
-pub use devices::{DeviceKind, DevicePlan, SharePlan};
+pub use devices::{DeviceKind, DevicePlan, SharePlan, VsockPlan};
 pub use disks::DiskPlan;
 use disks::Room;
 pub use hvt::{BlockPlan, HvtPlan, PortPlan};
 use images::Opened;
 pub use network::NetworkPlan;
+use told::Told;
 
 /// Why a run cannot be planned.
 #[derive(Debug, thiserror::Error)]
@@ -83,13 +85,13 @@ impl Plan {
     /// Names the file, what is wrong with it and what to do.
     pub fn new(settings: &Settings) -> Result<Self, Error> {
         let Opened { image, writable } = open_image(settings)?;
-        require_host_arch(image.source().name(), image.arch())?;
+        require_arch(image.source().name(), image.arch(), settings.accel)?;
         check_memory(settings.memory)?;
         let kernel = match &settings.kernel {
             Some(path) => {
                 let source = Source::open(path, Access::Read)?;
                 let kernel = Kernel::open(&source)?;
-                require_host_arch(source.name(), kernel.arch())?;
+                require_one_arch(&source, &kernel, &image)?;
                 kernel
             }
             None => image.kernel().clone(),
@@ -110,9 +112,14 @@ impl Plan {
         let kinds = devices::choose(settings, image.is_disk(), virtio)?;
         let mut slots = board.virtio.on(virtio);
         let room = Room { network: choice.is_some(), devices: kinds.len() };
-        let mut disks = disks::open(&mut slots, &image, writable, settings, room)?;
+        let volumes = volumes::find(settings, &image)?;
+        let beside = &volumes.disks;
+        let mut disks =
+            disks::open(&mut slots, &image, writable, beside, settings.ephemeral, room)?;
+        let mounts = volumes.told(&image, &disks)?;
+        let told = Told { settings, addresses: &addresses, mounts: &mounts, image: &image };
         if let Some(first) = disks.first_mut() {
-            first.patch = told::record(settings, &addresses, &image)?;
+            first.patch = told.record()?;
         }
         if let Some(path) = &settings.initrd {
             let initrd = Source::open(path, Access::Read);
@@ -125,12 +132,13 @@ impl Plan {
         let placed = placed.chain(devices.iter().map(|device| device.slot));
         let words = boot.announce(settings.cpus, placed);
         let words = boot.first_word().into_iter().chain(words).collect();
-        boot.tell(command_line(settings, &addresses, &image, words)?)?;
+        boot.tell(command_line(&told, words)?)?;
         // Last: from here on clients may come.
         let network = match choice.zip(behind) {
             Some((choice, slot)) => Some(network::open(&choice, settings, slot)?),
             None => None,
         };
+        devices.iter().try_for_each(DevicePlan::open)?;
         Ok(Self {
             format: image.format().to_string(),
             image: image.source().name().to_owned(),
@@ -146,7 +154,7 @@ impl Plan {
     }
 
     /// Where its virtio devices are.
-    fn slots(&self) -> impl Iterator<Item = VirtioSlot> {
+    pub fn slots(&self) -> impl Iterator<Item = VirtioSlot> {
         let network = self.network.as_ref().map(|network| network.slot);
         let slots = self.disks.iter().map(|disk| disk.slot).chain(network);
         slots.chain(self.devices.iter().map(|device| device.slot))
@@ -155,6 +163,14 @@ impl Plan {
     /// Whether they are on the PCI bus.
     pub fn is_on_pci(&self) -> bool {
         self.slots().any(|slot| matches!(slot.place, Place::Pci { .. }))
+    }
+
+    /// Its socket device, if it has one.
+    pub fn vsock(&self) -> Option<&VsockPlan> {
+        self.devices.iter().find_map(|device| match &device.kind {
+            DeviceKind::Vsock(vsock) => Some(vsock),
+            DeviceKind::Rng | DeviceKind::Share(_) => None,
+        })
     }
 
     /// Every file the run reads or writes, with its name.
@@ -209,7 +225,7 @@ impl Plan {
         {
             return u64::MAX;
         }
-        let disks = self.disks.iter().map(|disk| disk.source.len());
+        let disks = self.disks.iter().map(DiskPlan::largest);
         disks.chain(self.blocks().map(|block| block.source.len())).max().unwrap_or_default()
     }
 
@@ -247,8 +263,12 @@ impl Plan {
                 None if disk.read_only => "read-only",
                 None => "read-write",
             };
+            let format = match disk.format {
+                DiskFormat::Raw => "",
+                DiskFormat::Qcow2 => "qcow2, ",
+            };
             let (id, name) = (&disk.id, disk.source.name().escape_debug());
-            lines.push(format!("device: {id}, {}: {name}, {mode}", disk.slot.place));
+            lines.push(format!("device: {id}, {}: {name}, {format}{mode}", disk.slot.place));
         }
         if let Some(hvt) = &self.hvt {
             lines.extend(hvt.describe());
@@ -304,13 +324,28 @@ fn open_image(settings: &Settings) -> Result<Opened, Error> {
     }
 }
 
-/// A hypervisor runs its host's own architecture.
-fn require_host_arch(name: &str, wanted: Arch) -> Result<(), Error> {
+/// A hypervisor runs its host's own architecture. Any other takes software emulation, which is so much
+/// slower that it is left to who asks for it: most often the image is the wrong one.
+fn require_arch(name: &str, wanted: Arch, accel: AccelChoice) -> Result<(), Error> {
     let host = std::env::consts::ARCH;
-    match Arch::HOST == Some(wanted) {
+    match Arch::HOST == Some(wanted) || accel == AccelChoice::Off {
         true => Ok(()),
         false => Err(Error::Asked(format!(
-            "{name}: an image for {wanted}, and this machine is {host}: build it for {host}"
+            "{name}: an image for {wanted}, and this machine is {host}: build it for {host}, or run it in \
+             software emulation (--accel=off)"
+        ))),
+    }
+}
+
+/// A kernel that stands in for an image's own is for the same machine.
+fn require_one_arch(source: &Source, kernel: &Kernel, image: &Image) -> Result<(), Error> {
+    let (wanted, has) = (image.arch(), kernel.arch());
+    match has == wanted {
+        true => Ok(()),
+        false => Err(Error::Asked(format!(
+            "--kernel: {} is for {has}, and {} for {wanted}: use one that is for {wanted}",
+            source.name(),
+            image.source().name()
         ))),
     }
 }
@@ -333,15 +368,11 @@ fn host_memory() -> Option<u64> {
 
 /// Devices first, as the kernel needs them; then what the image's program is told; then what the
 /// user adds, which can override it all.
-fn command_line(
-    settings: &Settings,
-    addresses: &Addresses,
-    image: &Image,
-    devices: Vec<String>,
-) -> Result<CommandLine, Error> {
+fn command_line(told: &Told<'_>, devices: Vec<String>) -> Result<CommandLine, Error> {
+    let Told { settings, addresses, image, .. } = told;
     let mut words = devices;
     if image.is_disk() {
-        words.extend(told::words(settings, addresses, image)?);
+        words.extend(told.words()?);
     } else if !settings.env.is_empty() {
         return Err(Error::Asked(
             "environment reaches the program of an OPS image only; for another kernel use --append"

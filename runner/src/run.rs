@@ -14,7 +14,7 @@ use crate::machine::stop::Reason;
 use crate::machine::{self, Machine};
 use crate::outcome::{Origin, Outcome, Report};
 use crate::p9::{self, Folder};
-use crate::plan::Plan;
+use crate::plan::{Plan, VsockPlan};
 use crate::{info, log, warning};
 
 /// Runs what `settings` ask for on `H`, or in software emulation, and returns the process's exit
@@ -42,6 +42,9 @@ pub fn run<H: Hypervisor>(settings: &Settings, configs: &[PathBuf]) -> u8 {
         if let Err(why) = report.write(&outcome, accelerator, plan, started.elapsed()) {
             warning!("{why}");
         }
+    }
+    if let Some(vsock) = run.plan.as_ref().and_then(Plan::vsock) {
+        vsock.close();
     }
     // The process ends, and the files' locks with it; to take them back is a call less to allow.
     std::mem::forget(run.plan);
@@ -260,14 +263,20 @@ fn confined<H: Hypervisor>(
     settings: &Settings,
 ) -> Result<Reason, String> {
     let text = |error: jail::Error| error.to_string();
+    let vsock = plan.vsock();
     let shares: Vec<&Folder> = plan.shares().map(|share| &share.folder).collect();
     let descriptors = shares.iter().map(|_| p9::DESCRIPTORS);
+    let descriptors = descriptors.chain([plan.descriptors()]);
     let needs = Needs {
         largest_file: plan.largest_file(),
         network: plan.has_network(),
-        descriptors: descriptors.chain([plan.descriptors()]).sum(),
+        vsock: vsock.is_some(),
+        descriptors: descriptors.chain(vsock.map(VsockPlan::descriptors)).sum(),
         shares: &shares,
     };
+    if let Some(vsock) = vsock {
+        vsock.enter().map_err(|error| format!("go to the folder of --vsock: {error}"))?;
+    }
     let jail = Jail::enter(settings.jail, needs);
     let parked = machine.park(plan, signals, jail.map_err(text)?);
     let parked = parked.map_err(|error| error.to_string())?;

@@ -18,6 +18,7 @@ use acpi_tables::rsdp::Rsdp;
 use acpi_tables::sdt::Sdt;
 use acpi_tables::{Aml, AmlSink};
 
+use super::Platform;
 use super::layout::RSDP;
 use crate::devices::pci::bus::ECAM;
 use crate::devices::rtc::CENTURY;
@@ -44,17 +45,7 @@ const ENABLED: u32 = 1;
 /// The first APIC ID that only x2APIC structures can name: 255 is the broadcast.
 const FIRST_X2APIC: u32 = 255;
 
-/// What keeps time, and so which kind of ACPI it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Timers {
-    /// The hypervisor's clock and the local APICs: hardware-reduced ACPI.
-    Hypervisor,
-    /// The PIT behind an 8259, as in QEMU's emulation: ACPI with fixed hardware, which is
-    /// registers that keep what is written to them and an interrupt that never comes.
-    Pit,
-}
-
-/// The fixed hardware of [`Timers::Pit`] (4.8.3): the PM1 event registers, status and enable, and the
+/// The fixed hardware of [`Platform::Qemu`] (4.8.3): the PM1 event registers, status and enable, and the
 /// control register, whose SCI_EN says that ACPI is on. They are memory behind the tables, so what a
 /// guest writes is what it reads: at ports without a device they would read as ones, and Linux
 /// complains of events that cannot be disabled.
@@ -92,15 +83,15 @@ pub struct Tables {
 
 impl Tables {
     /// All tables, to stand at [`RSDP`]: one address after the other, each at a multiple of 16.
-    pub(super) fn bytes(&self, timers: Timers) -> Vec<u8> {
+    pub(super) fn bytes(&self, platform: Platform) -> Vec<u8> {
         let mut all = Area(vec![0; Rsdp::len()]);
         let dsdt = all.add(self.dsdt().as_slice());
-        let pm1 = match timers {
-            Timers::Hypervisor => None,
-            Timers::Pit => Some(all.add(&PM1_REGISTERS)),
+        let pm1 = match platform {
+            Platform::Hypervisor => None,
+            Platform::Qemu => Some(all.add(&PM1_REGISTERS)),
         };
         let fadt = all.add(&fadt(dsdt, pm1, self.pci.is_some_and(|host| host.msi)));
-        let madt = all.add(self.madt(timers).as_slice());
+        let madt = all.add(self.madt(platform).as_slice());
         let mut xsdt = Sdt::new(*b"XSDT", HEADER, 1, OEM, OEM_TABLE, OEM_REVISION);
         let mcfg = self.pci.map(|host| all.add(&mcfg(&host)));
         for table in [fadt, madt].into_iter().chain(mcfg) {
@@ -117,7 +108,7 @@ impl Tables {
 
     /// Processors and the IOAPIC (5.2.12). Every interrupt of ours is where an ISA bus would have it,
     /// edge-triggered and active high, so none is overridden but the PIT's, which PCs have at pin 2.
-    fn madt(&self, timers: Timers) -> Sdt {
+    fn madt(&self, platform: Platform) -> Sdt {
         let mut body = Vec::new();
         body.dword(LOCAL_APIC);
         body.dword(PCAT_COMPAT);
@@ -141,7 +132,7 @@ impl Tables {
         body.vec(&[1, 12, 0, 0]);
         body.dword(IOAPIC);
         body.dword(0);
-        if timers == Timers::Pit {
+        if platform == Platform::Qemu {
             // Interrupt source override (5.2.12.5): type, length, ISA bus, source; interrupt, flags.
             body.vec(&[2, 10, 0, 0]);
             body.dword(2);

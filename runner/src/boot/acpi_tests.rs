@@ -9,12 +9,12 @@ fn virtio_slots() -> impl Iterator<Item = VirtioSlot> {
 
 fn tables(cpus: u32, devices: usize) -> Vec<u8> {
     Tables { cpus, virtio: virtio_slots().take(devices).collect(), pci: None }
-        .bytes(Timers::Hypervisor)
+        .bytes(Platform::Hypervisor)
 }
 
 #[test]
 fn where_the_pit_keeps_time_the_tables_have_fixed_hardware_and_its_interrupt() {
-    let all = Tables { cpus: 1, virtio: Vec::new(), pci: None }.bytes(Timers::Pit);
+    let all = Tables { cpus: 1, virtio: Vec::new(), pci: None }.bytes(Platform::Qemu);
     let fadt = find(&all, b"FACP");
     assert_eq!(u32_at(fadt, 112) >> 20 & 1, 0);
     assert_eq!((u32_at(fadt, 56), u32_at(fadt, 64), fadt[88], fadt[89]), (0, 0, 4, 2));

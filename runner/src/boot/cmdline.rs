@@ -106,6 +106,25 @@ pub fn nanos_overrides(
     Ok(words)
 }
 
+/// Which volumes a Nanos guest mounts where, beside those its image says.
+///
+/// # Errors
+/// [`Error::Unpassable`] for a name or a path that this way cannot carry.
+pub fn nanos_mounts(mounts: &[(String, String)]) -> Result<Vec<String>, Error> {
+    let word = |(name, path): &(String, String)| {
+        if name.contains(['=', '.', ' ']) {
+            return Err(Error::Unpassable {
+                what: "volume",
+                value: name.clone(),
+                why: "a name with dots or spaces cannot be told from a path",
+                remedy: BAKE,
+            });
+        }
+        Ok(format!("mounts.{name}={}", value("place of a volume", path)?))
+    };
+    mounts.iter().map(word).collect()
+}
+
 /// Arguments as words of a kernel's command line.
 ///
 /// # Errors
@@ -148,6 +167,16 @@ mod tests {
                 "en1.ipaddr=10.0.0.2"
             ]
         );
+    }
+
+    #[test]
+    fn volumes_become_entries_of_mounts_where_their_names_and_places_can() {
+        let mounts = |name: &str, path: &str| nanos_mounts(&[(name.to_owned(), path.to_owned())]);
+        assert_eq!(mounts("data", "/a.b:ro").unwrap(), ["mounts.data=/a.b:ro"]);
+        for (name, path) in [("a.b", "/d"), ("a=b", "/d"), ("a b", "/d"), ("a", "/two words")] {
+            let error = mounts(name, path).unwrap_err().to_string();
+            assert!(error.contains("build the image again"), "{error}");
+        }
     }
 
     #[test]

@@ -6,9 +6,8 @@ use std::cmp::Reverse;
 use hv::{GuestMemory, State};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
-use super::acpi::Timers;
 use super::layout::Places;
-use super::{BootPlan, Error, Gpas, Protocol, semihosting};
+use super::{BootPlan, Error, Gpas, Platform, Protocol, semihosting};
 use crate::image::{Segment, Source};
 use crate::io::file;
 
@@ -28,19 +27,18 @@ pub struct Loaded {
 }
 
 impl BootPlan {
-    /// Writes the kernel and its boot data into `memory`, zeroed until now, for a machine that has
-    /// `timers`.
+    /// Writes the kernel and its boot data into `memory`, zeroed until now, for a machine of `platform`'s.
     ///
     /// # Errors
     /// When something does not fit, or a file cannot be read.
-    pub fn load(&self, memory: &GuestMemory, timers: Timers) -> Result<Loaded, Error> {
+    pub fn load(&self, memory: &GuestMemory, platform: Platform) -> Result<Loaded, Error> {
         let ram: Vec<Gpas> = memory
             .iter()
             .map(|region| region.start_addr().0..region.start_addr().0 + region.len())
             .collect();
         let mut loading = Loading { memory, ranges: Vec::new() };
         self.load_kernel(&ram, &mut loading)?;
-        if self.exits_by_semihosting {
+        if self.exits_by_semihosting && platform == Platform::Hypervisor {
             let code = self.kernel.segments().iter().filter(|segment| segment.executable());
             // Behind a segment's bytes there is no code, however much memory it claims.
             let code = code.map(|it| it.paddr..it.paddr.saturating_add(it.file_size));
@@ -50,10 +48,10 @@ impl BootPlan {
         let initrd = self.load_initrd(&ram, &mut loading)?;
         let (initrd, into) = (initrd.as_ref(), &mut loading);
         let state = match self.protocol {
-            Protocol::Linux64 => self.load_linux64(&ram, initrd, timers, into),
-            Protocol::Linux32 => self.load_linux32(&ram, initrd, timers, into),
-            Protocol::Pvh => self.load_pvh(&ram, initrd, timers, into),
-            Protocol::Multiboot => self.load_multiboot(&ram, initrd, timers, into),
+            Protocol::Linux64 => self.load_linux64(&ram, initrd, platform, into),
+            Protocol::Linux32 => self.load_linux32(&ram, initrd, platform, into),
+            Protocol::Pvh => self.load_pvh(&ram, initrd, platform, into),
+            Protocol::Multiboot => self.load_multiboot(&ram, initrd, platform, into),
             Protocol::Arm64 => self.load_virt(&ram, initrd, into),
             Protocol::Hvt => self.load_hvt(&ram, self.is_guarded(&ram), into),
         }?;

@@ -3,7 +3,7 @@ use hv::{GuestRam, mem};
 
 use super::*;
 use crate::boot::CommandLine;
-use crate::boot::Timers;
+use crate::boot::Platform;
 use crate::boot::layout::{COMMAND_LINE, RSDP, ZERO_PAGE};
 use crate::image::testing::{BzImageFile, ElfFile, pvh_note};
 use crate::image::{Image, Kernel};
@@ -41,7 +41,7 @@ fn registers(loaded: &Loaded) -> &Registers {
 
 /// Loads `plan` into `len` bytes of RAM, which has to be refused.
 fn refused(plan: &BootPlan, len: u64) -> String {
-    plan.load(&ram(len), Timers::Hypervisor).unwrap_err().to_string()
+    plan.load(&ram(len), Platform::Hypervisor).unwrap_err().to_string()
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn a_kernel_is_where_it_wants_to_be_with_its_command_line_and_its_ram_disk() {
     plan.tell(CommandLine::new(["a=1".to_owned()]).unwrap()).unwrap();
     plan.initrd = Some(Source::from_bytes("ram disk", b"files"));
     let memory = ram(4 * MIB);
-    let loaded = plan.load(&memory, Timers::Hypervisor).unwrap();
+    let loaded = plan.load(&memory, Platform::Hypervisor).unwrap();
     assert_eq!(registers(&loaded).regs.rip, MIB);
     assert_eq!(bytes(&memory, MIB), [0xf4; 16]);
     assert_eq!(bytes(&memory, MIB + 16), [0; 16]);
@@ -70,13 +70,13 @@ fn a_kernel_with_a_pvh_note_is_entered_by_it_unless_another_entry_is_asked_for()
     let memory = ram(4 * MIB);
     let mut pvh = plan_of(source.clone(), None).unwrap();
     pvh.initrd = Some(Source::from_bytes("ram disk", b"files"));
-    let loaded = pvh.load(&memory, Timers::Hypervisor).unwrap();
+    let loaded = pvh.load(&memory, Platform::Hypervisor).unwrap();
     assert_eq!(registers(&loaded).regs.rip, 0x10_0004);
     // start_info's magic, "xEn3" with its first bit set.
     let start_info = registers(&loaded).regs.rbx;
     assert_eq!(u32::from_le_bytes(bytes(&memory, start_info)), 0x336e_c578);
     let linux = plan_of(source.clone(), Some(Protocol::Linux64)).unwrap();
-    assert_eq!(registers(&linux.load(&ram(4 * MIB), Timers::Hypervisor).unwrap()).regs.rip, MIB);
+    assert_eq!(registers(&linux.load(&ram(4 * MIB), Platform::Hypervisor).unwrap()).regs.rip, MIB);
     let error = plan_of(source, Some(Protocol::Linux32)).unwrap_err().to_string();
     assert!(error.contains("linux64") && error.contains("pvh"), "{error}");
 }
@@ -88,7 +88,7 @@ fn a_bzimage_is_entered_in_64_bit_mode_or_in_32_bit_mode_as_asked() {
         let memory = ram(32 * MIB);
         let plan = plan_of(source.clone(), Some(asked)).unwrap();
         assert_eq!(
-            registers(&plan.load(&memory, Timers::Hypervisor).unwrap()).regs.rip,
+            registers(&plan.load(&memory, Platform::Hypervisor).unwrap()).regs.rip,
             rip,
             "{asked}"
         );
@@ -108,7 +108,7 @@ fn processors_that_the_command_line_cannot_tell_of_are_in_acpi_tables() {
     assert!(plan.acpi.is_none(), "one needs none");
     assert!(plan.announce(4, []).is_empty());
     let memory = ram(4 * MIB);
-    plan.load(&memory, Timers::Hypervisor).unwrap();
+    plan.load(&memory, Platform::Hypervisor).unwrap();
     assert_eq!(bytes(&memory, RSDP), *b"RSD PTR ");
 }
 
@@ -145,7 +145,7 @@ fn a_guest_without_room_for_boot_data_is_refused() {
     let pieces = [(0, 0x2_0000), (MIB, MIB)];
     let low = mem::memory(pieces.map(|(at, len)| (at, GuestRam::new(len).unwrap())));
     let plan = plan(&ElfFile::kernel().build());
-    let error = plan.load(&low.unwrap(), Timers::Hypervisor).unwrap_err().to_string();
+    let error = plan.load(&low.unwrap(), Platform::Hypervisor).unwrap_err().to_string();
     assert!(error.starts_with("boot data needs"), "{error}");
 }
 
@@ -238,7 +238,7 @@ fn a_kernel_is_read_from_its_file_and_one_that_has_become_shorter_is_an_error() 
     let source = Source::from_file(file.try_clone().unwrap(), "k.elf").unwrap();
     let plan = plan_of(source, None).unwrap();
     let memory = ram(4 * MIB);
-    plan.load(&memory, Timers::Hypervisor).unwrap();
+    plan.load(&memory, Platform::Hypervisor).unwrap();
     assert_eq!(bytes(&memory, MIB), [0xf4; 16]);
     file.set_len(64).unwrap();
     let error = refused(&plan, 4 * MIB);

@@ -21,8 +21,8 @@ mod virt;
 use std::fmt;
 use std::ops::Range;
 
-pub use acpi::{Tables as AcpiTables, Timers};
-pub use cmdline::{CommandLine, nanos_overrides, plain_words};
+pub use acpi::Tables as AcpiTables;
+pub use cmdline::{CommandLine, nanos_mounts, nanos_overrides, plain_words};
 pub use fdt::Tree;
 pub use load::Loaded;
 
@@ -134,6 +134,17 @@ impl fmt::Display for Announcement {
             Announcement::Manifest => "the guest's manifest",
         })
     }
+}
+
+/// What a guest is loaded for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Platform {
+    /// Our machine. A guest's time is the hypervisor's and the local APICs': hardware-reduced ACPI.
+    Hypervisor,
+    /// QEMU's software emulation. Its PC keeps time with a PIT behind an 8259: ACPI with fixed hardware,
+    /// which is registers that keep what is written to them and an interrupt that never comes. Its
+    /// `virt` has semihosting.
+    Qemu,
 }
 
 /// Everything a boot needs.

@@ -4,10 +4,10 @@
 use hv::State;
 use hv::arch::x86_64::{GDT_SIZE, IDENTITY_MAP_SIZE, write_gdt, write_identity_map};
 
-use super::acpi::{RESET_CODE, Timers};
+use super::acpi::RESET_CODE;
 use super::layout::{BOOT_DATA, COMMAND_LINE, GDT, PAGE_TABLES, RESET_VECTOR, RSDP, ZERO_PAGE};
 use super::load::{Loading, does_not_fit};
-use super::{BootPlan, Error, Gpas, linux, multiboot, pvh};
+use super::{BootPlan, Error, Gpas, Platform, linux, multiboot, pvh};
 
 impl BootPlan {
     /// Linux's 64-bit entry: writes the boot data, and returns the boot vCPU's registers.
@@ -15,10 +15,10 @@ impl BootPlan {
         &self,
         ram: &[Gpas],
         initrd: Option<&Gpas>,
-        timers: Timers,
+        platform: Platform,
         loading: &mut Loading<'_>,
     ) -> Result<State, Error> {
-        let rsdp = self.load_pc(ram, timers, loading)?;
+        let rsdp = self.load_pc(ram, platform, loading)?;
         write_identity_map(loading.memory, PAGE_TABLES)?;
         loading.ranges.push(PAGE_TABLES..PAGE_TABLES + IDENTITY_MAP_SIZE);
         loading.write(ZERO_PAGE, &self.zero_page(ram, initrd, rsdp))?;
@@ -30,10 +30,10 @@ impl BootPlan {
         &self,
         ram: &[Gpas],
         initrd: Option<&Gpas>,
-        timers: Timers,
+        platform: Platform,
         loading: &mut Loading<'_>,
     ) -> Result<State, Error> {
-        let rsdp = self.load_pc(ram, timers, loading)?;
+        let rsdp = self.load_pc(ram, platform, loading)?;
         let (gpa, descriptor) = linux::boot_cs32();
         loading.put(gpa, &descriptor)?;
         loading.write(ZERO_PAGE, &self.zero_page(ram, initrd, rsdp))?;
@@ -45,10 +45,10 @@ impl BootPlan {
         &self,
         ram: &[Gpas],
         initrd: Option<&Gpas>,
-        timers: Timers,
+        platform: Platform,
         loading: &mut Loading<'_>,
     ) -> Result<State, Error> {
-        let rsdp = self.load_pc(ram, timers, loading)?;
+        let rsdp = self.load_pc(ram, platform, loading)?;
         for (gpa, bytes) in pvh::start_info(ram, initrd, rsdp) {
             loading.write(gpa, &bytes)?;
         }
@@ -60,11 +60,11 @@ impl BootPlan {
         &self,
         ram: &[Gpas],
         initrd: Option<&Gpas>,
-        timers: Timers,
+        platform: Platform,
         loading: &mut Loading<'_>,
     ) -> Result<State, Error> {
         // ACPI tables are found where a BIOS has them: this version has no way to tell of them.
-        self.load_pc(ram, timers, loading)?;
+        self.load_pc(ram, platform, loading)?;
         for (gpa, bytes) in multiboot::info(ram, initrd) {
             loading.write(gpa, &bytes)?;
         }
@@ -75,14 +75,14 @@ impl BootPlan {
     fn load_pc(
         &self,
         ram: &[Gpas],
-        timers: Timers,
+        platform: Platform,
         loading: &mut Loading<'_>,
     ) -> Result<u64, Error> {
         self.fits(&BOOT_DATA, ram, || "boot data".to_owned())?;
         write_gdt(loading.memory, GDT)?;
         loading.ranges.push(GDT..GDT + u64::from(GDT_SIZE));
         loading.write(COMMAND_LINE, &self.command_line.terminated())?;
-        self.load_acpi(ram, timers, loading)
+        self.load_acpi(ram, platform, loading)
     }
 
     fn zero_page(&self, ram: &[Gpas], initrd: Option<&Gpas>, rsdp: u64) -> Vec<u8> {
@@ -93,11 +93,11 @@ impl BootPlan {
     fn load_acpi(
         &self,
         ram: &[Gpas],
-        timers: Timers,
+        platform: Platform,
         loading: &mut Loading<'_>,
     ) -> Result<u64, Error> {
         let Some(acpi) = &self.acpi else { return Ok(0) };
-        let tables = acpi.bytes(timers);
+        let tables = acpi.bytes(platform);
         let range = RSDP..RSDP.saturating_add(tables.len() as u64);
         let what = || format!("the ACPI tables for {} CPUs", acpi.cpus);
         self.fits(&range, ram, what)?;
@@ -107,7 +107,7 @@ impl BootPlan {
         }
         loading.write(RSDP, &tables)?;
         // QEMU has its firmware there.
-        if timers == Timers::Hypervisor {
+        if platform == Platform::Hypervisor {
             loading.write(RESET_VECTOR, &RESET_CODE)?;
         }
         Ok(RSDP)

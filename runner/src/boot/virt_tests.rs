@@ -2,7 +2,7 @@ use hv::{GuestMemory, GuestRam, mem};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
-use crate::boot::{Announcement, CommandLine, Protocol, Timers};
+use crate::boot::{Announcement, CommandLine, Platform, Protocol};
 use crate::image::testing::{ElfFile, arm64_image, pvh_note};
 use crate::image::{Image, Marks, Source};
 use crate::machine::map::MIB;
@@ -39,7 +39,7 @@ fn bytes<const N: usize>(memory: &GuestMemory, gpa: u64) -> [u8; N] {
 }
 
 fn refused(plan: &BootPlan, len: u64) -> String {
-    plan.load(&ram(len), Timers::Hypervisor).unwrap_err().to_string()
+    plan.load(&ram(len), Platform::Hypervisor).unwrap_err().to_string()
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn an_image_is_entered_with_the_device_tree_at_the_beginning_of_ram() {
     plan.tell(CommandLine::new(["marked=1".to_owned()]).unwrap()).unwrap();
     plan.initrd = Some(Source::from_bytes("ram disk", b"files"));
     let memory = ram(64 * MIB);
-    let loaded = plan.load(&memory, Timers::Hypervisor).unwrap();
+    let loaded = plan.load(&memory, Platform::Hypervisor).unwrap();
     let State::Aarch64(state) = &loaded.state else { panic!("aarch64") };
     assert_eq!((state.pc, state.pstate), (RAM + 2 * MIB, 0x3c5));
     assert_eq!(state.x[..4], [RAM, 0, 0, 0]);
@@ -65,7 +65,7 @@ fn an_image_is_entered_with_the_device_tree_at_the_beginning_of_ram() {
 fn a_kernel_of_nanos_is_entered_where_it_is_linked_with_x1_zero() {
     let memory = ram(64 * MIB);
     let plan = plan(&elf().build());
-    let State::Aarch64(state) = plan.load(&memory, Timers::Hypervisor).unwrap().state else {
+    let State::Aarch64(state) = plan.load(&memory, Platform::Hypervisor).unwrap().state else {
         panic!("aarch64")
     };
     assert_eq!((state.pc, state.x[0], state.x[1]), (0x4040_0000, RAM, 0));

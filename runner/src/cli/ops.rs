@@ -35,12 +35,6 @@ pub(super) const REFUSED: &[(char, &str, &str)] = &[
     (' ', "consoles", BUILDS),
     (' ', "disable-args-copy", BUILDS),
     (' ', "missing-files", TRACE),
-    (
-        ' ',
-        "mounts",
-        "runner looks up no volumes: attach the volume's file with --disk, \
-         such as --disk ~/.ops/volumes/NAME:UUID.raw",
-    ),
     (' ', "nanos-version", KERNEL),
     (' ', "netconsole-ip", BUILDS),
     (' ', "netconsole-port", BUILDS),

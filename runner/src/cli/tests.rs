@@ -1,7 +1,7 @@
 use super::*;
 use crate::boot::Protocol;
 use crate::config::named::{NamedBlock, NamedNet};
-use crate::config::{NetChoice, Share};
+use crate::config::{DiskFormat, NetChoice, Share};
 use crate::machine::slot::VirtioBus;
 
 fn run(line: &str) -> Options {
@@ -63,8 +63,8 @@ fn options_may_follow_the_image_and_precede_the_command() {
 #[test]
 fn every_option_arrives() {
     let line = "runner img -c a -c b -x=kvm -m 1G --cpus 3 -k vmlinux --initrd i --entry pvh --append q=1 --append=-r -a -v \
-                -a x -e A=1 -e B=x=y --disk d,ro --disk e,f --ephemeral -v --timeout 500ms --report r --stdin \
-                --jail=strict --virtio=pci --rng --share f:t:ro --share g -p 8080:80 -p 443 --udp 53 --net tap:t0 -t t1 -b --bridgename b1 \
+                -a x -e A=1 -e B=x=y --disk d,ro,format=qcow2 --disk e,f --mounts v:/w --ephemeral -v --timeout 500ms --report r --stdin \
+                --jail=strict --virtio=pci --rng --vsock v,cid=5 --share f:t:ro --share g -p 8080:80 -p 443 --udp 53 --net tap:t0 -t t1 -b --bridgename b1 \
                 --ip-address 10.0.0.2 --netmask 255.0.0.0 --gateway 10.0.0.1 --ipv6-address fd00::2 \
                 --mac 52:54:00:00:00:01 --host-loopback --link-local --pcap c --block s=f,ro --net n=user -- --y z";
     let ports = |text| network::ports(text).unwrap();
@@ -81,9 +81,10 @@ fn every_option_arrives() {
         args: ["-v", "x", "--y", "z"].map(String::from).to_vec(),
         env: vec![("A".into(), "1".into()), ("B".into(), "x=y".into())],
         disks: vec![
-            Disk { path: "d".into(), read_only: true },
-            Disk { path: "e,f".into(), read_only: false },
+            Disk { path: "d".into(), read_only: true, format: DiskFormat::Qcow2 },
+            Disk { path: "e,f".into(), read_only: false, format: DiskFormat::Raw },
         ],
+        mounts: vec![Mount { volume: "v".into(), path: "/w".into(), read_only: false }],
         ephemeral: true,
         verbose: true,
         timeout: Some(Duration::from_millis(500)),
@@ -123,6 +124,7 @@ fn every_option_arrives() {
                 Share { path: "f".into(), tag: Some("t".into()), read_only: true },
                 Share { path: "g".into(), tag: None, read_only: false },
             ],
+            vsock: Some(crate::config::Vsock { path: "v".into(), cid: 5 }),
         },
     };
     assert_eq!(run(line), wanted);
@@ -187,7 +189,7 @@ fn every_option_of_ops_means_the_same_or_is_refused_with_a_sentence() {
     // nanovms/ops, cmd/flags_*.go: what `ops run` and `ops pkg load` know.
     let all = "accel args=1 arch=1 bridged bridgeipaddress=1 bridgename=br1 config=1 consoles=1 debug \
         disable-args-copy envs=A=1 force gateway=10.0.0.1 gdbport=1 imagename=hello ip-address=10.0.0.2 ipv6-address=fd00::2 local \
-        memory=1 missing-files mounts=1 nanos-version=1 netconsole-ip=1 netconsole-port=1 netmask=255.0.0.0 nightly \
+        memory=1 missing-files mounts=v:/w nanos-version=1 netconsole-ip=1 netconsole-port=1 netmask=255.0.0.0 nightly \
         no-trace=1 package=1 port=1 qmp show-debug show-errors show-warnings skipbuild smp=1 syscall-summary \
         tapname=1 target-root=1 tfsv4 trace type=1 udp=1 verbose json";
     let letters = "a=1 b c=1 d e=A=1 f g=1 i=hello l m=1 n p=1 r=1 s t=1 v 4 j";

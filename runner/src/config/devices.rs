@@ -5,11 +5,22 @@ use std::path::PathBuf;
 use super::Config;
 use super::parse::Value;
 
+/// A socket device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vsock {
+    /// The host's socket, and the beginning of those that the guest reaches.
+    pub path: PathBuf,
+    /// The guest's address.
+    pub cid: u32,
+}
+
 /// Further devices, on the command line and settled alike.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Devices {
     /// An entropy device, or none.
     pub rng: Option<bool>,
+    /// A socket device.
+    pub vsock: Option<Vsock>,
     /// Folders of the host to share, in the order the guest sees them.
     pub shares: Vec<Share>,
 }
@@ -33,5 +44,12 @@ pub(super) fn settle(typed: Devices, config: &Config) -> Devices {
         _ => Vec::new(),
     };
     shares.extend(typed.shares);
-    Devices { rng: typed.rng.or_else(|| config.switch("Runner.Rng")), shares }
+    Devices {
+        rng: typed.rng.or_else(|| config.switch("Runner.Rng")),
+        shares,
+        vsock: typed.vsock.or_else(|| match config.value("Runner.Vsock") {
+            Some(Value::Vsock(vsock)) => Some(vsock.clone()),
+            _ => None,
+        }),
+    }
 }

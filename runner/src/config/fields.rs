@@ -5,8 +5,8 @@
 
 use Class::{Cloud, Image, Ops, Refused, Warned, Works};
 use Kind::{
-    AnyList, AnyMap, Bus, Cpus, Disks, Entry, Flag, Interface, Ip4, Ip6, Mac, Map, Mask, Net,
-    Number, Path, Ports, Section, Shares, Size, Text, Texts, Time, Which,
+    AnyList, AnyMap, Bus, Cpus, DiskFormat, Disks, Entry, Flag, Interface, Ip4, Ip6, Mac, Map,
+    Mask, Net, Nets, Number, Path, Ports, Section, Shares, Size, Text, Texts, Time, Which,
 };
 
 /// A field.
@@ -39,6 +39,8 @@ pub enum Kind {
     Texts,
     /// An object of strings.
     Map,
+    /// Networks by name, as an object of strings.
+    Nets,
     /// An object nobody looks into.
     AnyMap,
     /// A list nobody looks into.
@@ -63,6 +65,8 @@ pub enum Kind {
     Ip6,
     /// An IPv4 network mask, as a string.
     Mask,
+    /// What is in a disk's file.
+    DiskFormat,
     /// A list of objects with the fields of `Runner.Disks[]`.
     Disks,
     /// A list of objects with the fields of `Runner.Shares[]`.
@@ -75,6 +79,8 @@ pub enum Kind {
     Mac,
     /// A list of ports to forward.
     Ports,
+    /// A socket device's path, with an address perhaps.
+    Vsock,
 }
 
 impl Kind {
@@ -89,6 +95,7 @@ impl Kind {
             Kind::Number => "a whole number without quotes: 1",
             Kind::Texts => r#"a list of strings: ["a", "b"]"#,
             Kind::Map => r#"an object of strings: {"NAME": "value"}"#,
+            Kind::Nets => r#"an object of networks: {"NAME": "user"}"#,
             Kind::AnyList => "a list: [ … ]",
             Kind::Size => r#"a string such as "512M" or "2G""#,
             Kind::Cpus => "a whole number from 1, without quotes: 2",
@@ -109,6 +116,8 @@ impl Kind {
             Kind::Shares => {
                 r#"a list of folders: [{"Path": "data", "Tag": "data", "ReadOnly": true}]"#
             }
+            Kind::Vsock => r#"a socket's path: "v.sock", or "v.sock,cid=5""#,
+            Kind::DiskFormat => r#"the format of a disk: "raw", "qcow2""#,
             Kind::Disks => r#"a list of disks: [{"Path": "disk.raw", "ReadOnly": true}]"#,
         }
     }
@@ -175,9 +184,8 @@ pub static FIELDS: &[Field] = &[
     field(
         "Mounts",
         Map,
-        Refused,
-        "volumes are not looked up by name: attach each one's file with `--disk ~/.ops/volumes/NAME:UUID.raw` \
-         or Runner.Disks; where a disk is attached, Mounts is accepted",
+        Works,
+        "volumes to attach, as --mounts: `{\"data\": \"/data\", \"logs\": \"/logs:ro\"}`",
     ),
     field("NameServers", Texts, Image, ""),
     field("NanosVersion", Text, Image, ""),
@@ -199,7 +207,7 @@ pub static FIELDS: &[Field] = &[
     field("Version", Text, Ops, "a package's version"),
     field("Language", Text, Ops, "a package's language"),
     field("Description", Text, Ops, "a package's description"),
-    field("VolumesDir", Text, Ops, "volumes are attached by their files"),
+    field("VolumesDir", Text, Ops, "volumes are looked for in ~/.ops/volumes, as by `ops run`"),
     field("PackageBaseURL", Text, Ops, ""),
     field("PackageManifestURL", Text, Ops, ""),
     field("CloudConfig.BucketName", Text, Cloud, ""),
@@ -326,6 +334,12 @@ pub static FIELDS: &[Field] = &[
     field("Runner.Disks[].Path", Path, Works, "the disk's file"),
     field("Runner.Disks[].ReadOnly", Flag, Works, "the guest cannot write it"),
     field(
+        "Runner.Disks[].Format",
+        DiskFormat,
+        Works,
+        "what is in the file: `raw`, which is what it is unless this says `qcow2`",
+    ),
+    field(
         "Runner.Entry",
         Entry,
         Works,
@@ -360,7 +374,7 @@ pub static FIELDS: &[Field] = &[
     ),
     field(
         "Runner.Nets",
-        Map,
+        Nets,
         Works,
         "networks of a Solo5 guest by its manifest's names, as --net: `{\"service\": \"user\"}`",
     ),
@@ -389,6 +403,12 @@ pub static FIELDS: &[Field] = &[
     field("Runner.Stdin", Flag, Works, "a terminal on stdin is the guest's keyboard, as --stdin"),
     field("Runner.Timeout", Time, Works, "ends the run, as --timeout: `5`, `\"500ms\"`, `\"2m\"`"),
     field("Runner.Virtio", Bus, Works, "where virtio devices are, as --virtio: `mmio`, `pci`"),
+    field(
+        "Runner.Vsock",
+        Kind::Vsock,
+        Works,
+        "a socket device before this socket of the host's, as --vsock: `v.sock`, `\"v.sock,cid=5\"`",
+    ),
 ];
 
 /// The place in [`FIELDS`] of the field whose path is `section` and then `name`, whatever the case of its letters.

@@ -27,7 +27,7 @@ mod read;
 mod settle;
 pub mod values;
 
-pub use devices::{Devices, Share};
+pub use devices::{Devices, Share, Vsock};
 pub use network::{Addresses, NetChoice, Network};
 pub use parse::{Config, parse_str};
 pub use read::{MAX_SIZE, load};
@@ -75,6 +75,8 @@ pub struct Settings {
     pub disks: Vec<Disk>,
     /// Block storage of guests that have names for it.
     pub blocks: Vec<named::NamedBlock>,
+    /// OPS's volumes, by their names, each once.
+    pub mounts: Vec<Mount>,
     /// What the guest writes to its disks, the image among them, is thrown away.
     pub ephemeral: bool,
     /// The guest's network.
@@ -134,11 +136,35 @@ pub enum JailChoice {
     Strict,
 }
 
-/// A disk to attach beside the image: a raw file, or a block device.
+/// A disk to attach beside the image: a file, or a block device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disk {
     /// The file.
     pub path: PathBuf,
+    /// The guest can only read it.
+    pub read_only: bool,
+    /// What is in the file.
+    pub format: DiskFormat,
+}
+
+/// What is in a disk's file. It is said, and never looked for: a guest that could write it could say something
+/// else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DiskFormat {
+    /// The disk, byte for byte.
+    #[default]
+    Raw,
+    /// QEMU's qcow2.
+    Qcow2,
+}
+
+/// A volume of OPS's and its place in the guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// Label or UUID of the volume, or `%N`, the N-th disk behind the image.
+    pub volume: String,
+    /// Where it is mounted: begins with `/`, has no `:`.
+    pub path: String,
     /// The guest can only read it.
     pub read_only: bool,
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::document::{Document, describe, show};
 use super::fields::{Class, FIELDS, Field, Kind, find, nearest};
 use super::network::{self, NetChoice, Ports};
-use super::{AccelChoice, Disk, Error, JailChoice, Share, values};
+use super::{AccelChoice, Disk, DiskFormat, Error, JailChoice, Share, Vsock, values};
 use crate::boot::Protocol;
 use crate::machine::slot::VirtioBus;
 
@@ -52,6 +52,7 @@ pub(super) enum Value {
     Net(NetChoice),
     Mac([u8; 6]),
     Ports(Vec<Ports>),
+    Vsock(Vsock),
     /// An object or a list nobody looks into, and whether there is anything in it.
     Unread(bool),
 }
@@ -195,6 +196,9 @@ impl<'a> Reader<'a, '_> {
             Kind::Which => Value::Accel(values::accelerator(&text()?).map_err(bad)?),
             Kind::Jail => Value::Jail(values::jail(&text()?).map_err(bad)?),
             Kind::Bus => Value::Bus(values::bus(&text()?).map_err(bad)?),
+            Kind::Vsock => Value::Vsock(values::vsock(text()?.as_ref()).map_err(bad)?),
+            // Looked at with the disk that it is of.
+            Kind::DiskFormat => Value::Text(text()?),
             Kind::Entry => Value::Entry(values::entry(&text()?).map_err(bad)?),
             Kind::Time if number => Value::Time(values::duration(raw).map_err(bad)?),
             Kind::Time => Value::Time(values::duration(&text()?).map_err(bad)?),
@@ -207,7 +211,7 @@ impl<'a> Reader<'a, '_> {
                 name => Value::Text(network::interface(&name).map_err(bad)?),
             },
             Kind::Texts => Value::Texts(self.texts(raw, path)?),
-            Kind::Map => Value::Map(self.map(raw, path)?),
+            Kind::Map | Kind::Nets => Value::Map(self.map(raw, path)?),
             Kind::Disks => Value::Disks(self.disks(raw, path)?),
             Kind::Shares => Value::Shares(self.shares(raw, path)?),
             Kind::Net => Value::Net(network::net(text()?.as_ref()).map_err(bad)?),
@@ -256,6 +260,12 @@ impl<'a> Reader<'a, '_> {
                 return Err(self.doc.error(raw_name, format!("Env {}: {why}", show(raw_name))));
             }
             let value = self.text(raw_value, Kind::Map, path)?;
+            if path == "Mounts"
+                && let Err(why) = values::mount_at(&name, &value)
+            {
+                let why = format!("Mounts {}: {} {why}", show(raw_name), show(raw_value));
+                return Err(self.doc.error(raw_value, why));
+            }
             let offset = self.doc.offset(raw_name);
             if let Some((first, _)) = map.insert(name, (offset, value)) {
                 self.repeat(first, offset, format!("{path} {}", show(raw_name)));
@@ -271,7 +281,7 @@ impl<'a> Reader<'a, '_> {
         let mut disks = Vec::new();
         for item in doc.items(raw)? {
             self.expect(item, '{', Kind::Disks, path)?;
-            let (mut path, mut read_only) = (String::new(), false);
+            let (mut path, mut read_only, mut format) = (String::new(), false, DiskFormat::Raw);
             for (raw_name, raw_value) in doc.members(item)? {
                 let name = doc.string(raw_name)?;
                 let is_null = describe(raw_value) == "null";
@@ -279,6 +289,16 @@ impl<'a> Reader<'a, '_> {
                     Some(_) if is_null => {}
                     Some(field) if field.kind == Kind::Path => {
                         path = self.text(raw_value, field.kind, field.path)?;
+                    }
+                    Some(field) if field.kind == Kind::DiskFormat => {
+                        let text = self.text(raw_value, field.kind, field.path)?;
+                        let why = |why| {
+                            doc.error(
+                                raw_value,
+                                format!("{} {} {why}", field.path, show(raw_value)),
+                            )
+                        };
+                        format = values::disk_format(&text).map_err(why)?;
                     }
                     Some(field) => read_only = self.flag(raw_value, field.path)?,
                     None => return Err(doc.error(raw_name, unknown(SECTION, &name, raw_name))),
@@ -288,7 +308,7 @@ impl<'a> Reader<'a, '_> {
                 let example = Kind::Disks.expected();
                 return Err(doc.error(item, format!("a disk without a Path; write {example}")));
             }
-            disks.push(Disk { path: path.into(), read_only });
+            disks.push(Disk { path: path.into(), read_only, format });
         }
         Ok(disks)
     }
@@ -371,7 +391,7 @@ fn put(slot: &mut Option<Set>, field: &Field, value: Value) {
         Value::Unread(something) => !something,
         Value::Accel(_) | Value::Jail(_) | Value::Bus(_) | Value::Entry(_) => false,
         Value::Time(_) | Value::Ip4(_) | Value::Ip6(_) => false,
-        Value::Net(_) | Value::Mac(_) => false,
+        Value::Net(_) | Value::Mac(_) | Value::Vsock(_) => false,
     };
     let place = String::new();
     *slot = (!nothing).then_some(Set { value, place });

@@ -1,5 +1,6 @@
 //! Config files and command line brought together: the command line wins.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -7,12 +8,13 @@ use super::fields::Class;
 use super::named::{self, NamedBlock};
 use super::parse::{Set, Value};
 use super::{
-    AccelChoice, Config, DEFAULT_MEMORY, Disk, Error, JailChoice, Settings, devices, network,
+    AccelChoice, Config, DEFAULT_MEMORY, Disk, DiskFormat, Error, JailChoice, Mount, Settings,
+    devices, network, values,
 };
 use crate::cli::Options;
 
 /// Decides what a run does. What the command line says stands; `-e` is added to `Env`, a variable of the same name
-/// being replaced, `--disk` comes after the disks of the config, and `-p` and `--udp` after its ports; all else that is typed replaces what the config
+/// being replaced, `--disk` comes after the disks of the config, `-p` and `--udp` after its ports, and `--mounts` is added to `Mounts`; all else that is typed replaces what the config
 /// has. What nobody says is as in OPS: 2 GiB, one CPU, the host's accelerator.
 ///
 /// # Errors
@@ -54,6 +56,7 @@ pub fn settle(options: Options, config: &Config) -> Result<Settings, Error> {
         }),
         disks: disks(config, options.disks),
         blocks: blocks(config, options.blocks)?,
+        mounts: mounts(config, options.mounts),
         ephemeral: options.ephemeral || config.flag("Runner.Ephemeral"),
         network,
         devices: devices::settle(options.devices, config),
@@ -170,8 +173,9 @@ fn env(config: &Config, typed: Vec<(String, String)>) -> Vec<(String, String)> {
 
 fn disks(config: &Config, typed: Vec<Disk>) -> Vec<Disk> {
     let mounts = config.texts("RunConfig.Mounts").into_iter();
-    let mut disks: Vec<Disk> =
-        mounts.map(|path| Disk { path: path.into(), read_only: false }).collect();
+    let mut disks: Vec<Disk> = mounts
+        .map(|path| Disk { path: path.into(), read_only: false, format: DiskFormat::Raw })
+        .collect();
     if let Some(Value::Disks(more)) = config.value("Runner.Disks") {
         disks.extend_from_slice(more);
     }
@@ -185,6 +189,20 @@ fn blocks(config: &Config, typed: Vec<NamedBlock>) -> Result<Vec<NamedBlock>, Er
     blocks.retain(|block| typed.iter().all(|other| other.name != block.name));
     blocks.extend(typed);
     Ok(blocks)
+}
+
+/// Those of the config, over which a typed one of the same volume wins, by the names of the volumes.
+fn mounts(config: &Config, typed: Vec<Mount>) -> Vec<Mount> {
+    let mut mounts = match config.value("Mounts") {
+        // Each was looked at when the file was read.
+        Some(Value::Map(mounts)) => (mounts.iter())
+            .filter_map(|(volume, path)| values::mount_at(volume, path).ok())
+            .map(|mount| (mount.volume.clone(), mount))
+            .collect(),
+        _ => BTreeMap::new(),
+    };
+    mounts.extend(typed.into_iter().map(|mount| (mount.volume.clone(), mount)));
+    mounts.into_values().collect()
 }
 
 fn accelerator(settings: &mut Settings, typed: Option<AccelChoice>, config: &Config) {
@@ -219,10 +237,6 @@ fn classes(settings: &mut Settings, config: &Config) -> Result<(), Error> {
                 Some((_, fields)) => fields.extend([", ", field.path]),
                 None => warned.push((field.note, format!("{}: {}", set.place, field.path))),
             },
-            // Whoever attaches the volumes' files has done what the note asks for.
-            Class::Refused if field.path == "Mounts" && !settings.disks.is_empty() => {
-                settings.accepted.push(field.path);
-            }
             Class::Refused => {
                 return Err(Error(format!("{}: {}: {}", set.place, field.path, field.note)));
             }

@@ -9,8 +9,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{AccelChoice, Disk, JailChoice, MIB, Share};
+use super::{AccelChoice, Disk, DiskFormat, JailChoice, MIB, Mount, Share, Vsock};
 use crate::boot::Protocol;
+use crate::devices::virtio::vsock::{FIRST_CID, LAST_CID};
 use crate::machine::slot::VirtioBus;
 
 /// The most vCPUs that can be asked for at all; backends allow fewer.
@@ -152,22 +153,46 @@ pub fn entry(text: &str) -> Result<Protocol, String> {
     })
 }
 
-/// `PATH`, `PATH,ro` or `PATH,rw`. Only that ending is taken off, so a path may have commas, and one that itself ends
-/// in `,ro` is written `PATH,rw`.
+/// `PATH`, `PATH,ro` or `PATH,rw`, each with `,format=raw` or `,format=qcow2` behind the path or the rest. Only such
+/// endings are taken off, each once, so a path may have commas, and one that itself ends in `,ro` is written `PATH,rw`.
 ///
 /// # Errors
-/// An empty path.
+/// An empty path; another format.
 pub fn disk(text: &OsStr) -> Result<Disk, String> {
-    let bytes = text.as_bytes();
-    let (path, read_only) = match (bytes.strip_suffix(b",ro"), bytes.strip_suffix(b",rw")) {
-        (Some(path), _) => (path, true),
-        (None, Some(path)) => (path, false),
-        (None, None) => (bytes, false),
-    };
+    let mut path = text.as_bytes();
+    let (mut read_only, mut format) = (None, None);
+    while let Some(comma) = path.iter().rposition(|byte| *byte == b',') {
+        let (before, word) = path.split_at(comma);
+        match word {
+            b",ro" | b",rw" if read_only.is_none() => read_only = Some(word == b",ro"),
+            [b',', b'f', b'o', b'r', b'm', b'a', b't', b'=', name @ ..] if format.is_none() => {
+                format = Some(
+                    disk_format(&String::from_utf8_lossy(name))
+                        .map_err(|why| format!("has a format that {why}"))?,
+                );
+            }
+            _ => break,
+        }
+        path = before;
+    }
     if path.is_empty() {
         return Err("names no file; write --disk FILE or --disk FILE,ro".into());
     }
-    Ok(Disk { path: PathBuf::from(OsString::from_vec(path.to_vec())), read_only })
+    let path = PathBuf::from(OsString::from_vec(path.to_vec()));
+    let (read_only, format) = (read_only.unwrap_or_default(), format.unwrap_or_default());
+    Ok(Disk { path, read_only, format })
+}
+
+/// What is in a disk's file: `raw`, `qcow2`.
+///
+/// # Errors
+/// Anything else.
+pub fn disk_format(text: &str) -> Result<DiskFormat, String> {
+    match text {
+        "raw" => Ok(DiskFormat::Raw),
+        "qcow2" => Ok(DiskFormat::Qcow2),
+        _ => Err("is not raw or qcow2; make a raw disk with `qemu-img convert -O raw`".into()),
+    }
 }
 
 /// Bytes of the longest tag: QEMU's.
@@ -209,6 +234,68 @@ pub fn share(text: &OsStr) -> Result<Share, String> {
         return Err("names no folder; write --share FOLDER, FOLDER:TAG or FOLDER:TAG:ro".into());
     }
     Ok(Share { path: PathBuf::from(OsString::from_vec(path.to_vec())), tag: named, read_only })
+}
+
+/// `PATH` or `PATH,cid=N`: only that ending is taken off, so a path may have commas.
+///
+/// # Errors
+/// An empty path, one that ends in `/`, an address that no guest can have.
+pub fn vsock(text: &OsStr) -> Result<Vsock, String> {
+    const CID: &[u8] = b",cid=";
+    let bytes = text.as_bytes();
+    let at = bytes.windows(CID.len()).rposition(|window| window == CID);
+    let (path, cid) = match at.and_then(|at| bytes.split_at_checked(at)) {
+        None => (bytes, FIRST_CID),
+        Some((path, rest)) => {
+            let cid = rest.get(CID.len()..).and_then(|cid| std::str::from_utf8(cid).ok());
+            let cid = cid.and_then(|cid| cid.parse().ok());
+            let good = cid.filter(|cid| (FIRST_CID..=LAST_CID).contains(cid));
+            (
+                path,
+                good.ok_or(format!(
+                    "has no CID of a guest; give one from {FIRST_CID} to {LAST_CID}"
+                ))?,
+            )
+        }
+    };
+    if path.is_empty() || path.ends_with(b"/") {
+        return Err("names no socket; write PATH or PATH,cid=N".into());
+    }
+    let cid = u32::try_from(cid).unwrap_or(u32::MAX);
+    Ok(Vsock { path: PathBuf::from(OsString::from_vec(path.to_vec())), cid })
+}
+
+/// `VOLUME:/PATH` or `VOLUME:/PATH:ro`, as OPS has it.
+///
+/// # Errors
+/// Anything else.
+pub fn mount(text: &str) -> Result<Mount, String> {
+    match text.split_once(':') {
+        Some((volume, path)) if !volume.is_empty() => mount_at(volume, path),
+        _ => Err("names no volume and place; write --mounts VOLUME:/PATH".into()),
+    }
+}
+
+/// A volume and where the guest mounts it: `/PATH`, or `/PATH:ro`. Nanos takes the first `:ro` for the end of the
+/// path, and mounts nothing over its root.
+///
+/// # Errors
+/// Any other path.
+pub fn mount_at(volume: &str, text: &str) -> Result<Mount, String> {
+    let (path, read_only) = match text.strip_suffix(":ro") {
+        Some(path) => (path, true),
+        None => (text, false),
+    };
+    if !path.starts_with('/') {
+        return Err("names no place in the guest, which begins with `/`, as in /data".into());
+    }
+    if path.trim_matches('/').is_empty() {
+        return Err("is the guest's root, where its image is: choose a folder, as in /data".into());
+    }
+    if path.contains(':') {
+        return Err("has a `:` that is not the one of `:ro` at its end; leave it out".into());
+    }
+    Ok(Mount { volume: volume.to_owned(), path: path.to_owned(), read_only })
 }
 
 /// `KEY=VALUE`, cut at the first `=`, so that a value may have one.

@@ -1,12 +1,23 @@
-//! QEMU's command line for a plan. Its machine `microvm`, without ACPI, has what ours has, at the
-//! same places ([`crate::machine::map`]): `docs/system/i386/microvm.rst`, `hw/i386/microvm.c`.
+//! QEMU's command line for a plan. Its machine ([`super::target`]) has what ours has, at the same places
+//! ([`crate::machine::map`]).
 
 use std::os::fd::RawFd;
 
-use crate::boot::EXIT_PORT;
+use super::target::Target;
+use crate::config::DiskFormat;
 use crate::machine::map::MIB;
+use crate::machine::slot::{Place, VirtioSlot};
 use crate::net::{Offer, mac_text};
 use crate::plan::{DeviceKind, Plan, SharePlan};
+
+/// A disk's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Disk {
+    pub(super) fd: RawFd,
+    pub(super) block_device: bool,
+    /// What the guest writes is thrown away by QEMU.
+    pub(super) snapshot: bool,
+}
 
 /// The descriptors that QEMU is given, by number.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,14 +26,14 @@ pub(super) struct Descriptors {
     pub(super) firmware: RawFd,
     /// A file: the guest's loaded memory.
     pub(super) memory: RawFd,
-    /// A pipe: what the guest sends on COM1. What it receives there is QEMU's stdin.
+    /// A pipe: what the guest sends on its console. What it receives there is QEMU's stdin.
     pub(super) console: RawFd,
-    /// A pipe: what the guest writes to the exit port.
+    /// A pipe: what the guest writes to the exit port, where it has one.
     pub(super) exit: RawFd,
-    /// A pipe: QEMU's log, which tells a triple fault from a reset.
+    /// A pipe or a socket: QEMU's log or control channel, which tells one end from another.
     pub(super) log: RawFd,
-    /// The disks' files, in the plan's order, and whether each is a block device.
-    pub(super) disks: Vec<(RawFd, bool)>,
+    /// The disks' files, in the plan's order.
+    pub(super) disks: Vec<Disk>,
     /// A stream of frames, and what the network device is to be.
     pub(super) network: Option<(RawFd, Offer)>,
     /// The shared folders, in the plan's order.
@@ -34,7 +45,7 @@ impl Descriptors {
     pub(super) fn all(&self) -> Vec<RawFd> {
         let own = [self.firmware, self.memory, self.console, self.exit, self.log];
         let network = self.network.iter().map(|(fd, _)| *fd);
-        let disks = self.disks.iter().map(|(fd, _)| *fd);
+        let disks = self.disks.iter().map(|disk| disk.fd);
         own.into_iter().chain(disks).chain(network).chain(self.shares.iter().copied()).collect()
     }
 }
@@ -47,12 +58,8 @@ const SANDBOX: &str =
 pub(super) fn arguments(plan: &Plan, fds: &Descriptors, sandbox: bool) -> Vec<String> {
     let mut words = Words::default();
     words.add("-nodefaults -no-user-config -no-reboot -display none -monitor none");
-    words.add(
-        "-machine microvm,acpi=off,ioapic2=off,pic=on,pit=on,rtc=on,isa-serial=on,\
-         x-option-roms=off,auto-kernel-cmdline=off",
-    );
     let cpus = plan.cpus;
-    words.add("-accel tcg -cpu max");
+    words.add("-accel tcg");
     words.add(&format!("-smp cpus={cpus},sockets=1,cores={cpus},threads=1"));
     words.add(&format!("-m {}M", plan.memory / MIB));
     words.add(&format!("-bios /dev/fd/{}", fds.firmware));
@@ -62,47 +69,41 @@ pub(super) fn arguments(plan: &Plan, fds: &Descriptors, sandbox: bool) -> Vec<St
     // the pipe, and a reader that is slow makes the guest wait.
     words.add(&format!("-chardev stdio,id=console,signal=off,logfile=/dev/fd/{}", fds.console));
     words.add("-serial chardev:console");
-    // Not isa-debug-exit, which shifts the value and so loses its top bit; not isa-debugcon, which
-    // ignores what is wider than a byte. A UART sends the first byte of any access, as it is.
-    words.add(&format!("-chardev null,id=exit,logfile=/dev/fd/{}", fds.exit));
-    words.add(&format!("-device isa-serial,chardev=exit,iobase={EXIT_PORT:#x},irq=3"));
-    // Command 0xfe to port 0x64: reset.
-    words.add("-device i8042");
-    words.add(&format!("-d cpu_reset -D /dev/fd/{}", fds.log));
+    for line in Target::of(plan.boot.board.arch).arguments(fds.exit, fds.log) {
+        words.add(&line);
+    }
     words.add("-global virtio-mmio.force-legacy=false");
-    for (disk, (fd, block_device)) in plan.disks.iter().zip(&fds.disks) {
+    for (disk, Disk { fd, block_device, snapshot }) in plan.disks.iter().zip(&fds.disks) {
         let (id, slot) = (&disk.id, disk.slot.index);
         let driver = if *block_device { "host_device" } else { "file" };
         let file = format!("file.driver={driver},file.filename=/dev/fdset/{slot},file.locking=off");
         words.add(&format!("-add-fd fd={fd},set={slot}"));
-        words.add(&match (&disk.scratch, disk.read_only) {
+        let format = match disk.format {
+            DiskFormat::Raw => "raw",
+            DiskFormat::Qcow2 => "qcow2",
+        };
+        words.add(&match (snapshot, disk.read_only) {
             // An overlay of QEMU's own, which -blockdev cannot ask for. It is in TMPDIR, too.
-            (Some(_), _) => format!("-drive if=none,id={id},format=raw,snapshot=on,{file}"),
-            (None, true) => format!("-blockdev driver=raw,node-name={id},read-only=on,{file}"),
-            (None, false) => format!("-blockdev driver=raw,node-name={id},read-only=off,{file}"),
+            (true, _) => format!("-drive if=none,id={id},format={format},snapshot=on,{file}"),
+            (_, true) => format!("-blockdev driver={format},node-name={id},read-only=on,{file}"),
+            (_, false) => format!("-blockdev driver={format},node-name={id},read-only=off,{file}"),
         });
         // An error of the file is the guest's to handle, and never a pause of the machine.
-        words.add(&format!(
-            "-device virtio-blk-device,drive={id},bus=virtio-mmio-bus.{slot},rerror=report,\
-             werror=report"
-        ));
+        let device = device("blk", disk.slot);
+        words.add(&format!("-device {device},drive={id},rerror=report,werror=report"));
     }
     if let (Some(network), Some((fd, offer))) = (&plan.network, fds.network) {
-        let (id, slot, Offer { mac, mtu, .. }) = (&network.id, network.slot.index, offer);
+        let (id, Offer { mac, mtu, .. }) = (&network.id, offer);
         words.add(&format!("-netdev socket,id={id},fd={fd}"));
-        words.add(&format!(
-            "-device virtio-net-device,netdev={id},bus=virtio-mmio-bus.{slot},mac={},host_mtu={mtu}",
-            mac_text(mac)
-        ));
+        let (device, mac) = (device("net", network.slot), mac_text(mac));
+        words.add(&format!("-device {device},netdev={id},mac={mac},host_mtu={mtu}"));
     }
     let mut shares = fds.shares.iter();
-    for device in &plan.devices {
-        let (id, slot) = (&device.id, device.slot.index);
-        match &device.kind {
+    for further in &plan.devices {
+        let (id, slot) = (&further.id, further.slot);
+        match &further.kind {
             // Its bytes are QEMU's own of the system's, as ours are.
-            DeviceKind::Rng => {
-                words.add(&format!("-device virtio-rng-device,id={id},bus=virtio-mmio-bus.{slot}"));
-            }
+            DeviceKind::Rng => words.add(&format!("-device {},id={id}", device("rng", slot))),
             DeviceKind::Share(SharePlan { folder, tag, .. }) => {
                 let Some(fd) = shares.next() else { continue };
                 let read_only = if folder.is_read_only() { ",readonly=on" } else { "" };
@@ -110,16 +111,27 @@ pub(super) fn arguments(plan: &Plan, fds: &Descriptors, sandbox: bool) -> Vec<St
                 words.add(&format!(
                     "-fsdev local,id={id},path=/dev/fd/{fd},security_model=none,multidevs=forbid{read_only}"
                 ));
-                words.add(&format!(
-                    "-device virtio-9p-device,fsdev={id},mount_tag={tag},bus=virtio-mmio-bus.{slot}"
-                ));
+                let device = device("9p", slot);
+                words.add(&format!("-device {device},fsdev={id},mount_tag={tag}"));
             }
+            // Refused before.
+            DeviceKind::Vsock(_) => {}
         }
     }
     if sandbox {
         words.add(SANDBOX);
     }
     words.0
+}
+
+/// A virtio device of a kind, in its slot: modern, and on the PCI bus with its pin alone.
+fn device(kind: &str, slot: VirtioSlot) -> String {
+    match slot.place {
+        Place::Mmio { .. } => format!("virtio-{kind}-device,bus=virtio-mmio-bus.{}", slot.index),
+        Place::Pci { device, .. } => format!(
+            "virtio-{kind}-pci,bus=pcie.0,addr={device:#x},disable-legacy=on,vectors=0,romfile="
+        ),
+    }
 }
 
 /// Arguments, none of which contains a space.
@@ -135,22 +147,22 @@ impl Words {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::devices::virtio::block::Scratch;
-    use crate::emulate::testing::plan;
+    use crate::emulate::testing::{plan, plan_of};
     use crate::machine::slot::VirtioBus;
     use crate::net::testing::Scripted;
     use crate::p9::Folder;
     use crate::plan::{DevicePlan, NetworkPlan};
-    use std::sync::Arc;
 
-    fn fds(disks: &[(RawFd, bool)]) -> Descriptors {
+    fn fds(disks: &[(RawFd, bool, bool)]) -> Descriptors {
+        let disks =
+            disks.iter().map(|&(fd, block_device, snapshot)| Disk { fd, block_device, snapshot });
         Descriptors {
             firmware: 10,
             memory: 11,
             console: 12,
             exit: 13,
             log: 14,
-            disks: disks.to_vec(),
+            disks: disks.collect(),
             network: None,
             shares: Vec::new(),
         }
@@ -159,13 +171,12 @@ mod tests {
     #[test]
     fn the_machine_is_ours_in_memory_cpus_console_exit_port_and_reset() {
         let plan = plan(&[]);
-        let expected = "-nodefaults -no-user-config -no-reboot -display none -monitor none \
-             -machine microvm,acpi=off,ioapic2=off,pic=on,pit=on,rtc=on,isa-serial=on,\
-             x-option-roms=off,auto-kernel-cmdline=off -accel tcg -cpu max \
+        let expected = "-nodefaults -no-user-config -no-reboot -display none -monitor none -accel tcg \
              -smp cpus=2,sockets=1,cores=2,threads=1 -m 64M -bios /dev/fd/10 \
              -device loader,file=/dev/fd/11 \
              -chardev stdio,id=console,signal=off,logfile=/dev/fd/12 -serial chardev:console \
-             -chardev null,id=exit,logfile=/dev/fd/13 \
+             -machine microvm,acpi=off,ioapic2=off,pic=on,pit=on,rtc=on,isa-serial=on,\
+             x-option-roms=off,auto-kernel-cmdline=off -cpu max -chardev null,id=exit,logfile=/dev/fd/13 \
              -device isa-serial,chardev=exit,iobase=0x501,irq=3 -device i8042 \
              -d cpu_reset -D /dev/fd/14 -global virtio-mmio.force-legacy=false";
         assert_eq!(arguments(&plan, &fds(&[]), false).join(" "), expected);
@@ -174,35 +185,53 @@ mod tests {
     }
 
     #[test]
+    fn an_arm64_guest_has_virt_with_semihosting_and_begins_by_the_control_channel() {
+        let plan = plan_of(guests::aarch64::kernels::HELLO, VirtioBus::Pci, &[false]);
+        let expected = "-machine virt,gic-version=3,its=off,highmem=off -cpu max,pauth-impdef=on \
+             -semihosting-config enable=on,target=gdb -S -chardev socket,id=log,fd=14 \
+             -mon chardev=log,mode=control -global virtio-mmio.force-legacy=false \
+             -add-fd fd=20,set=0 \
+             -blockdev driver=raw,node-name=disk0,read-only=off,file.driver=file,\
+             file.filename=/dev/fdset/0,file.locking=off \
+             -device virtio-blk-pci,bus=pcie.0,addr=0x1,disable-legacy=on,vectors=0,romfile=,\
+             drive=disk0,rerror=report,werror=report";
+        let all = arguments(&plan, &fds(&[(20, false, false)]), false);
+        let start = all.iter().position(|word| word == "-machine").unwrap();
+        assert_eq!(all[start..].join(" "), expected);
+    }
+
+    #[test]
     fn disks_are_raw_and_by_descriptor_and_stand_in_the_slots_of_the_plan() {
         let plan = plan(&[false, true, false]);
-        let all = arguments(&plan, &fds(&[(20, false), (21, false), (22, true)]), false);
+        let all = arguments(
+            &plan,
+            &fds(&[(20, false, false), (21, false, false), (22, true, false)]),
+            false,
+        );
         let start = all.iter().position(|word| word == "-add-fd").unwrap();
         let expected = "-add-fd fd=20,set=0 \
              -blockdev driver=raw,node-name=disk0,read-only=off,file.driver=file,\
              file.filename=/dev/fdset/0,file.locking=off \
-             -device virtio-blk-device,drive=disk0,bus=virtio-mmio-bus.0,rerror=report,werror=report \
+             -device virtio-blk-device,bus=virtio-mmio-bus.0,drive=disk0,rerror=report,werror=report \
              -add-fd fd=21,set=1 \
              -blockdev driver=raw,node-name=disk1,read-only=on,file.driver=file,\
              file.filename=/dev/fdset/1,file.locking=off \
-             -device virtio-blk-device,drive=disk1,bus=virtio-mmio-bus.1,rerror=report,werror=report \
+             -device virtio-blk-device,bus=virtio-mmio-bus.1,drive=disk1,rerror=report,werror=report \
              -add-fd fd=22,set=2 \
              -blockdev driver=raw,node-name=disk2,read-only=off,file.driver=host_device,\
              file.filename=/dev/fdset/2,file.locking=off \
-             -device virtio-blk-device,drive=disk2,bus=virtio-mmio-bus.2,rerror=report,werror=report";
+             -device virtio-blk-device,bus=virtio-mmio-bus.2,drive=disk2,rerror=report,werror=report";
         assert_eq!(all[start..].join(" "), expected);
     }
 
     #[test]
     fn what_is_written_to_an_ephemeral_disk_is_thrown_away_by_qemu() {
-        let mut plan = plan(&[false]);
-        let file = Arc::clone(&plan.disks[0].file);
-        plan.disks[0].scratch = Some(Scratch { file, folder: "/tmp".into() });
-        let all = arguments(&plan, &fds(&[(20, false)]), false);
+        let plan = plan(&[false]);
+        let all = arguments(&plan, &fds(&[(20, false, true)]), false);
         let start = all.iter().position(|word| word == "-drive").unwrap();
         let expected = "-drive if=none,id=disk0,format=raw,snapshot=on,file.driver=file,\
              file.filename=/dev/fdset/0,file.locking=off \
-             -device virtio-blk-device,drive=disk0,bus=virtio-mmio-bus.0,rerror=report,werror=report";
+             -device virtio-blk-device,bus=virtio-mmio-bus.0,drive=disk0,rerror=report,werror=report";
         assert_eq!(all[start..].join(" "), expected);
     }
 
@@ -212,12 +241,12 @@ mod tests {
         let slot = plan.boot.board.virtio.on(VirtioBus::Mmio).nth(1).unwrap();
         let offer = Offer { features: 0xff, mac: [0x52, 0x54, 0, 0xab, 0, 1], mtu: 1400 };
         plan.network = Some(NetworkPlan::new(slot, "a network", Box::new(Scripted::default())));
-        let mut fds = fds(&[(20, false)]);
+        let mut fds = fds(&[(20, false, false)]);
         fds.network = Some((21, offer));
         let all = arguments(&plan, &fds, false);
         let start = all.iter().position(|word| word == "-netdev").unwrap();
-        let expected = "-netdev socket,id=net0,fd=21 -device virtio-net-device,netdev=net0,\
-             bus=virtio-mmio-bus.1,mac=52:54:00:ab:00:01,host_mtu=1400";
+        let expected = "-netdev socket,id=net0,fd=21 -device virtio-net-device,bus=virtio-mmio-bus.1,\
+             netdev=net0,mac=52:54:00:ab:00:01,host_mtu=1400";
         assert_eq!(all[start..].join(" "), expected);
         assert_eq!(fds.all().last(), Some(&21));
     }
@@ -237,9 +266,9 @@ mod tests {
         let all = arguments(&plan, &fds, false);
         let start = all.iter().position(|word| word == "-fsdev").unwrap();
         let expected = "-fsdev local,id=share0,path=/dev/fd/20,security_model=none,multidevs=forbid \
-             -device virtio-9p-device,fsdev=share0,mount_tag=t0,bus=virtio-mmio-bus.0 \
+             -device virtio-9p-device,bus=virtio-mmio-bus.0,fsdev=share0,mount_tag=t0 \
              -fsdev local,id=share1,path=/dev/fd/21,security_model=none,multidevs=forbid,readonly=on \
-             -device virtio-9p-device,fsdev=share1,mount_tag=t1,bus=virtio-mmio-bus.1";
+             -device virtio-9p-device,bus=virtio-mmio-bus.1,fsdev=share1,mount_tag=t1";
         assert_eq!(all[start..].join(" "), expected);
         assert_eq!(fds.all()[5..], [20, 21]);
     }
@@ -250,13 +279,13 @@ mod tests {
         let slot = plan.boot.board.virtio.on(VirtioBus::Mmio).nth(3).unwrap();
         plan.devices.push(DevicePlan { id: "rng0".into(), slot, kind: DeviceKind::Rng });
         let all = arguments(&plan, &fds(&[]), false).join(" ");
-        let expected = "-device virtio-rng-device,id=rng0,bus=virtio-mmio-bus.3";
+        let expected = "-device virtio-rng-device,bus=virtio-mmio-bus.3,id=rng0";
         assert!(all.ends_with(expected), "{all}");
     }
 
     #[test]
     fn the_child_inherits_all_that_its_arguments_name() {
-        let all = fds(&[(20, false), (21, true)]).all();
+        let all = fds(&[(20, false, false), (21, true, false)]).all();
         assert_eq!(all, [10, 11, 12, 13, 14, 20, 21]);
     }
 }

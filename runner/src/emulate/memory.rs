@@ -12,18 +12,18 @@ use crate::io::file;
 
 const HEADER: u64 = 64;
 const PROGRAM_HEADER: u64 = 56;
-const EM_X86_64: u16 = 62;
 const PT_LOAD: u32 = 1;
 
-/// Writes `ranges` of `memory` into `file`, which is empty.
+/// Writes `ranges` of `memory` into `file`, which is empty, for processors of the kind `machine`.
 pub(super) fn write(
     mut file: &File,
+    machine: u16,
     memory: &GuestMemory,
     ranges: &[Range<u64>],
 ) -> io::Result<()> {
     let ranges: Vec<_> = ranges.iter().filter(|range| !range.is_empty()).collect();
     let count = u16::try_from(ranges.len()).map_err(invalid)?;
-    let mut head = header(count);
+    let mut head = header(machine, count);
     let mut offset = HEADER + u64::from(count) * PROGRAM_HEADER;
     for range in &ranges {
         head.extend(program_header(offset, range));
@@ -40,11 +40,11 @@ fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, error)
 }
 
-fn header(segments: u16) -> Vec<u8> {
+fn header(machine: u16, segments: u16) -> Vec<u8> {
     let mut header = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0];
     header.resize(16, 0);
     header.extend(2u16.to_le_bytes()); // ET_EXEC
-    header.extend(EM_X86_64.to_le_bytes());
+    header.extend(machine.to_le_bytes());
     header.extend(1u32.to_le_bytes());
     header.extend(0u64.to_le_bytes()); // nobody enters here: the firmware knows where
     header.extend(HEADER.to_le_bytes());
@@ -86,10 +86,10 @@ mod tests {
         memory.write_slice(b"higher", GuestAddress((4 << 30) + 7)).unwrap();
         let high = (4u64 << 30) + 7;
         let file = tempfile::tempfile().unwrap();
-        write(&file, &memory, &[0x500..0x503, 0x600..0x600, high..high + 6]).unwrap();
+        write(&file, 62, &memory, &[0x500..0x503, 0x600..0x600, high..high + 6]).unwrap();
         let mut bytes = vec![0; usize::try_from(file.metadata().unwrap().len()).unwrap()];
         file.read_exact_at(&mut bytes, 0).unwrap();
-        assert_eq!(bytes[..4], *b"\x7fELF");
+        assert_eq!((&bytes[..4], bytes[18]), (&b"\x7fELF"[..], 62));
         assert_eq!((bytes[54], bytes[56]), (56, 2), "size and number of program headers");
         for (at, gpa, content) in [(64, 0x500, &b"low"[..]), (120, high, b"higher")] {
             let offset = usize::try_from(u64_at(&bytes, at + 8)).unwrap();
@@ -104,6 +104,6 @@ mod tests {
     fn a_range_outside_of_memory_is_an_error() {
         let memory = hv::mem::memory([(0, GuestRam::new(4096).unwrap())]).unwrap();
         let file = tempfile::tempfile().unwrap();
-        assert!(write(&file, &memory, &[4000..5000]).is_err());
+        assert!(write(&file, 62, &memory, &[4000..5000]).is_err());
     }
 }

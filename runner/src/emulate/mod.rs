@@ -4,14 +4,16 @@
 //!
 //! QEMU is a child process. It gets everything as open descriptors and no path of the user's: the
 //! loaded memory, a ROM that sets the boot vCPU's registers, the disks as the plan opened and
-//! locked them, pipes for COM1, for the exit port and for what it has to say itself. Its machine is
-//! `microvm`, whose map ours follows ([`crate::machine::map`]).
+//! locked them, pipes for the console, for the exit port and for what it has to say itself. Its machine
+//! is `microvm` or `virt`, whose maps ours follow ([`crate::machine::map`], [`target`]).
 //!
-//! What differs from a run on an accelerator: of a value at the exit port only the low 8 bits
-//! arrive, and a guest that does not stop behind that write goes on for the few milliseconds until
-//! QEMU has ended.
+//! What differs from a run on an accelerator: of a guest's exit value only the low 8 bits arrive, and
+//! on x86_64 a guest that does not stop behind that write goes on for the few milliseconds until QEMU
+//! has ended. On arm64 a guest ends by semihosting proper, which is QEMU's and ends it at once: what the
+//! guest has not waited for may not be on its disks.
 
 mod command;
+mod disks;
 mod firmware;
 mod keys;
 mod memory;
@@ -19,6 +21,7 @@ mod network;
 mod process;
 mod qemu;
 mod supervise;
+mod target;
 #[cfg(test)]
 mod testing;
 
@@ -32,16 +35,16 @@ use std::fs::File;
 use std::io::{self, Seek, Write};
 
 use crate::boot;
-use crate::boot::Timers;
+use crate::boot::Platform;
 use crate::io::signals::Signals;
 use crate::machine;
+use crate::machine::map::MIB;
 use crate::outcome::Outcome;
 use crate::plan::Plan;
+use disks::DiskFile;
 use network::{Cable, Relay};
 use process::Process;
-
-/// The most CPUs of QEMU's microvm (hw/i386/microvm.c, `max_cpus`).
-const MAX_CPUS: u32 = 288;
+use target::Target;
 
 /// Why a guest cannot be emulated.
 #[derive(Debug, thiserror::Error)]
@@ -51,18 +54,41 @@ pub enum Error {
     Boot(#[from] boot::Error),
     /// There is no room to load it.
     #[error(transparent)]
-    Memory(#[from] hv::Error),
+    Ram(#[from] hv::Error),
     /// The boot protocol asks for something the way into QEMU cannot do.
     #[error("software emulation: {0}; boot this image on an accelerator")]
     Registers(String),
     /// QEMU's machine has no room for so many.
-    #[error("{0} CPUs, where QEMU's microvm allows {MAX_CPUS}: ask for fewer (--cpus)")]
-    Cpus(u32),
+    #[error("{asked} CPUs, where QEMU's {machine} allows {most}: ask for fewer (--cpus)")]
+    Cpus {
+        /// How many there were to be.
+        asked: u32,
+        /// The machine.
+        machine: &'static str,
+        /// How many it allows.
+        most: u32,
+    },
+    /// Nor for so much.
+    #[error("{asked} MiB, where QEMU's {machine} has room for {most}: ask for less (-m)")]
+    Memory {
+        /// How much there was to be, in MiB.
+        asked: u64,
+        /// The machine.
+        machine: &'static str,
+        /// How much it has room for.
+        most: u64,
+    },
     /// Its firmware would have to set up the bus.
     #[error(
-        "software emulation has no devices on PCI in this version: leave out --virtio=pci (Runner.Virtio)"
+        "software emulation has no devices on an x86_64 guest's PCI bus: leave out --virtio=pci (Runner.Virtio)"
     )]
     Pci,
+    /// QEMU leaves it to the host's kernel.
+    #[error(
+        "software emulation has no socket device, as QEMU has none of its own: leave out --vsock \
+         (Runner.Vsock)"
+    )]
+    Vsock,
     /// The operating system refused something.
     #[error("software emulation: {what}: {error}")]
     System {
@@ -86,43 +112,56 @@ impl Error {
 /// When the guest cannot be loaded, or QEMU not be started at all; what it says about itself later
 /// is part of the outcome.
 pub fn run(plan: &Plan, signals: &Signals, sandbox: bool) -> Result<Outcome, Error> {
-    if plan.cpus > MAX_CPUS {
-        return Err(Error::Cpus(plan.cpus));
+    let target = Target::of(plan.boot.board.arch);
+    let (machine, most) = (target.machine, target.max_cpus);
+    if plan.cpus > most {
+        return Err(Error::Cpus { asked: plan.cpus, machine, most });
     }
-    if plan.is_on_pci() {
+    if plan.memory > target.max_memory {
+        let (asked, most) = (plan.memory / MIB, target.max_memory / MIB);
+        return Err(Error::Memory { asked, machine, most });
+    }
+    if plan.is_on_pci() && !target.has_pci {
         return Err(Error::Pci);
     }
-    let guest = Guest::load(plan)?;
+    if plan.vsock().is_some() {
+        return Err(Error::Vsock);
+    }
+    let guest = Guest::load(plan, target)?;
     let cable = plan.network.as_ref().map(Cable::new).transpose();
     let cable = cable.map_err(Error::system(CABLE))?;
-    let (process, ends) = Process::start(plan, &guest, cable.as_ref(), sandbox)?;
+    let (process, ends) = Process::start(plan, target, &guest, cable.as_ref(), sandbox)?;
     drop(guest);
     let relay = cable.map(Cable::connect).transpose().map_err(Error::system(CABLE))?;
-    let outcome = supervise::supervise(process, ends, plan, signals);
+    let outcome = supervise::supervise(process, ends, target, plan, signals);
     // Its QEMU is gone, whatever the outcome.
     relay.into_iter().for_each(Relay::finish);
     outcome
 }
 
-/// A loaded guest, in files without names.
+/// A loaded guest, in files without names, and its disks.
 #[derive(Debug)]
 struct Guest {
     firmware: File,
     memory: File,
+    disks: Vec<DiskFile>,
 }
 
 impl Guest {
-    fn load(plan: &Plan) -> Result<Self, Error> {
+    fn load(plan: &Plan, target: &Target) -> Result<Self, Error> {
         let memory = machine::reserve(plan.boot.board, plan.memory)?;
-        let loaded = plan.boot.load(&memory, Timers::Pit)?;
-        let rom = firmware::rom(&loaded.state).map_err(Error::Registers)?;
+        let mut loaded = plan.boot.load(&memory, Platform::Qemu)?;
+        let rom = firmware::rom(plan, &memory, &mut loaded).map_err(Error::Registers)?;
         let firmware = scratch(|mut file| file.write_all(&rom)).map_err(Error::system(ROM))?;
-        let memory = scratch(|file| memory::write(file, &memory, &loaded.ranges));
-        Ok(Self { firmware, memory: memory.map_err(Error::system(MEMORY))? })
+        let write = |file: &File| memory::write(file, target.elf_machine, &memory, &loaded.ranges);
+        let memory = scratch(write).map_err(Error::system(MEMORY))?;
+        let disks = disks::files(plan).map_err(Error::system(DISKS))?;
+        Ok(Self { firmware, memory, disks })
     }
 }
 
 const CABLE: &str = "connect the network to QEMU";
+const DISKS: &str = "tell the guest by its image what it is to be told";
 const ROM: &str = "write the firmware into a file without a name";
 const MEMORY: &str = "write the guest's memory into a file without a name";
 

@@ -5,31 +5,35 @@
 #![allow(unsafe_code)]
 
 use std::fs::File;
-use std::io::{self, PipeReader, PipeWriter};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::io::{self, PipeReader, PipeWriter, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use hv::Arch;
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::command::{self, Descriptors};
+use super::command::{self, Descriptors, Disk};
+use super::disks::DiskFile;
 use super::network::Cable;
-use super::{Error, Guest, qemu, sys};
+use super::target::{RUN, Target};
+use super::{Error, Guest, sys};
 use crate::plan::Plan;
 
 /// Our ends of the pipes to and from QEMU.
 #[derive(Debug)]
 pub(super) struct Ends {
-    /// What the guest receives on COM1.
+    /// What the guest receives on its console.
     pub(super) input: PipeWriter,
-    /// What the guest sends on COM1.
+    /// What the guest sends there.
     pub(super) console: PipeReader,
     /// What the guest writes to the exit port.
     pub(super) exit: PipeReader,
-    /// QEMU's log.
-    pub(super) log: PipeReader,
+    /// QEMU's log or control channel.
+    pub(super) log: File,
     /// QEMU's stderr.
     pub(super) words: PipeReader,
 }
@@ -39,15 +43,30 @@ struct Theirs {
     input: PipeReader,
     console: PipeWriter,
     exit: PipeWriter,
-    log: PipeWriter,
+    log: OwnedFd,
     words: PipeWriter,
 }
 
-fn pipes() -> io::Result<(Ends, Theirs)> {
+/// QEMU's log, or the control channel on which it has been told to begin; QEMU's end is the second.
+fn log(arch: Arch) -> io::Result<(File, OwnedFd)> {
+    match arch {
+        Arch::X86_64 => {
+            let (ours, theirs) = io::pipe()?;
+            Ok((OwnedFd::from(ours).into(), theirs.into()))
+        }
+        Arch::Aarch64 => {
+            let (mut ours, theirs) = UnixStream::pair()?;
+            ours.write_all(RUN)?;
+            Ok((OwnedFd::from(ours).into(), theirs.into()))
+        }
+    }
+}
+
+fn pipes(arch: Arch) -> io::Result<(Ends, Theirs)> {
     let (their_input, input) = io::pipe()?;
     let (console, their_console) = io::pipe()?;
     let (exit, their_exit) = io::pipe()?;
-    let (log, their_log) = io::pipe()?;
+    let (log, their_log) = log(arch)?;
     let (words, their_words) = io::pipe()?;
     let theirs = Theirs {
         input: their_input,
@@ -67,25 +86,30 @@ impl Process {
     /// Starts QEMU.
     pub(super) fn start(
         plan: &Plan,
+        target: &Target,
         guest: &Guest,
         cable: Option<&Cable>,
         sandbox: bool,
     ) -> Result<(Self, Ends), Error> {
-        let (ends, theirs) = pipes().map_err(Error::system("make pipes to QEMU"))?;
-        let disks = plan.disks.iter().map(|disk| &*disk.file);
+        let (ends, theirs) = pipes(target.arch).map_err(Error::system("make pipes to QEMU"))?;
+        let disks = guest.disks.iter().map(|DiskFile { file, snapshot }| Disk {
+            fd: file.as_raw_fd(),
+            block_device: is_block_device(file),
+            snapshot: *snapshot,
+        });
         let fds = Descriptors {
             firmware: guest.firmware.as_raw_fd(),
             memory: guest.memory.as_raw_fd(),
             console: theirs.console.as_raw_fd(),
             exit: theirs.exit.as_raw_fd(),
             log: theirs.log.as_raw_fd(),
-            disks: disks.map(|file| (file.as_raw_fd(), is_block_device(file))).collect(),
+            disks: disks.collect(),
             network: cable.map(|cable| (cable.theirs.as_raw_fd(), cable.offer)),
             shares: plan.shares().map(|share| share.folder.as_fd().as_raw_fd()).collect(),
         };
         let arguments = command::arguments(plan, &fds, sandbox);
-        crate::info!("qemu: {} {}", qemu::PROGRAM, arguments.join(" "));
-        let mut command = Command::new(qemu::PROGRAM);
+        crate::info!("qemu: {} {}", target.program, arguments.join(" "));
+        let mut command = Command::new(target.program);
         // Where its overlays of ephemeral disks go: to the same place as ours.
         command.env("TMPDIR", std::env::temp_dir());
         command.args(arguments).stdin(theirs.input).stdout(Stdio::null()).stderr(theirs.words);

@@ -5,18 +5,18 @@ use std::process::{Command, Stdio};
 
 use hv::Arch;
 
-/// The program. Found in `PATH`, as a shell would.
-pub(super) const PROGRAM: &str = "qemu-system-x86_64";
+use super::target::Target;
 
 /// A QEMU that starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Qemu {
+    target: &'static Target,
     version: String,
 }
 
 impl std::fmt::Display for Qemu {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{PROGRAM} {}", self.version)
+        write!(f, "{} {}", self.target.program, self.version)
     }
 }
 
@@ -26,23 +26,21 @@ impl Qemu {
     /// # Errors
     /// What is wrong and how to install it, one sentence.
     pub fn find(arch: Arch) -> Result<Self, String> {
-        if arch != Arch::X86_64 {
-            return Err(format!(
-                "this version has software emulation for x86_64 guests, and none for {arch}"
-            ));
-        }
-        let mut command = Command::new(PROGRAM);
+        let target = Target::of(arch);
+        let program = target.program;
+        let mut command = Command::new(program);
         command.arg("--version").stdin(Stdio::null()).stderr(Stdio::null());
-        let install = install(&std::fs::read_to_string("/etc/os-release").unwrap_or_default());
+        let os_release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+        let install = install(target, &os_release);
         let output = command.output().map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => {
-                format!("there is no {PROGRAM} in PATH for software emulation; {install}")
+                format!("there is no {program} in PATH for software emulation; {install}")
             }
-            _ => format!("{PROGRAM} does not start: {error}; {install}"),
+            _ => format!("{program} does not start: {error}; {install}"),
         })?;
         match version(&String::from_utf8_lossy(&output.stdout)) {
-            Some(version) if output.status.success() => Ok(Self { version }),
-            _ => Err(format!("{PROGRAM} --version fails ({}): {install}", output.status)),
+            Some(version) if output.status.success() => Ok(Self { target, version }),
+            _ => Err(format!("{program} --version fails ({}): {install}", output.status)),
         }
     }
 }
@@ -53,17 +51,8 @@ fn version(text: &str) -> Option<String> {
     rest.split_whitespace().next().map(str::to_owned)
 }
 
-/// How each system installs it: what os-release(5) calls the system, and the command.
-const PACKAGES: [(&[&str], &str); 5] = [
-    (&["debian", "ubuntu"], "sudo apt install qemu-system-x86"),
-    (&["fedora", "rhel", "centos"], "sudo dnf install qemu-system-x86-core"),
-    (&["arch"], "sudo pacman -S qemu-system-x86"),
-    (&["alpine"], "sudo apk add qemu-system-x86_64"),
-    (&["suse", "opensuse"], "sudo zypper install qemu-x86"),
-];
-
 /// How to install it on the system that `os_release` describes.
-fn install(os_release: &str) -> String {
+fn install(target: &Target, os_release: &str) -> String {
     if cfg!(target_os = "macos") {
         return "install it with `brew install qemu`".to_owned();
     }
@@ -73,11 +62,13 @@ fn install(os_release: &str) -> String {
     };
     let ids = [value("ID"), value("ID_LIKE")].map(|value| value.trim_matches(['"', '\'']));
     let names: Vec<&str> = ids.iter().flat_map(|ids| ids.split_whitespace()).collect();
-    let own = PACKAGES.iter().find(|(systems, _)| systems.iter().any(|id| names.contains(id)));
+    let own =
+        target.packages.iter().find(|(systems, _)| systems.iter().any(|id| names.contains(id)));
     match own {
         Some((_, command)) => format!("install it with `{command}`"),
         None => {
-            let all = PACKAGES.map(|(systems, command)| format!("{}: `{command}`", systems[0]));
+            let all =
+                target.packages.map(|(systems, command)| format!("{}: `{command}`", systems[0]));
             format!("install it ({})", all.join("; "))
         }
     }
@@ -96,12 +87,6 @@ mod tests {
     }
 
     #[test]
-    fn there_is_none_for_guests_of_aarch64_and_the_sentence_names_both() {
-        let why = Qemu::find(Arch::Aarch64).unwrap_err();
-        assert!(why.contains("x86_64") && why.contains("aarch64"), "{why}");
-    }
-
-    #[test]
     #[cfg(target_os = "linux")] // there is one way on macOS
     fn the_package_is_the_one_of_this_system() {
         for (os_release, command) in [
@@ -112,7 +97,7 @@ mod tests {
             ("ID=arch\n", "sudo pacman -S qemu-system-x86`"),
             ("ID=opensuse-leap\nID_LIKE='suse opensuse'\n", "sudo zypper install qemu-x86`"),
         ] {
-            let advice = install(os_release);
+            let advice = install(Target::of(Arch::X86_64), os_release);
             assert!(advice.ends_with(command), "{os_release}: {advice}");
         }
     }
@@ -121,8 +106,12 @@ mod tests {
     #[cfg(target_os = "linux")] // see above
     fn a_system_that_is_not_known_is_told_all_of_them() {
         for os_release in ["", "ID=\n", "ID=plan9\nID_LIKE=unix", "nonsense"] {
-            let advice = install(os_release);
-            assert!(PACKAGES.iter().all(|(_, command)| advice.contains(command)), "{advice}");
+            let target = Target::of(Arch::Aarch64);
+            let advice = install(target, os_release);
+            assert!(
+                target.packages.iter().all(|(_, command)| advice.contains(command)),
+                "{advice}"
+            );
         }
     }
 }

@@ -47,7 +47,7 @@ pub enum Problem {
     },
     /// Nothing can be told to the guest by it.
     #[error(
-        "what -a, -e and addresses say would go into a record of the image, and {0}: \
+        "what -a, -e, --mounts and addresses say would go into a record of the image, and {0}: \
          build the image again with `ops`"
     )]
     Append(AppendError),

@@ -188,7 +188,11 @@ impl Image {
             .map_err(|error| Error::new(self.source.name(), Problem::Append(error)))
     }
 
-    fn root(&self) -> Result<Option<Filesystem>, Error> {
+    /// The file system whose root tuple is the manifest; `None` as for [`Image::manifest`].
+    ///
+    /// # Errors
+    /// [`Error`] when it cannot be read.
+    pub fn root(&self) -> Result<Option<Filesystem>, Error> {
         let Some(region) = self.root else { return Ok(None) };
         let filesystem = recognise::filesystem(&self.source, region, "root");
         filesystem.map(Some).map_err(|problem| Error::new(self.source.name(), problem))

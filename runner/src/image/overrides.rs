@@ -15,6 +15,8 @@ pub struct Overrides<'a> {
     pub env: &'a [(String, String)],
     /// Addresses by path (`en1.ipaddr`).
     pub addresses: &'a [(&'static str, String)],
+    /// Names of volumes and where they are mounted, beside those of the image.
+    pub mounts: &'a [(String, String)],
     /// The guest is to end with its status by semihosting (`debug_exit`), where it knows how.
     pub exit_status: bool,
 }
@@ -36,6 +38,8 @@ impl Overrides<'_> {
         }
         let env = self.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         settings.extend(table(&root, "environment", env));
+        let mounts = self.mounts.iter().map(|(name, path)| (name.as_str(), path.as_str()));
+        settings.extend(table(&root, "mounts", mounts));
         let mut left = self.addresses;
         while let Some((path, _)) = left.first() {
             let interface = parts(path).0;
@@ -158,6 +162,15 @@ mod tests {
         let Some(Value::Tuple(en1)) = filesystem.root().get("en1") else { panic!("no en1") };
         assert_eq!(en1.get("ipaddr").unwrap().text(), Some(&b"10.0.0.2"[..]));
         assert_eq!(en1.get("netmask").unwrap().text(), Some(&b"255.0.0.0"[..]));
+    }
+
+    #[test]
+    fn volumes_go_into_the_table_of_mounts_whether_there_is_one_or_not() {
+        let mounts = [("4a-b".to_owned(), "/data:ro".to_owned())];
+        let bytes = manifest_with(Overrides { mounts: &mounts, ..Default::default() });
+        let filesystem = filesystem(&bytes);
+        let Some(Value::Tuple(told)) = filesystem.root().get("mounts") else { panic!("none") };
+        assert_eq!(told.get("4a-b").unwrap().text(), Some(&b"/data:ro"[..]));
     }
 
     #[test]

@@ -63,6 +63,8 @@ pub struct Ready {
     pub readable: bool,
     /// Writing may go on.
     pub writable: bool,
+    /// Nothing that is written reaches anybody any more.
+    pub hung_up: bool,
 }
 
 /// Has descriptors watched by a loop, which need not be at hand.
@@ -209,6 +211,7 @@ impl EventLoop {
                     key: number & !WATCHED,
                     readable: event.is_readable() || event.is_read_closed() || over,
                     writable: event.is_writable() || event.is_write_closed() || over,
+                    hung_up: event.is_write_closed(),
                 });
                 continue;
             }
@@ -359,7 +362,7 @@ mod tests {
         assert_eq!(lp.ready(), []);
         theirs.send_to(b"in", ours.local_addr().unwrap()).unwrap();
         lp.turn(None).unwrap();
-        assert_eq!(lp.ready(), [Ready { key: 7, readable: true, writable: false }]);
+        assert_eq!(lp.ready(), [Ready { key: 7, readable: true, writable: false, hung_up: false }]);
     }
 
     #[test]
@@ -369,7 +372,7 @@ mod tests {
         let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         watcher.watch(ours.as_fd(), 7).unwrap();
         lp.turn(None).unwrap();
-        assert_eq!(lp.ready(), [Ready { key: 7, readable: false, writable: true }]);
+        assert_eq!(lp.ready(), [Ready { key: 7, readable: false, writable: true, hung_up: false }]);
         lp.turn(SHORT).unwrap();
         assert_eq!(lp.ready(), []);
         io::Write::write_all(&mut theirs, b"x").unwrap();
@@ -379,7 +382,10 @@ mod tests {
         assert_eq!(lp.ready(), [], "what was left unread is not announced again");
         drop(theirs);
         lp.turn(None).unwrap();
-        assert!(matches!(lp.ready(), [Ready { key: 7, readable: true, .. }]), "its end");
+        assert!(
+            matches!(lp.ready(), [Ready { key: 7, readable: true, hung_up: true, .. }]),
+            "its end"
+        );
         watcher.forget(ours.as_fd());
         watcher.watch(ours.as_fd(), 8).unwrap();
         lp.turn(None).unwrap();

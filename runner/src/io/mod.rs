@@ -11,6 +11,7 @@ pub mod ports;
 #[cfg(any(not(target_os = "linux"), test))] // Linux has its own ways, and tests these
 mod posix;
 pub mod random;
+pub(crate) mod ring;
 pub mod signals;
 pub mod socket;
 pub mod space;

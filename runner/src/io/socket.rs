@@ -23,6 +23,7 @@ mod datagrams;
 #[cfg_attr(target_os = "linux", path = "socket/sys/linux.rs")]
 #[cfg_attr(not(target_os = "linux"), path = "socket/sys/macos.rs")]
 mod failures;
+pub mod local;
 
 pub use datagrams::{Datagrams, Failure};
 
@@ -55,6 +56,39 @@ fn unless_busy<T>(result: Result<T, Errno>) -> io::Result<Option<T>> {
         Ok(value) => Ok(Some(value)),
         Err(Errno::AGAIN) => Ok(None),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Writes what `fd` takes of `buffers` now.
+fn write(fd: &OwnedFd, buffers: [&[u8]; 2]) -> io::Result<usize> {
+    let buffers = buffers.map(IoSlice::new);
+    let sent = retry_on_intr(|| {
+        let mut nothing = SendAncillaryBuffer::default();
+        rustix::net::sendmsg(fd, &buffers, &mut nothing, sys::SEND)
+    });
+    Ok(unless_busy(sent)?.unwrap_or(0))
+}
+
+/// The same with guest memory.
+fn write_guest<'a>(
+    fd: &OwnedFd,
+    pieces: impl Iterator<Item = VolatileSlice<'a>>,
+) -> io::Result<usize> {
+    let mut pieces = pieces.fuse();
+    let mut written = 0usize;
+    loop {
+        let vectors = Vectors::gather(&mut pieces);
+        if vectors.is_empty() {
+            return Ok(written);
+        }
+        let sent = match unless_busy(vectors.send(fd.as_fd())) {
+            Err(_) if written > 0 => return Ok(written),
+            sent => sent?.unwrap_or(0),
+        };
+        written = written.saturating_add(sent);
+        if sent < vectors.bytes {
+            return Ok(written);
+        }
     }
 }
 
@@ -129,12 +163,7 @@ impl Stream {
     /// # Errors
     /// What the operating system says, `ConnectionReset` or `BrokenPipe` for instance.
     pub fn write(&self, buffers: [&[u8]; 2]) -> io::Result<usize> {
-        let buffers = buffers.map(IoSlice::new);
-        let sent = retry_on_intr(|| {
-            let mut nothing = SendAncillaryBuffer::default();
-            rustix::net::sendmsg(&self.0, &buffers, &mut nothing, sys::SEND)
-        });
-        Ok(unless_busy(sent)?.unwrap_or(0))
+        write(&self.0, buffers)
     }
 
     /// Writes what it takes of guest memory now, and returns how many bytes those are.
@@ -145,22 +174,7 @@ impl Stream {
         &self,
         pieces: impl Iterator<Item = VolatileSlice<'a>>,
     ) -> io::Result<usize> {
-        let mut pieces = pieces.fuse();
-        let mut written = 0usize;
-        loop {
-            let vectors = Vectors::gather(&mut pieces);
-            if vectors.is_empty() {
-                return Ok(written);
-            }
-            let sent = match unless_busy(vectors.send(self.0.as_fd())) {
-                Err(_) if written > 0 => return Ok(written),
-                sent => sent?.unwrap_or(0),
-            };
-            written = written.saturating_add(sent);
-            if sent < vectors.bytes {
-                return Ok(written);
-            }
-        }
+        write_guest(&self.0, pieces)
     }
 
     /// Says that nothing more is written: the other end reads to the last byte, and then an end.
@@ -268,6 +282,16 @@ impl Vectors {
         self.count == 0
     }
 
+    /// One readv(2), repeated when a signal ended it.
+    fn receive(&self, fd: BorrowedFd<'_>) -> Result<usize, Errno> {
+        let count = libc::c_int::try_from(self.count).unwrap_or_default();
+        retry_on_intr(|| {
+            // SAFETY: as for sending; and what is read into guest memory may be anything.
+            let read = unsafe { libc::readv(fd.as_raw_fd(), self.vectors.as_ptr(), count) };
+            usize::try_from(read).map_err(|_| last_error())
+        })
+    }
+
     /// One sendmsg(2), repeated when a signal ended it.
     fn send(&self, fd: BorrowedFd<'_>) -> Result<usize, Errno> {
         // SAFETY: all zeros are a header without name, vectors and control.
@@ -279,12 +303,13 @@ impl Vectors {
             // SAFETY: every vector is a range of guest memory that outlives the call, and guest memory
             // is plain bytes that anybody may write at any time.
             let sent = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const header, flags) };
-            usize::try_from(sent).map_err(|_| {
-                let error = io::Error::last_os_error();
-                Errno::from_io_error(&error).unwrap_or(Errno::IO)
-            })
+            usize::try_from(sent).map_err(|_| last_error())
         })
     }
+}
+
+fn last_error() -> Errno {
+    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
 #[cfg(test)]

@@ -65,6 +65,10 @@ pub enum Role {
     Io,
     /// The I/O loop of a guest with a network.
     Network,
+    /// The I/O loop of a guest with a socket device.
+    Vsock,
+    /// The I/O loop of a guest with both.
+    NetworkVsock,
     /// Serves disks.
     Disk,
     /// Serves a shared folder.
@@ -73,12 +77,31 @@ pub enum Role {
 
 impl Role {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Main, Self::MainDisk, Self::Vcpu, Self::Io, Self::Network, Self::Disk, Self::Share];
+    pub const ALL: [Self; 9] = [
+        Self::Main,
+        Self::MainDisk,
+        Self::Vcpu,
+        Self::Io,
+        Self::Network,
+        Self::Vsock,
+        Self::NetworkVsock,
+        Self::Disk,
+        Self::Share,
+    ];
 
     /// Whether it is the main thread's.
     pub fn is_main(self) -> bool {
         matches!(self, Role::Main | Role::MainDisk)
+    }
+
+    /// The I/O loop's, of a guest with a network or a socket device.
+    pub fn of_loop(network: bool, vsock: bool) -> Self {
+        match (network, vsock) {
+            (false, false) => Role::Io,
+            (true, false) => Role::Network,
+            (false, true) => Role::Vsock,
+            (true, true) => Role::NetworkVsock,
+        }
     }
 
     /// Its name, as messages and `doctor` have it.
@@ -89,6 +112,8 @@ impl Role {
             Role::Vcpu => "vcpu",
             Role::Io => "io",
             Role::Network => "network",
+            Role::Vsock => "vsock",
+            Role::NetworkVsock => "network+vsock",
             Role::Disk => "disk",
             Role::Share => "share",
         }
@@ -102,6 +127,8 @@ pub struct Needs<'f> {
     pub largest_file: u64,
     /// There is a network, which makes connections.
     pub network: bool,
+    /// There is a socket device, which reaches sockets in the working directory, and removes its own.
+    pub vsock: bool,
     /// How many descriptors may be opened.
     pub descriptors: u64,
     /// The shared folders, each of which has a thread of its own.
@@ -145,7 +172,13 @@ impl Jail {
         descriptors::close_inherited().map_err(Error::system("close inherited descriptors"))?;
         limits::lower(needs).map_err(Error::system("lower the limits"))?;
         match sys::enter(needs) {
-            Ok(all) => all.iter().for_each(|done| info!("jail: {done}")),
+            Ok(Entered { missing, .. }) if choice == JailChoice::Strict && !missing.is_empty() => {
+                return Err(Error::Missing(missing.join("; ")));
+            }
+            Ok(Entered { done, missing }) => {
+                missing.iter().for_each(|what| warning!("the jail is not complete: {what}"));
+                done.iter().for_each(|done| info!("jail: {done}"));
+            }
             Err(Error::Absent(what)) if choice == JailChoice::Strict => {
                 return Err(Error::Missing(what));
             }
@@ -162,7 +195,7 @@ impl Jail {
     /// When the system refuses what it said it has.
     pub fn lock(self, role: Role, folder: Option<&Folder>) -> Result<(), Error> {
         if self.shares {
-            sys::narrow(folder)?;
+            sys::narrow(folder, role)?;
         }
         match self.lists {
             true => sys::lock(role, self.descriptors)
@@ -191,6 +224,15 @@ pub fn prepare_child(choice: JailChoice) -> Result<(), Error> {
             sys::prepare_child()
         }
     }
+}
+
+/// What came of entering.
+#[derive(Debug, Default)]
+struct Entered {
+    /// What was done, for `-v`.
+    done: Vec<String>,
+    /// What could not be, and leaves a hole.
+    missing: Vec<String>,
 }
 
 /// What this system lacks of a jail.

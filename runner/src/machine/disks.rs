@@ -8,7 +8,8 @@ use super::Error;
 use super::lockdown::Lockdown;
 use super::stop::{Reason, Stop};
 use super::virtio::Virtio;
-use crate::devices::virtio::block::Disk;
+use crate::config::DiskFormat;
+use crate::devices::virtio::block::{Disk, Qcow2};
 use crate::devices::virtio::worker::{Threads, Worker, WorkerThread};
 use crate::io::event::Event;
 use crate::jail::Role;
@@ -58,8 +59,12 @@ impl Disks {
 
 /// The device, with what the guest is told by its disk.
 fn disk(plan: &DiskPlan) -> std::io::Result<Disk> {
-    let (path, len) = (plan.source.name(), plan.source.len());
+    let (path, len) = (plan.source.name(), plan.size);
     let (id, file) = (&plan.id, plan.file.clone());
+    if plan.format == DiskFormat::Qcow2 {
+        let image = Qcow2::open(&file).map_err(std::io::Error::other)?;
+        return Ok(Disk::qcow2(id, path, image, plan.scratch.clone()));
+    }
     let Some(scratch) = &plan.scratch else {
         return Ok(match plan.patch.clone() {
             Some(patch) => Disk::patched(id, path, file, len, patch),

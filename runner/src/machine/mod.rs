@@ -32,7 +32,7 @@ use hv::{
     Arch, GuestMemory, GuestRam, Hypervisor, IrqChip, Kicker, State, Vcpu, VcpuSeed, Vm, VmConfig,
 };
 
-use crate::boot::{self, Timers};
+use crate::boot::{self, Platform};
 use crate::devices::semihosting::SYS_EXIT;
 use crate::io::event::Event;
 use crate::io::event_loop::EventLoop;
@@ -111,7 +111,7 @@ impl<H: Hypervisor> Machine<H> {
             }
         };
         let (vm, seeds) = hypervisor.create(config)?;
-        let state = plan.boot.load(&memory, Timers::Hypervisor)?.state;
+        let state = plan.boot.load(&memory, Platform::Hypervisor)?.state;
         Ok(Self { vm, seeds, memory, state })
     }
 
@@ -126,7 +126,7 @@ impl<H: Hypervisor> Machine<H> {
         let mut lockdown = Lockdown::new(jail, plan.main_role());
         let mut event_loop = EventLoop::new().map_err(Error::system("make an event loop"))?;
         signals.wake(&mut event_loop).map_err(Error::system("wait for signals"))?;
-        let role = if plan.has_network() { Role::Network } else { Role::Io };
+        let role = Role::of_loop(plan.has_network(), plan.vsock().is_some());
         let io = IoThread::spawn(lockdown.place(role))?;
         let stopped = Arc::new(Event::new().map_err(Error::system("make an event"))?);
         let mut wakes = wakes(&self.seeds, &event_loop, &stopped);

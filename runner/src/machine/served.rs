@@ -41,6 +41,10 @@ fn device(kind: &DeviceKind) -> Option<Box<dyn Served>> {
     match kind {
         DeviceKind::Rng => Some(Box::new(Rng::default())),
         DeviceKind::Share(_) => None,
+        DeviceKind::Vsock(vsock) => match vsock.take_device() {
+            Some(device) => Some(Box::new(device)),
+            None => unreachable!("a plan is carried out once"),
+        },
     }
 }
 

@@ -276,7 +276,7 @@ mod tests {
         let mut largest = 0;
         while inbox.frames.len() < 600 {
             let before = inbox.frames.len();
-            link.ready(Ready { key: 0, readable: true, writable: false }, NOW);
+            link.ready(Ready { key: 0, readable: true, writable: false, hung_up: false }, NOW);
             link.receive(&mut inbox, NOW);
             largest = largest.max(inbox.frames.len() - before);
         }

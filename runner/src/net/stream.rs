@@ -18,6 +18,7 @@ use super::framing::{self, LENGTH, Reader};
 use super::{ETHERNET, Inbox, Link, Offer, Put, Sent};
 use crate::io::event_loop::{Ready, Watcher};
 use crate::io::frames;
+use crate::io::socket::local::LONGEST;
 use crate::log::printable_path;
 use crate::{info, warning};
 
@@ -48,10 +49,6 @@ pub struct Stream {
     received: u64,
     dropped: u64,
 }
-
-/// The most bytes of a socket's name (unix(7)): less the NUL, 107 on Linux and 103 on macOS.
-const LONGEST: usize =
-    size_of::<libc::sockaddr_un>() - std::mem::offset_of!(libc::sockaddr_un, sun_path) - 1;
 
 /// Refuses a path that no socket can have.
 pub(super) fn fits(path: &Path) -> Result<(), String> {

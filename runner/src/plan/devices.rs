@@ -1,6 +1,8 @@
 //! The guest's further virtio devices, neither disks nor its network: chosen, opened, given a place in
 //! the machine behind those.
 
+mod vsock;
+
 use std::fmt;
 
 use super::Error;
@@ -8,6 +10,7 @@ use crate::config::{Settings, Share};
 use crate::log::printable_path;
 use crate::machine::slot::{VIRTIO_SLOTS, VirtioBus, VirtioSlot};
 use crate::p9::{Folder, Unfit};
+pub use vsock::VsockPlan;
 
 /// A further device of the guest.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub struct DevicePlan {
 pub enum DeviceKind {
     /// Random bytes.
     Rng,
+    /// Sockets.
+    Vsock(VsockPlan),
     /// A folder of the host.
     Share(SharePlan),
 }
@@ -47,6 +52,7 @@ impl DeviceKind {
         match self {
             DeviceKind::Rng => "rng",
             DeviceKind::Share(_) => "share",
+            DeviceKind::Vsock(_) => "vsock",
         }
     }
 }
@@ -60,6 +66,7 @@ impl fmt::Display for DeviceKind {
                 let how = if folder.is_read_only() { ", read-only" } else { "" };
                 write!(f, "{path}{how}, tag {tag}")
             }
+            DeviceKind::Vsock(vsock) => vsock.fmt(f),
         }
     }
 }
@@ -95,6 +102,7 @@ pub(super) fn choose(
         }
         kinds.push(DeviceKind::Share(share(asked, tag)?));
     }
+    kinds.extend(settings.devices.vsock.clone().map(VsockPlan::new).map(DeviceKind::Vsock));
     match kinds.len() <= VIRTIO_SLOTS {
         true => Ok(kinds),
         false => Err(Error::Asked(format!(
@@ -149,6 +157,17 @@ pub(super) fn place(
 }
 
 impl DevicePlan {
+    /// Opens what brings clients: when nothing can be in the way of a run any more.
+    ///
+    /// # Errors
+    /// Names it, what is wrong with it and what to do.
+    pub(super) fn open(&self) -> Result<(), Error> {
+        match &self.kind {
+            DeviceKind::Vsock(vsock) => vsock.open().map_err(Error::Asked),
+            DeviceKind::Rng | DeviceKind::Share(_) => Ok(()),
+        }
+    }
+
     /// The device for a person, one line.
     pub(super) fn describe(&self) -> String {
         format!("device: {}, {}: {}", self.id, self.slot.place, self.kind)

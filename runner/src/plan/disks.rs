@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Error;
-use crate::config::Settings;
-use crate::devices::virtio::block::Scratch;
+use crate::config::{Disk, DiskFormat};
+use crate::devices::virtio::block::{Qcow2, Scratch};
 use crate::image::{Access, Image, Patch, Source};
 use crate::io::lock::{DiskLock, Mode};
 use crate::log::printable_path;
@@ -21,6 +21,10 @@ pub struct DiskPlan {
     pub source: Source,
     /// The open file.
     pub file: Arc<File>,
+    /// What is in the file.
+    pub format: DiskFormat,
+    /// Bytes of the disk, as the guest sees it.
+    pub size: u64,
     /// The guest can only read it.
     pub read_only: bool,
     /// Takes what the guest writes, in place of the file.
@@ -72,7 +76,15 @@ impl Room {
     }
 }
 
-/// Opens and locks every disk, and gives each a place: the image first, if it is one.
+impl DiskPlan {
+    /// Bytes of the largest file that is written for it, if one is.
+    pub(super) fn largest(&self) -> u64 {
+        self.source.len().max(self.size)
+    }
+}
+
+/// Opens and locks every disk, and gives each a place: the image first, if it is one, then those `beside`
+/// it.
 ///
 /// # Errors
 /// Names the file, what is wrong with it and what to do.
@@ -80,29 +92,30 @@ pub(super) fn open(
     slots: &mut impl Iterator<Item = VirtioSlot>,
     image: &Image,
     writable: bool,
-    settings: &Settings,
+    beside: &[Disk],
+    ephemeral: bool,
     room: Room,
 ) -> Result<Vec<DiskPlan>, Error> {
     let mut sources = Vec::new();
     if image.is_disk() {
-        if !writable && !settings.ephemeral {
+        if !writable && !ephemeral {
             let name = image.source().name();
             return Err(Error::Asked(format!(
                 "{name}: the guest writes to its image, and this user may not: \
                  chmod u+w it, or throw away what it writes with --ephemeral"
             )));
         }
-        sources.push((image.source().clone(), Use::of(false, settings.ephemeral)));
+        sources.push((image.source().clone(), Use::of(false, ephemeral), DiskFormat::Raw));
     }
-    for disk in &settings.disks {
-        let wanted = Use::of(disk.read_only, settings.ephemeral);
-        sources.push((Source::open(&disk.path, wanted.access())?, wanted));
+    for disk in beside {
+        let wanted = Use::of(disk.read_only, ephemeral);
+        sources.push((Source::open(&disk.path, wanted.access())?, wanted, disk.format));
     }
     if sources.len() > room.disks() {
         return Err(room.refuse(sources.len()));
     }
     let placed = sources.into_iter().zip(slots);
-    placed.map(|((source, wanted), slot)| place(source, wanted, slot)).collect()
+    placed.map(|((source, wanted, format), slot)| place(source, wanted, format, slot)).collect()
 }
 
 /// What the guest may do with a disk.
@@ -134,42 +147,59 @@ impl Use {
 }
 
 /// Locks a disk for this run and puts it into `slot`.
-fn place(source: Source, wanted: Use, slot: VirtioSlot) -> Result<DiskPlan, Error> {
-    if !source.len().is_multiple_of(512) {
-        let (name, len) = (source.name(), source.len());
+fn place(
+    source: Source,
+    wanted: Use,
+    format: DiskFormat,
+    slot: VirtioSlot,
+) -> Result<DiskPlan, Error> {
+    if format == DiskFormat::Qcow2 && wanted == Use::ReadWrite {
+        return Err(Error::Asked(format!(
+            "{}: qcow2 is read here, and not written: add ,ro, throw away what the guest writes with \
+             --ephemeral, or make a raw disk with `qemu-img convert -O raw`",
+            source.name()
+        )));
+    }
+    let (file, lock) = take(&source, wanted)?;
+    let size = match format {
+        DiskFormat::Raw => source.len(),
+        DiskFormat::Qcow2 => Qcow2::open(&file)
+            .map_err(|error| Error::Asked(format!("{}: {error}", source.name())))?
+            .size(),
+    };
+    if !size.is_multiple_of(512) {
+        let (name, len) = (source.name(), size);
         return Err(Error::Asked(format!(
             "{name}: {len} bytes are no whole number of 512-byte sectors, as a disk has: \
              extend it with truncate -s %512"
         )));
     }
-    let Taken { file, scratch, lock } = take(&source, wanted)?;
+    let scratch = scratch_for(source.name(), wanted, size)?;
     let (id, read_only) = (format!("disk{}", slot.index), wanted == Use::ReadOnly);
-    Ok(DiskPlan { id, source, file, read_only, scratch, patch: None, slot, lock })
+    let patch = None;
+    Ok(DiskPlan { id, source, file, format, size, read_only, scratch, patch, slot, lock })
 }
 
 /// A disk's file, locked for this run.
-pub(super) struct Taken {
-    pub(super) file: Arc<File>,
-    pub(super) scratch: Option<Scratch>,
-    pub(super) lock: DiskLock,
-}
-
-/// Locks a disk for this run, and makes room for what is thrown away.
-pub(super) fn take(source: &Source, wanted: Use) -> Result<Taken, Error> {
+pub(super) fn take(source: &Source, wanted: Use) -> Result<(Arc<File>, DiskLock), Error> {
     let Some(file) = source.file().cloned() else {
         let name = source.name();
         return Err(Error::Asked(format!("{name}: it is not a file, and a disk must be one")));
     };
     let mode = if wanted == Use::ReadWrite { Mode::Write } else { Mode::Read };
     let lock = DiskLock::take(&file, source.name(), mode)?;
-    let scratch = match wanted {
+    Ok((file, lock))
+}
+
+/// Room for what is written to a disk of `size` bytes, if that is thrown away.
+pub(super) fn scratch_for(name: &str, wanted: Use, size: u64) -> Result<Option<Scratch>, Error> {
+    match wanted {
         Use::Ephemeral => {
-            small_enough(source.name(), source.len())?;
-            Some(scratch(&std::env::temp_dir(), source.len())?)
+            small_enough(name, size)?;
+            scratch(&std::env::temp_dir(), size).map(Some)
         }
-        Use::ReadOnly | Use::ReadWrite => None,
-    };
-    Ok(Taken { file, scratch, lock })
+        Use::ReadOnly | Use::ReadWrite => Ok(None),
+    }
 }
 
 /// What a guest writes is kept account of in memory.

@@ -147,6 +147,8 @@ fn refuse(settings: &Settings, image: &Image) -> Result<(), Error> {
         (!settings.disks.is_empty(), "--disk", "its disks have names: --block NAME=FILE"),
         (settings.virtio.is_some(), "--virtio", "Solo5 guests have no virtio devices"),
         (settings.devices.rng == Some(true), "--rng", "Solo5 guests have no virtio devices"),
+        (!settings.mounts.is_empty(), "--mounts", "Solo5 guests have no volumes of OPS's"),
+        (settings.devices.vsock.is_some(), "--vsock", "Solo5 guests have no virtio devices"),
         (!settings.devices.shares.is_empty(), "--share", "Solo5 guests have no shared folders"),
         (!settings.env.is_empty(), "environment", "Solo5 guests have arguments only"),
         (!network.addresses.is_empty(), "an address", "tell the guest by its arguments (-a)"),
@@ -283,16 +285,17 @@ fn block(settings: &Settings, manifest: &Manifest, named: &NamedBlock) -> Result
             source.name()
         )));
     }
-    let taken = disks::take(&source, wanted)?;
+    let (file, lock) = disks::take(&source, wanted)?;
+    let scratch = disks::scratch_for(source.name(), wanted, len)?;
     Ok(BlockPlan {
         handle: manifest.find(name, Kind::Block).unwrap_or_default(),
         name: name.clone(),
         block_size,
         source,
-        file: taken.file,
+        file,
         read_only: *read_only,
-        scratch: taken.scratch,
-        lock: taken.lock,
+        scratch,
+        lock,
     })
 }
 

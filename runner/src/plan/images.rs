@@ -84,7 +84,7 @@ fn open_path(path: &Path, access: Access, marks: Marks) -> Result<Opened, image:
 }
 
 /// OPS's folder: `.ops` in `$OPS_HOME`, or in the home folder.
-fn ops_folder() -> Option<PathBuf> {
+pub(super) fn ops_folder() -> Option<PathBuf> {
     let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("OPS_HOME").or_else(|| set("HOME")).map(|home| home.join(".ops"))
 }

@@ -101,7 +101,7 @@ fn act(input: &mut Input<'_>, calls: &Hypercalls, shift: u32, memory: &GuestMemo
             for (index, word) in (0..).zip(words) {
                 // Where there is no memory there is nothing to put.
                 let place = at.wrapping_add(8 * index);
-                if place >= AT && place < END - 8 {
+                if (AT..END - 8).contains(&place) {
                     memory.write_obj(word, GuestAddress(place)).expect("it is memory");
                 }
             }
@@ -161,7 +161,7 @@ fn memory() -> GuestMemory {
 
 fn file() -> File {
     let mut file = tempfile::tempfile().expect("a file");
-    file.write_all(&[MARK; LEN as usize]).expect("room in a file");
+    file.write_all(&[MARK; 4096]).expect("room in a file");
     file
 }
 

@@ -9,6 +9,7 @@
 pub mod block;
 pub mod chain;
 pub mod config;
+mod disks;
 pub mod frames;
 pub mod hvt;
 pub mod image;

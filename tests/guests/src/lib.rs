@@ -178,6 +178,14 @@ pub mod aarch64 {
         }
     }
 
+    /// What a processor runs before there is a guest.
+    pub mod firmware {
+        guests! {
+            "aarch64/firmware" ".bin":
+            ENTER = "enter",
+        }
+    }
+
     /// ELF kernels.
     pub mod kernels {
         guests! {
@@ -193,6 +201,7 @@ pub mod aarch64 {
             OFF = "off",
             RESET = "reset",
             SECOND_CPU = "second_cpu",
+            SEMIHOSTING = "semihosting",
             SPIN = "spin",
         }
     }
@@ -238,6 +247,7 @@ mod tests {
             crate::x86_64::multiboot::LIST,
             crate::x86_64::programs::LIST,
             crate::aarch64::conformance::LIST,
+            crate::aarch64::firmware::LIST,
             crate::aarch64::hvt::LIST,
             crate::aarch64::kernels::LIST,
             crate::aarch64::programs::LIST,

@@ -70,6 +70,23 @@ pub(crate) const X86_64: &[AllowedSkip] = &[
     emulated("runner/vm::emulation::a_config_that_wants_no_accelerator_is_named"),
     emulated("runner/vm::emulation::where_there_is_no_kvm_the_same_command_still_runs_and_says_so"),
     emulated("runner/vm::emulation::a_qemu_that_emulates_is_in_its_own_jail_unless_none_is_wanted"),
+    emulated(
+        "runner/vm::emulated_virt::hello_greets_from_an_emulated_virt_and_finds_its_processors",
+    ),
+    emulated(
+        "runner/vm::emulated_virt::the_status_of_an_emulated_arm64_guest_is_the_processs_and_called_the_guests",
+    ),
+    emulated("runner/vm::emulated_virt::an_emulated_end_that_carries_no_status_is_called_unknown"),
+    emulated("runner/vm::emulated_virt::an_emulated_second_processor_is_started_by_psci"),
+    emulated("runner/vm::emulated_virt::the_time_ends_an_emulated_arm64_guest_that_spins_or_halts"),
+    emulated("runner/vm::emulated_virt::an_emulated_arm64_guest_gets_its_input"),
+    emulated(
+        "runner/vm::emulated_virt::an_emulated_arm64_guest_writes_its_disk_unless_it_is_read_only_or_ephemeral",
+    ),
+    emulated(
+        "runner/vm::emulated_virt::semihosting_gives_an_emulated_guest_its_status_and_no_file_of_the_hosts",
+    ),
+    emulated("runner/vm::emulated_virt::more_than_qemus_virt_has_room_for_is_refused"),
     emulated("runner/vm::links::qemus_stream_and_dgram_understand_the_guest"),
     emulated("runner/vm::links::an_emulated_guest_serves_through_ports_of_the_hosts"),
     emulated("runner/vm::links::a_peer_on_a_stream_socket_hears_an_emulated_guest"),
@@ -86,10 +103,29 @@ pub(crate) const X86_64: &[AllowedSkip] = &[
 ];
 
 /// In the lab for aarch64.
-pub(crate) const AARCH64: &[AllowedSkip] = &[AllowedSkip {
-    test: "hv-kvm/conformance::reads_extend_the_sign_to_the_width_of_the_register",
-    because: "KVM drops the sign, in Linux 6.12 at least",
-}];
+pub(crate) const AARCH64: &[AllowedSkip] = &[
+    AllowedSkip {
+        test: "hv-kvm/conformance::reads_extend_the_sign_to_the_width_of_the_register",
+        because: "KVM drops the sign, in Linux 6.12 at least",
+    },
+    emulated(
+        "runner/vm::emulated_virt::hello_greets_from_an_emulated_virt_and_finds_its_processors",
+    ),
+    emulated(
+        "runner/vm::emulated_virt::the_status_of_an_emulated_arm64_guest_is_the_processs_and_called_the_guests",
+    ),
+    emulated("runner/vm::emulated_virt::an_emulated_end_that_carries_no_status_is_called_unknown"),
+    emulated("runner/vm::emulated_virt::an_emulated_second_processor_is_started_by_psci"),
+    emulated("runner/vm::emulated_virt::the_time_ends_an_emulated_arm64_guest_that_spins_or_halts"),
+    emulated("runner/vm::emulated_virt::an_emulated_arm64_guest_gets_its_input"),
+    emulated(
+        "runner/vm::emulated_virt::an_emulated_arm64_guest_writes_its_disk_unless_it_is_read_only_or_ephemeral",
+    ),
+    emulated(
+        "runner/vm::emulated_virt::semihosting_gives_an_emulated_guest_its_status_and_no_file_of_the_hosts",
+    ),
+    emulated("runner/vm::emulated_virt::more_than_qemus_virt_has_room_for_is_refused"),
+];
 
 const fn ordinary_user(test: &'static str) -> AllowedSkip {
     AllowedSkip { test, because: "the lab runs tests as an ordinary user" }

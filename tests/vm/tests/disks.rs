@@ -10,6 +10,7 @@ use super::support::files::{Folder, kernel, ops_image};
 use super::support::host::accelerator;
 use super::support::or_skip;
 use super::support::program::{runner, says};
+use super::support::qcow2;
 
 const SECTOR: usize = 512;
 
@@ -244,6 +245,40 @@ fn one_file_as_two_disks_is_refused_when_it_can_be_written() {
     or_skip!(accelerator());
     let why = runner(with_disks("disk", &[path.clone(), path])).refused();
     assert!(why.contains("two disks of this guest"), "{why}");
+}
+
+#[test]
+fn an_image_that_is_named_as_qcow2_is_read_by_many_guests_and_written_by_none() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    for image in [qcow2::image(&[0x5a; 8 * SECTOR]), qcow2::compressed(&[0x5a; 8 * SECTOR])] {
+        let path = folder.file("d.qcow2", &image).display().to_string();
+        let as_qcow2 = |more: &str| format!("{path}{more},format=qcow2");
+        let mut first = runner(with_disks("spin", &[as_qcow2(",ro")])).start();
+        first.wait_for("running\n");
+        runner(with_disks("disk", &[as_qcow2(",ro")])).ends_with(32);
+        let finished = runner(with_disks("disk", &[as_qcow2("")])).arg("--ephemeral").ends_with(0);
+        assert_eq!(finished.quiet_text(), "");
+        let why = runner(with_disks("disk", &[as_qcow2("")])).refused();
+        says(&why, &[&path, "read here, and not written", ",ro", "--ephemeral", "-O raw"]);
+        assert!(fs::read(&path).unwrap() == image);
+    }
+}
+
+#[test]
+fn a_raw_disk_stays_raw_whatever_it_begins_with() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    let image = qcow2::image(&[0x33; 8 * SECTOR]);
+    let path = folder.file("d.qcow2", &image);
+    for option in ["", ",format=raw"] {
+        fs::write(&path, &image).unwrap();
+        let disk = format!("{}{option}", path.display());
+        runner(with_disks("disk", std::slice::from_ref(&disk))).ends_with(0);
+        let mut wanted = image.clone();
+        wanted[SECTOR..2 * SECTOR].copy_from_slice(&b"runner!\n".repeat(SECTOR / 8));
+        assert!(fs::read(&path).unwrap() == wanted);
+    }
 }
 
 /// A QEMU with a disk and a guest that never runs. It is killed when this value goes.

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::support::files::{Folder, OPS_IMAGES, kernel, ops_image};
 use super::support::or_skip;
 use super::support::program::{Finished, Runner, Running, runner};
+use super::support::qcow2;
 use super::support::terminal::Terminal;
 
 const QEMU: &str = "qemu-system-x86_64";
@@ -272,6 +273,22 @@ fn an_emulated_guest_writes_its_disk_unless_it_is_read_only() {
     let mut written = [0x5a; 4096];
     written[512..1024].copy_from_slice(&b"runner!\n".repeat(64));
     assert_eq!(fs::read(&path).unwrap(), written);
+}
+
+#[test]
+fn an_emulated_disk_is_raw_unless_it_is_named_as_qcow2() {
+    or_skip!(qemu());
+    let folder = Folder::new();
+    let image = qcow2::image(&[0x5a; 4096]);
+    let path = folder.file("d", &image);
+    let with = |mode: &str| emulated("disk").arg(format!("--disk={}{mode}", path.display()));
+    assert_eq!(said(&with(",ro,format=qcow2").ends_with(32)), "");
+    assert_eq!(said(&with(",format=qcow2").arg("--ephemeral").ends_with(0)), "");
+    assert!(fs::read(&path).unwrap() == image);
+    assert_eq!(said(&with("").ends_with(0)), "");
+    let mut written = image;
+    written[512..1024].copy_from_slice(&b"runner!\n".repeat(64));
+    assert!(fs::read(&path).unwrap() == written);
 }
 
 #[test]

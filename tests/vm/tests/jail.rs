@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use super::hostile::block::with_space;
 use super::hostile::p9::with_a_share;
 use super::hostile::rng::with_randomness;
+use super::hostile::vsock::with_sockets;
 use super::hvt;
 use super::network::{busy, unheard};
 use super::support::files::{Folder, kernel};
@@ -26,22 +27,25 @@ fn everybody(folder: &Folder, thread: &str) -> Runner {
         return hvt::with_devices(folder, &hvt::every_call());
     }
     let disk = folder.file("d.img", [0x5a; 4096]);
-    let network = if thread == "network" { "user" } else { "none" };
+    let network = if thread.starts_with("network") { "user" } else { "none" };
     let share = (thread == "share").then(|| format!("--share={}:t:ro", folder.path().display()));
+    let vsock = format!("--vsock={}", folder.path().join("v.sock").display());
     runner(["--cpus=2", "-m", "32"])
         .arg(format!("--net={network}"))
+        .args(thread.ends_with("vsock").then_some(vsock))
         .arg(format!("--disk={}", disk.display()))
         .args(share)
         .arg(kernel("disk"))
 }
 
-const THREADS: [&str; 7] = ["main (vcpu0)", HVT, "vcpu", "io", "network", "disk", "share"];
+const THREADS: [&str; 9] =
+    ["main (vcpu0)", HVT, "vcpu", "io", "network", "vsock", "network+vsock", "disk", "share"];
 
 /// The main thread of a Solo5 unikernel with block storage.
 const HVT: &str = "main (disks)";
 
 /// What is put into each of them, and the number and name that runner has to say.
-const INTRUSIONS: [(&str, i64, [i64; 4]); 16] = [
+const INTRUSIONS: [(&str, i64, [i64; 4]); 19] = [
     ("execve", libc::SYS_execve, [0; 4]),
     ("clone", libc::SYS_clone, [libc::SIGCHLD as i64, 0, 0, 0]),
     ("clone3", libc::SYS_clone3, [0; 4]),
@@ -51,7 +55,10 @@ const INTRUSIONS: [(&str, i64, [i64; 4]); 16] = [
     ("socket", libc::SYS_socket, [libc::AF_NETLINK as i64, libc::SOCK_RAW as i64, 0, 0]),
     // The network's thread may have sockets: those that do not wait.
     ("socket", libc::SYS_socket, [libc::AF_INET as i64, libc::SOCK_STREAM as i64, 0, 0]),
-    ("socket", libc::SYS_socket, [libc::AF_UNIX as i64, STREAM, 0, 0]),
+    ("socket", libc::SYS_socket, LOCAL),
+    ("socket", libc::SYS_socket, TCP),
+    ("socket", libc::SYS_socket, [libc::AF_UNIX as i64, libc::SOCK_STREAM as i64, 0, 0]),
+    ("socket", libc::SYS_socket, [libc::AF_UNIX as i64, RAW, 0, 0]),
     ("socket", libc::SYS_socket, [libc::AF_INET as i64, RAW, 0, 0]),
     ("bind", libc::SYS_bind, [0; 4]),
     ("listen", libc::SYS_listen, [0; 4]),
@@ -60,6 +67,9 @@ const INTRUSIONS: [(&str, i64, [i64; 4]); 16] = [
     ("ioctl", libc::SYS_ioctl, [-1, 0xae01, 0, 0]), // KVM_CREATE_VM
     ("open", libc::SYS_open, [0; 4]),
 ];
+/// What a socket device has, and what a network has.
+const LOCAL: [i64; 4] = [libc::AF_UNIX as i64, STREAM, 0, 0];
+const TCP: [i64; 4] = [libc::AF_INET as i64, STREAM, 0, 0];
 const STREAM: i64 = (libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) as i64;
 const RAW: i64 = (libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) as i64;
 const RWX: i64 = (libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC) as i64;
@@ -80,7 +90,11 @@ fn a_call_that_no_thread_needs_ends_the_run_with_its_name_in_every_thread() {
     or_skip!(accelerator());
     let folder = Folder::new();
     for thread in THREADS {
-        for (name, number, arguments) in INTRUSIONS {
+        let own = |arguments| {
+            arguments == LOCAL && thread.ends_with("vsock")
+                || arguments == TCP && thread.starts_with("network")
+        };
+        for (name, number, arguments) in INTRUSIONS.into_iter().filter(|one| !own(one.2)) {
             let act = Act::Call(number, arguments);
             let (trace, finished) = intruded(everybody(&folder, thread), thread, act);
             assert_eq!(trace.status, Some(125), "{thread}, {name}: {finished}");
@@ -209,6 +223,9 @@ const UNSEEN_IN_NETWORK: [(&str, Option<u64>); 4] = [
     ("writev", None),
 ];
 
+/// The same, of the I/O loop with a socket device; what `io` and `network` do is seen there.
+const UNSEEN_IN_VSOCK: [&str; 3] = ["getpid", "gettid", "getrandom"];
+
 /// Runs whose networks do all they can.
 fn networked(folder: &Folder) -> [(Trace, Finished); 2] {
     let (run, beside) = busy(folder);
@@ -251,6 +268,11 @@ fn every_call_on_a_list_is_made_by_some_run() {
     for finished in networked(&folder) {
         add(finished, &[0]);
     }
+    for (_folder, run, beside) in with_sockets() {
+        let beside = std::thread::spawn(beside);
+        add(watched(run), &[0]);
+        beside.join().unwrap();
+    }
     let kill = Act::Call(libc::SYS_kill, [1, 0, 0, 0]);
     for thread in THREADS {
         add(intruded(everybody(&folder, thread), thread, kill), &[125]);
@@ -260,6 +282,11 @@ fn every_call_on_a_list_is_made_by_some_run() {
         );
         let two = Act::Signals(&[libc::SIGINT, libc::SIGTERM]);
         add(intruded(everybody(&folder, thread), thread, two), &[130, 143]);
+    }
+    // Who has both makes the calls of both.
+    for one in ["network", "vsock"] {
+        let calls = seen.get(one).cloned().unwrap_or_default();
+        seen.entry("network+vsock".to_owned()).or_default().extend(calls);
     }
     let mut unseen = Vec::new();
     for (kind, list) in lists() {
@@ -271,8 +298,10 @@ fn every_call_on_a_list_is_made_by_some_run() {
             let of_io = kind == "io" && UNSEEN_IN_IO.contains(&&**name);
             let of_main = kind == HVT && UNSEEN_IN_MAIN_DISK.contains(&&**name);
             let of_network =
-                kind == "network" && UNSEEN_IN_NETWORK.contains(&(name.as_str(), call.1));
-            if !of_io && !of_main && !of_network && !UNSEEN.iter().any(known) {
+                kind.starts_with("network") && UNSEEN_IN_NETWORK.contains(&(name.as_str(), call.1));
+            let of_vsock = kind == "vsock" && UNSEEN_IN_VSOCK.contains(&&**name);
+            let known = UNSEEN.iter().any(known);
+            if !of_io && !of_main && !of_network && !of_vsock && !known {
                 unseen.push(format!("{kind}: {name} {:x?}", call.1));
             }
         }
@@ -421,4 +450,61 @@ fn a_run_that_is_stopped_and_continued_goes_on() {
     }
     (&writer).write_all(&[4]).unwrap();
     assert_eq!(running.finish().status, Some(0));
+}
+
+/// A guest with a socket device at work, and the folder of its socket.
+fn with_socket(folder: &Folder, options: &[&str]) -> Running {
+    // Where tests are run by root, runner becomes nobody.
+    folder.mode("", 0o777);
+    let option = format!("--vsock={}", folder.path().join("v.sock").display());
+    spinning(runner(["-m", "32", &option]).args(options))
+}
+
+#[test]
+fn a_socket_device_leaves_its_folder_in_reach_and_nothing_else() {
+    or_skip!(accelerator());
+    or_skip!(match rustix::process::geteuid().is_root() {
+        true => Ok(()),
+        false => Err("the tests are not run by root"),
+    });
+    let folder = Folder::new();
+    let root = |running: &Running| std::fs::read_link(format!("/proc/{}/root", running.id()));
+    let running = with_socket(&folder, &[]);
+    assert_eq!(root(&running).unwrap(), folder.path());
+    running.signal(Signal::TERM);
+    assert_eq!(running.finish().quiet_text(), "running\n");
+    assert!(!folder.path().join("v.sock").exists());
+    // Root that may not take one has a namespace for it, as anybody else has.
+    let by = ["setpriv", "--bounding-set=-sys_chroot", "--inh-caps=-all"];
+    let option = format!("--vsock={}", folder.path().join("v.sock").display());
+    let running = spinning(runner(["-m", "32", &option]).by(by));
+    assert_eq!(root(&running).unwrap(), folder.path());
+    assert_eq!(lines(running.id(), "status", "Uid:"), ["65534\t65534\t65534\t65534"; 3]);
+    running.signal(Signal::TERM);
+    assert_eq!(running.finish().quiet_text(), "running\n");
+    let running = with_socket(&folder, &["--jail=off"]);
+    assert_eq!(root(&running).unwrap(), std::path::Path::new("/"));
+}
+
+#[test]
+fn who_cannot_have_another_root_directory_is_told_and_a_strict_jail_refuses() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    folder.mode("", 0o777);
+    let option = format!("--vsock={}", folder.path().join("v.sock").display());
+    let run = |jail: &str| {
+        // Neither the right to have one, nor a namespace in which everybody has it.
+        let script = "echo 0 >/proc/sys/user/max_user_namespaces && exec setpriv \
+                      --bounding-set=-sys_chroot,-sys_admin --inh-caps=-all \"$@\"";
+        runner(["-m", "32", &option, jail, "hello"])
+            .by(["unshare", "-rU", "sh", "-c", script, "sh"])
+    };
+    if run("--jail=off").run().status != Some(0) {
+        println!("skipped: no user namespaces here, or no setpriv");
+        return;
+    }
+    let finished = run("--jail=on").ends_with(0);
+    says(&finished.stderr, &["the jail is not complete: no other root directory here", "--vsock"]);
+    let refusal = run("--jail=strict").refused();
+    says(&refusal, &["--jail=strict: "]);
 }

@@ -12,6 +12,7 @@
 mod support;
 
 mod console;
+mod emulated_virt;
 mod hello;
 mod hosts;
 mod hvt;

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::support::files::{Folder, OPS_IMAGES, kernel, ops_image};
 use super::support::host::accelerator;
 use super::support::or_skip;
-use super::support::program::{Finished, runner};
+use super::support::program::{Finished, runner, says};
 
 /// What the kernel in every fixture prints.
 const LINE: &str = "kernel from the boot file system\n";
@@ -102,6 +102,60 @@ fn arguments_environment_and_append_reach_the_kernels_command_line() {
     let devices = "virtio_mmio.device=512@0xfeb00000:5 virtio_mmio.device=512@0xfeb00200:6";
     let words = "arguments.1=one arguments.2=two environment.MODE=test debug=t";
     assert_eq!(report["command_line"], format!("{devices} {words}"));
+}
+
+/// An image whose program is a link, for all that a run can tell, and so may lead to a folder.
+fn image_with_a_place_to_mount() -> Vec<u8> {
+    let mut image = ops_image("tfs-v5-c-bios");
+    let name = b"filelength";
+    // The boot file system's is the first.
+    let last = image.windows(name.len()).rposition(|bytes| bytes == name).unwrap();
+    image[last..last + name.len()].copy_from_slice(b"linktarget");
+    image
+}
+
+/// The first sector of a volume, and room.
+fn volume(label: &str) -> Vec<u8> {
+    let mut bytes =
+        [b"NVMTFS\x05\x01", &b"0123456789abcdef"[..], label.as_bytes(), &[0, 1]].concat();
+    bytes.resize(1 << 20, 0);
+    bytes
+}
+
+#[test]
+fn volumes_stand_behind_the_image_and_its_disks_and_the_guest_is_told_where_to_mount_them() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    folder.file("web.img", image_with_a_place_to_mount());
+    folder.file("d.raw", [0x5a; 512]);
+    folder.file(".ops/volumes/data:1a-2b.raw", volume("data"));
+    folder.file("c.json", r#"{"Mounts": {"data": "/hello:ro"}}"#);
+    let run =
+        |line: &str| runner(line.split(' ')).within(folder.path()).env("OPS_HOME", folder.path());
+    let line = "-v -c c.json web.img --disk d.raw --report r.json --net=none";
+    let finished = run(line).run();
+    assert_eq!((finished.status, finished.text()), (Some(7), LINE), "{finished}");
+    let at =
+        |place: &str| finished.stderr.find(place).unwrap_or_else(|| panic!("{place}: {finished}"));
+    assert!(at("web.img, read-write") < at("d.raw, read-write"));
+    assert!(at("d.raw, read-write") < at(".ops/volumes/data:1a-2b.raw, read-only"));
+    let report = std::fs::read_to_string(folder.path().join("r.json")).unwrap();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let line = report["command_line"].as_str().unwrap();
+    let told = " mounts.30313233-3435-3637-3839-616263646566=/hello:ro";
+    assert!(line.ends_with(told), "{line}");
+    booted(&run("web.img --mounts 1a-2b:/hello").run());
+    // Those who only read it share it.
+    let mut reader = run("--disk=.ops/volumes/data:1a-2b.raw,ro").arg(kernel("spin")).start();
+    reader.wait_for("running\n");
+    booted(&run("web.img --mounts data:/hello:ro").run());
+    let why = run("web.img --mounts data:/hello").refused();
+    says(&why, &["data:1a-2b.raw: in use by runner", "stop that first"]);
+    drop(reader);
+    let why = run("web.img --mounts data:/nowhere").refused();
+    says(&why, &["mount data: ", "web.img has no folder /nowhere", "Mounts of its config.json"]);
+    let why = run("web.img --mounts dta:/hello").refused();
+    says(&why, &["mount dta: no volume of that label or UUID in ", "there are data:1a-2b.raw"]);
 }
 
 #[test]

@@ -2,7 +2,7 @@ use hv::{GuestMemory, GuestRam, mem};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
-use crate::boot::{CommandLine, Protocol, Timers};
+use crate::boot::{CommandLine, Platform, Protocol};
 use crate::image::testing::{ElfFile, solo5_file};
 use crate::image::{Image, Source};
 
@@ -66,7 +66,7 @@ fn boot_info_has_memory_command_line_and_the_manifest_with_its_devices() {
         (2, Attached::Net { mac, mtu: 1500 }),
     ];
     let memory = ram(&[0, 4 * MIB]);
-    plan.load(&memory, Timers::Hypervisor).unwrap();
+    plan.load(&memory, Platform::Hypervisor).unwrap();
     let info = |field: u64| word(&memory, BOOT_INFO + 8 * field);
     assert_eq!((info(0), info(1), info(5), info(6)), (4 * MIB, 3 * MIB + 0x1_1000, 0, 0));
     let mut line = [0; 4];
@@ -89,7 +89,7 @@ fn boot_info_has_memory_command_line_and_the_manifest_with_its_devices() {
 #[test]
 fn pages_have_the_rights_of_their_segments_and_the_first_64_kib_none_on_x86_64() {
     let memory = ram(&[0, 6 * MIB]);
-    let loaded = plan(Arch::X86_64, |_| ()).load(&memory, Timers::Hypervisor).unwrap();
+    let loaded = plan(Arch::X86_64, |_| ()).load(&memory, Platform::Hypervisor).unwrap();
     let State::X86_64(state) = loaded.state else { panic!("x86_64") };
     assert_eq!((state.regs.rip, state.regs.rdi, state.regs.rsp), (MIB, BOOT_INFO, 6 * MIB - 8));
     assert_eq!((state.cr0, state.cr4, state.efer), (0x8001_0031, 0x620, 0xd00));
@@ -124,7 +124,7 @@ fn pages_have_the_rights_of_their_segments_and_the_first_64_kib_none_on_x86_64()
 #[test]
 fn pages_have_the_rights_of_their_segments_and_the_first_64_kib_none_on_aarch64() {
     let memory = ram(&[0, 6 * MIB]);
-    let loaded = plan(Arch::Aarch64, |_| ()).load(&memory, Timers::Hypervisor).unwrap();
+    let loaded = plan(Arch::Aarch64, |_| ()).load(&memory, Platform::Hypervisor).unwrap();
     let State::Aarch64(state) = loaded.state else { panic!("aarch64") };
     assert_eq!((state.x[0], state.x[16], state.sp_el1), (BOOT_INFO, MIB, 6 * MIB - 16));
     let start = state.pc;
@@ -157,7 +157,7 @@ fn what_is_read_only_ram_of_its_own_may_be_written_as_far_as_the_tables_go() {
     let plan = plan(Arch::X86_64, |_| ());
     assert_eq!(plan.read_only(), [MIB..MIB + 0x3000]);
     let memory = ram(&[0, MIB, MIB + 0x3000, 6 * MIB]);
-    plan.load(&memory, Timers::Hypervisor).unwrap();
+    plan.load(&memory, Platform::Hypervisor).unwrap();
     for (gpa, no_execute) in [(MIB, 0), (MIB + 0x1000, 1), (MIB + 0x3000, 1)] {
         let (entry, _) = entry(&memory, 0x2000, gpa);
         assert_eq!((entry & 0b11, entry >> 63), (0b11, no_execute), "{gpa:#x}");
@@ -167,7 +167,7 @@ fn what_is_read_only_ram_of_its_own_may_be_written_as_far_as_the_tables_go() {
 #[test]
 fn memory_of_half_a_block_and_a_kernel_outside_are_refused() {
     let refused = |plan: &BootPlan, len: u64| {
-        plan.load(&ram(&[0, len]), Timers::Hypervisor).unwrap_err().to_string()
+        plan.load(&ram(&[0, len]), Platform::Hypervisor).unwrap_err().to_string()
     };
     let plain = plan(Arch::X86_64, |_| ());
     assert!(refused(&plain, 5 * MIB).contains("multiple of 2 MiB"));
@@ -181,7 +181,7 @@ fn memory_of_half_a_block_and_a_kernel_outside_are_refused() {
             file.load(2 * MIB * block + 0x1000, b"x", 1).flags = 6;
         }
     });
-    scattered.load(&ram(&[0, 32 * MIB]), Timers::Hypervisor).unwrap();
+    scattered.load(&ram(&[0, 32 * MIB]), Platform::Hypervisor).unwrap();
 }
 
 #[test]

@@ -18,6 +18,8 @@ const TIME_UNITS: &[&str] = &["", "ms", "s", "m", "h"];
 const INTERFACE: &str = "^[^/:%\\s]{0,15}$";
 const NET: &str = "^(user|none|(tap|bridge):[^/:%\\s]{1,15}|(unix|unixgram):.+)$";
 const TAG: &str = "^[A-Za-z0-9._-]{1,31}$";
+/// Addresses of no guest are the parser's to refuse.
+const VSOCK: &str = "^.*[^/]$";
 const MAC: &str = "^[0-9A-Fa-f][02468ACEace]([:-][0-9A-Fa-f]{2}){5}$";
 /// The most seconds whose milliseconds are a u64.
 const MOST_SECONDS: u64 = u64::MAX / 1000;
@@ -101,7 +103,9 @@ fn schema(field: &Field) -> Value {
         Kind::Flag => json!({"type": "boolean"}),
         Kind::Number => json!({"type": "integer"}),
         Kind::Texts => json!({"type": "array", "items": {"type": "string"}}),
-        Kind::Map => json!({"type": "object", "additionalProperties": {"type": "string"}}),
+        Kind::Map | Kind::Nets => {
+            json!({"type": "object", "additionalProperties": {"type": "string"}})
+        }
         Kind::AnyMap => json!({"type": "object"}),
         Kind::AnyList => json!({"type": "array"}),
         Kind::Size => json!({"type": "string", "pattern": SIZE}),
@@ -122,9 +126,11 @@ fn schema(field: &Field) -> Value {
         Kind::Ip6 => json!({"type": "string", "anyOf": [{"format": "ipv6"}, {"const": ""}]}),
         Kind::Interface => json!({"type": "string", "pattern": INTERFACE}),
         Kind::Net => json!({"type": "string", "pattern": NET}),
+        Kind::Vsock => json!({"type": "string", "pattern": VSOCK}),
         Kind::Mac => json!({"type": "string", "pattern": MAC}),
         // Each item has a grammar of its own, `config/network/ports.rs`.
         Kind::Ports => json!({"type": "array", "items": {"type": "string"}}),
+        Kind::DiskFormat => json!({"type": "string", "enum": ["raw", "qcow2"]}),
         Kind::Disks => {
             let mut disk = section("Runner.Disks[]");
             disk["required"] = json!(["Path"]);
@@ -234,6 +240,7 @@ fn valid(schema: &Value, value: &Value) -> bool {
                 Some(("unix" | "unixgram", path)) => !path.is_empty(),
                 _ => ["user", "none"].contains(&text),
             },
+            Some(VSOCK) => !text.is_empty() && !text.ends_with('/'),
             Some(MAC) => text.split(':').count() == 6,
             Some(TAG) => super::super::values::tag(text).is_ok(),
             other => panic!("pattern {other:?}"),
@@ -294,7 +301,7 @@ fn the_schema_and_the_parser_take_and_refuse_the_same() {
             let text = super::parse::with(field.path, super::parse::sample(field.kind));
             // Samples of disks have names in small letters, which no schema can allow.
             let text = text.replace("path", "Path").replace("readonly", "ReadOnly");
-            let text = text.replace("tag", "Tag");
+            let text = text.replace("tag", "Tag").replace("format", "Format");
             assert!(taken(&schema, &text), "{text}");
         }
         assert!(taken(&schema, &super::parse::with(field.path, "null")), "{}", field.path);

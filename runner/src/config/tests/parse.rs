@@ -10,7 +10,8 @@ pub(super) fn sample(kind: Kind) -> &'static str {
         Kind::Flag => "true",
         Kind::Number => "7",
         Kind::Texts => r#"["x"]"#,
-        Kind::Map => r#"{"X": "user"}"#,
+        Kind::Map => r#"{"X": "/y"}"#,
+        Kind::Nets => r#"{"X": "user"}"#,
         Kind::AnyList => "[1]",
         Kind::Size => r#""64M""#,
         Kind::Cpus => "3",
@@ -21,18 +22,24 @@ pub(super) fn sample(kind: Kind) -> &'static str {
         Kind::Ip4 => r#""10.0.0.1""#,
         Kind::Ip6 => r#""fd00::1""#,
         Kind::Mask => r#""255.0.0.0""#,
-        Kind::Disks => r#"[{"path": "d", "readonly": true}]"#,
+        Kind::DiskFormat => r#""qcow2""#,
+        Kind::Disks => r#"[{"path": "d", "readonly": true, "format": "qcow2"}]"#,
         Kind::Shares => r#"[{"path": "d", "tag": "t", "readonly": true}]"#,
         Kind::Interface => r#""tap9""#,
         Kind::Net => r#""tap:tap9""#,
+        Kind::Vsock => r#""v.sock,cid=9""#,
         Kind::Mac => r#""52:54:00:00:00:01""#,
         Kind::Ports => r#"["8080:80", "90-91"]"#,
     }
 }
 
 /// Fields that say nothing without a path beside them.
-const LONE: [&str; 3] =
-    ["Runner.Disks[].ReadOnly", "Runner.Shares[].ReadOnly", "Runner.Shares[].Tag"];
+const LONE: [&str; 4] = [
+    "Runner.Disks[].ReadOnly",
+    "Runner.Disks[].Format",
+    "Runner.Shares[].ReadOnly",
+    "Runner.Shares[].Tag",
+];
 
 /// A config that sets one field.
 pub(super) fn with(path: &str, value: &str) -> String {
@@ -51,7 +58,7 @@ fn every_field_is_read_whatever_the_case_of_its_letters() {
     for field in FIELDS.iter().filter(|f| f.kind != Kind::Section) {
         let mut path = field.path.to_owned();
         if LONE.contains(&field.path) {
-            continue; // Without a path it is refused; `sample` has both.
+            continue; // Without a path it is refused; `sample` has all.
         }
         for _ in 0..2 {
             let text = with(&path, sample(field.kind));
@@ -114,11 +121,11 @@ fn null_and_what_go_calls_zero_set_nothing() {
             Kind::Texts | Kind::AnyList | Kind::Disks | Kind::Shares | Kind::Ports => {
                 &["null", "[]", "[ ]"]
             }
-            Kind::Section | Kind::Map | Kind::AnyMap => &["null", "{}", "{ }"],
+            Kind::Section | Kind::Map | Kind::Nets | Kind::AnyMap => &["null", "{}", "{ }"],
             Kind::Size | Kind::Cpus | Kind::Which | Kind::Jail | Kind::Entry | Kind::Time => {
                 &["null"]
             }
-            Kind::Net | Kind::Mac | Kind::Bus => &["null"],
+            Kind::Net | Kind::Mac | Kind::Bus | Kind::Vsock | Kind::DiskFormat => &["null"],
         };
         for value in values {
             // `false` says something there.

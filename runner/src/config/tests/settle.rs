@@ -3,7 +3,10 @@ use std::time::Duration;
 
 use super::super::named::{NamedBlock, NamedNet};
 use super::super::network::{Asked, Network};
-use super::super::{AccelChoice, Addresses, Devices, Disk, JailChoice, NetChoice, Settings, Share};
+use super::super::{
+    AccelChoice, Addresses, Devices, Disk, DiskFormat, JailChoice, Mount, NetChoice, Settings,
+    Share, Vsock,
+};
 use super::{settled, try_settled};
 use crate::boot::Protocol;
 use crate::machine::slot::VirtioBus;
@@ -18,7 +21,11 @@ fn named(name: &str, choice: NetChoice) -> NamedNet {
 }
 
 fn disk(path: &str, read_only: bool) -> Disk {
-    Disk { path: path.into(), read_only }
+    Disk { path: path.into(), read_only, format: DiskFormat::Raw }
+}
+
+fn mount(volume: &str, path: &str, read_only: bool) -> Mount {
+    Mount { volume: volume.into(), path: path.into(), read_only }
 }
 
 #[test]
@@ -39,6 +46,7 @@ fn what_nobody_says_is_as_in_ops() {
         virtio: None,
         disks: Vec::new(),
         blocks: Vec::new(),
+        mounts: Vec::new(),
         ephemeral: false,
         network: Network::default(),
         devices: Devices::default(),
@@ -65,7 +73,7 @@ fn shares() -> [Share; 2] {
 
 const ALL: &str = r#"{
     "Args": ["a", "b c"],
-    "Env": {"A": "1", "B": "2"},
+    "Env": {"A": "1", "B": "2"}, "Mounts": {"data": "/data:ro"},
     "RunConfig": {
         "Accel": false,
         "CPUs": 2,
@@ -100,13 +108,18 @@ const ALL: &str = r#"{
         "Shares": [{"Path": "data", "Tag": "d", "ReadOnly": true}, {"Path": "more"}],
         "Stdin": true,
         "Timeout": "90s",
-        "Virtio": "pci"
+        "Virtio": "pci",
+        "Vsock": "v.sock,cid=9"
     }
 }"#;
 
 fn asked(transport: Transport, host: &str, guest: u16, by: &str) -> Asked<Forward> {
     let host = host.parse().unwrap();
     Asked { value: Forward { transport, host, guest }, by: by.into() }
+}
+
+fn vsock(path: &str, cid: u32) -> Vsock {
+    Vsock { path: path.into(), cid }
 }
 
 /// What [`ALL`] says.
@@ -150,9 +163,14 @@ fn a_config_says_everything_the_command_line_can() {
         virtio: Some(VirtioBus::Pci),
         disks: vec![disk("volume.raw", false), disk("more.raw", true)],
         blocks: vec![block("storage", "s.raw", true)],
+        mounts: vec![mount("data", "/data", true)],
         ephemeral: true,
         network: configured(),
-        devices: Devices { rng: Some(false), shares: shares().to_vec() },
+        devices: Devices {
+            rng: Some(false),
+            shares: shares().to_vec(),
+            vsock: Some(vsock("v.sock", 9)),
+        },
         verbose: true,
         timeout: Some(Duration::from_secs(90)),
         report: Some("report.json".into()),
@@ -167,7 +185,7 @@ fn a_config_says_everything_the_command_line_can() {
 #[test]
 fn the_command_line_wins_over_a_config() {
     let line = "typed -x=kvm -m 1G --cpus 3 -k k --initrd i --entry linux32 --append y=2 -a x -e B=3 \
-                -e C=4 --disk d,ro --timeout 1 --report r --jail=off --virtio mmio --rng --share typed:t \
+                -e C=4 --disk d,ro --mounts data:/typed --timeout 1 --report r --jail=off --virtio mmio --rng --vsock w --share typed:t \
                 -p 80 --udp 53 --udp [::1]:53:54 --net=user --ip-address 10.0.2.9 --mac 52:54:00:00:00:02 \
                 --pcap other --block other=o.raw --block storage=typed.raw --net service=user";
     let mut network = configured();
@@ -195,10 +213,12 @@ fn the_command_line_wins_over_a_config() {
         virtio: Some(VirtioBus::Mmio),
         disks: vec![disk("volume.raw", false), disk("more.raw", true), disk("d", true)],
         blocks: vec![block("other", "o.raw", false), block("storage", "typed.raw", false)],
+        mounts: vec![mount("data", "/typed", false)],
         ephemeral: true,
         network,
         devices: Devices {
             rng: Some(true),
+            vsock: Some(vsock("w", 3)),
             shares: [&shares()[..], &[share("typed", Some("t"), false)]].concat(),
         },
         verbose: true,
@@ -314,16 +334,32 @@ fn accel_true_is_an_automatic_choice_and_runners_accel_comes_before_it() {
 }
 
 #[test]
-fn volumes_by_name_are_refused_until_a_disk_is_attached() {
-    let mounts = r#"{"Mounts": {"data": "/data"}}"#;
-    let error = try_settled("hello", &[mounts]).expect_err("Mounts");
-    assert!(
-        error.starts_with("a.json:1:2: Mounts: volumes are not looked up by name: attach each"),
-        "{error}"
+fn a_typed_mount_is_added_to_those_of_a_config_and_wins_over_one_of_the_same_volume() {
+    let mounts = r#"{"Mounts": {"data": "/data", "logs": "/var/log:ro"}}"#;
+    let settled = settled("hello --mounts data:/other:ro --mounts %1:/one", &[mounts]);
+    assert_eq!(
+        settled.mounts,
+        [
+            mount("%1", "/one", false),
+            mount("data", "/other", true),
+            mount("logs", "/var/log", true)
+        ]
     );
-    let settled = settled("hello --disk data:1.raw", &[mounts]);
-    assert_eq!(settled.accepted, ["Mounts"]);
-    assert_eq!(settled.disks, [disk("data:1.raw", false)]);
+    assert_eq!((settled.accepted.len(), settled.disks.len()), (0, 0));
+}
+
+#[test]
+fn a_mount_that_nanos_would_not_understand_is_refused_where_it_stands() {
+    for (path, why) in [
+        ("data", "names no place in the guest, which begins with `/`, as in /data"),
+        ("/", "is the guest's root, where its image is: choose a folder, as in /data"),
+        ("//:ro", "is the guest's root, where its image is: choose a folder, as in /data"),
+        ("/data:rw", "has a `:` that is not the one of `:ro` at its end; leave it out"),
+    ] {
+        let config = format!(r#"{{"Mounts": {{"x": "{path}"}}}}"#);
+        let error = try_settled("hello", &[&config]).expect_err(path);
+        assert_eq!(error, format!(r#"a.json:1:18: Mounts "x": "{path}" {why}"#));
+    }
 }
 
 #[test]

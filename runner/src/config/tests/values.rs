@@ -2,7 +2,7 @@ use std::ffi::OsStr;
 use std::time::Duration;
 
 use super::super::values::*;
-use super::super::{AccelChoice, Disk, JailChoice, Share};
+use super::super::{AccelChoice, Disk, DiskFormat, JailChoice, Mount, Share};
 
 #[test]
 fn a_memory_size_is_in_mib_unless_a_letter_says_otherwise() {
@@ -112,7 +112,7 @@ fn configs_know_accelerators_and_jails_by_their_names_alone() {
 
 #[test]
 fn a_disk_may_end_in_ro_or_rw_and_its_path_may_have_commas() {
-    let wanted = |path: &str, read_only| Ok(Disk { path: path.into(), read_only });
+    let wanted = |path: &str, read_only, format| Ok(Disk { path: path.into(), read_only, format });
     for (text, path, read_only) in [
         ("d.raw", "d.raw", false),
         ("d.raw,ro", "d.raw", true),
@@ -122,10 +122,39 @@ fn a_disk_may_end_in_ro_or_rw_and_its_path_may_have_commas() {
         ("a,ro,rw", "a,ro", false),
         ("a,ro,ro", "a,ro", true),
     ] {
-        assert_eq!(disk(OsStr::new(text)), wanted(path, read_only), "{text}");
+        assert_eq!(disk(OsStr::new(text)), wanted(path, read_only, DiskFormat::Raw), "{text}");
     }
-    for text in ["", ",ro", ",rw"] {
+    for (text, path, read_only, format) in [
+        ("d,format=raw", "d", false, DiskFormat::Raw),
+        ("d,format=qcow2", "d", false, DiskFormat::Qcow2),
+        ("d,ro,format=qcow2", "d", true, DiskFormat::Qcow2),
+        ("d,format=qcow2,ro", "d", true, DiskFormat::Qcow2),
+        ("d,format=qcow2,rw,format=raw", "d,format=qcow2", false, DiskFormat::Raw),
+    ] {
+        assert_eq!(disk(OsStr::new(text)), wanted(path, read_only, format), "{text}");
+    }
+    // A name's ending says nothing.
+    let named = wanted("d.qcow2", false, DiskFormat::Raw);
+    assert_eq!(disk(OsStr::new("d.qcow2")), named);
+    for text in ["d,format=", "d,format=vmdk", "d,ro,format=QCOW2"] {
+        let why = disk(OsStr::new(text)).unwrap_err();
+        assert!(why.starts_with("has a format that is not raw or qcow2; make a raw"), "{why}");
+    }
+    for text in ["", ",ro", ",rw", ",format=raw"] {
         assert!(disk(OsStr::new(text)).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_mount_is_a_volume_and_a_place_as_in_ops() {
+    let wanted = |volume: &str, path: &str, read_only| {
+        Ok(Mount { volume: volume.into(), path: path.into(), read_only })
+    };
+    assert_eq!(mount("data:/data"), wanted("data", "/data", false));
+    assert_eq!(mount("%1:/a.b=c"), wanted("%1", "/a.b=c", false));
+    assert_eq!(mount("data:/data:ro"), wanted("data", "/data", true));
+    for text in ["", "data", ":/data", "data:", "data:data", "data:/", "a:b:/data", "data:/:ro"] {
+        assert!(mount(text).is_err(), "{text}");
     }
 }
 
@@ -172,4 +201,19 @@ fn a_share_is_a_folder_and_what_it_is_called_and_whether_it_is_only_read() {
         assert!(refusal.contains("write "), "{text}: {refusal}");
     }
     assert!(tag(&"t".repeat(31)).is_ok() && tag(&"t".repeat(32)).is_err());
+}
+
+#[test]
+fn a_socket_device_has_a_path_and_perhaps_an_address_of_a_guests() {
+    let read = |text: &str| vsock(text.as_ref()).map(|vsock| (vsock.path, vsock.cid));
+    assert_eq!(read("v.sock"), Ok(("v.sock".into(), 3)));
+    assert_eq!(read("/run/a,b,cid=77"), Ok(("/run/a,b".into(), 77)));
+    assert_eq!(read("v,cid=4294967294"), Ok(("v".into(), 4_294_967_294)));
+    for cid in ["0", "1", "2", "4294967295", "4294967296", "x", ""] {
+        let why = read(&format!("v,cid={cid}")).unwrap_err();
+        assert!(why.contains("from 3 to 4294967294"), "{why}");
+    }
+    for path in ["", ",cid=5", "folder/"] {
+        assert!(read(path).unwrap_err().contains("names no socket"), "{path}");
+    }
 }

@@ -193,3 +193,7 @@ impl Device for Ports {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "bus_tests.rs"]
+mod tests;

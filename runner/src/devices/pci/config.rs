@@ -175,3 +175,141 @@ fn word(bytes: &[u8]) -> u32 {
     }
     u32::from_le_bytes(word)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Width::{W1, W2, W4};
+
+    const LEN: u32 = 0x8000;
+    const BASE: u32 = 0xc001_0000;
+
+    fn config() -> Config {
+        let identity = Identity {
+            vendor: 0x1af4,
+            device: 0x1042,
+            class: [0x01, 0x80, 0x02],
+            revision: 3,
+            subsystem: (0x5678, 0x9abc),
+        };
+        Config::new(identity).with_bar(BASE, LEN, 0x2b)
+    }
+
+    #[test]
+    fn the_header_says_what_the_function_is_at_every_width() {
+        let config = config();
+        for (register, width, value) in [
+            (0x00, W4, 0x1042_1af4),
+            (0x00, W2, 0x1af4),
+            (0x02, W2, 0x1042),
+            (0x01, W1, 0x1a),
+            // Revision, interface, subclass, base class.
+            (0x08, W4, 0x0180_0203),
+            (0x08, W1, 3),
+            (0x09, W1, 2),
+            (0x0a, W2, 0x0180),
+            (0x0b, W1, 0x01),
+            // Type 0, one function.
+            (0x0e, W1, 0),
+            (0x2c, W2, 0x5678),
+            (0x2e, W2, 0x9abc),
+            (0x3c, W1, 0x2b),
+            (0x3d, W1, 1),
+            (0x3c, W2, 0x012b),
+        ] {
+            assert_eq!(config.read(register, width), value, "{register:#x} {width:?}");
+        }
+    }
+
+    #[test]
+    fn of_all_bits_only_those_of_command_bar_and_line_can_be_written() {
+        let mut config = config();
+        let before = config.clone();
+        for register in (0..0x1000).step_by(4) {
+            config.write(register, W4, u32::MAX);
+        }
+        for register in (0..0x1000).step_by(4) {
+            let (old, new) = (before.get(register), config.get(register));
+            let changed = match register {
+                // Memory, bus master, no pin.
+                COMMAND => 0x0000_0406,
+                BAR => !(LEN - 1),
+                INTERRUPT => 0xff,
+                _ => 0,
+            };
+            assert_eq!(new, old | changed, "{register:#x}");
+        }
+        for register in (0..0x1000).step_by(4) {
+            config.write(register, W4, 0);
+        }
+        assert_eq!((config.get(COMMAND), config.get(BAR), config.get(INTERRUPT)), (0, 0, 0x100));
+        assert_eq!(config.get(IDS), before.get(IDS));
+    }
+
+    #[test]
+    fn a_byte_or_a_half_changes_itself_alone() {
+        let mut config = config();
+        config.write(BAR + 3, W1, 0xfe);
+        assert_eq!(config.get(BAR), 0xfe01_0000);
+        config.write(BAR + 2, W2, 0x1234);
+        assert_eq!(config.get(BAR), 0x1234_0000);
+        config.write(BAR + 1, W1, 0xff);
+        assert_eq!(config.get(BAR), 0x1234_8000, "bits below the length are 0");
+        config.write(COMMAND + 1, W1, 0x04);
+        assert_eq!(config.read(COMMAND, W2), 0x0402);
+        // Behind the command register is the status register, none of whose bits is the guest's.
+        config.write(COMMAND + 2, W2, 0xffff);
+        assert_eq!(config.read(COMMAND + 2, W2), 0);
+    }
+
+    #[test]
+    fn a_bar_is_sized_by_ones_moved_by_an_address_and_gone_with_the_memory_bit() {
+        let mut config = config();
+        assert_eq!(config.bar(), Some(BASE.into()));
+        config.write(BAR, W4, u32::MAX);
+        let sized = config.get(BAR);
+        // Bits 0 to 3: of memory, 32 bits wide, without side effects it is not.
+        assert_eq!((sized & 0xf, !(sized & !0xf) + 1), (0, LEN));
+        config.write(BAR, W4, 0xd000_7fff);
+        assert_eq!(config.bar(), Some(0xd000_0000));
+        config.write(COMMAND, W2, COMMAND_BUS_MASTER);
+        assert_eq!(config.bar(), None);
+        config.write(COMMAND, W2, COMMAND_MEMORY);
+        assert_eq!(config.bar(), Some(0xd000_0000));
+        for other in [0x14, 0x18, 0x1c, 0x20, 0x24, 0x30] {
+            config.write(other, W4, u32::MAX);
+            assert_eq!(config.get(other), 0, "there is no other BAR, and no ROM: {other:#x}");
+        }
+    }
+
+    #[test]
+    fn capabilities_are_a_list_and_only_what_is_said_of_them_can_be_written() {
+        let mut config = config();
+        assert_eq!(
+            (config.read(CAPABILITIES, W1), config.get(COMMAND) & STATUS_CAPABILITIES),
+            (0, 0)
+        );
+        let first = config.capability(0x11, &[2, 0, 7, 8, 9], &[0, 0xc0]);
+        let second = config.capability(0x09, &[0x10, 1], &[]);
+        assert_eq!((first, second), (0x40, 0x48));
+        assert_eq!(config.read(CAPABILITIES, W1), 0x40);
+        assert_eq!(config.read(COMMAND + 2, W2), 1 << 4, "the status register says so");
+        assert_eq!((config.get(first), config.get(first + 4)), (0x0002_4811, 0x0009_0807));
+        assert_eq!(config.get(second), 0x0110_0009);
+        for register in (0x40..0x50).step_by(4) {
+            config.write(register, W4, u32::MAX);
+        }
+        assert_eq!((config.get(first), config.get(first + 4)), (0xc002_4811, 0x0009_0807));
+        assert_eq!(config.get(second), 0x0110_0009);
+    }
+
+    #[test]
+    fn the_status_register_says_whether_an_interrupt_is_pending() {
+        let mut config = config();
+        for pending in [true, false] {
+            config.set_pending(pending);
+            assert_eq!(config.read(COMMAND + 2, W2), u32::from(pending) << 3);
+            assert_eq!(config.read(COMMAND, W2), COMMAND_MEMORY);
+        }
+    }
+}

@@ -86,13 +86,16 @@ impl Msix {
         self.send_pending(&mut state);
     }
 
-    /// Sends the message of `vector`, or keeps it until the vector is no longer masked.
-    pub fn raise(&self, vector: usize) {
+    /// Sends the messages of `vectors`, a bit for each, or keeps them until they are no longer masked.
+    /// Whether the guest has switched MSI-X on: nothing is sent or kept where it has not.
+    pub fn raise(&self, vectors: u64) -> bool {
         let mut state = self.lock();
-        if vector < state.entries.len() && state.enabled {
-            state.pending |= bit(vector);
+        if state.enabled {
+            // One more bit than there are, less one: a bit for each that there is.
+            state.pending |= vectors & bit(state.entries.len()).wrapping_sub(1);
             self.send_pending(&mut state);
         }
+        state.enabled
     }
 
     /// What was kept is forgotten: the device was reset.
@@ -180,4 +183,146 @@ fn by_words(offset: u64, width: Width, word: impl Fn(u64) -> u64) -> u64 {
 
 fn bit(vector: usize) -> u64 {
     u32::try_from(vector).ok().and_then(|vector| 1u64.checked_shl(vector)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Width::{W1, W2, W4, W8};
+
+    /// MSI-X with three vectors, and what it sent since it was last asked.
+    fn msix() -> (Msix, impl Fn() -> Vec<(u64, u32)>) {
+        let sent = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&sent);
+        let msix = Msix::new(3, Arc::new(move |at, data| log.lock().unwrap().push((at, data))));
+        (msix, move || std::mem::take(&mut *sent.lock().unwrap()))
+    }
+
+    /// The same, switched on, with a message in each vector and none masked.
+    fn ready() -> (Msix, impl Fn() -> Vec<(u64, u32)>) {
+        let (msix, sent) = msix();
+        for vector in 0..3 {
+            msix.write_table(ENTRY * vector, W4, 0xfee0_0000 + 0x1000 * vector);
+            msix.write_table(ENTRY * vector + 8, W4, 0x40 + vector);
+            msix.write_table(ENTRY * vector + 12, W4, 0);
+        }
+        msix.control(ENABLE, true);
+        (msix, sent)
+    }
+
+    const MESSAGES: [(u64, u32); 3] =
+        [(0xfee0_0000, 0x40), (0xfee0_1000, 0x41), (0xfee0_2000, 0x42)];
+
+    #[test]
+    fn after_reset_it_is_off_and_every_vector_is_masked_and_empty() {
+        let (msix, sent) = msix();
+        assert!(!msix.enabled() && msix.vectors() == 3);
+        let table: Vec<u64> = (0..12).map(|word| msix.read_table(4 * word, W4)).collect();
+        assert_eq!(table, [0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1]);
+        assert!(!msix.raise(0b111), "the pin it is");
+        assert_eq!((msix.read_pending(0, W8), sent()), (0, vec![]));
+    }
+
+    #[test]
+    fn a_table_entry_takes_words_and_pairs_of_words_and_nothing_else() {
+        let (msix, _) = msix();
+        for (at, value) in [(16, 0xffff_ffff), (20, 0x89ab_cdef), (24, 0x1234_5678), (28, u64::MAX)]
+        {
+            msix.write_table(at, W4, value & W4.mask());
+        }
+        // The message's address is a multiple of 4, and of the control word there is one bit.
+        for (at, width, value) in [
+            (16, W4, 0xffff_fffc),
+            (20, W4, 0x89ab_cdef),
+            (24, W4, 0x1234_5678),
+            (28, W4, 1),
+            (16, W8, 0x89ab_cdef_ffff_fffc),
+            (24, W8, 0x0000_0001_1234_5678),
+        ] {
+            assert_eq!(msix.read_table(at, width), value, "{at} {width:?}");
+        }
+        msix.write_table(24, W8, 0x2_0000_0007);
+        assert_eq!(msix.read_table(24, W8), 7, "unmasked, with other data");
+        for at in 16..32u64 {
+            let before = [msix.read_table(16, W8), msix.read_table(24, W8)];
+            for width in [W1, W2, W4, W8].into_iter().filter(|width| match width {
+                W1 | W2 => true,
+                width => !at.is_multiple_of(width.bytes() as u64),
+            }) {
+                msix.write_table(at, width, 0x5a5a_5a5a_5a5a_5a5a & width.mask());
+                assert_eq!(msix.read_table(at, width), 0, "{at} {width:?}");
+            }
+            assert_eq!([msix.read_table(16, W8), msix.read_table(24, W8)], before, "{at}");
+        }
+    }
+
+    #[test]
+    fn there_is_nothing_behind_the_last_entry() {
+        let (msix, sent) = ready();
+        for at in [48, 56, 0xff8, u64::MAX - 7] {
+            msix.write_table(at, W8, u64::MAX);
+            assert_eq!((msix.read_table(at, W8), msix.read_pending(at, W8)), (0, 0), "{at:#x}");
+        }
+        // P38: what there is no vector for is neither sent nor kept.
+        assert!(msix.raise(u64::MAX << 3));
+        assert_eq!((msix.read_pending(0, W8), sent()), (0, vec![]));
+        let many = Msix::new(1000, Arc::new(|_, _| ()));
+        assert_eq!(many.vectors(), MOST);
+        many.control(ENABLE, true);
+        many.raise(u64::MAX);
+        assert_eq!(many.read_pending(0, W8), u64::MAX);
+    }
+
+    #[test]
+    fn every_vector_has_its_message_and_two_at_once_are_two() {
+        let (msix, sent) = ready();
+        assert!(msix.raise(0b010));
+        assert_eq!(sent(), MESSAGES[1..2]);
+        assert!(msix.raise(0b101));
+        assert_eq!(sent(), [MESSAGES[0], MESSAGES[2]]);
+        assert!(msix.raise(0));
+        assert_eq!(sent(), []);
+    }
+
+    #[test]
+    fn what_a_masked_vector_has_to_say_is_pending_and_sent_once_when_it_is_unmasked() {
+        let (msix, sent) = ready();
+        msix.write_table(ENTRY + 12, W4, 1);
+        for _ in 0..3 {
+            msix.raise(0b011);
+        }
+        assert_eq!(sent(), [MESSAGES[0]; 3], "the other goes on");
+        assert_eq!(msix.read_pending(0, W4), 0b010);
+        assert_eq!((msix.read_pending(4, W4), msix.read_pending(0, W8)), (0, 0b010));
+        assert_eq!((msix.read_pending(0, W1), msix.read_pending(2, W4)), (0, 0), "words alone");
+        msix.write_table(ENTRY + 12, W4, 0);
+        assert_eq!((sent(), msix.read_pending(0, W8)), (vec![MESSAGES[1]], 0));
+        msix.write_table(ENTRY + 12, W4, 0);
+        assert_eq!(sent(), []);
+    }
+
+    #[test]
+    fn the_function_mask_and_the_bus_master_bit_hold_back_every_vector() {
+        let (msix, sent) = ready();
+        for (control, bus_master) in [(ENABLE | MASK_ALL, true), (ENABLE, false)] {
+            msix.control(control, bus_master);
+            msix.raise(0b101);
+            assert_eq!((sent(), msix.read_pending(0, W8)), (vec![], 0b101));
+            msix.control(ENABLE, true);
+            assert_eq!((sent(), msix.read_pending(0, W8)), (vec![MESSAGES[0], MESSAGES[2]], 0));
+        }
+    }
+
+    #[test]
+    fn what_is_pending_waits_while_msix_is_off_and_is_forgotten_by_a_reset() {
+        let (msix, sent) = ready();
+        msix.control(ENABLE | MASK_ALL, true);
+        msix.raise(0b001);
+        msix.control(0, true);
+        assert!(!msix.raise(0b010));
+        assert_eq!((sent(), msix.read_pending(0, W8)), (vec![], 0b001));
+        msix.forget();
+        msix.control(ENABLE, true);
+        assert_eq!((sent(), msix.read_pending(0, W8)), (vec![], 0));
+    }
 }

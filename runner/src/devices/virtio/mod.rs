@@ -27,6 +27,7 @@ mod tests;
 mod threads;
 pub mod transport;
 pub mod virtqueues;
+pub mod vsock;
 pub mod worker;
 
 use virtio_bindings::{virtio_config, virtio_ring};

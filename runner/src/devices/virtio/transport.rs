@@ -245,11 +245,7 @@ impl Transport {
         }
         match state.status.change(value) {
             Change::Nothing => {}
-            Change::Reset => {
-                self.begin_reset(&mut state);
-                drop(state);
-                self.settle();
-            }
+            Change::Reset => self.begin_reset(state),
             Change::Set(bits) => {
                 let later = VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK;
                 state.status = state.status.with(bits & !later);
@@ -311,12 +307,14 @@ impl Transport {
         Ok(Activation { generation: state.generation, features, queues })
     }
 
-    fn begin_reset(&self, state: &mut State) {
+    fn begin_reset(&self, mut state: MutexGuard<'_, State>) {
         if state.active {
             state.resetting = true;
             self.commands.send(Command::Reset { generation: state.generation });
         } else {
-            self.clear(state);
+            self.clear(&mut state);
+            drop(state);
+            self.settle();
         }
     }
 

@@ -100,11 +100,23 @@ impl Virtqueues {
 
     /// The next request of `queue`. A driver that breaks the rules gets none: its device has stopped.
     pub fn take<'m>(&mut self, memory: &'m GuestMemory, queue: usize) -> Option<Request<'m>> {
+        let mut chain = Chain::default();
+        let head = self.take_into(memory, queue, &mut chain)?;
+        Some(Request { head, chain })
+    }
+
+    /// The same by its first descriptor, with its buffers in `chain`, whose room is used again.
+    pub fn take_into<'m>(
+        &mut self,
+        memory: &'m GuestMemory,
+        queue: usize,
+        chain: &mut Chain<'m>,
+    ) -> Option<u16> {
         let wanted = |active: &Active| self.transport.wants(active.generation);
         if !self.active.as_ref().is_some_and(wanted) {
             return None;
         }
-        let taken = self.serving(queue)?.take(memory);
+        let taken = self.serving(queue)?.take(memory, chain);
         taken.unwrap_or_else(|fault| {
             self.stop(fault);
             None
@@ -182,7 +194,11 @@ impl Active {
 }
 
 impl Serving {
-    fn take<'m>(&mut self, memory: &'m GuestMemory) -> Result<Option<Request<'m>>, Fault> {
+    fn take<'m>(
+        &mut self,
+        memory: &'m GuestMemory,
+        chain: &mut Chain<'m>,
+    ) -> Result<Option<u16>, Fault> {
         if !self.ring.is_waiting() {
             if !std::mem::take(&mut self.rung) {
                 return Ok(None);
@@ -191,8 +207,8 @@ impl Serving {
         }
         let Some((head, more)) = self.ring.take(memory)? else { return Ok(None) };
         self.rung |= more;
-        let chain = Chain::read(memory, self.ring.table(), head);
-        let chain = chain.map_err(|error| Fault::Chain { head, error })?;
-        Ok(Some(Request { head, chain }))
+        let read = chain.read_again(memory, self.ring.table(), head);
+        read.map_err(|error| Fault::Chain { head, error })?;
+        Ok(Some(head))
     }
 }

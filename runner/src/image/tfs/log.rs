@@ -21,6 +21,7 @@ pub(super) const MAX_RECORDS: u64 = 1 << 20;
 /// Nanos makes extensions of 512 KiB.
 pub(super) const MAX_EXTENSIONS: usize = 4096;
 const UUID: u64 = 16;
+const UUID_BYTES: usize = 16;
 const MAX_LABEL: usize = 256;
 const CHUNK: u64 = 16 << 10;
 
@@ -49,6 +50,49 @@ pub(super) struct End {
     pub(super) encoding: Encoding,
     /// A tuple is not whole. Nothing can follow it but the rest of it.
     pub(super) unfinished: bool,
+}
+
+/// What the first extension of a file system says of it, by which a guest knows a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    uuid: [u8; UUID_BYTES],
+    label: Vec<u8>,
+}
+
+impl Identity {
+    /// Of the file system that begins with the first byte of a volume.
+    ///
+    /// # Errors
+    /// [`TfsError`]: none begins there.
+    pub fn of(volume: &Source) -> Result<Self, TfsError> {
+        let region = Region { start: 0, len: volume.len() };
+        let first =
+            extension(region, 0, 1).ok_or(TfsError::Log { at: 0, problem: LogProblem::Magic })?;
+        let mut reader = Reader::new(volume, first, MAX_LOG);
+        encoding_of(reader.magic_and_version()?, 0)?;
+        let mut uuid = [0; UUID_BYTES];
+        for byte in &mut uuid {
+            *byte = reader.byte()?;
+        }
+        Ok(Self { uuid, label: reader.label()? })
+    }
+
+    /// The UUID as it is written: `00112233-4455-6677-8899-aabbccddeeff`.
+    #[must_use]
+    pub fn uuid(&self) -> String {
+        let mut text = String::new();
+        for (index, byte) in self.uuid.iter().enumerate() {
+            let hyphen = if matches!(index, 4 | 6 | 8 | 10) { "-" } else { "" };
+            text.push_str(&format!("{hyphen}{byte:02x}"));
+        }
+        text
+    }
+
+    /// Whether a guest means it by `name`: its label, or its UUID.
+    #[must_use]
+    pub fn is_called(&self, name: &[u8]) -> bool {
+        name == self.label || name.eq_ignore_ascii_case(self.uuid().as_bytes())
+    }
 }
 
 /// Reads the log of the file system in `region`.

@@ -17,6 +17,7 @@ mod tree;
 
 pub use append::{AppendError, Patch, Setting};
 pub use file::FileError;
+pub use log::Identity;
 pub use tree::{Key, Tuple, Value};
 
 use super::source::{ReadError, Source};
@@ -207,6 +208,21 @@ impl Filesystem {
     #[must_use]
     pub fn root(&self) -> Tuple<'_> {
         self.tree.root()
+    }
+
+    /// Whether the guest finds a folder of that path. What lies behind a symbolic link nobody looks for
+    /// here, and it may be one.
+    #[must_use]
+    pub fn may_have_directory(&self, path: &str) -> bool {
+        let mut tuple = self.root();
+        for name in path.split('/').filter(|name| !name.is_empty()) {
+            let Some(Value::Tuple(children)) = tuple.get("children") else {
+                return tuple.get("linktarget").is_some();
+            };
+            let Some(Value::Tuple(child)) = children.get(name) else { return false };
+            tuple = child;
+        }
+        ["children", "linktarget"].into_iter().any(|key| tuple.get(key).is_some())
     }
 
     /// The file of that path, names separated by `/`. `None` when there is none, also when a name

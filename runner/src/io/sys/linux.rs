@@ -185,6 +185,14 @@ fn holds(process: &Path, wanted: (u64, u64)) -> Option<bool> {
     .max()
 }
 
+/// The process that listens at the other end of `fd`, a socket in the file system that has just been
+/// connected (unix(7), SO_PEERCRED).
+pub(super) fn listener(fd: &OwnedFd) -> Option<Holder> {
+    let pid = rustix::net::sockopt::socket_peercred(fd).ok()?.pid;
+    let pid = u32::try_from(pid.as_raw_nonzero().get()).ok()?;
+    Some(Holder { pid, name: name(&Path::new("/proc").join(pid.to_string())), locks: false })
+}
+
 /// The processes that listen at `port`, as far as this user may see (proc(5)).
 pub(super) fn port_holders(transport: Transport, port: u16) -> Vec<Holder> {
     let sockets: Vec<_> = match transport {

@@ -72,6 +72,11 @@ pub(super) fn punch_hole(_: &File, _: u64, _: u64) -> io::Result<()> {
     Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP))
 }
 
+/// It is not told.
+pub(super) fn listener(_: &OwnedFd) -> Option<Holder> {
+    None
+}
+
 /// The system has no such call.
 pub(super) fn zero_range(_: &File, _: u64, _: u64) -> io::Result<()> {
     Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP))

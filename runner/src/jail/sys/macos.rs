@@ -13,7 +13,7 @@ use hv::Check;
 use rustix::io::{FdFlags, fcntl_getfd};
 
 use crate::jail::seatbelt::{self, trial};
-use crate::jail::{Error, Missing, Needs, Role};
+use crate::jail::{Entered, Error, Missing, Needs, Role};
 use crate::p9::Folder;
 
 unsafe extern "C" {
@@ -23,8 +23,11 @@ unsafe extern "C" {
 }
 
 /// Enters the sandbox, or says why not.
-fn restrict(network: bool, shares: &[&Folder]) -> Result<(), String> {
-    let profile = seatbelt::profile(network, &seatbelt::shares(shares))?;
+fn restrict(needs: Needs<'_>) -> Result<(), String> {
+    let folder = needs.vsock.then(std::env::current_dir).transpose();
+    let folder = folder.map_err(|error| error.to_string())?;
+    let shares = seatbelt::shares(needs.shares);
+    let profile = seatbelt::profile(needs.network, &shares, folder.as_deref())?;
     let profile = CString::new(profile).map_err(|error| error.to_string())?;
     let mut error = std::ptr::null_mut();
     // SAFETY: a string, and a variable that outlives the call.
@@ -53,9 +56,9 @@ pub(super) fn has_lists() -> bool {
 
 pub(super) fn prepare() {}
 
-pub(super) fn enter(needs: Needs<'_>) -> Result<Vec<String>, Error> {
-    match restrict(needs.network, needs.shares) {
-        Ok(()) => Ok(vec![seatbelt::holds(needs.network, !needs.shares.is_empty())]),
+pub(super) fn enter(needs: Needs<'_>) -> Result<Entered, Error> {
+    match restrict(needs) {
+        Ok(()) => Ok(Entered { done: vec![seatbelt::holds(needs)], missing: Vec::new() }),
         Err(said) => Err(Error::Absent(seatbelt::fails(&said))),
     }
 }
@@ -82,7 +85,7 @@ pub(super) fn close_inherited_from(first: RawFd) -> io::Result<()> {
 
 /// The sandbox is one for all threads.
 #[expect(clippy::unnecessary_wraps, reason = "Linux's threads have their own")]
-pub(super) fn narrow(_folder: Option<&Folder>) -> Result<(), Error> {
+pub(super) fn narrow(_folder: Option<&Folder>, _role: Role) -> Result<(), Error> {
     Ok(())
 }
 
@@ -105,7 +108,7 @@ pub(super) fn checks() -> Vec<Check> {
 }
 
 fn attempt() -> c_int {
-    match (restrict(false, &[]), File::open("/etc/hosts")) {
+    match (restrict(Needs::default()), File::open("/etc/hosts")) {
         (Err(_), _) => trial::REFUSED,
         (Ok(()), Err(_)) => trial::HOLDS,
         (Ok(()), Ok(_)) => trial::LEAKS,

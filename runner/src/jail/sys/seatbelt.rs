@@ -10,6 +10,7 @@ use std::path::Path;
 
 use hv::Check;
 
+use crate::jail::Needs;
 use crate::p9::Folder;
 
 /// Where a shared folder is, and whether it is only read.
@@ -21,11 +22,15 @@ pub(in crate::jail) fn shares<'f>(folders: &[&'f Folder]) -> Vec<Share<'f>> {
 }
 
 /// The profile of a process that has opened everything but what is in `shares`, with a network or
-/// without. Everything is denied but what follows.
+/// without. Everything is denied but what follows. `sockets` is the folder of a socket device's.
 ///
 /// # Errors
 /// The path of a folder that a profile has no words for.
-pub(in crate::jail) fn profile(network: bool, shares: &[Share<'_>]) -> Result<String, String> {
+pub(in crate::jail) fn profile(
+    network: bool,
+    shares: &[Share<'_>],
+    sockets: Option<&Path>,
+) -> Result<String, String> {
     let mut rules = vec![
         "(version 1)",
         "(deny default)",
@@ -50,14 +55,25 @@ pub(in crate::jail) fn profile(network: bool, shares: &[Share<'_>]) -> Result<St
     for share in shares {
         profile += &folder(*share)?;
     }
+    if let Some(sockets) = sockets {
+        let place = place(sockets)?;
+        for operation in ["network-outbound", "network-inbound", "file-write-unlink"] {
+            profile += &format!("(allow {operation} {place})\n");
+        }
+    }
     Ok(profile)
 }
 
-/// What may be done in a shared folder. Paths are looked at behind all links.
-fn folder((path, read_only): Share<'_>) -> Result<String, String> {
+/// What is in a folder. Paths are looked at behind all links.
+fn place(path: &Path) -> Result<String, String> {
     let text = path.to_str().filter(|text| !text.chars().any(char::is_control));
     let text = text.ok_or_else(|| format!("{path:?} is no text, as it would have to be"))?;
-    let place = format!("(subpath \"{}\")", text.replace('\\', "\\\\").replace('"', "\\\""));
+    Ok(format!("(subpath \"{}\")", text.replace('\\', "\\\\").replace('"', "\\\"")))
+}
+
+/// What may be done in a shared folder.
+fn folder((path, read_only): Share<'_>) -> Result<String, String> {
+    let place = place(path)?;
     let reads = format!("(allow file-read-data file-read-metadata {place})\n");
     if read_only {
         return Ok(reads);
@@ -71,9 +87,14 @@ fn folder((path, read_only): Share<'_>) -> Result<String, String> {
 }
 
 /// What the sandbox does once it holds.
-pub(in crate::jail) fn holds(network: bool, shares: bool) -> String {
-    let files = if shares { "files but shared ones" } else { "files" };
-    let sockets = if network { "sockets but for IP" } else { "sockets" };
+pub(in crate::jail) fn holds(needs: Needs<'_>) -> String {
+    let files = if needs.shares.is_empty() { "files" } else { "files but shared ones" };
+    let sockets = match (needs.network, needs.vsock) {
+        (false, false) => "sockets",
+        (true, false) => "sockets but for IP",
+        (false, true) => "sockets but those in the folder of --vsock",
+        (true, true) => "sockets but for IP and those in the folder of --vsock",
+    };
     format!(
         "Seatbelt: no {files}, programs, {sockets} or services of macOS's; no list of system calls here"
     )
@@ -102,7 +123,7 @@ pub(in crate::jail) fn judge(status: Option<i32>) -> Check {
     const ID: &str = "jail";
     const TRUSTED: &str = "run guests you trust; `--jail=strict` refuses all here";
     match status {
-        Some(trial::HOLDS) => Check::ok(ID, holds(false, false)),
+        Some(trial::HOLDS) => Check::ok(ID, holds(Needs::default())),
         Some(trial::REFUSED) => Check::warn(ID, fails("sandbox_init fails"), TRUSTED),
         Some(trial::LEAKS) => Check::fail(
             ID,
@@ -132,7 +153,7 @@ mod tests {
     #[test]
     fn a_profile_denies_first_and_allows_no_files_programs_or_services() {
         for network in [false, true] {
-            let profile = profile(network, &[]).unwrap();
+            let profile = profile(network, &[], None).unwrap();
             assert!(profile.starts_with("(version 1)\n(deny default)\n"), "{profile}");
             for operation in allowed(&profile) {
                 let bad =
@@ -144,9 +165,9 @@ mod tests {
 
     #[test]
     fn sockets_are_for_a_guest_with_a_network_alone_and_for_ip() {
-        let plain = profile(false, &[]).unwrap();
+        let plain = profile(false, &[], None).unwrap();
         assert!(!plain.contains("network"), "{plain}");
-        let profile = profile(true, &[]).unwrap();
+        let profile = profile(true, &[], None).unwrap();
         let rules = profile.lines().filter(|line| line.contains("network"));
         assert!(
             rules.clone().count() == 3 && rules.clone().all(|rule| rule.contains(" ip \"*:*\""))
@@ -156,8 +177,8 @@ mod tests {
 
     #[test]
     fn a_shared_folder_is_read_and_one_that_may_be_written_is_written_too() {
-        let plain = profile(false, &[]).unwrap();
-        let shared = |read_only| profile(false, &[(Path::new("/a/b"), read_only)]).unwrap();
+        let plain = profile(false, &[], None).unwrap();
+        let shared = |read_only| profile(false, &[(Path::new("/a/b"), read_only)], None).unwrap();
         let (read, written) = (shared(true), shared(false));
         assert!(read.starts_with(&plain) && written.starts_with(&read));
         let more = read.strip_prefix(&plain).unwrap();
@@ -172,7 +193,7 @@ mod tests {
     fn a_path_that_a_profile_has_no_words_for_is_refused() {
         for path in [&b"/a/\xff"[..], b"/a\nb"] {
             let path = Path::new(std::ffi::OsStr::from_bytes(path));
-            assert!(profile(false, &[(path, true)]).unwrap_err().contains("is no text"));
+            assert!(profile(false, &[(path, true)], None).unwrap_err().contains("is no text"));
         }
     }
 
@@ -180,7 +201,7 @@ mod tests {
     fn brackets_and_quotes_of_a_profile_match() {
         let shares = [("/Users/me/a (\"b\") \\", false), ("/c", true)];
         let shares = shares.map(|(path, read_only)| (Path::new(path), read_only));
-        let profile = profile(true, &shares).unwrap();
+        let profile = profile(true, &shares, Some(Path::new("/a b/\"(\\"))).unwrap();
         let (mut depth, mut quoted, mut escaped) = (0i32, false, false);
         for c in profile.chars() {
             if std::mem::take(&mut escaped) {
@@ -196,6 +217,15 @@ mod tests {
             }
         }
         assert_eq!((depth, quoted), (0, false));
+    }
+
+    #[test]
+    fn a_socket_device_has_its_folder_and_nothing_else() {
+        let profile = |sockets| profile(false, &[], sockets).unwrap();
+        let (plain, with) = (profile(None), profile(Some(Path::new("/x \"y\""))));
+        let more = with.strip_prefix(&plain).unwrap();
+        assert!(more.lines().all(|rule| rule.ends_with(r#" (subpath "/x \"y\""))"#)), "{more}");
+        assert_eq!(allowed(more), ["network-outbound", "network-inbound", "file-write-unlink"]);
     }
 
     #[test]

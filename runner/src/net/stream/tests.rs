@@ -36,7 +36,7 @@ fn drain(peer: &mut UnixStream) -> Vec<u8> {
 
 /// What the guest gets now.
 fn received(link: &mut Stream, inbox: &mut Mailbox) -> Vec<Vec<u8>> {
-    link.ready(Ready { key: 0, readable: true, writable: true }, NOW);
+    link.ready(Ready { key: 0, readable: true, writable: true, hung_up: false }, NOW);
     link.receive(inbox, NOW);
     std::mem::take(&mut inbox.frames).into_iter().map(|(_, frame)| frame).collect()
 }

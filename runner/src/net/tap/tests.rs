@@ -89,7 +89,7 @@ fn send(tap: &mut Tap, offload: Offload, bytes: &[u8]) -> Sent {
 
 fn received(tap: &mut Tap) -> Vec<(Offload, Vec<u8>)> {
     let mut inbox = Mailbox::with_room(100);
-    tap.ready(Ready { key: 0, readable: true, writable: true }, NOW);
+    tap.ready(Ready { key: 0, readable: true, writable: true, hung_up: false }, NOW);
     tap.receive(&mut inbox, NOW);
     inbox.frames
 }

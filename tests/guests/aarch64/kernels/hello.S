@@ -34,11 +34,15 @@ print_accelerator:
         hvc     0
         adr     x1, tcg                 // no hypervisor could be called
         cbnz    x18, 1f
-        adr     x1, unnamed
+        adr     x1, kvm
         ldr     w2, =0xb66fb428         // KVM's, in its first word
         cmp     w0, w2
-        b.ne    1f
-        adr     x1, kvm
+        b.eq    1f
+        adr     x1, tcg                 // nobody made the processor (DDI 0487, MIDR_EL1.Implementer)
+        mrs     x2, midr_el1
+        tst     x2, 0xff000000
+        b.eq    1f
+        adr     x1, unnamed
 1:      bl      print
         ldr     x30, [sp], 16
         ret

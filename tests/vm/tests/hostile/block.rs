@@ -5,7 +5,7 @@ use std::fs;
 use super::driver::*;
 use super::rings::all_of_ram;
 use super::script::Script;
-use super::{Guest, SECTORS, accelerator, or_skip, served, stops};
+use super::{Guest, SECTORS, accelerator, kernel, or_skip, runner, served, stops};
 
 /// One request and its answer. Each is the first of an activation.
 fn answers(kind: u32, sector: u64, data: &[(u64, u32, u16)], answer: u64) {
@@ -184,6 +184,33 @@ fn b48_zeros_and_what_is_discarded_keep_to_their_segments() {
         guest.passes();
         assert_eq!(fs::read(guest.disk()).unwrap(), [0x5a; SECTORS * 512]);
     }
+}
+
+#[test]
+fn a_guest_that_writes_another_formats_header_has_written_a_header_and_opened_nothing() {
+    or_skip!(accelerator());
+    // qcow2 of a GiB that names a backing file (QEMU, docs/interop/qcow2.txt).
+    let mut header = b"QFI\xfb\0\0\0\x03".to_vec();
+    header.extend(104u64.to_be_bytes());
+    header.extend([0, 0, 0, 11, 0, 0, 0, 16]);
+    header.extend((1u64 << 30).to_be_bytes());
+    header.resize(104, 0);
+    header.extend(b"/etc/passwd");
+    header.resize(512, 0);
+    let script =
+        Script::default().copy(DATA, &header).start(FLUSH).request(OUT, 0, &[(DATA, 512, 0)]);
+    let guest = Guest::new(script.expect(1, ANSWER, OK).recovers().end(0));
+    guest.passes();
+    let mut wanted = vec![0x5a; SECTORS * 512];
+    wanted[..512].copy_from_slice(&header);
+    assert!(fs::read(guest.disk()).unwrap() == wanted);
+    // The next run finds what it left: as many sectors as before, and its header in the first.
+    let disk = format!("--disk={}", guest.disk().display());
+    runner([disk.as_str()]).arg(kernel("disk")).ends_with(0);
+    wanted[512..1024].copy_from_slice(&b"runner!\n".repeat(64));
+    assert!(fs::read(guest.disk()).unwrap() == wanted);
+    let why = runner([format!("{disk},ro,format=qcow2")]).arg(kernel("disk")).refused();
+    assert!(why.contains("in another file, which a name in an image never opens"), "{why}");
 }
 
 #[test]

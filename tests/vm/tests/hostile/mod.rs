@@ -17,6 +17,7 @@ mod rings;
 pub(crate) mod rng;
 mod script;
 mod two;
+pub(crate) mod vsock;
 mod words;
 
 use std::fs;

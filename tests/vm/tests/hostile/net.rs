@@ -40,7 +40,7 @@ fn arp() -> Vec<u8> {
 
 impl Script {
     /// Tells the device of one of its queues.
-    fn nth_queue(self, index: u64, queue: Queue) -> Self {
+    pub(super) fn nth_queue(self, index: u64, queue: Queue) -> Self {
         let mut script = self.set(QUEUE_SEL, index).set(QUEUE_NUM, queue.size);
         for (register, address) in [
             (QUEUE_DESC, queue.descriptors),

@@ -14,7 +14,11 @@ pub(crate) fn checkout() -> &'static Path {
 
 /// A micro-guest for this machine.
 pub(crate) fn kernel(name: &str) -> PathBuf {
-    let arch = std::env::consts::ARCH;
+    kernel_for(std::env::consts::ARCH, name)
+}
+
+/// The same for another architecture's machine.
+pub(crate) fn kernel_for(arch: &str, name: &str) -> PathBuf {
     checkout().join(format!("tests/guests/{arch}/kernels/{name}.elf"))
 }
 

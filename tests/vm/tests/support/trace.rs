@@ -153,7 +153,9 @@ fn syscall_stop(
 fn kind(thread: pid_t) -> String {
     let name = fs::read_to_string(format!("/proc/{thread}/comm")).unwrap();
     match name.trim().trim_end_matches(|c: char| c.is_ascii_digit() || c == '-') {
-        kind @ ("vcpu" | "io" | "network" | "disk" | "share") => kind.to_owned(),
+        kind @ ("vcpu" | "io" | "network" | "vsock" | "network+vsock" | "disk" | "share") => {
+            kind.to_owned()
+        }
         // The main thread has the program's name; what it does is what it was asked for.
         _ => match fs::read(format!("/proc/{thread}/cmdline")) {
             Ok(line) if line.split(|byte| *byte == 0).any(|word| word.starts_with(b"--block=")) => {

@@ -10,13 +10,14 @@ use vm_memory::VolatileSlice;
 
 use super::overlay::Overlay;
 use super::patched::Patched;
+use super::qcow2::Qcow2;
 use crate::io::file::{self, Prompt};
 use crate::io::space;
 
 /// Where bytes are read from and written to. Offsets and lengths are on the disk, in bytes.
 pub(super) enum Medium {
-    /// The file itself.
-    Raw(Raw),
+    /// What the user named.
+    Base(Base),
     /// The file, and what lies over a place of it until the guest writes.
     Patched(Patched),
     /// The file, never written, and what lies over it.
@@ -32,7 +33,7 @@ impl Medium {
         slow: &mut dyn FnMut(),
     ) -> io::Result<()> {
         match self {
-            Medium::Raw(raw) => raw.read(offset, input, slow),
+            Medium::Base(base) => base.read(offset, input, slow),
             Medium::Patched(patched) => patched.read(offset, input, slow),
             Medium::Overlay(overlay) => overlay.read(offset, input, slow),
         }
@@ -41,7 +42,7 @@ impl Medium {
     /// Writes all of `output`.
     pub(super) fn write(&self, offset: u64, output: &[VolatileSlice<'_>]) -> io::Result<()> {
         match self {
-            Medium::Raw(raw) => raw.write(offset, output),
+            Medium::Base(base) => base.write(offset, output),
             Medium::Patched(patched) => patched.for_writing()?.write(offset, output),
             Medium::Overlay(overlay) => overlay.write(offset, output),
         }
@@ -50,7 +51,7 @@ impl Medium {
     /// Makes durable what was written.
     pub(super) fn sync(&self) -> io::Result<()> {
         match self {
-            Medium::Raw(raw) => raw.sync(),
+            Medium::Base(base) => base.sync(),
             Medium::Patched(patched) => patched.raw().sync(),
             // What ends with the run needs no more than to be read back during it.
             Medium::Overlay(_) => Ok(()),
@@ -60,7 +61,7 @@ impl Medium {
     /// Gives room back, where the host can; the contents are anything then.
     pub(super) fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
         match self {
-            Medium::Raw(raw) => raw.discard(offset, len),
+            Medium::Base(base) => base.discard(offset, len),
             Medium::Patched(patched) => patched.for_writing()?.discard(offset, len),
             Medium::Overlay(overlay) => overlay.discard(offset, len),
         }
@@ -69,7 +70,7 @@ impl Medium {
     /// Puts zeros there; with `unmap` they need take no room.
     pub(super) fn zero(&self, offset: u64, len: u64, unmap: bool) -> io::Result<()> {
         match self {
-            Medium::Raw(raw) => raw.zero(offset, len, unmap),
+            Medium::Base(base) => base.zero(offset, len, unmap),
             Medium::Patched(patched) => patched.for_writing()?.zero(offset, len, unmap),
             Medium::Overlay(overlay) => overlay.zero(offset, len),
         }
@@ -78,8 +79,59 @@ impl Medium {
     /// The folder that takes what is written, when it is not the file's own.
     pub(super) fn scratch(&self) -> Option<&str> {
         match self {
-            Medium::Raw(_) | Medium::Patched(_) => None,
+            Medium::Base(_) | Medium::Patched(_) => None,
             Medium::Overlay(overlay) => Some(overlay.folder()),
+        }
+    }
+}
+
+/// A disk that a user named, as its file has it.
+pub(super) enum Base {
+    /// The file itself.
+    Raw(Raw),
+    /// The disk in an image, which is only read.
+    Qcow2(Qcow2),
+}
+
+impl Base {
+    /// See [`Medium`], for this and the others.
+    pub(super) fn read(
+        &self,
+        offset: u64,
+        input: &[VolatileSlice<'_>],
+        slow: &mut dyn FnMut(),
+    ) -> io::Result<()> {
+        match self {
+            Base::Raw(raw) => raw.read(offset, input, slow),
+            Base::Qcow2(image) => {
+                slow();
+                image.read(offset, input)
+            }
+        }
+    }
+
+    fn write(&self, offset: u64, output: &[VolatileSlice<'_>]) -> io::Result<()> {
+        self.writable()?.write(offset, output)
+    }
+
+    /// Nothing was written where nothing can be.
+    fn sync(&self) -> io::Result<()> {
+        self.writable().map_or(Ok(()), Raw::sync)
+    }
+
+    fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.writable()?.discard(offset, len)
+    }
+
+    fn zero(&self, offset: u64, len: u64, unmap: bool) -> io::Result<()> {
+        self.writable()?.zero(offset, len, unmap)
+    }
+
+    /// The device refuses what would get an error here.
+    fn writable(&self) -> io::Result<&Raw> {
+        match self {
+            Base::Raw(raw) => Ok(raw),
+            Base::Qcow2(_) => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
         }
     }
 }

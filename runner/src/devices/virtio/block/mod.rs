@@ -1,4 +1,5 @@
-//! The block device (virtio 1.2 §5.2): a raw file or block device, never another format.
+//! The block device (virtio 1.2 §5.2): a raw file or block device, or an image whose format the user named.
+//! What is in a file never says what it is.
 //!
 //! Bytes go straight between the file and guest memory. Everything about a request is checked
 //! before any of them moves.
@@ -7,6 +8,7 @@ mod granules;
 mod medium;
 mod overlay;
 mod patched;
+mod qcow2;
 mod request;
 mod segments;
 
@@ -28,10 +30,12 @@ use super::chain::{Broken, Buffers, Chain, MAX_SEGMENTS};
 use super::transport::Identity;
 use super::worker::Backend;
 use crate::image::Patch;
-use medium::{Medium, Raw};
+use medium::{Base, Medium, Raw};
 use overlay::Overlay;
 pub use overlay::Scratch;
 use patched::Patched;
+pub use patched::write_patch;
+pub use qcow2::{Qcow2, Qcow2Error};
 use request::{Answer, Operation, Request, place};
 use segments::{Segment, Use};
 
@@ -86,7 +90,7 @@ impl Disk {
     /// A disk on `file`, which has `len` bytes; what is beyond the last whole sector is not visible.
     /// `id` is what the guest can ask for; `path` is for messages.
     pub fn new(id: &str, path: &str, file: Arc<File>, len: u64, read_only: bool) -> Self {
-        Self::on(id, path, Medium::Raw(Raw::new(file)), len, read_only)
+        Self::on(id, path, Medium::Base(Base::Raw(Raw::new(file))), len, read_only)
     }
 
     /// The same, but the guest sees `patch` in the place of what `file` has there. When the guest
@@ -99,8 +103,22 @@ impl Disk {
     /// The same, but `file` is only read: what the guest writes goes to `scratch`, and is gone with
     /// it.
     pub fn ephemeral(id: &str, path: &str, file: Arc<File>, len: u64, scratch: Scratch) -> Self {
-        let overlay = Overlay::new(Raw::new(file), scratch, len.saturating_sub(len % SECTOR));
+        let base = Base::Raw(Raw::new(file));
+        let overlay = Overlay::new(base, scratch, len.saturating_sub(len % SECTOR));
         Self::on(id, path, Medium::Overlay(overlay), len, false)
+    }
+
+    /// A disk on an image, which is only read: with `scratch` as in [`Disk::ephemeral`], else by the
+    /// guest, too.
+    pub fn qcow2(id: &str, path: &str, image: Qcow2, scratch: Option<Scratch>) -> Self {
+        let (len, read_only, base) = (image.size(), scratch.is_none(), Base::Qcow2(image));
+        let medium = match scratch {
+            Some(scratch) => {
+                Medium::Overlay(Overlay::new(base, scratch, len.saturating_sub(len % SECTOR)))
+            }
+            None => Medium::Base(base),
+        };
+        Self::on(id, path, medium, len, read_only)
     }
 
     /// Writes `patch` as the guest could, before it does.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use vm_memory::VolatileSlice;
 
 use super::granules::{GRANULE, GRANULE_BYTES, Granules};
-use super::medium::Raw;
+use super::medium::{Base, Raw};
 
 /// A file without a name, and the folder whose file system it takes its room from.
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ impl Scratch {
 /// A granule of the disk is wholly in one of both files. It begins in the base and goes to the
 /// overlay when a part of it is written; its bit is set when all of it is there, and never cleared.
 pub(super) struct Overlay {
-    base: Raw,
+    base: Base,
     top: Raw,
     folder: String,
     /// Bytes of the disk.
@@ -42,7 +42,7 @@ pub(super) struct Overlay {
 }
 
 impl Overlay {
-    pub(super) fn new(base: Raw, scratch: Scratch, len: u64) -> Self {
+    pub(super) fn new(base: Base, scratch: Scratch, len: u64) -> Self {
         let Scratch { file, folder } = scratch;
         let top = Raw::new(file);
         let (present, bringing) = (RwLock::default(), Mutex::new(()));
@@ -69,8 +69,10 @@ impl Overlay {
             let wanted = next.saturating_sub(offset);
             let (piece, rest) = cut(slices, within, wanted);
             (slices, within) = rest;
-            let file = if present { &self.top } else { &self.base };
-            file.read(offset, &piece, slow)?;
+            match present {
+                true => self.top.read(offset, &piece, slow)?,
+                false => self.base.read(offset, &piece, slow)?,
+            }
             offset = next;
         }
         Ok(())
@@ -197,7 +199,7 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         file.set_len(LEN).unwrap();
         let scratch = Scratch { file: Arc::new(file), folder: "/scratch".into() };
-        (Overlay::new(Raw::new(Arc::clone(&base)), scratch, LEN), base, bytes)
+        (Overlay::new(Base::Raw(Raw::new(Arc::clone(&base))), scratch, LEN), base, bytes)
     }
 
     fn read(overlay: &Overlay, offset: u64, len: usize) -> Vec<u8> {
@@ -376,7 +378,7 @@ mod tests {
         drop(good);
         let full = File::options().read(true).write(true).open("/dev/full").unwrap();
         let scratch = Scratch { file: Arc::new(full), folder: "/scratch".into() };
-        let overlay = Overlay::new(Raw::new(base), scratch, LEN);
+        let overlay = Overlay::new(Base::Raw(Raw::new(base)), scratch, LEN);
         for (offset, len) in [(0, 4096), (512, 512), (4096 - 512, 1024)] {
             let error = write(&overlay, offset, &vec![1; len]).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::StorageFull);

@@ -4,15 +4,24 @@
 //! it only reads. When it writes, what it writes builds upon what it has read, so the record goes to the
 //! file before.
 
+use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use vm_memory::{Bytes, VolatileSlice};
 
 use super::SECTOR;
 use super::medium::Raw;
 use crate::image::Patch;
+
+/// Puts `patch` into `file`, as a guest's first write would.
+///
+/// # Errors
+/// What the operating system said.
+pub fn write_patch(file: Arc<File>, patch: Patch) -> io::Result<()> {
+    Patched::new(Raw::new(file), patch).for_writing().map(drop)
+}
 
 /// A file and what lies over it.
 pub(super) struct Patched {
@@ -99,8 +108,6 @@ impl Patched {
 mod tests {
     use super::*;
     use crate::io::file;
-    use std::fs::File;
-    use std::sync::Arc;
 
     const AT: usize = 1024;
 

@@ -8,6 +8,8 @@
 mod capabilities;
 mod registers;
 mod signals;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -125,7 +127,11 @@ impl Function for VirtioPci {
             let value = self.read_window().checked_shr(lane).unwrap_or_default();
             return value & u32::try_from(width.mask()).unwrap_or(u32::MAX);
         }
-        let pending = self.transport.interrupt_status() != 0;
+        if register & !3 != COMMAND {
+            return self.lock().read(register, width);
+        }
+        // With MSI-X a function has no pin (PCI Local Bus 3.0, 6.8.2).
+        let pending = !self.signals.are_messages() && self.transport.interrupt_status() != 0;
         let mut config = self.lock();
         config.set_pending(pending);
         config.read(register, width)

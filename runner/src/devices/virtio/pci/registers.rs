@@ -6,6 +6,7 @@ use hv::Width;
 
 use super::signals::{Signals, Source};
 use crate::devices::virtio::half::Half;
+use crate::devices::virtio::queue::Registers as Queue;
 use crate::devices::virtio::transport::Transport;
 
 /// Bytes of the BAR.
@@ -105,9 +106,13 @@ impl Registers<'_> {
         Source::Queue(self.transport.selected_queue())
     }
 
+    /// What `get` says of the queue that is selected; 0 of one that does not exist.
+    fn of_queue(&self, get: impl FnOnce(&Queue) -> u64) -> u64 {
+        self.transport.queue().as_ref().map_or(0, get)
+    }
+
     fn read_common(&self, offset: u64, width: Width) -> u64 {
         let transport = self.transport;
-        let queue = transport.queue();
         match (offset, width) {
             field::DEVICE_FEATURE_SELECT => transport.selected_device_features().into(),
             field::DEVICE_FEATURE => transport.device_features(),
@@ -115,27 +120,27 @@ impl Registers<'_> {
             field::DRIVER_FEATURE => transport.driver_features(),
             field::CONFIG_MSIX_VECTOR => self.signals.vector(Source::Config).into(),
             field::NUM_QUEUES => transport.identity().queues.len() as u64,
-            field::NANOS_ISR => self.take_isr(),
+            field::NANOS_ISR if !self.signals.are_messages() => self.take_isr(),
             field::DEVICE_STATUS => transport.status().into(),
             field::QUEUE_SELECT => transport.selected_queue().into(),
-            field::QUEUE_SIZE => queue.map_or(0, |queue| queue.size.into()),
+            field::QUEUE_SIZE => self.of_queue(|queue| queue.size.into()),
             field::QUEUE_MSIX_VECTOR => self.signals.vector(self.selected()).into(),
-            field::QUEUE_ENABLE => queue.map_or(0, |queue| queue.ready.into()),
-            field::QUEUE_NOTIFY_OFF => queue.map_or(0, |_| transport.selected_queue().into()),
-            // Configuration spaces here never change: their generation is 0.
+            field::QUEUE_ENABLE => self.of_queue(|queue| queue.ready.into()),
+            field::QUEUE_NOTIFY_OFF => self.of_queue(|_| transport.selected_queue().into()),
             (at, Width::W8) => {
                 let half = |at| self.read_common(at, Width::W4);
                 half(at.saturating_add(4)) << 32 | half(at)
             }
             (at, Width::W4) => {
-                let whole = queue.map_or(0, |queue| match at & !7 {
-                    field::QUEUE_DESC => queue.descriptors,
-                    field::QUEUE_DRIVER => queue.available,
-                    field::QUEUE_DEVICE => queue.used,
+                let Some(half) = half(at) else { return 0 };
+                self.of_queue(|queue| match at & !7 {
+                    field::QUEUE_DESC => half.of(queue.descriptors),
+                    field::QUEUE_DRIVER => half.of(queue.available),
+                    field::QUEUE_DEVICE => half.of(queue.used),
                     _ => 0,
-                });
-                half(at).map_or(0, |half| half.of(whole))
+                })
             }
+            // The configuration generation among them: configuration spaces here never change.
             _ => 0,
         }
     }

@@ -88,9 +88,9 @@ impl Signals {
         self.disabled.store(disabled, Ordering::Relaxed);
     }
 
-    /// MSI-X, if it is on.
-    fn messages(&self) -> Option<&Msix> {
-        self.msix.as_ref().filter(|msix| msix.enabled())
+    /// Whether the device interrupts by messages, and not by its pin.
+    pub(super) fn are_messages(&self) -> bool {
+        self.msix.as_ref().is_some_and(Msix::enabled)
     }
 
     fn high(&self) -> MutexGuard<'_, bool> {
@@ -99,7 +99,7 @@ impl Signals {
 
     /// Sets the pin. What is asked for under the lock is as new as what the pin is set to.
     fn drive(&self, high: &mut bool, pending: &dyn Fn() -> bool) {
-        let masked = self.messages().is_some() || self.disabled.load(Ordering::Relaxed);
+        let masked = self.are_messages() || self.disabled.load(Ordering::Relaxed);
         let wanted = !masked && pending();
         if *high != wanted {
             *high = wanted;
@@ -107,33 +107,29 @@ impl Signals {
         }
     }
 
-    fn send(&self, msix: &Msix, sources: impl Iterator<Item = Source>) {
+    /// Sends the messages of `sources`, where the driver has switched MSI-X on; whether it has.
+    fn send(&self, sources: impl Iterator<Item = Source>) -> bool {
+        let Some(msix) = &self.msix else { return false };
         // Queues may share a vector, which is then one message.
         let mut vectors = 0u64;
         for vector in sources.map(|source| self.vector(source)) {
             vectors |= 1u64.checked_shl(vector.into()).unwrap_or_default();
         }
-        for vector in (0..64usize).filter(|vector| vectors >> vector & 1 != 0) {
-            msix.raise(vector);
-        }
+        msix.raise(vectors)
     }
 }
 
 impl Interrupts for Signals {
     fn used(&self, queues: Queues, pending: &dyn Fn() -> bool) {
-        match self.messages() {
-            Some(msix) => {
-                let sources = queues.iter().filter_map(|queue| u32::try_from(queue).ok());
-                self.send(msix, sources.map(Source::Queue));
-            }
-            None => self.drive(&mut self.high(), pending),
+        let sources = queues.iter().filter_map(|queue| u32::try_from(queue).ok());
+        if !self.send(sources.map(Source::Queue)) {
+            self.drive(&mut self.high(), pending);
         }
     }
 
     fn config(&self, pending: &dyn Fn() -> bool) {
-        match self.messages() {
-            Some(msix) => self.send(msix, std::iter::once(Source::Config)),
-            None => self.drive(&mut self.high(), pending),
+        if !self.send(std::iter::once(Source::Config)) {
+            self.drive(&mut self.high(), pending);
         }
     }
 

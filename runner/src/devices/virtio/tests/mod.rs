@@ -19,6 +19,8 @@ use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::COMMON_FEATURES;
+use super::chain::{Broken, Chain};
+use super::interrupts::Interrupts;
 use super::mmio::Mmio;
 use super::served::Served;
 use super::transport::{Identity, Transport};
@@ -88,6 +90,20 @@ struct OnLoop {
     more: bool,
 }
 
+/// A device that takes everything and does nothing.
+#[derive(Debug)]
+pub(super) struct Nothing;
+
+impl Backend for Nothing {
+    fn activate(&self, _features: u64) {}
+    fn serve(&self, _chain: Chain<'_>, _slow: &mut dyn FnMut()) -> Result<u32, Broken> {
+        Ok(0)
+    }
+    fn finish(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
 /// A device with one queue and nothing else.
 pub(super) fn identity() -> Identity {
     Identity {
@@ -99,22 +115,27 @@ pub(super) fn identity() -> Identity {
     }
 }
 
-/// A transport, what its notifications signal, and a count of its interrupts.
-fn transport(
-    identity: Identity,
-    memory: &GuestMemory,
-    commands: Commands,
-) -> (Transport, Vec<Arc<Event>>, Arc<AtomicU32>) {
+/// Interrupts that are counted, and their count.
+fn counted() -> (Arc<dyn Interrupts>, Arc<AtomicU32>) {
     let interrupts = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&interrupts);
     let interrupt = move || {
         count.fetch_add(1, Ordering::SeqCst);
     };
+    (Arc::new(interrupt), interrupts)
+}
+
+/// A transport, and what its notifications signal.
+fn transport(
+    identity: Identity,
+    memory: &GuestMemory,
+    interrupts: Arc<dyn Interrupts>,
+    commands: Commands,
+) -> (Transport, Vec<Arc<Event>>) {
     let doorbells =
         identity.queues.iter().map(|_| Arc::new(Event::new().unwrap())).collect::<Vec<_>>();
     let (memory, events) = (memory.clone(), doorbells.clone());
-    let transport = Transport::new(identity, memory, Arc::new(interrupt), events, commands);
-    (transport, doorbells, interrupts)
+    (Transport::new(identity, memory, interrupts, events, commands), doorbells)
 }
 
 impl OnLoop {
@@ -149,12 +170,23 @@ impl Rig {
         backend: Box<dyn Backend>,
         patience: Duration,
     ) -> Self {
+        let (wires, interrupts) = counted();
+        Self { interrupts, ..Self::wired(identity, backend, patience, wires) }
+    }
+
+    /// The same, whose interrupts go to `wires` and are not counted.
+    pub(super) fn wired(
+        identity: Identity,
+        backend: Box<dyn Backend>,
+        patience: Duration,
+        wires: Arc<dyn Interrupts>,
+    ) -> Self {
         let memory = memory();
         let mut worker = Worker::new(memory.clone()).unwrap();
-        let (transport, _, interrupts) = transport(identity, &memory, worker.commands());
+        let (transport, _) = transport(identity, &memory, wires, worker.commands());
         let transport = Arc::new(transport.patient(patience));
         worker.add(Arc::clone(&transport), backend).unwrap();
-        let mmio = Arc::new(Mmio(transport));
+        let (mmio, interrupts) = (Arc::new(Mmio(transport)), Arc::default());
         Self { memory, mmio, worker, on_loop: None, interrupts, next_available: 0 }
     }
 
@@ -163,8 +195,8 @@ impl Rig {
         let memory = memory();
         let worker = Worker::new(memory.clone()).unwrap();
         let (commands, receiver) = Commands::channel(Arc::new(Event::new().unwrap()));
-        let (transport, doorbells, interrupts) =
-            transport(device.identity("test"), &memory, commands);
+        let (wires, interrupts) = counted();
+        let (transport, doorbells) = transport(device.identity("test"), &memory, wires, commands);
         let transport = Arc::new(transport);
         let mmio = Arc::new(Mmio(Arc::clone(&transport)));
         let queues = Virtqueues::new(transport, receiver);

@@ -4,27 +4,11 @@ use hv::Width;
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 
 use super::super::COMMON_FEATURES;
-use super::super::chain::{Broken, Chain};
 use super::super::transport::Identity;
-use super::super::worker::Backend;
-use super::{AVAILABLE, DESCRIPTORS, RAM, Rig, reg};
+use super::{AVAILABLE, DESCRIPTORS, Nothing, RAM, Rig, reg};
 use crate::machine::bus::Device;
 
 const VERSION_1: u64 = 1 << VIRTIO_F_VERSION_1;
-
-/// A device that takes everything and does nothing.
-#[derive(Debug)]
-struct Nothing;
-
-impl Backend for Nothing {
-    fn activate(&self, _features: u64) {}
-    fn serve(&self, _chain: Chain<'_>, _slow: &mut dyn FnMut()) -> Result<u32, Broken> {
-        Ok(0)
-    }
-    fn finish(&self) -> Result<(), String> {
-        Ok(())
-    }
-}
 
 fn rig() -> Rig {
     let identity = Identity {

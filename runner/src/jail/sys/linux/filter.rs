@@ -597,6 +597,8 @@ mod tests {
             (Role::Vcpu, 18, debug),
             (Role::Io, 24, debug),
             (Role::Network, 37, debug),
+            (Role::Vsock, 32, debug),
+            (Role::NetworkVsock, 38, debug),
             (Role::Disk, 23, 0),
             (Role::Share, 36, debug),
         ] {
@@ -608,7 +610,7 @@ mod tests {
         for role in Role::ALL {
             // A network's calls, and those that name files, are asked for their arguments more often.
             let most = match role {
-                Role::Network => 96,
+                Role::Network | Role::NetworkVsock => 100,
                 Role::Share => 97,
                 _ => 80,
             };

@@ -1,6 +1,6 @@
 //! No files, no TCP, nobody else's sockets and processes (landlock(7)), for this thread and all that
-//! it starts: an empty set of exceptions, but for what is in shared folders. Each thread then gives up
-//! those that it does not serve.
+//! it starts: an empty set of exceptions, but for what is in shared folders, and that a socket device's
+//! own socket can be removed. Each thread then gives up those that it does not serve.
 //!
 //! What is open stays usable. A kernel that knows less than this restricts what it knows.
 
@@ -8,11 +8,11 @@
 #![allow(unsafe_code)]
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset,
-    RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd,
+    Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 
-use crate::jail::Error;
+use crate::jail::{Error, Needs};
 use crate::p9::Folder;
 
 /// All that is asked for.
@@ -77,9 +77,19 @@ fn refused(error: &RulesetError) -> Error {
     Error::System { what: "restrict files (Landlock)", error }
 }
 
-/// Restricts the process, and says how far. With a `network` it may make connections, and what is in
-/// `shares` may be opened.
-pub(super) fn restrict(network: bool, shares: &[&Folder]) -> Result<String, Error> {
+/// An exception for the socket of a socket device, which is in the working directory.
+fn with_socket(set: RulesetCreated, has_one: bool) -> Result<RulesetCreated, RulesetError> {
+    match has_one.then(|| PathFd::new(".")).transpose() {
+        // Where it cannot be opened the socket stays, for the next run to remove.
+        Ok(None) | Err(_) => Ok(set),
+        Ok(Some(folder)) => set.add_rule(PathBeneath::new(folder, AccessFs::RemoveFile)),
+    }
+}
+
+/// Restricts the process, and says how far. With a network it may make connections, what is in shared
+/// folders may be opened, and a socket device's socket be removed.
+pub(super) fn restrict(needs: Needs<'_>) -> Result<String, Error> {
+    let Needs { network, shares, .. } = needs;
     let ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(WANTED))
@@ -92,6 +102,7 @@ pub(super) fn restrict(network: bool, shares: &[&Folder]) -> Result<String, Erro
         .and_then(|set| set.scope(Scope::from_all(WANTED)))
         .and_then(|set| set.create())
         .and_then(|set| set.add_rules(exceptions(shares)))
+        .and_then(|set| with_socket(set, needs.vsock))
         .and_then(|set| set.restrict_self());
     let files = if shares.is_empty() { "no files" } else { "no files but shared ones" };
     Ok(match ruleset.map_err(|error| refused(&error))?.ruleset {
@@ -106,14 +117,16 @@ pub(super) fn restrict(network: bool, shares: &[&Folder]) -> Result<String, Erro
     })
 }
 
-/// Takes all files from the calling thread but those in `folder`, as far as it has them.
-pub(super) fn narrow(folder: Option<&Folder>) -> Result<(), Error> {
+/// Takes all files from the calling thread but those in `folder`, as far as it has them, and a socket
+/// device's socket, if it has that.
+pub(super) fn narrow(folder: Option<&Folder>, has_socket: bool) -> Result<(), Error> {
     let folder: Vec<&Folder> = folder.into_iter().collect();
     let ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(WANTED))
         .and_then(|set| set.create())
         .and_then(|set| set.add_rules(exceptions(&folder)))
+        .and_then(|set| with_socket(set, has_socket))
         .and_then(|set| set.restrict_self());
     ruleset.map(drop).map_err(|error| refused(&error))
 }
@@ -141,10 +154,10 @@ mod tests {
             Folder::open(&path, name == "read").unwrap()
         });
         rustix::thread::set_no_new_privs(true).unwrap();
-        restrict(false, &[&read, &written]).unwrap();
+        restrict(Needs { shares: &[&read, &written], ..Needs::default() }).unwrap();
         let all = || [&read, &written, &other].map(|folder| may(folder, "file"));
         let in_a_thread = |folder: Option<&Folder>| {
-            let narrowed = || narrow(folder).map(|()| all()).unwrap();
+            let narrowed = || narrow(folder, false).map(|()| all()).unwrap();
             std::thread::scope(|scope| scope.spawn(narrowed).join().unwrap())
         };
         let none = [false, false];

@@ -186,11 +186,36 @@ const IO: [Call; 23 + CLOSE.len()] = join(
 );
 
 /// TCP and UDP, over IPv4 or IPv6, and of ICMP what anybody may send: no other kind of socket.
-const SOCKET: Rule = If(&[
-    (0, Among(&[bits(libc::AF_INET), bits(libc::AF_INET6)])),
-    (1, Among(&[SOCKET_FLAGS | bits(libc::SOCK_STREAM), SOCKET_FLAGS | bits(libc::SOCK_DGRAM)])),
-]);
+const SOCKET: Rule = If(&[(0, Among(&[bits(libc::AF_INET), bits(libc::AF_INET6)])), (1, KINDS)]);
+const KINDS: super::filter::Test =
+    Among(&[SOCKET_FLAGS | bits(libc::SOCK_STREAM), SOCKET_FLAGS | bits(libc::SOCK_DGRAM)]);
 const SOCKET_FLAGS: u32 = bits(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK);
+
+/// Streams in the file system.
+const LOCAL_SOCKET: Rule = If(&[
+    (0, Among(&[bits(libc::AF_UNIX)])),
+    (1, Among(&[SOCKET_FLAGS | bits(libc::SOCK_STREAM)])),
+]);
+
+/// The I/O loop with a socket device.
+const VSOCK: [Call; 31 + CLOSE.len()] = join(
+    join::<_, 22, 9, 31>(
+        LOOP,
+        [
+            call!(SYS_ioctl, "ioctl", If(&[(1, Among(&ANYBODYS))])),
+            call!(SYS_socket, "socket", LOCAL_SOCKET),
+            call!(SYS_connect, "connect", Any),
+            call!(SYS_accept4, "accept4", Any),
+            call!(SYS_sendmsg, "sendmsg", Any),
+            call!(SYS_recvfrom, "recvfrom", Any),
+            call!(SYS_readv, "readv", Any),
+            call!(SYS_shutdown, "shutdown", Any),
+            // Its own socket, at the end.
+            call!(SYS_unlinkat, "unlinkat", Any),
+        ],
+    ),
+    CLOSE,
+);
 
 /// Tells a tap device what the guest leaves to it.
 const TUNSETOFFLOAD: u32 = 0x4004_54d0;
@@ -198,30 +223,43 @@ const TUNSETOFFLOAD: u32 = 0x4004_54d0;
 const NETWORK_IOCTLS: Rule = If(&[(1, Among(&join::<_, 1, 5, 6>([TUNSETOFFLOAD], ANYBODYS)))]);
 
 /// The I/O loop with a network: what it does without one, and connections.
-const NETWORK: [Call; 36 + CLOSE.len()] = join(
-    join::<_, 22, 14, 36>(
-        LOOP,
-        [
-            call!(SYS_ioctl, "ioctl", NETWORK_IOCTLS),
-            call!(SYS_socket, "socket", SOCKET),
-            call!(SYS_connect, "connect", Any),
-            call!(SYS_accept4, "accept4", Any),
-            call!(SYS_sendto, "sendto", Any),
-            call!(SYS_sendmsg, "sendmsg", Any),
-            call!(SYS_recvfrom, "recvfrom", Any),
-            // What became of a datagram that nobody took.
-            call!(SYS_recvmsg, "recvmsg", Any),
-            call!(SYS_readv, "readv", Any),
-            // Frames, to a tap device.
-            call!(SYS_writev, "writev", Any),
-            call!(SYS_shutdown, "shutdown", Any),
-            call!(SYS_getsockopt, "getsockopt", Any),
-            call!(SYS_setsockopt, "setsockopt", Any),
-            call!(SYS_getpeername, "getpeername", Any),
-        ],
-    ),
-    CLOSE,
+const NETWORK: [Call; 36 + CLOSE.len()] = network(SOCKET);
+
+/// With a socket device as well: its sockets, and that it removes its own.
+const NETWORK_VSOCK: [Call; 37 + CLOSE.len()] = join(
+    network(If(&[
+        (0, Among(&[bits(libc::AF_INET), bits(libc::AF_INET6), bits(libc::AF_UNIX)])),
+        (1, KINDS),
+    ])),
+    [call!(SYS_unlinkat, "unlinkat", Any)],
 );
+
+const fn network(socket: Rule) -> [Call; 36 + CLOSE.len()] {
+    join(
+        join::<_, 22, 14, 36>(
+            LOOP,
+            [
+                call!(SYS_ioctl, "ioctl", NETWORK_IOCTLS),
+                call!(SYS_socket, "socket", socket),
+                call!(SYS_connect, "connect", Any),
+                call!(SYS_accept4, "accept4", Any),
+                call!(SYS_sendto, "sendto", Any),
+                call!(SYS_sendmsg, "sendmsg", Any),
+                call!(SYS_recvfrom, "recvfrom", Any),
+                // What became of a datagram that nobody took.
+                call!(SYS_recvmsg, "recvmsg", Any),
+                call!(SYS_readv, "readv", Any),
+                // Frames, to a tap device.
+                call!(SYS_writev, "writev", Any),
+                call!(SYS_shutdown, "shutdown", Any),
+                call!(SYS_getsockopt, "getsockopt", Any),
+                call!(SYS_setsockopt, "setsockopt", Any),
+                call!(SYS_getpeername, "getpeername", Any),
+            ],
+        ),
+        CLOSE,
+    )
+}
 
 /// Tells a block device what does not matter.
 const BLKDISCARD: u32 = 0x1277;
@@ -282,12 +320,14 @@ const SHARE: [Call; 35 + CLOSE.len()] = join(
     CLOSE,
 );
 
-static PROGRAMS: [Program; 7] = [
+static PROGRAMS: [Program; 9] = [
     program(MAIN),
     program(MAIN_DISK),
     program(VCPU),
     program(IO),
     program(NETWORK),
+    program(VSOCK),
+    program(NETWORK_VSOCK),
     program(DISK),
     program(SHARE),
 ];
@@ -300,6 +340,8 @@ pub(super) fn list(role: Role) -> &'static [Call] {
         Role::Vcpu => &VCPU,
         Role::Io => &IO,
         Role::Network => &NETWORK,
+        Role::Vsock => &VSOCK,
+        Role::NetworkVsock => &NETWORK_VSOCK,
         Role::Disk => &DISK,
         Role::Share => &SHARE,
     }
@@ -307,13 +349,15 @@ pub(super) fn list(role: Role) -> &'static [Call] {
 
 /// The same as a program.
 pub(super) fn filter(role: Role) -> Program {
-    let [main, main_disk, vcpu, io, network, disk, share] = &PROGRAMS;
+    let [main, main_disk, vcpu, io, network, vsock, network_vsock, disk, share] = &PROGRAMS;
     *match role {
         Role::Main => main,
         Role::MainDisk => main_disk,
         Role::Vcpu => vcpu,
         Role::Io => io,
         Role::Network => network,
+        Role::Vsock => vsock,
+        Role::NetworkVsock => network_vsock,
         Role::Disk => disk,
         Role::Share => share,
     }

@@ -10,6 +10,7 @@ mod lists;
 mod rights;
 mod seccomp;
 mod selftest;
+mod sockets;
 
 use std::io;
 
@@ -17,8 +18,9 @@ use hv::Check;
 
 pub(super) use descriptors::close_inherited_from;
 
-use crate::jail::{Error, Missing, Needs, Role};
+use crate::jail::{Entered, Error, Missing, Needs, Role};
 use crate::p9::Folder;
+use sockets::Confinement;
 
 pub(super) fn missing() -> Vec<Missing> {
     let mut missing = Vec::new();
@@ -43,13 +45,17 @@ pub(super) fn prepare() {
 
 /// The process's part, in an order that matters: rights first, as Landlock forbids none of the rest;
 /// the handler before anything can be blocked.
-pub(super) fn enter(needs: Needs<'_>) -> Result<Vec<String>, Error> {
-    let mut done = Vec::new();
+pub(super) fn enter(needs: Needs<'_>) -> Result<Entered, Error> {
+    let Entered { mut done, mut missing } = Entered::default();
+    let confinement = needs.vsock.then(|| Confinement::begin(needs.network));
     done.extend(rights::drop_root().map_err(Error::system("give up root's rights"))?);
+    if let Some(confinement) = confinement {
+        (done, missing) = confinement.complete(done);
+    }
     rights::seal().map_err(Error::system("give up rights"))?;
-    done.push(landlock::restrict(needs.network, needs.shares)?);
+    done.push(landlock::restrict(needs)?);
     blocked::install().map_err(Error::system("handle SIGSYS"))?;
-    Ok(done)
+    Ok(Entered { done, missing })
 }
 
 pub(super) fn prepare_child() -> Result<(), Error> {
@@ -57,8 +63,8 @@ pub(super) fn prepare_child() -> Result<(), Error> {
 }
 
 /// The thread's part in shared folders: it keeps `folder`, and no other.
-pub(super) fn narrow(folder: Option<&Folder>) -> Result<(), Error> {
-    landlock::narrow(folder)
+pub(super) fn narrow(folder: Option<&Folder>, role: Role) -> Result<(), Error> {
+    landlock::narrow(folder, [Role::Vsock, Role::NetworkVsock].contains(&role))
 }
 
 /// The thread's part.

@@ -12,9 +12,9 @@ mod output;
 
 use std::time::Duration;
 
-use super::ring::{BASE, Ring, Room};
 use super::segment::{Key, Segment};
 use super::seq::Seq;
+use crate::io::ring::{BASE, Ring, Room};
 use crate::io::socket::Stream;
 use crate::net::frame::Bytes;
 

@@ -6,7 +6,7 @@ use super::{
     BASE, CALL, CALL_FIRST, CALL_OFTEN, Flow, LINGER, OUTWARD, REPEAT, REPEAT_MOST, SCALE, State,
     doubled,
 };
-use crate::net::user::tcp::ring::Room;
+use crate::io::ring::Room;
 use crate::net::user::tcp::segment::{Accepted, LARGEST_DATA, Reply};
 use crate::net::user::wire::Path;
 use crate::net::{Inbox, Put};
