@@ -177,8 +177,7 @@ Options:
       --initrd FILE     initial ram disk for the kernel
       --entry WAY       enter by linux64, linux32, pvh, multiboot, arm64 or hvt
                         [what suits it]
-      --virtio WHICH    where virtio devices are: mmio, pci [mmio; pci for what OPS builds
-                        for arm64]
+      --virtio WHICH    where virtio devices are: mmio, pci [mmio; what OPS builds: pci]
       --rng             random bytes by a virtio device [for what OPS builds, on pci]
       --vsock PATH[,cid=N]
                         a socket device before the host's sockets PATH and PATH_PORT

@@ -76,6 +76,9 @@ pub struct Plan {
     pub cpus: u32,
     /// Ends the run.
     pub timeout: Option<Duration>,
+    /// The command line's, behind those about devices.
+    pub(crate) words: Vec<String>,
+    pub(crate) bus_was_asked_for: bool,
 }
 
 impl Plan {
@@ -104,15 +107,14 @@ impl Plan {
         let choice = network::choose(settings, image.is_disk())?;
         let addresses = network::addresses(settings, choice.as_ref())?;
         let board = Board::of(image.arch());
-        // Nanos for arm64 looks for its devices on the PCI bus alone, and any Nanos for shares.
-        let shares = !settings.devices.shares.is_empty();
-        let only_pci = image.is_disk() && (board.arch == Arch::Aarch64 || shares);
-        let usual = if only_pci { VirtioBus::Pci } else { VirtioBus::Mmio };
-        let virtio = settings.virtio.unwrap_or(usual);
-        let kinds = devices::choose(settings, image.is_disk(), virtio)?;
+        let virtio = settings.virtio.unwrap_or(usual_bus(&image));
+        let volumes = volumes::find(settings, &image)?;
+        // Beside them the image's own and the network.
+        let taken =
+            volumes.disks.len() + usize::from(image.is_disk()) + usize::from(choice.is_some());
+        let kinds = devices::choose(settings, image.is_disk(), virtio, taken)?;
         let mut slots = board.virtio.on(virtio);
         let room = Room { network: choice.is_some(), devices: kinds.len() };
-        let volumes = volumes::find(settings, &image)?;
         let beside = &volumes.disks;
         let mut disks =
             disks::open(&mut slots, &image, writable, beside, settings.ephemeral, room)?;
@@ -130,9 +132,10 @@ impl Plan {
         let devices = devices::place(kinds, &mut slots);
         let placed = disks.iter().map(|disk| disk.slot).chain(behind);
         let placed = placed.chain(devices.iter().map(|device| device.slot));
-        let words = boot.announce(settings.cpus, placed);
-        let words = boot.first_word().into_iter().chain(words).collect();
-        boot.tell(command_line(&told, words)?)?;
+        let announced = boot.announce(settings.cpus, placed);
+        let announced = boot.first_word().into_iter().chain(announced).collect();
+        let words = words(&told)?;
+        boot.tell(command_line(announced, &words)?)?;
         // Last: from here on clients may come.
         let network = match choice.zip(behind) {
             Some((choice, slot)) => Some(network::open(&choice, settings, slot)?),
@@ -150,7 +153,32 @@ impl Plan {
             memory: settings.memory,
             cpus: settings.cpus,
             timeout: settings.timeout,
+            words,
+            bus_was_asked_for: settings.virtio.is_some() || !settings.devices.shares.is_empty(),
         })
+    }
+
+    /// Puts the devices where software emulation has them, in windows, unless somebody has asked for the
+    /// PCI bus, or for what is found nowhere else.
+    ///
+    /// # Errors
+    /// [`Error::Boot`]: the command line is too long for the words about them.
+    pub fn leave_pci(&mut self) -> Result<(), Error> {
+        if self.bus_was_asked_for || !self.is_on_pci() {
+            return Ok(());
+        }
+        let windows: Vec<_> = self.boot.board.virtio.on(VirtioBus::Mmio).collect();
+        let disks = self.disks.iter_mut().map(|disk| &mut disk.slot);
+        let network = self.network.as_mut().map(|network| &mut network.slot);
+        let devices = self.devices.iter_mut().map(|device| &mut device.slot);
+        for slot in disks.chain(network).chain(devices) {
+            *slot = windows.get(slot.index).copied().unwrap_or(*slot);
+        }
+        let slots: Vec<_> = self.slots().collect();
+        let announced = self.boot.announce(self.cpus, slots);
+        let announced = self.boot.first_word().into_iter().chain(announced).collect();
+        self.boot.tell(command_line(announced, &self.words)?)?;
+        Ok(())
     }
 
     /// Where its virtio devices are.
@@ -366,11 +394,24 @@ fn host_memory() -> Option<u64> {
     crate::io::host_memory()
 }
 
-/// Devices first, as the kernel needs them; then what the image's program is told; then what the
-/// user adds, which can override it all.
-fn command_line(told: &Told<'_>, devices: Vec<String>) -> Result<CommandLine, Error> {
+/// Where devices are when nobody has said.
+///
+/// Nanos finds them in either place on x86_64, and takes as long to start. On the PCI bus an interrupt is
+/// a message, where a window has two registers that the guest's driver looks at each time: a web server
+/// has a quarter more out of it. On arm64 it looks nowhere else, and for shares neither.
+fn usual_bus(image: &Image) -> VirtioBus {
+    if image.is_disk() { VirtioBus::Pci } else { VirtioBus::Mmio }
+}
+
+/// The command line: devices first, as the kernel needs them.
+fn command_line(devices: Vec<String>, words: &[String]) -> Result<CommandLine, Error> {
+    Ok(CommandLine::new(devices.iter().chain(words).cloned())?)
+}
+
+/// Its other words: what the image's program is told, then what the user adds, which can override it all.
+fn words(told: &Told<'_>) -> Result<Vec<String>, Error> {
     let Told { settings, addresses, image, .. } = told;
-    let mut words = devices;
+    let mut words = Vec::new();
     if image.is_disk() {
         words.extend(told.words()?);
     } else if !settings.env.is_empty() {
@@ -389,7 +430,7 @@ fn command_line(told: &Told<'_>, devices: Vec<String>) -> Result<CommandLine, Er
         words.extend(plain_words(&settings.args)?);
     }
     words.extend(settings.append.clone());
-    Ok(CommandLine::new(words)?)
+    Ok(words)
 }
 
 /// What `runner inspect` says of an image.

@@ -121,6 +121,9 @@ impl Run {
             Some(_) => only_accelerated::<H>(settings, arch)?,
         };
         self.accelerator = Some(chosen.describe());
+        if matches!(chosen, Chosen::Emulation(_)) {
+            emulate::suit(plan).map_err(|error| error.to_string())?;
+        }
         if !settings.accepted.is_empty() {
             info!("accepted, not used: {}", settings.accepted.join(", "));
         }
@@ -149,6 +152,7 @@ impl Run {
                 match H::probe().failure() {
                     Some(check) => {
                         self.accelerator = Some(emulation::<H>(check, arch)?.describe());
+                        emulate::suit(plan).map_err(|error| error.to_string())?;
                         Ok(emulate(plan, &signals, settings)?)
                     }
                     None => Err(error.to_string().into()),

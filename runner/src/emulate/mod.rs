@@ -105,6 +105,17 @@ impl Error {
     }
 }
 
+/// Has a plan's devices where software emulation has them, as far as nobody has asked for another place.
+///
+/// # Errors
+/// When the guest cannot be told.
+pub fn suit(plan: &mut Plan) -> Result<(), crate::plan::Error> {
+    match Target::of(plan.boot.board.arch).has_pci {
+        true => Ok(()),
+        false => plan.leave_pci(),
+    }
+}
+
 /// Runs the guest to its end, or to a signal's or the timeout's. Disks are flushed. `sandbox` has QEMU
 /// restrict itself; one that cannot is an error.
 ///

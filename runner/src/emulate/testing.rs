@@ -44,5 +44,7 @@ pub(super) fn plan_of(kernel: &'static [u8], bus: VirtioBus, read_only: &[bool])
         memory: 64 * MIB,
         cpus: 2,
         timeout: None,
+        words: Vec::new(),
+        bus_was_asked_for: false,
     }
 }

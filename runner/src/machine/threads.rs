@@ -18,6 +18,7 @@ use super::served::Station;
 use super::stop::{Reason, Stop};
 use super::vcpu;
 use super::watch::{Rounds, Watch};
+use crate::io;
 use crate::io::event_loop::EventLoop;
 use crate::io::signals::Signals;
 use crate::io::terminal;
@@ -135,6 +136,11 @@ impl IoThread {
     pub(super) fn spawn(place: Place) -> Result<Self, Error> {
         let name = place.role().name().to_owned();
         let body = |work: mpsc::Receiver<(Duty, Traffic)>| {
+            if place.role() == Role::Network {
+                // Woken by a guest's first frame, it would take the CPU that they share, send that frame alone
+                // and be woken for the next: a guest that goes on for a moment has more to send, all at once.
+                io::give_way();
+            }
             if place.take()
                 && let Ok((duty, traffic)) = work.recv()
             {

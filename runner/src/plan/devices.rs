@@ -74,7 +74,8 @@ impl fmt::Display for DeviceKind {
 /// Which devices a guest has, in the order of their slots. Of what is opened, nobody else notices.
 ///
 /// Nobody having said, what OPS builds has an entropy device on PCI, as under OPS, whose Nanos looks for
-/// it there alone; on arm64 it has no instruction for random numbers to fall back on.
+/// it there alone; on arm64 it has no instruction for random numbers to fall back on. It yields to what was
+/// asked for: disks and network, which take `taken` slots, and shares.
 ///
 /// # Errors
 /// More than the machine has room for; a folder that cannot be shared.
@@ -82,9 +83,12 @@ pub(super) fn choose(
     settings: &Settings,
     ops_image: bool,
     bus: VirtioBus,
+    taken: usize,
 ) -> Result<Vec<DeviceKind>, Error> {
     let mut kinds = Vec::new();
-    if settings.devices.rng.unwrap_or(ops_image && bus == VirtioBus::Pci) {
+    let is_usual =
+        ops_image && bus == VirtioBus::Pci && taken + settings.devices.shares.len() < VIRTIO_SLOTS;
+    if settings.devices.rng.unwrap_or(is_usual) {
         kinds.push(DeviceKind::Rng);
     }
     let shares = &settings.devices.shares;
@@ -185,7 +189,7 @@ mod tests {
         let line = ["runner", "image"].into_iter().chain(option);
         let Ok(crate::cli::Command::Run(options)) = crate::cli::parse(line) else { panic!() };
         let settings = settle(*options, &parse_str("c.json", config).unwrap()).unwrap();
-        choose(&settings, ops_image, bus).unwrap().len()
+        choose(&settings, ops_image, bus, 0).unwrap().len()
     }
 
     #[test]
@@ -209,7 +213,7 @@ mod tests {
         let line = ["runner", "image"].into_iter().chain(line.split(' '));
         let Ok(crate::cli::Command::Run(options)) = crate::cli::parse(line) else { panic!() };
         let settings = settle(*options, &parse_str("c.json", "{}").unwrap()).unwrap();
-        let kinds = choose(&settings, ops_image, bus).map_err(|error| error.to_string())?;
+        let kinds = choose(&settings, ops_image, bus, 0).map_err(|error| error.to_string())?;
         Ok(kinds.iter().map(ToString::to_string).filter(|text| text.contains("tag")).collect())
     }
 

@@ -182,10 +182,14 @@ fn a_kernel_can_replace_an_images_own_or_boot_alone() {
     let image = folder.file("web.img", ops_image("tfs-v5-go-bios"));
     let linux = || runner(["-m", "64", "--append", "x=1", "-k"]).arg(kernel("linux_info"));
     assert_eq!(linux().ends_with(0).quiet_text(), told("x=1", 64, ""));
-    let finished = linux().arg(image).ends_with(0);
+    let mmio = || linux().arg("--virtio=mmio");
+    let finished = mmio().arg(image).ends_with(0);
     let disk = "virtio_mmio.device=512@0xfeb00000:5";
     let network = "virtio_mmio.device=512@0xfeb00200:6";
     assert_eq!(finished.quiet_text(), told(&format!("{disk} {network} x=1"), 64, ""));
-    let finished = linux().arg("--net=none").arg(folder.path().join("web.img")).ends_with(0);
+    let finished = mmio().arg("--net=none").arg(folder.path().join("web.img")).ends_with(0);
     assert_eq!(finished.quiet_text(), told(&format!("{disk} x=1"), 64, ""));
+    // Without being asked, what OPS builds finds them on the PCI bus.
+    let finished = linux().arg(folder.path().join("web.img")).ends_with(0);
+    assert_eq!(finished.quiet_text(), told("x=1", 64, ""));
 }

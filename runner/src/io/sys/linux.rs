@@ -1,7 +1,7 @@
 //! What only Linux does this way.
 
-// UNSAFETY: locks of open file descriptions, preadv2 and BLKDISCARD have no safe interface in libc or
-// rustix.
+// UNSAFETY: locks of open file descriptions, preadv2, BLKDISCARD and a thread's policy have no safe interface
+// in libc or rustix.
 #![allow(unsafe_code)]
 
 use std::fs::{self, File};
@@ -36,6 +36,16 @@ pub(super) fn event() -> io::Result<(OwnedFd, Option<OwnedFd>)> {
 pub(super) fn host_memory() -> Option<u64> {
     let info = rustix::system::sysinfo();
     info.totalram.checked_mul(info.mem_unit.into())
+}
+
+/// SCHED_BATCH (sched(7)).
+pub(super) fn give_way() {
+    let policy = libc::sched_param { sched_priority: 0 };
+    // Where a sandbox around us refuses it, the thread is as it was, and nothing depends on it.
+    // SAFETY: of the calling thread; the kernel reads one parameter.
+    unsafe {
+        libc::syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_BATCH, &raw const policy);
+    }
 }
 
 /// Bytes that QEMU locks to say what it does to an image and what others may not do meanwhile

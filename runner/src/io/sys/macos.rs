@@ -35,6 +35,9 @@ pub(super) fn host_memory() -> Option<u64> {
     (result == 0 && len == size_of::<u64>()).then_some(bytes)
 }
 
+/// There is no such wish.
+pub(super) fn give_way() {}
+
 /// The system does not say who has a file open without a private interface.
 pub(super) fn holders(_file: &File) -> Vec<Holder> {
     Vec::new()

@@ -61,7 +61,7 @@ fn an_ops_image_has_the_user_mode_network_and_another_kernel_only_what_is_asked_
 #[test]
 fn the_network_takes_the_slot_behind_the_disks_and_is_announced_with_them() {
     let Some(images) = Images::new() else { return };
-    let plan = images.plan("OPS").unwrap();
+    let plan = images.plan("OPS --virtio=mmio").unwrap();
     let slot = plan.network.as_ref().unwrap().slot;
     assert_eq!((plan.disks.len(), slot.index), (1, 1));
     let Place::Mmio { base, line } = slot.place else { panic!("{slot:?}") };
@@ -75,6 +75,28 @@ fn the_network_takes_the_slot_behind_the_disks_and_is_announced_with_them() {
     );
     assert_eq!(lines.last(), Some(&wanted), "{lines:?}");
     assert_eq!(images.plan("KERNEL").unwrap().describe().last().unwrap(), "network: none");
+}
+
+#[test]
+fn what_ops_builds_is_on_the_pci_bus_and_leaves_it_for_emulation_unless_it_was_asked_for() {
+    let Some(images) = Images::new() else { return };
+    let mut plan = images.plan("OPS --append last").unwrap();
+    assert!(plan.is_on_pci() && plan.boot.acpi.is_none());
+    assert_eq!(plan.boot.command_line.as_str(), "last");
+    plan.leave_pci().unwrap();
+    assert!(!plan.is_on_pci());
+    let line = plan.boot.command_line.as_str().to_owned();
+    let (words, behind) = line.rsplit_once(' ').unwrap();
+    assert_eq!((words.matches("virtio_mmio.device=").count(), behind), (3, "last"), "{line}");
+    let slots: Vec<_> = plan.slots().map(|slot| slot.index).collect();
+    assert_eq!(slots, [0, 1, 2], "disk, network, random bytes");
+    plan.leave_pci().unwrap();
+    assert_eq!(plan.boot.command_line.as_str(), line);
+    drop(plan);
+    let mut asked = images.plan("OPS --virtio=pci").unwrap();
+    asked.leave_pci().unwrap();
+    assert!(asked.is_on_pci());
+    assert!(!images.plan("KERNEL --net=user").unwrap().is_on_pci());
 }
 
 #[test]
@@ -116,6 +138,10 @@ fn disks_leave_a_slot_for_the_network() {
         let wanted = "8 disks, where the machine has room for 7 beside the network: \
                       leave some out, or the network (--net=none)";
         assert_eq!(error, wanted);
+    }
+    // What nobody has asked for makes room.
+    for (count, devices) in [(5, 1), (6, 0)] {
+        assert_eq!(images.plan(&format!("OPS{}", disks(count))).unwrap().devices.len(), devices);
     }
 }
 
@@ -190,7 +216,8 @@ fn a_capture_is_among_the_files_of_the_run_and_may_grow() {
     let plan = images.plan(&format!("OPS --pcap {}", path.display())).unwrap();
     assert!(plan.files().any(|(_, name)| name == path.to_str().unwrap()));
     assert_eq!(plan.largest_file(), u64::MAX);
-    assert!(plan.describe().last().unwrap().ends_with(&format!(", written to {}", path.display())));
+    let written = format!(", written to {}", path.display());
+    assert!(plan.network.as_ref().unwrap().describe().ends_with(&written));
     drop(plan);
     let error = images.error("OPS --pcap OPS");
     assert!(error.contains("no capture, and it would be lost"), "{error}");
