@@ -244,6 +244,10 @@ impl Vcpu for HvfVcpu {
         self.physical(address).ok().flatten()
     }
 
+    fn counter_hz(&self) -> Option<u64> {
+        hv::arch::aarch64::counter::frequency()
+    }
+
     fn state(&self) -> Result<State> {
         self.pending().require_settled("state")?;
         let mut state = Registers {

@@ -265,6 +265,10 @@ impl Vcpu for KvmVcpu {
         arch::translate(&self.fd, address, |gpa| self.vm.read(gpa))
     }
 
+    fn counter_hz(&self) -> Option<u64> {
+        arch::counter_hz(&self.fd)
+    }
+
     fn state(&self) -> Result<State> {
         self.pending.require_settled("state")?;
         arch::state(&self.fd)

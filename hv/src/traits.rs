@@ -198,6 +198,10 @@ pub trait Vcpu {
     /// none, and where the host cannot tell.
     fn translate(&self, address: u64) -> Option<u64>;
 
+    /// How often its counter counts in a second: what RDTSC gives on x86_64, CNTVCT_EL0 on arm64.
+    /// Nothing where that is at no fixed rate.
+    fn counter_hz(&self) -> Option<u64>;
+
     /// Reads the registers.
     ///
     /// # Errors

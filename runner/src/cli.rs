@@ -3,7 +3,8 @@
 //! Words and options may come in any order before `--`. The first word may be a command (`run` and `load`, which are
 //! the same and may be left out, `inspect`, `doctor`); an image that bears such a name is reached by `./run`. After a
 //! `--` before which no image was named, the first word is the image and all the rest are the guest's arguments, so
-//! that `runner` serves as a cargo runner. Letters of OPS (nanovms/ops, `cmd/flags_*.go`) mean the same here or are
+//! that `runner` serves as a cargo runner. Called by the name of Solo5's tender it understands the tender's
+//! words: the module `solo5` has those. Letters of OPS (nanovms/ops, `cmd/flags_*.go`) mean the same here or are
 //! refused with a sentence: the module `ops` has those.
 #![deny(
     clippy::indexing_slicing,
@@ -21,11 +22,13 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 
 use crate::boot::Protocol;
+use crate::config::named::{self, NamedBlock};
 use crate::config::network::{self, Typed};
 use crate::config::{AccelChoice, Addresses, Devices, Disk, JailChoice, Mount, values};
 use crate::machine::slot::VirtioBus;
 
 mod ops;
+mod solo5;
 #[cfg(test)]
 mod tests;
 
@@ -99,6 +102,10 @@ pub struct Options {
     pub report: Option<PathBuf>,
     /// A terminal on stdin is the guest's keyboard.
     pub stdin: bool,
+    /// Block storage of guests that have names for it.
+    pub blocks: Vec<NamedBlock>,
+    /// Typed in the words of Solo5's tender.
+    pub tender: bool,
 }
 
 /// Why there is no [`Command`]: the help that was asked for, or what is wrong with the command line.
@@ -106,19 +113,21 @@ pub struct Options {
 pub struct Failure {
     /// What to print: whole lines for stdout, one sentence without a line end for stderr.
     pub text: String,
-    /// It was asked for and belongs on stdout, with status 0; else it belongs on stderr, with status 125.
+    /// It was asked for and belongs on stdout; else it belongs on stderr.
     pub to_stdout: bool,
+    status: u8,
 }
 
 impl Failure {
     fn new(text: impl Into<String>) -> Self {
-        Failure { text: text.into(), to_stdout: false }
+        Failure { text: text.into(), to_stdout: false, status: 125 }
     }
 
-    /// The process's exit status: 0 or 125.
+    /// The process's exit status: 0 for what was asked for, else 125; in the words of Solo5's tender
+    /// what that has.
     #[must_use]
     pub fn status(&self) -> u8 {
-        if self.to_stdout { 0 } else { 125 }
+        self.status
     }
 }
 
@@ -130,6 +139,7 @@ Usage: runner [OPTIONS] IMAGE [-- ARGS...]
        runner inspect IMAGE     what the image is and how it boots
        runner doctor [--json]   will guests run on the accelerator here; if not, why
        runner doctor --sign     sign this program for macOS's accelerator, then look
+       runner solo5-hvt …       in Solo5's tender's words, as when called by that name
 
 IMAGE is a path, a name in ~/.ops/images, or hello, which is built in.
 `runner run IMAGE` and `runner load IMAGE` do the same as `runner IMAGE`.
@@ -142,6 +152,7 @@ Options:
   -a, --args ARG        an argument for the guest's program; repeatable
   -e, --envs KEY=VALUE  a variable for the guest's environment; repeatable
       --disk FILE[,ro]  attach a disk, read-only by ,ro; raw, or ,format=qcow2; repeatable
+      --block NAME=FILE[,ro]  the same for a Solo5 guest, by its name there
       --mounts VOL:/DIR attach OPS's volume VOL, mounted at /DIR, or /DIR:ro; repeatable
       --ephemeral       throw away what the guest writes to its disks, the image too;
                         many runs may share them
@@ -150,7 +161,8 @@ Options:
                         8000-8010; on 127.0.0.1 without an address; repeatable
       --udp PORTS       the same for UDP; repeatable
       --net WHICH       user, none, tap:NAME, bridge:NAME, unix:PATH, unixgram:PATH
-                        [user for what OPS builds and with -p, else none]
+                        [user for what OPS builds and with -p, else none];
+                        NAME=WHICH, repeatable, for a Solo5 guest
   -t, --tapname NAME    the same as --net=tap:NAME
   -b, --bridged         put the guest into a bridge of the host's
       --bridgename NAME that bridge [br0]
@@ -163,7 +175,7 @@ Options:
   -i, --imagename NAME  the same as IMAGE
   -k, --kernel FILE     boot this kernel in place of the image's own
       --initrd FILE     initial ram disk for the kernel
-      --entry WAY       enter by linux64, linux32, pvh, multiboot or arm64
+      --entry WAY       enter by linux64, linux32, pvh, multiboot, arm64 or hvt
                         [what suits it]
       --virtio WHICH    where virtio devices are: mmio, pci [mmio; what OPS builds: pci]
       --rng             random bytes by a virtio device [for what OPS builds, on pci]
@@ -192,8 +204,12 @@ The exit status is the guest's; 124 time-out, 125 could not run, 126 the guest c
 pub fn parse<I, T>(args: I) -> Result<Command, Failure>
 where
     I: IntoIterator<Item = T>,
-    T: Into<OsString> + Clone,
+    T: Into<OsString>,
 {
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    if let Some(command) = solo5::parse(&args) {
+        return command;
+    }
     let matches = definition().try_get_matches_from(args).map_err(|e| failure(&e))?;
     let imagename = one(&matches, "imagename", path)?;
     let mut rest = words(&matches, "rest");
@@ -281,6 +297,8 @@ fn options(
         timeout: one(matches, "timeout", |v| values::duration(&text(v)?))?,
         report: one(matches, "report", path)?,
         stdin: matches.get_flag("stdin"),
+        blocks: all(matches, "block", named::block)?,
+        tender: false,
     })
 }
 
@@ -299,9 +317,16 @@ fn typed_devices(matches: &ArgMatches) -> Result<Devices, Failure> {
 
 fn typed_network(matches: &ArgMatches) -> Result<Typed, Failure> {
     let interface = |id| one(matches, id, |v| network::interface(&text(v)?));
+    let (mut net, mut named) = (None, Vec::new());
+    for network in all(matches, "net", named::net)? {
+        match network {
+            Ok(by_name) => named.push(by_name),
+            Err(choice) => net = Some(choice),
+        }
+    }
     let ip4 = |id| one(matches, id, |v| values::ip4(&text(v)?));
     Ok(Typed {
-        net: one(matches, "net", network::net)?,
+        net,
         ports: all(matches, "port", |v| network::ports(&text(v)?))?,
         udp: all(matches, "udp", |v| network::ports(&text(v)?))?,
         tap: interface("tapname")?,
@@ -317,6 +342,7 @@ fn typed_network(matches: &ArgMatches) -> Result<Typed, Failure> {
         host_loopback: matches.get_flag("host-loopback"),
         link_local: matches.get_flag("link-local"),
         pcap: one(matches, "pcap", path)?,
+        named,
     })
 }
 
@@ -437,12 +463,13 @@ fn definition() -> clap::Command {
         .arg(repeated("args").short('a').allow_hyphen_values(true))
         .arg(repeated("envs").short('e'))
         .arg(repeated("disk"))
+        .arg(repeated("block"))
         .arg(repeated("share"))
         .arg(repeated("mounts"))
         .arg(flag("ephemeral"))
         .arg(repeated("port").short('p'))
         .arg(repeated("udp"))
-        .arg(option("net"))
+        .arg(repeated("net"))
         .arg(option("tapname").short('t'))
         .arg(flag("bridged").short('b'))
         .arg(option("bridgename"))
@@ -481,7 +508,7 @@ fn failure(error: &clap::Error) -> Failure {
     let argument = context(ContextKind::InvalidArg).unwrap_or_default();
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            Failure { text: error.render().to_string(), to_stdout: true }
+            Failure { text: error.render().to_string(), to_stdout: true, status: 0 }
         }
         ErrorKind::UnknownArgument => {
             if let Some(sentence) = ops::refusal(argument) {

@@ -91,6 +91,10 @@ impl Outcome {
                     "every vCPU has halted with interrupts off, and nothing can wake the guest";
                 ours(status::CRASHED, "halted", message.to_owned())
             }
+            Reason::Violation(what) => {
+                let message = format!("the guest broke the rules of its interface: {what}");
+                ours(status::CRASHED, "violation", message)
+            }
             Reason::TimedOut => {
                 ours(status::TIMED_OUT, "timeout", "the time given with --timeout is over".into())
             }

@@ -2,6 +2,7 @@
 
 mod devices;
 mod disks;
+mod hvt;
 mod images;
 mod network;
 mod told;
@@ -13,12 +14,15 @@ use std::time::Duration;
 
 use crate::boot::{BootPlan, CommandLine, plain_words};
 use crate::config::{AccelChoice, DiskFormat, Settings};
+use crate::image::solo5::Declared;
 use crate::image::{self, Access, Arch, Image, Kernel, Marks, Segment, Source};
+use crate::jail::Role;
 use crate::machine::map::{Board, MIB};
 use crate::machine::slot::{Place, VirtioBus, VirtioSlot};
 pub use devices::{DeviceKind, DevicePlan, SharePlan, VsockPlan};
 pub use disks::DiskPlan;
 use disks::Room;
+pub use hvt::{BlockPlan, HvtPlan, PortPlan};
 use images::Opened;
 pub use network::NetworkPlan;
 use told::Told;
@@ -62,6 +66,8 @@ pub struct Plan {
     pub disks: Vec<DiskPlan>,
     /// The guest's network device, if it has one, behind the disks.
     pub network: Option<NetworkPlan>,
+    /// What a guest of Solo5's hvt has in their place.
+    pub hvt: Option<HvtPlan>,
     /// Its other virtio devices, in the order of their slots behind these.
     pub devices: Vec<DevicePlan>,
     /// RAM in bytes.
@@ -84,6 +90,20 @@ impl Plan {
         let Opened { image, writable } = open_image(settings)?;
         require_arch(image.source().name(), image.arch(), settings.accel)?;
         check_memory(settings.memory)?;
+        let kernel = match &settings.kernel {
+            Some(path) => {
+                let source = Source::open(path, Access::Read)?;
+                let kernel = Kernel::open(&source)?;
+                require_one_arch(&source, &kernel, &image)?;
+                kernel
+            }
+            None => image.kernel().clone(),
+        };
+        let mut boot = BootPlan::new(&image, kernel, settings.entry)?;
+        if boot.hvt.is_some() {
+            return hvt::plan(settings, &image, boot);
+        }
+        refuse_named(settings)?;
         let choice = network::choose(settings, image.is_disk())?;
         let addresses = network::addresses(settings, choice.as_ref())?;
         let board = Board::of(image.arch());
@@ -103,16 +123,6 @@ impl Plan {
         if let Some(first) = disks.first_mut() {
             first.patch = told.record()?;
         }
-        let kernel = match &settings.kernel {
-            Some(path) => {
-                let source = Source::open(path, Access::Read)?;
-                let kernel = Kernel::open(&source)?;
-                require_one_arch(&source, &kernel, &image)?;
-                kernel
-            }
-            None => image.kernel().clone(),
-        };
-        let mut boot = BootPlan::new(&image, kernel, settings.entry)?;
         if let Some(path) = &settings.initrd {
             let initrd = Source::open(path, Access::Read);
             let initrd = initrd.map_err(|error| Error::Asked(format!("the ram disk {error}")))?;
@@ -138,6 +148,7 @@ impl Plan {
             boot,
             disks,
             network,
+            hvt: None,
             devices,
             memory: settings.memory,
             cpus: settings.cpus,
@@ -194,9 +205,36 @@ impl Plan {
     pub fn files(&self) -> impl Iterator<Item = (&File, &str)> {
         let kernel = self.boot.kernel.view().source();
         let sources = self.disks.iter().map(|disk| &disk.source);
+        let sources = sources.chain(self.blocks().map(|block| &block.source));
         let sources = sources.chain(&self.boot.initrd).chain([kernel]);
         let sources = sources.filter_map(|source| Some((&**source.file()?, source.name())));
-        sources.chain(self.network.iter().filter_map(NetworkPlan::capture))
+        sources.chain(self.captures())
+    }
+
+    fn captures(&self) -> impl Iterator<Item = (&File, &str)> {
+        let ports = self.hvt.iter().flat_map(|hvt| &hvt.ports);
+        let ports = ports.filter_map(|port| port.cable.capture());
+        self.network.iter().filter_map(NetworkPlan::capture).chain(ports)
+    }
+
+    fn blocks(&self) -> impl Iterator<Item = &BlockPlan> {
+        self.hvt.iter().flat_map(|hvt| &hvt.blocks)
+    }
+
+    /// Whether the guest has a network.
+    pub fn has_network(&self) -> bool {
+        self.network.is_some() || self.hvt.as_ref().is_some_and(|hvt| !hvt.ports.is_empty())
+    }
+
+    /// How many descriptors its networks may open while the guest runs.
+    pub fn descriptors(&self) -> u64 {
+        let ports = self.hvt.iter().flat_map(|hvt| &hvt.ports).map(|port| port.cable.descriptors());
+        ports.chain(self.network.iter().map(NetworkPlan::descriptors)).sum()
+    }
+
+    /// What the main thread does, once the guest runs.
+    pub fn main_role(&self) -> Role {
+        if self.blocks().next().is_some() { Role::MainDisk } else { Role::Main }
     }
 
     /// The folders that it shares.
@@ -210,11 +248,13 @@ impl Plan {
     /// Bytes of the largest file that is written: of the largest disk, or without a bound where what
     /// goes over the network is, or files in a shared folder.
     pub fn largest_file(&self) -> u64 {
-        let captured = self.network.as_ref().and_then(NetworkPlan::capture).is_some();
-        if captured || self.shares().any(|share| !share.folder.is_read_only()) {
+        if self.captures().next().is_some()
+            || self.shares().any(|share| !share.folder.is_read_only())
+        {
             return u64::MAX;
         }
-        self.disks.iter().map(DiskPlan::largest).max().unwrap_or_default()
+        let disks = self.disks.iter().map(DiskPlan::largest);
+        disks.chain(self.blocks().map(|block| block.source.len())).max().unwrap_or_default()
     }
 
     /// The plan for a person: format, entry, devices, memory map; one line each.
@@ -258,6 +298,10 @@ impl Plan {
             let (id, name) = (&disk.id, disk.source.name().escape_debug());
             lines.push(format!("device: {id}, {}: {name}, {format}{mode}", disk.slot.place));
         }
+        if let Some(hvt) = &self.hvt {
+            lines.extend(hvt.describe());
+            return lines;
+        }
         lines.push(match &self.network {
             Some(network) => network.describe(),
             None => "network: none".into(),
@@ -275,6 +319,19 @@ fn describe_segments(segments: &[Segment]) -> impl Iterator<Item = String> {
     };
     let rest = (more > 0).then(|| format!("memory: … and {more} more kernel segments"));
     segments.iter().take(MOST_SEGMENTS).map(line).chain(rest)
+}
+
+/// Devices by name are for guests that have names for them.
+fn refuse_named(settings: &Settings) -> Result<(), Error> {
+    let block = settings.blocks.first().map(|block| format!("--block {}", block.name));
+    let net = settings.network.named.first().map(|net| format!("--net {}=…", net.name));
+    match block.or(net) {
+        Some(option) => Err(Error::Asked(format!(
+            "{option}: only Solo5 guests have names for their devices; give this one --disk and --net \
+             without a name"
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn open_image(settings: &Settings) -> Result<Opened, Error> {
@@ -402,6 +459,14 @@ pub fn inspect(name: &Path) -> Result<Vec<String>, Error> {
     }
     if let Some(entry) = kernel.pvh_entry() {
         lines.push(format!("PVH entry: {entry:#x}"));
+    }
+    if let Some(solo5) = kernel.solo5() {
+        lines.push(format!("hvt entry: {:#x}", solo5.entry));
+        lines.push(format!("hvt ABI: version {}", solo5.abi.version));
+        let device = |(handle, device): (usize, &Declared)| {
+            format!("manifest: handle {handle}: {} ({})", device.name, device.kind)
+        };
+        lines.extend(solo5.manifest.devices().map(device));
     }
     if let Some(entry) = kernel.multiboot_entry() {
         lines.push(format!("Multiboot entry: {entry:#x}"));

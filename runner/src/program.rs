@@ -13,7 +13,10 @@ pub fn obey<H: Hypervisor>(words: Vec<OsString>) -> u8 {
     jail::prepare();
     match cli::parse(words) {
         Ok(command) => carry_out::<H>(command),
-        Err(failure) if failure.to_stdout => say(&failure.text),
+        Err(failure) if failure.to_stdout => match say(&failure.text) {
+            0 => failure.status(),
+            failed => failed,
+        },
         Err(failure) => {
             log::line(format_args!("runner: {}", failure.text));
             failure.status()

@@ -12,9 +12,9 @@ use crate::io::terminal::{self, Terminal};
 use crate::jail::{self, Jail, Needs, fatal};
 use crate::machine::stop::Reason;
 use crate::machine::{self, Machine};
-use crate::outcome::{Outcome, Report};
+use crate::outcome::{Origin, Outcome, Report};
 use crate::p9::{self, Folder};
-use crate::plan::{NetworkPlan, Plan, VsockPlan};
+use crate::plan::{Plan, VsockPlan};
 use crate::{info, log, warning};
 
 /// Runs what `settings` ask for on `H`, or in software emulation, and returns the process's exit
@@ -28,7 +28,7 @@ pub fn run<H: Hypervisor>(settings: &Settings, configs: &[PathBuf]) -> u8 {
     let report = settings.report.as_deref().map(|path| Report::create(path, configs));
     let report = match report.transpose() {
         Ok(report) => report,
-        Err(why) => return finish(&Outcome::failed(why)),
+        Err(why) => return finish(&Outcome::failed(why), settings.tender),
     };
     let mut run = Run { plan: None, accelerator: None };
     let outcome = run.carry_out::<H>(settings, report.as_ref());
@@ -48,7 +48,7 @@ pub fn run<H: Hypervisor>(settings: &Settings, configs: &[PathBuf]) -> u8 {
     }
     // The process ends, and the files' locks with it; to take them back is a call less to allow.
     std::mem::forget(run.plan);
-    finish(&outcome)
+    finish(&outcome, settings.tender)
 }
 
 /// A run that its config refuses: says `why`, and writes the record if one was asked for. Returns
@@ -60,14 +60,21 @@ pub fn refuse(report: Option<&Path>, configs: &[PathBuf], why: String) -> u8 {
     if let Some(Err(why)) = written {
         warning!("{why}");
     }
-    finish(&outcome)
+    finish(&outcome, false)
 }
 
-fn finish(outcome: &Outcome) -> u8 {
+/// The status of Solo5's tender for all that is not the guest's own end.
+const TENDER_FAILED: u8 = 1;
+
+/// Says what there is to say. `tender`: the status is that of Solo5's tender.
+fn finish(outcome: &Outcome, tender: bool) -> u8 {
     if let Some(message) = &outcome.message {
         warning!("{message}");
     }
-    outcome.status
+    match tender && outcome.origin != Origin::Guest {
+        true => TENDER_FAILED,
+        false => outcome.status,
+    }
 }
 
 /// Why there was no run.
@@ -109,7 +116,10 @@ impl Run {
         }
         let plan = self.plan.insert(plan);
         let arch = plan.boot.board.arch;
-        let chosen = choose::<H>(settings, arch)?;
+        let chosen = match &plan.hvt {
+            None => choose::<H>(settings, arch)?,
+            Some(_) => only_accelerated::<H>(settings, arch)?,
+        };
         self.accelerator = Some(chosen.describe());
         if matches!(chosen, Chosen::Emulation(_)) {
             emulate::suit(plan).map_err(|error| error.to_string())?;
@@ -136,7 +146,9 @@ impl Run {
                 Ok(confined(machine, plan, signals, settings).map(|end| Outcome::of(&end))?)
             }
             // What opens may still not run guests.
-            Err(machine::Error::Hypervisor(error)) if settings.accel == AccelChoice::Auto => {
+            Err(machine::Error::Hypervisor(error))
+                if settings.accel == AccelChoice::Auto && plan.hvt.is_none() =>
+            {
                 match H::probe().failure() {
                     Some(check) => {
                         self.accelerator = Some(emulation::<H>(check, arch)?.describe());
@@ -201,6 +213,22 @@ fn choose<H: Hypervisor>(settings: &Settings, arch: Arch) -> Result<Chosen<H>, S
     }
 }
 
+/// The same for a guest that software emulation cannot have.
+fn only_accelerated<H: Hypervisor>(settings: &Settings, arch: Arch) -> Result<Chosen<H>, String> {
+    const WHY: &str = "QEMU has no hvt, and a Solo5 guest for hvt needs an accelerator";
+    match settings.accel {
+        AccelChoice::Off => {
+            let by = settings.accel_asked_by.as_deref().unwrap_or("--accel=off");
+            Err(format!("{by}: {WHY}: leave it out"))
+        }
+        AccelChoice::Auto => H::open().map(Chosen::Accelerator).map_err(|error| match error.kind {
+            hv::Kind::Exhausted => error.to_string(),
+            _ => format!("{}; {WHY}; see `runner doctor`", sentence(&check::<H>(&error))),
+        }),
+        AccelChoice::Kvm | AccelChoice::Hvf => choose(settings, arch),
+    }
+}
+
 /// The check that `doctor` would fail, for an accelerator that did not open.
 fn check<H: Hypervisor>(error: &hv::Error) -> Check {
     match H::probe().failure() {
@@ -239,13 +267,13 @@ fn confined<H: Hypervisor>(
     settings: &Settings,
 ) -> Result<Reason, String> {
     let text = |error: jail::Error| error.to_string();
-    let (network, vsock) = (plan.network.as_ref(), plan.vsock());
+    let vsock = plan.vsock();
     let shares: Vec<&Folder> = plan.shares().map(|share| &share.folder).collect();
     let descriptors = shares.iter().map(|_| p9::DESCRIPTORS);
-    let descriptors = descriptors.chain(network.map(NetworkPlan::descriptors));
+    let descriptors = descriptors.chain([plan.descriptors()]);
     let needs = Needs {
         largest_file: plan.largest_file(),
-        network: network.is_some(),
+        network: plan.has_network(),
         vsock: vsock.is_some(),
         descriptors: descriptors.chain(vsock.map(VsockPlan::descriptors)).sum(),
         shares: &shares,

@@ -157,6 +157,11 @@ impl Vcpu for ScriptVcpu {
         Some(address)
     }
 
+    /// A script counts in nanoseconds.
+    fn counter_hz(&self) -> Option<u64> {
+        Some(1_000_000_000)
+    }
+
     fn state(&self) -> Result<State> {
         self.pending.require_settled("state")?;
         self.vm.shared().check(Op::State)?;

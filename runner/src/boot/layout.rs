@@ -5,7 +5,7 @@
 
 use hv::Arch;
 
-use super::Gpas;
+use super::{Gpas, hvt};
 use crate::machine::map::{pc, virt};
 
 /// The BIOS data area's words for where the extended one begins, in paragraphs, and for the KiB of
@@ -89,7 +89,22 @@ static VIRT: Places = Places {
     out_of_hole: "link it higher: RAM begins at 1 GiB",
 };
 
+/// A guest of hvt has no more, on any architecture.
+const MOST_HVT_MEMORY: u64 = 4 << 30;
+
+static HVT: Places = Places {
+    taken: &[(0..hvt::KERNELS, "boot data")],
+    ram_disk: 0..0,
+    hole: MOST_HVT_MEMORY..u64::MAX,
+    out_of_hole: "link it lower: a guest of hvt has 4 GiB at the most",
+};
+
 impl Places {
+    /// Those of Solo5's hvt, on any machine.
+    pub(super) fn of_hvt() -> &'static Places {
+        &HVT
+    }
+
     /// Those of the machine for guests of `arch`.
     pub(super) fn of(arch: Arch) -> &'static Places {
         match arch {

@@ -53,6 +53,7 @@ impl BootPlan {
             Protocol::Pvh => self.load_pvh(&ram, initrd, platform, into),
             Protocol::Multiboot => self.load_multiboot(&ram, initrd, platform, into),
             Protocol::Arm64 => self.load_virt(&ram, initrd, into),
+            Protocol::Hvt => self.load_hvt(&ram, self.is_guarded(&ram), into),
         }?;
         Ok(Loaded { state, ranges: loading.ranges })
     }
@@ -147,7 +148,15 @@ impl BootPlan {
     }
 
     fn places(&self) -> &'static Places {
-        Places::of(self.board.arch)
+        match self.protocol {
+            Protocol::Hvt => Places::of_hvt(),
+            _ => Places::of(self.board.arch),
+        }
+    }
+
+    /// Whether what the guest must not write is RAM of its own.
+    fn is_guarded(&self, ram: &[Gpas]) -> bool {
+        self.read_only().iter().all(|range| ram.contains(range))
     }
 
     /// Whether `range` lies in one piece of RAM.

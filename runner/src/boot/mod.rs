@@ -8,6 +8,7 @@ mod acpi;
 mod bytes;
 mod cmdline;
 mod fdt;
+pub mod hvt;
 mod layout;
 mod linux;
 mod load;
@@ -27,8 +28,9 @@ pub use load::Loaded;
 
 use crate::devices::power::ExitCode;
 use crate::image::{Arch, Format, Image, Kernel, Source};
-use crate::machine::map::Board;
+use crate::machine::map::{self, Board};
 use crate::machine::slot::{Place, VIRTIO_WINDOW, VirtioSlot};
+use hvt::Hvt;
 
 /// A way into a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,12 +47,20 @@ pub enum Protocol {
     /// Linux's entry for arm64 (`Documentation/arch/arm64/booting.rst`), of an Image or at an ELF
     /// file's entry point.
     Arm64,
+    /// Solo5's hvt ([`hvt`]).
+    Hvt,
 }
 
 impl Protocol {
     /// All of them, the one to be preferred first.
-    pub const ALL: [Protocol; 5] =
-        [Protocol::Linux64, Protocol::Pvh, Protocol::Linux32, Protocol::Multiboot, Protocol::Arm64];
+    pub const ALL: [Protocol; 6] = [
+        Protocol::Linux64,
+        Protocol::Pvh,
+        Protocol::Linux32,
+        Protocol::Multiboot,
+        Protocol::Arm64,
+        Protocol::Hvt,
+    ];
 
     /// As `--entry` has it.
     #[must_use]
@@ -61,6 +71,7 @@ impl Protocol {
             Protocol::Pvh => "pvh",
             Protocol::Multiboot => "multiboot",
             Protocol::Arm64 => "arm64",
+            Protocol::Hvt => "hvt",
         }
     }
 
@@ -72,6 +83,7 @@ impl Protocol {
             (Protocol::Pvh, Arch::X86_64) => kernel.pvh_entry().map(u64::from),
             (Protocol::Multiboot, Arch::X86_64) => kernel.multiboot_entry().map(u64::from),
             (Protocol::Arm64, Arch::Aarch64) => kernel.entry(),
+            (Protocol::Hvt, _) => kernel.solo5().map(|solo5| solo5.entry),
             _ => None,
         }
     }
@@ -85,6 +97,7 @@ impl fmt::Display for Protocol {
             Protocol::Pvh => "PVH",
             Protocol::Multiboot => "Multiboot",
             Protocol::Arm64 => "Linux arm64",
+            Protocol::Hvt => "Solo5 hvt",
         })
     }
 }
@@ -108,6 +121,8 @@ pub enum Announcement {
     Acpi,
     /// Nodes of the device tree.
     DeviceTree,
+    /// Entries of the guest's manifest, which are filled in.
+    Manifest,
 }
 
 impl fmt::Display for Announcement {
@@ -116,6 +131,7 @@ impl fmt::Display for Announcement {
             Announcement::CommandLine => "the command line",
             Announcement::Acpi => "ACPI",
             Announcement::DeviceTree => "the device tree",
+            Announcement::Manifest => "the guest's manifest",
         })
     }
 }
@@ -154,6 +170,8 @@ pub struct BootPlan {
     pub exit_code: ExitCode,
     /// The kernel ends with a status by a semihosting call, which becomes a hypercall.
     pub exits_by_semihosting: bool,
+    /// What hvt's guests have beside; nothing for others.
+    pub hvt: Option<Hvt>,
 }
 
 /// The port a guest writes its exit value to (QEMU's `isa-debug-exit` as OPS places it).
@@ -275,17 +293,23 @@ impl BootPlan {
             _ => kernel,
         };
         let exits_by_semihosting = image.is_disk() && kernel.arch() == Arch::Aarch64;
+        let hvt = (protocol == Protocol::Hvt).then(Hvt::default);
+        let (board, exit_code): (_, ExitCode) = match &hvt {
+            Some(_) => (map::hvt::board(kernel.arch()), hvt::status),
+            None => (Board::of(kernel.arch()), status_is_value),
+        };
         Ok(Self {
             protocol,
-            board: Board::of(kernel.arch()),
+            board,
             entry,
             kernel,
             initrd: None,
             acpi: None,
             tree: Tree { cpus: 1, virtio: Vec::new(), pci: None },
             command_line: CommandLine::default(),
-            exit_code: status_is_value,
+            exit_code,
             exits_by_semihosting,
+            hvt,
         })
     }
 
@@ -304,6 +328,7 @@ impl BootPlan {
         match (self.protocol, self.kernel.setup()) {
             (Protocol::Linux64, None) => Announcement::CommandLine,
             (Protocol::Arm64, _) => Announcement::DeviceTree,
+            (Protocol::Hvt, _) => Announcement::Manifest,
             _ => Announcement::Acpi,
         }
     }
@@ -337,6 +362,7 @@ impl BootPlan {
                 self.tree = Tree { cpus, virtio, pci };
                 Vec::new()
             }
+            Announcement::Manifest => Vec::new(),
             Announcement::CommandLine => {
                 let processors = AcpiTables { cpus, virtio: Vec::new(), pci: None };
                 self.acpi = (cpus > 1).then_some(processors);
@@ -355,6 +381,10 @@ impl BootPlan {
             if command_line.len() > max {
                 return Err(Error::CommandLineTooLong { len: command_line.len(), max });
             }
+        }
+        if self.hvt.is_some() && command_line.len() > hvt::COMMAND_LINE_MAX {
+            let (len, max) = (command_line.len(), hvt::COMMAND_LINE_MAX);
+            return Err(Error::CommandLineTooLong { len, max });
         }
         self.command_line = command_line;
         Ok(())

@@ -1,5 +1,6 @@
 use super::*;
 use crate::boot::Protocol;
+use crate::config::named::{NamedBlock, NamedNet};
 use crate::config::{ConsoleChoice, DiskFormat, NetChoice, Share};
 use crate::machine::slot::VirtioBus;
 
@@ -65,7 +66,7 @@ fn every_option_arrives() {
                 -a x -e A=1 -e B=x=y --disk d,ro,format=qcow2 --disk e,f --mounts v:/w --ephemeral -v --timeout 500ms --report r --stdin \
                 --jail=strict --virtio=pci --rng --vsock v,cid=5 --balloon=1G --share f:t:ro --share g --console virtio -p 8080:80 -p 443 --udp 53 --net tap:t0 -t t1 -b --bridgename b1 \
                 --ip-address 10.0.0.2 --netmask 255.0.0.0 --gateway 10.0.0.1 --ipv6-address fd00::2 \
-                --mac 52:54:00:00:00:01 --host-loopback --link-local --pcap c -- --y z";
+                --mac 52:54:00:00:00:01 --host-loopback --link-local --pcap c --block s=f,ro --net n=user -- --y z";
     let ports = |text| network::ports(text).unwrap();
     let wanted = Options {
         image: Some("img".into()),
@@ -108,7 +109,15 @@ fn every_option_arrives() {
             host_loopback: true,
             link_local: true,
             pcap: Some("c".into()),
+            named: vec![NamedNet { name: "n".into(), choice: NetChoice::User, mac: None }],
         },
+        blocks: vec![NamedBlock {
+            name: "s".into(),
+            path: "f".into(),
+            read_only: true,
+            block_size: None,
+        }],
+        tender: false,
         devices: Devices {
             rng: Some(true),
             balloon: Some(1 << 30),

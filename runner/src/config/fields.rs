@@ -6,7 +6,8 @@
 use Class::{Cloud, Image, Ops, Refused, Warned, Works};
 use Kind::{
     AnyList, AnyMap, Balloon, Bus, Console, Cpus, DiskFormat, Disks, Entry, Flag, Interface, Ip4,
-    Ip6, Mac, Map, Mask, Net, Number, Path, Ports, Section, Shares, Size, Text, Texts, Time, Which,
+    Ip6, Mac, Map, Mask, Net, Nets, Number, Path, Ports, Section, Shares, Size, Text, Texts, Time,
+    Which,
 };
 
 /// A field.
@@ -39,6 +40,8 @@ pub enum Kind {
     Texts,
     /// An object of strings.
     Map,
+    /// Networks by name, as an object of strings.
+    Nets,
     /// An object nobody looks into.
     AnyMap,
     /// A list nobody looks into.
@@ -97,6 +100,7 @@ impl Kind {
             Kind::Number => "a whole number without quotes: 1",
             Kind::Texts => r#"a list of strings: ["a", "b"]"#,
             Kind::Map => r#"an object of strings: {"NAME": "value"}"#,
+            Kind::Nets => r#"an object of networks: {"NAME": "user"}"#,
             Kind::AnyList => "a list: [ … ]",
             Kind::Size => r#"a string such as "512M" or "2G""#,
             Kind::Cpus => "a whole number from 1, without quotes: 2",
@@ -105,7 +109,9 @@ impl Kind {
             Kind::Balloon => r#"true, or a size as a string: "256M""#,
             Kind::Console => r#"a string: "serial" or "virtio""#,
             Kind::Bus => r#"a string: "mmio" or "pci""#,
-            Kind::Entry => r#"a string: "linux64", "linux32", "pvh", "multiboot" or "arm64""#,
+            Kind::Entry => {
+                r#"a string: "linux64", "linux32", "pvh", "multiboot", "arm64" or "hvt""#
+            }
             Kind::Time => r#"seconds, or a string such as "500ms" or "2m""#,
             Kind::Ip4 => r#"an IPv4 address as a string: "10.0.2.15""#,
             Kind::Ip6 => r#"an IPv6 address as a string: "fd00::15""#,
@@ -327,6 +333,12 @@ pub static FIELDS: &[Field] = &[
         "true: memory that the guest has free goes back to the host, as --balloon; a size: so much in any case",
     ),
     field(
+        "Runner.Blocks",
+        Map,
+        Works,
+        "block storage of a Solo5 guest by its manifest's names, as --block: `{\"storage\": \"disk.raw,ro\"}`",
+    ),
+    field(
         "Runner.Console",
         Console,
         Works,
@@ -350,7 +362,7 @@ pub static FIELDS: &[Field] = &[
         "Runner.Entry",
         Entry,
         Works,
-        "how the kernel is entered, as --entry: `linux64`, `linux32`, `pvh`, `multiboot`, `arm64`",
+        "how the kernel is entered, as --entry: `linux64`, `linux32`, `pvh`, `multiboot`, `arm64`, `hvt`",
     ),
     field(
         "Runner.Ephemeral",
@@ -378,6 +390,12 @@ pub static FIELDS: &[Field] = &[
         Net,
         Works,
         "which network, as --net, and before TapName and Bridged: `user`, `none`, `tap:NAME`, …",
+    ),
+    field(
+        "Runner.Nets",
+        Nets,
+        Works,
+        "networks of a Solo5 guest by its manifest's names, as --net: `{\"service\": \"user\"}`",
     ),
     field("Runner.Pcap", Path, Works, "where to write what goes over the network, as --pcap"),
     field("Runner.Report", Path, Works, "where to write the JSON record, as --report"),

@@ -20,6 +20,7 @@ use crate::machine::slot::VirtioBus;
 mod devices;
 mod document;
 pub mod fields;
+pub mod named;
 pub mod network;
 mod parse;
 mod read;
@@ -72,6 +73,8 @@ pub struct Settings {
     pub virtio: Option<VirtioBus>,
     /// Disks beside the image, in the order the guest sees them.
     pub disks: Vec<Disk>,
+    /// Block storage of guests that have names for it.
+    pub blocks: Vec<named::NamedBlock>,
     /// OPS's volumes, by their names, each once.
     pub mounts: Vec<Mount>,
     /// What the guest writes to its disks, the image among them, is thrown away.
@@ -88,6 +91,8 @@ pub struct Settings {
     pub report: Option<PathBuf>,
     /// A terminal on stdin is the guest's keyboard.
     pub stdin: bool,
+    /// Asked for in the words of Solo5's tender, whose exit statuses are wanted, too.
+    pub tender: bool,
     /// Lines for stderr whatever `verbose` says: things asked for that this version does not do.
     pub warnings: Vec<String>,
     /// Fields that were set but mean nothing to a run, for `-v`: `accepted, not used: …`.

@@ -220,7 +220,7 @@ impl<'a> Reader<'a, '_> {
                 name => Value::Text(network::interface(&name).map_err(bad)?),
             },
             Kind::Texts => Value::Texts(self.texts(raw, path)?),
-            Kind::Map => Value::Map(self.map(raw, path)?),
+            Kind::Map | Kind::Nets => Value::Map(self.map(raw, path)?),
             Kind::Disks => Value::Disks(self.disks(raw, path)?),
             Kind::Shares => Value::Shares(self.shares(raw, path)?),
             Kind::Net => Value::Net(network::net(text()?.as_ref()).map_err(bad)?),

@@ -1,9 +1,11 @@
 //! Config files and command line brought together: the command line wins.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::fields::Class;
+use super::named::{self, NamedBlock};
 use super::parse::{Set, Value};
 use super::{
     AccelChoice, Config, DEFAULT_MEMORY, Disk, DiskFormat, Error, JailChoice, Mount, Settings,
@@ -53,6 +55,7 @@ pub fn settle(options: Options, config: &Config) -> Result<Settings, Error> {
             _ => None,
         }),
         disks: disks(config, options.disks),
+        blocks: blocks(config, options.blocks)?,
         mounts: mounts(config, options.mounts),
         ephemeral: options.ephemeral || config.flag("Runner.Ephemeral"),
         network,
@@ -64,6 +67,7 @@ pub fn settle(options: Options, config: &Config) -> Result<Settings, Error> {
         }),
         report: options.report.or_else(|| config.report()),
         stdin: options.stdin || config.flag("Runner.Stdin"),
+        tender: options.tender,
         warnings,
         accepted: Vec::new(),
     };
@@ -124,6 +128,22 @@ impl Config {
         }
     }
 
+    /// Devices by name: each name and what stands by it, read as on the command line.
+    pub(super) fn named<T>(
+        &self,
+        path: &str,
+        read: impl Fn(&OsStr) -> Result<T, String>,
+    ) -> Result<Vec<T>, Error> {
+        let Some(Set { value: Value::Map(map), place }) = self.get(path) else {
+            return Ok(Vec::new());
+        };
+        let device = |(name, what): (&String, &String)| {
+            read(OsStr::new(&format!("{name}={what}")))
+                .map_err(|why| Error(format!("{place}: {path} `{}` {why}", name.escape_debug())))
+        };
+        map.iter().map(device).collect()
+    }
+
     fn texts(&self, path: &str) -> Vec<String> {
         match self.value(path) {
             Some(Value::Texts(texts)) => texts.clone(),
@@ -161,6 +181,14 @@ fn disks(config: &Config, typed: Vec<Disk>) -> Vec<Disk> {
     }
     disks.extend(typed);
     disks
+}
+
+/// Block storage by name: what is typed stands before what a config has by that name.
+fn blocks(config: &Config, typed: Vec<NamedBlock>) -> Result<Vec<NamedBlock>, Error> {
+    let mut blocks = config.named("Runner.Blocks", named::block)?;
+    blocks.retain(|block| typed.iter().all(|other| other.name != block.name));
+    blocks.extend(typed);
+    Ok(blocks)
 }
 
 /// Those of the config, over which a typed one of the same volume wins, by the names of the volumes.

@@ -161,7 +161,7 @@ pub fn jail(text: &str) -> Result<JailChoice, String> {
 pub fn entry(text: &str) -> Result<Protocol, String> {
     let named = Protocol::ALL.into_iter().find(|each| each.name() == text);
     named.ok_or_else(|| {
-        "is not a way into a kernel; choose linux64, linux32, pvh, multiboot or arm64".into()
+        "is not a way into a kernel; choose linux64, linux32, pvh, multiboot, arm64 or hvt".into()
     })
 }
 

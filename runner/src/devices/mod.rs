@@ -10,6 +10,7 @@
 )]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
+pub mod hvt;
 pub mod pci;
 pub mod pl011;
 pub mod pl031;

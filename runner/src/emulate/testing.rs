@@ -39,6 +39,7 @@ pub(super) fn plan_of(kernel: &'static [u8], bus: VirtioBus, read_only: &[bool])
         boot,
         disks: disks.collect(),
         network: None,
+        hvt: None,
         devices: Vec::new(),
         memory: 64 * MIB,
         cpus: 2,

@@ -5,6 +5,7 @@ use super::bzimage::BzImageError;
 use super::elf::ElfError;
 use super::mbr::MbrError;
 use super::multiboot::MultibootError;
+use super::solo5::Solo5Error;
 use super::source::{OpenError, ReadError};
 use super::tfs::{AppendError, TfsError};
 
@@ -67,6 +68,9 @@ pub enum Problem {
     /// The arm64 Image is broken, or of a kind that is not booted.
     #[error("the arm64 Image: {0}")]
     Arm64(#[from] Arm64Error),
+    /// The Solo5 unikernel cannot be run as it is.
+    #[error("the Solo5 unikernel: {0}")]
+    Solo5(#[from] Solo5Error),
     /// The Multiboot header cannot be followed.
     #[error("its Multiboot header: {0}")]
     Multiboot(#[from] MultibootError),
@@ -94,6 +98,19 @@ pub enum Problem {
         /// The format, with its article.
         what: String,
     },
+    /// A unikernel that is built for something that runner is not.
+    #[error(
+        "this is a Solo5 unikernel for {name} (target {target}), {why}: build it for hvt (target 1), as \
+         `mirage configure -t hvt` does"
+    )]
+    Solo5Target {
+        /// The target's name.
+        name: &'static str,
+        /// Its number.
+        target: u32,
+        /// What that is.
+        why: &'static str,
+    },
     /// Something that has to be converted first.
     #[error("this is {what}: {remedy}")]
     Foreign {
@@ -105,7 +122,8 @@ pub enum Problem {
     /// Nothing this library knows.
     #[error(
         "its format is unknown (it begins with {first}): runner boots disk images built by `ops`, Linux \
-         bzImages and arm64 Images, Multiboot kernels, and ELF kernels with a PVH note or a 64-bit entry"
+         bzImages and arm64 Images, Multiboot kernels, Solo5 unikernels for hvt, and ELF kernels with a PVH \
+         note or a 64-bit entry"
     )]
     Unknown {
         /// The first bytes, as text where they are text.

@@ -8,6 +8,7 @@ use hv::Arch;
 use super::bzimage::{BzImage, Setup};
 use super::elf::{Elf, ElfError, Segment};
 use super::multiboot::Multiboot;
+use super::solo5::{Abi, Solo5, Solo5Error};
 use super::source::{ReadError, Source};
 use super::view::{Piece, View};
 use super::{Error, Problem, recognise};
@@ -34,7 +35,15 @@ pub struct Kernel {
     pvh_entry: Option<u32>,
     multiboot: Option<Multiboot>,
     setup: Option<Setup>,
+    solo5: Option<Solo5>,
 }
+
+/// Where Solo5's unikernels begin, at the lowest (`hvt_abi.h`, `HVT_GUEST_MIN_BASE`).
+const SOLO5_START: u64 = 0x10_0000;
+/// The version of hvt's ABI that is spoken here (`HVT_ABI_VERSION`).
+const HVT_VERSION: u32 = 2;
+/// Memory protection is by pages of so many bytes.
+const PAGE: u64 = 0x1000;
 
 impl Kernel {
     /// The kernel that the user names as such (`--kernel`): a file that [`super::Image::recognise`]
@@ -75,7 +84,46 @@ impl Kernel {
             }));
         }
         let Elf { arch, segments, .. } = elf;
-        Ok(Self { view, arch, segments, entry, entry32: None, pvh_entry, multiboot, setup: None })
+        let (entry32, setup, solo5) = (None, None, None);
+        Ok(Self { view, arch, segments, entry, entry32, pvh_entry, multiboot, setup, solo5 })
+    }
+
+    /// A Solo5 unikernel for hvt, which is entered in one way only.
+    pub(super) fn of_solo5(view: View, elf: &Elf, abi: Abi) -> Result<Self, Problem> {
+        if abi.version != HVT_VERSION {
+            return Err(Solo5Error::Version(abi.version).into());
+        }
+        let manifest = elf.notes.solo5_manifest.clone().ok_or(Solo5Error::NoManifest)?;
+        if elf.dynamic {
+            return Err(Solo5Error::Dynamic.into());
+        }
+        for segment in &elf.segments {
+            let (index, start) = (segment.index, segment.paddr);
+            if segment.vaddr != start {
+                return Err(Solo5Error::Virtual(index).into());
+            }
+            if start < SOLO5_START {
+                return Err(Solo5Error::TooLow { index, start }.into());
+            }
+            if segment.executable() && segment.writable() {
+                return Err(Solo5Error::WriteExecute(index).into());
+            }
+        }
+        let mut sorted: Vec<&Segment> = elf.segments.iter().collect();
+        sorted.sort_by_key(|segment| segment.paddr);
+        for pair in sorted.windows(2) {
+            if let [below, above] = pair
+                && below.end().saturating_sub(1) / PAGE == above.paddr / PAGE
+            {
+                return Err(Solo5Error::SharedPage(below.index, above.index).into());
+            }
+        }
+        let entry = elf.physical_entry().map_err(|error| Problem::Elf { file: None, error })?;
+        let entry = entry.unwrap_or(elf.entry);
+        let (arch, segments) = (elf.arch, elf.segments.clone());
+        let solo5 = Some(Solo5 { abi, manifest, entry });
+        let (entry, entry32, pvh_entry, multiboot, setup) = (None, None, None, None, None);
+        Ok(Self { view, arch, segments, entry, entry32, pvh_entry, multiboot, setup, solo5 })
     }
 
     /// The kernel in a bzImage.
@@ -90,6 +138,7 @@ impl Kernel {
             pvh_entry: None,
             multiboot: None,
             setup: Some(setup),
+            solo5: None,
         }
     }
 
@@ -104,6 +153,7 @@ impl Kernel {
             pvh_entry: None,
             multiboot: Some(multiboot),
             setup: None,
+            solo5: None,
         }
     }
 
@@ -127,6 +177,7 @@ impl Kernel {
             pvh_entry: None,
             multiboot: None,
             setup: None,
+            solo5: None,
         }
     }
 
@@ -166,6 +217,12 @@ impl Kernel {
     #[must_use]
     pub fn pvh_entry(&self) -> Option<u32> {
         self.pvh_entry
+    }
+
+    /// What a Solo5 unikernel says of itself, and where it is entered.
+    #[must_use]
+    pub fn solo5(&self) -> Option<&Solo5> {
+        self.solo5.as_ref()
     }
 
     /// Physical address of the Multiboot entry.

@@ -9,7 +9,7 @@
 //! 6. an ELF kernel with a PVH note; 7. a kernel with a Multiboot header, an ELF file or not;
 //! 8. any other ELF64 kernel: the Linux entry.
 //!
-//! 1 and 4 to 8 are booted, the others named. A file of which the user says that it is a kernel, or
+//! 1, 2 where it is built for hvt ([`solo5`]), and 4 to 8 are booted, the others named. A file of which the user says that it is a kernel, or
 //! how it is entered, is 6 or 8 before it is 7. Containers and compressed files are named with the
 //! command that converts them and never opened: were a disk's format guessed, a guest could write
 //! itself another one.
@@ -38,6 +38,7 @@ pub mod multiboot;
 pub mod notes;
 mod overrides;
 mod recognise;
+pub mod solo5;
 pub mod source;
 pub mod tfs;
 pub mod view;
@@ -72,6 +73,8 @@ pub enum Format {
     BzImage,
     /// A Linux Image for arm64.
     Arm64Image,
+    /// A Solo5 unikernel for hvt.
+    Solo5,
     /// An ELF kernel with a PVH note.
     Pvh,
     /// A kernel with a Multiboot header.
@@ -88,6 +91,7 @@ impl std::fmt::Display for Format {
             }
             Self::BzImage => f.write_str("Linux bzImage"),
             Self::Arm64Image => f.write_str("Linux arm64 Image"),
+            Self::Solo5 => f.write_str("Solo5 hvt unikernel"),
             Self::Pvh => f.write_str("ELF kernel with a PVH entry"),
             Self::Multiboot => f.write_str("Multiboot kernel"),
             Self::Elf => f.write_str("ELF64 kernel"),

@@ -2,13 +2,13 @@
 //!
 //! A note is namesz, descsz, type (32 bits each), the name with its NUL, the description, each
 //! padded to 4 bytes, or to 8 where the segment is aligned to 8. Known here: PVH's entry (Xen's
-//! `elfnote.h`, type 18), Solo5's ABI1 (`elf_abi.h`), Hermit's entry version (`hermit-entry`), and
+//! `elfnote.h`, type 18), Solo5's ABI1 and MFT1 ([`solo5`]), Hermit's entry version (`hermit-entry`), and
 //! GNU's ABI tag, which marks a program.
 
 use super::bytes::{array, u32_at};
+use super::solo5::{self, Abi, Manifest, ManifestError};
 
 const PVH_ENTRY: u32 = 18;
-const SOLO5_ABI: u32 = 0x3149_4241;
 const HERMIT_ENTRY: u32 = 0x5a00;
 const GNU_ABI_TAG: u32 = 1;
 const HEADER: usize = 12;
@@ -28,18 +28,26 @@ pub enum NoteError {
     /// A Solo5 note that is not what Solo5 writes.
     #[error("the Solo5 note at byte {0} of the segment is shorter than its target and version")]
     Solo5(usize),
+    /// A Solo5 manifest that cannot be one.
+    #[error("Solo5's manifest at byte {0} of the segment: {1}")]
+    Manifest(usize, ManifestError),
+    /// Two Solo5 notes of a sort that disagree.
+    #[error("a second Solo5 note at byte {0} of the segment disagrees with the first")]
+    TwoSolo5(usize),
     /// A HERMIT note that is not what Hermit writes.
     #[error("the HERMIT note at byte {0} of the segment holds no version")]
     Hermit(usize),
 }
 
 /// What all notes of a file say.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Notes {
     /// Physical address of the 32-bit PVH entry.
     pub pvh_entry: Option<u32>,
-    /// Target number of a Solo5 unikernel.
-    pub solo5_target: Option<u32>,
+    /// What a Solo5 unikernel is built for.
+    pub solo5: Option<Abi>,
+    /// The devices that it wants.
+    pub solo5_manifest: Option<Manifest>,
     /// Entry version of a Hermit unikernel.
     pub hermit: Option<u8>,
     /// Whether GNU's ABI tag says that this is a program for Linux.
@@ -72,9 +80,14 @@ impl Notes {
                 }
                 self.pvh_entry = Some(entry);
             }
-            (b"Solo5", SOLO5_ABI) => {
-                let [target, _version] = words(note.desc).ok_or(NoteError::Solo5(at))?;
-                self.solo5_target = self.solo5_target.or(Some(target));
+            (solo5::NAME, solo5::ABI) => {
+                let abi = Abi::read(note.desc).ok_or(NoteError::Solo5(at))?;
+                same(&mut self.solo5, abi, at)?;
+            }
+            (solo5::NAME, solo5::MANIFEST) => {
+                let manifest = Manifest::read(note.desc);
+                let manifest = manifest.map_err(|error| NoteError::Manifest(at, error))?;
+                same(&mut self.solo5_manifest, manifest, at)?;
             }
             (b"HERMIT", HERMIT_ENTRY) => {
                 let version = *note.desc.first().ok_or(NoteError::Hermit(at))?;
@@ -85,6 +98,17 @@ impl Notes {
             _ => {}
         }
         Ok(())
+    }
+}
+
+/// Keeps what a note says, and refuses another that says something else.
+fn same<T: PartialEq>(known: &mut Option<T>, said: T, at: usize) -> Result<(), NoteError> {
+    match known {
+        Some(first) if *first != said => Err(NoteError::TwoSolo5(at)),
+        _ => {
+            *known = Some(said);
+            Ok(())
+        }
     }
 }
 
@@ -103,18 +127,18 @@ impl<'a> Note<'a> {
         let kind = u32_at(segment, at.checked_add(8)?)?;
         let name_at = at.checked_add(HEADER)?;
         let name_end = name_at.checked_add(name_len)?;
+        let name = segment.get(name_at..name_end)?;
+        let name = name.strip_suffix(b"\0").unwrap_or(name);
+        // Solo5 pads its name to 4 and says so in the length behind it, also where the segment is
+        // aligned to 8.
+        let pad = if name == solo5::NAME { 4 } else { pad };
         let desc_at = name_end.checked_next_multiple_of(pad)?;
         let desc_end = desc_at.checked_add(desc_len)?;
-        let name = segment.get(name_at..name_end)?;
         // An empty description may end the segment before its padding does.
         let desc = if desc_len == 0 { &[][..] } else { segment.get(desc_at..desc_end)? };
         let end = desc_end.checked_next_multiple_of(pad)?;
-        Some(Self { name: name.strip_suffix(b"\0").unwrap_or(name), kind, desc, end })
+        Some(Self { name, kind, desc, end })
     }
-}
-
-fn words(desc: &[u8]) -> Option<[u32; 2]> {
-    Some([u32_at(desc, 0)?, u32_at(desc, 4)?])
 }
 
 /// Linux writes the address as 64 bits, everybody else as 32.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::image::testing::{note, pvh_note};
+use crate::image::testing::{note, pvh_note, solo5_manifest, solo5_note};
 
 fn read(segment: &[u8]) -> Result<Notes, NoteError> {
     let mut notes = Notes::default();
@@ -12,7 +12,8 @@ fn each_known_note_is_understood_and_others_are_passed_over() {
     let segment = [
         note(b"stapsdt\0", 3, b"whatever"),
         pvh_note(0x10_0000),
-        note(b"Solo5\0", 0x3149_4241, &[1, 0, 0, 0, 2, 0, 0, 0]),
+        solo5_note(1, 2),
+        note(b"Solo5\0", 0x3154_464d, &solo5_manifest(&[])),
         note(b"HERMIT\0", 0x5a00, &[4]),
         note(b"GNU\0", 1, &[0; 16]),
     ]
@@ -20,7 +21,8 @@ fn each_known_note_is_understood_and_others_are_passed_over() {
     let notes = read(&segment).unwrap();
     let expected = Notes {
         pvh_entry: Some(0x10_0000),
-        solo5_target: Some(1),
+        solo5: Some(Abi { target: 1, version: 2 }),
+        solo5_manifest: Some(Manifest { entries: vec![None] }),
         hermit: Some(4),
         linux_abi: true,
     };
@@ -104,4 +106,18 @@ fn notes_in_a_segment_aligned_to_8_are_padded_to_8() {
 fn solo5_and_hermit_notes_that_are_too_short_are_refused() {
     assert_eq!(read(&note(b"Solo5\0", 0x3149_4241, &[1, 0, 0, 0])), Err(NoteError::Solo5(0)));
     assert_eq!(read(&note(b"HERMIT\0", 0x5a00, &[])), Err(NoteError::Hermit(0)));
+}
+
+#[test]
+fn solo5s_notes_pad_their_name_to_4_in_a_segment_aligned_to_8_and_are_each_said_once() {
+    let manifest = note(b"Solo5\0", 0x3154_464d, &solo5_manifest(&[("net", 2)]));
+    let mut notes = Notes::default();
+    notes.add(&manifest, 8).unwrap();
+    notes.add(&manifest, 4).unwrap();
+    assert_eq!(notes.solo5_manifest.as_ref().unwrap().devices().count(), 1);
+    let other = note(b"Solo5\0", 0x3154_464d, &solo5_manifest(&[]));
+    assert_eq!(notes.add(&other, 8), Err(NoteError::TwoSolo5(0)));
+    assert_eq!(read(&[solo5_note(1, 2), solo5_note(2, 2)].concat()), Err(NoteError::TwoSolo5(36)));
+    let error = read(&note(b"Solo5\0", 0x3154_464d, &[0; 5])).unwrap_err();
+    assert_eq!(error, NoteError::Manifest(0, ManifestError::Truncated));
 }

@@ -5,6 +5,7 @@ use super::bzimage::{self, BzImage};
 use super::elf::{self, Elf};
 use super::mbr::{self, Layout, MbrError, SECTOR};
 use super::multiboot::{Multiboot, MultibootError};
+use super::solo5::Abi;
 use super::tfs::{Filesystem, Region, TfsError};
 use super::{Format, Image, Kernel, Problem, Source, View, kernel, magic};
 
@@ -99,19 +100,27 @@ fn is_elf_for_us(head: &[u8]) -> bool {
     elf::is_elf(head) && (head.get(4) != Some(&1) || magic::is_elf32_for_x86(head))
 }
 
-fn named_by_note(elf: &Elf) -> Option<String> {
-    if let Some(target) = elf.notes.solo5_target {
-        return Some(match target {
-            1 => "a Solo5 hvt unikernel".into(),
-            2 => "a Solo5 spt unikernel, which is a Linux process and no virtual machine (build it for hvt)".into(),
-            3 => "a Solo5 virtio unikernel".into(),
-            4 => "a Solo5 muen unikernel".into(),
-            5 => "a Solo5 genode unikernel".into(),
-            6 => "a Solo5 xen unikernel".into(),
-            other => format!("a Solo5 unikernel for the unknown target {other}"),
-        });
+/// What a note says that is not booted.
+fn named_by_note(elf: &Elf) -> Option<Problem> {
+    if let Some(Abi { target, .. }) = elf.notes.solo5 {
+        return solo5_target(target);
     }
-    elf.notes.hermit.map(|version| format!("a Hermit unikernel (entry version {version})"))
+    let hermit = elf.notes.hermit?;
+    Some(Problem::NotYet { what: format!("a Hermit unikernel (entry version {hermit})") })
+}
+
+/// Why a Solo5 unikernel for `target` is not booted; nothing for hvt.
+fn solo5_target(target: u32) -> Option<Problem> {
+    let (name, why) = match target {
+        Abi::HVT => return None,
+        2 => ("spt", "which is a Linux process and no virtual machine"),
+        3 => ("virtio", "which wants a timer and legacy virtio devices that runner has not"),
+        4 => ("muen", "which the separation kernel Muen starts"),
+        5 => ("genode", "which is a component of a Genode system"),
+        6 => ("xen", "which calls Xen, and runner has none of Xen's hypercalls"),
+        _ => ("a target", "which is not known here"),
+    };
+    Some(Problem::Solo5Target { name, target, why })
 }
 
 /// Whether a kernel has to be told from other files, or the user has said that it is one.
@@ -135,8 +144,13 @@ fn any_kernel(
         true => Some(Elf::parse(&view).map_err(|error| Problem::Elf { file: None, error })?),
         false => None,
     };
-    if let Some(what) = elf.as_ref().and_then(named_by_note) {
-        return Err(Problem::NotYet { what });
+    if let Some(problem) = elf.as_ref().and_then(named_by_note) {
+        return Err(problem);
+    }
+    if let Some(elf) = &elf
+        && let Some(abi) = elf.notes.solo5
+    {
+        return Ok(Some((Format::Solo5, Kernel::of_solo5(view, elf, abi)?)));
     }
     if bzimage::is_bzimage(head) {
         let image = BzImage::parse(&view)?;

@@ -150,6 +150,35 @@ pub(crate) fn pvh_note(entry: u32) -> Vec<u8> {
     note(b"Xen\0", 18, &entry.to_le_bytes())
 }
 
+/// A note that a Solo5 unikernel is built for `target`.
+pub(crate) fn solo5_note(target: u32, version: u32) -> Vec<u8> {
+    let desc = [target, version, 0, 0].map(u32::to_le_bytes).concat();
+    note(b"Solo5\0", 0x3149_4241, &desc)
+}
+
+/// The description of a Solo5 manifest with devices of these names and types, as elftool writes it.
+pub(crate) fn solo5_manifest(devices: &[(&str, u32)]) -> Vec<u8> {
+    let count = u32::try_from(devices.len() + 1).unwrap();
+    let mut desc = [0, 1, count].map(u32::to_le_bytes).concat();
+    for (name, kind) in [("", 1 << 30)].iter().chain(devices) {
+        let mut entry = name.as_bytes().to_vec();
+        entry.resize(68, 0);
+        entry.extend(kind.to_le_bytes());
+        entry.resize(104, 0);
+        desc.extend(entry);
+    }
+    desc
+}
+
+/// A unikernel for hvt, with those devices.
+pub(crate) fn solo5_file(devices: &[(&str, u32)]) -> ElfFile {
+    let mut file = ElfFile::kernel();
+    file.interpreter(b"/nonexistent/solo5/\0");
+    file.notes(&solo5_note(1, 2));
+    file.notes(&note(b"Solo5\0", 0x3154_464d, &solo5_manifest(devices))).align = 8;
+    file
+}
+
 /// A big-endian base-128 number.
 pub(crate) fn varint(value: u64) -> Vec<u8> {
     let mut groups = vec![u8::try_from(value & 0x7f).unwrap()];

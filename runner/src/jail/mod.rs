@@ -57,6 +57,8 @@ impl Error {
 pub enum Role {
     /// The main thread: the first vCPU, then the end of the run.
     Main,
+    /// The main thread of a guest whose vCPU does its block I/O itself (Solo5's hvt).
+    MainDisk,
     /// Any other vCPU.
     Vcpu,
     /// The I/O loop.
@@ -75,8 +77,9 @@ pub enum Role {
 
 impl Role {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Main,
+        Self::MainDisk,
         Self::Vcpu,
         Self::Io,
         Self::Network,
@@ -85,6 +88,11 @@ impl Role {
         Self::Disk,
         Self::Share,
     ];
+
+    /// Whether it is the main thread's.
+    pub fn is_main(self) -> bool {
+        matches!(self, Role::Main | Role::MainDisk)
+    }
 
     /// The I/O loop's, of a guest with a network or a socket device.
     pub fn of_loop(network: bool, vsock: bool) -> Self {
@@ -100,6 +108,7 @@ impl Role {
     pub fn name(self) -> &'static str {
         match self {
             Role::Main => "main (vcpu0)",
+            Role::MainDisk => "main (disks)",
             Role::Vcpu => "vcpu",
             Role::Io => "io",
             Role::Network => "network",

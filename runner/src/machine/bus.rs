@@ -20,6 +20,12 @@ pub trait Calls: Send + Sync {
     fn call(&self, function: u32, args: [u64; 2], translate: &dyn Fn(u64) -> Option<u64>);
 }
 
+/// Who hears of accesses that no device answers. Called from every vCPU's thread.
+pub trait Stray: Send + Sync {
+    /// The guest writes, or reads, where no device is, or past the end of one.
+    fn stray(&self, at: Address, write: bool);
+}
+
 /// Where a device answers, and which.
 struct Entry {
     start: u64,
@@ -33,6 +39,7 @@ pub struct Bus {
     ports: Vec<Entry>,
     mmio: Vec<Entry>,
     calls: Option<Arc<dyn Calls>>,
+    stray: Option<Arc<dyn Stray>>,
 }
 
 impl std::fmt::Debug for Bus {
@@ -70,6 +77,17 @@ impl Bus {
         self.calls = Some(calls);
     }
 
+    /// Has `stray` hear of accesses that no device answers.
+    pub fn catch_strays(&mut self, stray: Arc<dyn Stray>) {
+        self.stray = Some(stray);
+    }
+
+    fn strayed(&self, at: Address, write: bool) {
+        if let Some(stray) = &self.stray {
+            stray.stray(at, write);
+        }
+    }
+
     /// Hands a hypercall to who answers it. Without one nothing happens.
     pub fn call(&self, function: u32, args: [u64; 2], translate: &dyn Fn(u64) -> Option<u64>) {
         if let Some(calls) = &self.calls {
@@ -81,14 +99,18 @@ impl Bus {
     pub fn read(&self, at: Address, width: Width) -> u64 {
         match self.find(at, width) {
             Some((device, offset)) => device.read(offset, width) & width.mask(),
-            None => width.mask(),
+            None => {
+                self.strayed(at, false);
+                width.mask()
+            }
         }
     }
 
     /// Writes; where no device is, nothing happens.
     pub fn write(&self, at: Address, width: Width, value: u64) {
-        if let Some((device, offset)) = self.find(at, width) {
-            device.write(offset, width, value);
+        match self.find(at, width) {
+            Some((device, offset)) => device.write(offset, width, value),
+            None => self.strayed(at, true),
         }
     }
 
@@ -165,6 +187,28 @@ mod tests {
         assert_eq!(bus.read(Address::Mmio(0x11fd), Width::W4), 0xffff_ffff);
         bus.write(Address::Port(0x3ff), Width::W2, 1);
         assert!(device.0.lock().unwrap().is_empty());
+    }
+
+    #[derive(Default)]
+    struct Strays(Mutex<Vec<(Address, bool)>>);
+
+    impl Stray for Strays {
+        fn stray(&self, at: Address, write: bool) {
+            self.0.lock().unwrap().push((at, write));
+        }
+    }
+
+    #[test]
+    fn accesses_that_no_device_answers_are_heard_of() {
+        let (mut bus, device) = bus();
+        let strays = Arc::new(Strays::default());
+        bus.catch_strays(strays.clone());
+        assert_eq!(bus.read(Address::Port(0x3f7), Width::W1), 0xff);
+        bus.write(Address::Mmio(0x11fd), Width::W4, 1);
+        bus.write(Address::Mmio(0x11fc), Width::W4, 1);
+        let heard = [(Address::Port(0x3f7), false), (Address::Mmio(0x11fd), true)];
+        assert_eq!(*strays.0.lock().unwrap(), heard);
+        assert_eq!(device.0.lock().unwrap().len(), 1);
     }
 
     #[test]

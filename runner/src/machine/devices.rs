@@ -9,21 +9,23 @@ use super::bus::Bus;
 use super::console::Ends;
 use super::disks::Disks;
 use super::fixed;
+use super::hvt;
 use super::input::Input;
 use super::lockdown::Lockdown;
 use super::network::Network;
 use super::served::Station;
 use super::shares::share;
-use super::stop::Stop;
+use super::stop::{Stop, Wake};
 use super::threads::Traffic;
 use super::virtio::Virtio;
+use crate::devices::hvt::Hypercalls;
 use crate::devices::uart::{Drained, Uart};
 use crate::devices::virtio::worker::WorkerThread;
 use crate::devices::{Interrupt, Level};
 use crate::io::console::{Shared, Stdout};
 use crate::io::event::Event;
 use crate::io::event_loop::EventLoop;
-use crate::plan::{DeviceKind, DevicePlan, Plan};
+use crate::plan::{DeviceKind, DevicePlan, HvtPlan, Plan};
 
 /// Everything a guest can reach that is not RAM, and what serves it.
 pub(super) struct Devices<H: Hypervisor> {
@@ -31,6 +33,7 @@ pub(super) struct Devices<H: Hypervisor> {
     traffic: Traffic,
     disks: Option<Disks>,
     shares: Vec<WorkerThread>,
+    calls: Option<Arc<Hypercalls>>,
     #[expect(dead_code, reason = "doorbells ring for as long as these live")]
     doorbells: Vec<<H::Vm as Vm>::Registration>,
 }
@@ -51,10 +54,13 @@ impl<H: Hypervisor> Devices<H> {
         event_loop: &mut EventLoop,
         lockdown: &mut Lockdown,
     ) -> Result<Self, Error> {
-        let mut bus = Bus::default();
         let stdout = Stdout::new(stop.clone(), Arc::clone(stopped));
         let stdout = stdout.map_err(Error::system("open the console"))?;
+        if let Some(hvt) = &plan.hvt {
+            return Self::of_hvt(memory, plan, hvt, stdout, stop, event_loop);
+        }
         let stdout = Shared::new(stdout).map_err(Error::system("open the console"))?;
+        let mut bus = Bus::default();
         let (drained, on_drained) = Input::drained(event_loop.waker());
         // There is one stdin, and who asks for the virtio console wants it there.
         let is_console = |device: &DevicePlan| matches!(device.kind, DeviceKind::Console);
@@ -83,8 +89,31 @@ impl<H: Hypervisor> Devices<H> {
             }
         }
         let doorbells = virtio.complete();
-        let traffic = Traffic { input, network, stations };
-        Ok(Self { bus: Arc::new(bus), traffic, disks, shares, doorbells })
+        let traffic = Traffic { input, network, stations, ports: None };
+        Ok(Self { bus: Arc::new(bus), traffic, disks, shares, calls: None, doorbells })
+    }
+
+    /// The machine of Solo5's hvt.
+    fn of_hvt(
+        memory: &GuestMemory,
+        plan: &Plan,
+        hvt: &HvtPlan,
+        stdout: Stdout,
+        stop: &Stop,
+        event_loop: &EventLoop,
+    ) -> Result<Self, Error> {
+        let mut bus = Bus::default();
+        let (calls, ports) = hvt::add(memory, &plan.boot, hvt, stdout, stop, event_loop, &mut bus)?;
+        let traffic = Traffic { ports, ..Traffic::default() };
+        let (bus, calls) = (Arc::new(bus), Some(calls));
+        let (shares, doorbells) = (Vec::new(), Vec::new());
+        Ok(Self { bus, traffic, disks: None, shares, calls, doorbells })
+    }
+
+    /// What wakes a vCPU that waits in a device.
+    pub(super) fn wake(&self) -> Option<Wake> {
+        let calls = Arc::clone(self.calls.as_ref()?);
+        Some(Box::new(move || calls.wake()))
     }
 
     /// What the I/O loop looks after.
@@ -96,7 +125,8 @@ impl<H: Hypervisor> Devices<H> {
     pub(super) fn finish(&mut self) -> Result<(), String> {
         let disks = self.disks.as_mut().map_or(Ok(()), Disks::finish);
         let shares = self.shares.iter_mut().map(WorkerThread::finish);
-        shares.fold(disks, Result::and)
+        let calls = self.calls.iter().map(|calls| calls.finish());
+        shares.chain(calls).fold(disks, Result::and)
     }
 }
 

@@ -75,6 +75,6 @@ fn pc<V: Vm>(
 }
 
 /// The host's time since 1970; a host whose clock stands before that is in 1970.
-fn wall_clock() -> Duration {
+pub(super) fn wall_clock() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }

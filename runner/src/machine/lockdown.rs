@@ -41,13 +41,15 @@ impl Place {
 #[derive(Debug)]
 pub(super) struct Lockdown {
     jail: Jail,
+    /// The main thread's.
+    main: Role,
     places: usize,
     taken: (mpsc::Sender<Taken>, mpsc::Receiver<Taken>),
 }
 
 impl Lockdown {
-    pub(super) fn new(jail: Jail) -> Self {
-        Self { jail, places: 0, taken: mpsc::channel() }
+    pub(super) fn new(jail: Jail, main: Role) -> Self {
+        Self { jail, main, places: 0, taken: mpsc::channel() }
     }
 
     /// A place for a thread that is about to be started.
@@ -71,7 +73,7 @@ impl Lockdown {
             missing -= 1;
         }
         match missing {
-            0 => Ok(self.jail.lock(Role::Main, None)?),
+            0 => Ok(self.jail.lock(self.main, None)?),
             _ => Err(Error::Thread),
         }
     }

@@ -1,6 +1,7 @@
 //! The machine's physical map, as data, one for each architecture: RAM, the devices that every guest
 //! has, and where virtio-mmio devices stand.
 
+pub mod hvt;
 pub mod pc;
 pub mod virt;
 

@@ -9,6 +9,7 @@ mod console;
 mod devices;
 mod disks;
 mod fixed;
+mod hvt;
 mod input;
 mod lines;
 pub(crate) mod lockdown;
@@ -23,7 +24,10 @@ mod vcpu;
 mod virtio;
 mod watch;
 
+use std::ops::Range;
 use std::sync::Arc;
+
+use vm_memory::{Bytes, GuestAddress};
 
 use hv::{
     Arch, GuestMemory, GuestRam, Hypervisor, IrqChip, Kicker, State, Vcpu, VcpuSeed, Vm, VmConfig,
@@ -94,12 +98,22 @@ impl<H: Hypervisor> Machine<H> {
     pub fn new(hypervisor: &H, plan: &Plan) -> Result<Self, Error> {
         let board = plan.boot.board;
         runs_on(hypervisor, board)?;
-        let memory = reserve(board, plan.memory)?;
-        let config = VmConfig::new().memory(&memory).irqchip(IrqChip::InKernel).vcpus(plan.cpus);
-        let config = with_calls(config, hypervisor, board);
-        let config = match plan.boot.needs_interval_timer() {
-            true => config.interval_timer(),
-            false => config,
+        let (memory, config) = match &plan.hvt {
+            Some(_) => {
+                let parts = hvt::Memory::new(&plan.boot, plan.memory, hypervisor.caps());
+                let memory = reserve_at(&parts.ram)?;
+                let config = parts.config(&memory)?;
+                (memory, config)
+            }
+            None => {
+                let memory = reserve(board, plan.memory)?;
+                let config = VmConfig::new().memory(&memory).irqchip(IrqChip::InKernel);
+                let config = match plan.boot.needs_interval_timer() {
+                    true => config.interval_timer(),
+                    false => config,
+                };
+                (memory, with_calls(config.vcpus(plan.cpus), hypervisor, board))
+            }
         };
         let (vm, seeds) = hypervisor.create(config)?;
         let state = plan.boot.load(&memory, Platform::Hypervisor)?.state;
@@ -114,13 +128,13 @@ impl<H: Hypervisor> Machine<H> {
     /// What the hypervisor or the system refused.
     pub fn park(mut self, plan: &Plan, signals: Signals, jail: Jail) -> Result<Parked<H>, Error> {
         let (stop, watch) = (Stop::default(), Arc::new(Watch::default()));
-        let mut lockdown = Lockdown::new(jail);
+        let mut lockdown = Lockdown::new(jail, plan.main_role());
         let mut event_loop = EventLoop::new().map_err(Error::system("make an event loop"))?;
         signals.wake(&mut event_loop).map_err(Error::system("wait for signals"))?;
-        let role = Role::of_loop(plan.network.is_some(), plan.vsock().is_some());
+        let role = Role::of_loop(plan.has_network(), plan.vsock().is_some());
         let io = IoThread::spawn(lockdown.place(role))?;
         let stopped = Arc::new(Event::new().map_err(Error::system("make an event"))?);
-        let wakes = wakes(&self.seeds, &event_loop, &stopped);
+        let mut wakes = wakes(&self.seeds, &event_loop, &stopped);
         watch.kick_with(self.seeds.iter().map(kick).collect());
         let mut seeds = self.seeds.drain(..);
         let first = seeds.next();
@@ -130,6 +144,9 @@ impl<H: Hypervisor> Machine<H> {
             None => return Err(no_vcpu().into()),
         };
         let vcpu = with_state(vcpu, &self.state)?;
+        if let Some(at) = plan.boot.counter_place() {
+            tell_counter(&self.memory, at, vcpu.counter_hz())?;
+        }
         crew.await_bound()?;
         self.vm.ready()?;
         let noted = note(&self.vm, 0);
@@ -142,6 +159,7 @@ impl<H: Hypervisor> Machine<H> {
             &mut event_loop,
             &mut lockdown,
         )?;
+        wakes.extend(devices.wake());
         stop.wake_on_stop(wakes);
         let timeout = plan.timeout;
         let duty = Duty { event_loop, signals, timeout, stop: stop.clone(), watch: watch.clone() };
@@ -173,6 +191,18 @@ fn kick<S: VcpuSeed>(seed: &S) -> stop::Wake {
 
 fn with_state<V: Vcpu>(mut vcpu: V, state: &State) -> hv::Result<V> {
     vcpu.set_state(state).map(|()| vcpu)
+}
+
+/// Writes how fast the guest's counter counts to where the guest looks for it.
+fn tell_counter(memory: &GuestMemory, at: u64, hz: Option<u64>) -> hv::Result<()> {
+    let Some(hz) = hz else {
+        let error = hv::Error::new("boot", hv::Kind::Unsupported, "its counter has no fixed rate");
+        return Err(error.remedy("a Solo5 unikernel needs a host whose TSC is stable"));
+    };
+    let failed = |error: vm_memory::GuestMemoryError| {
+        hv::Error::new("boot", hv::Kind::Invalid, error.to_string())
+    };
+    memory.write_obj(hz, GuestAddress(at)).map_err(failed)
 }
 
 /// Prints what the VM does without, but for the first `printed`; how many there are. A guest may bring
@@ -219,8 +249,12 @@ fn runs_on<H: Hypervisor>(hypervisor: &H, board: &Board) -> hv::Result<()> {
 /// # Errors
 /// When the host has no address space for it.
 pub fn reserve(board: &Board, memory: u64) -> hv::Result<GuestMemory> {
+    reserve_at(&board.ram(memory))
+}
+
+fn reserve_at(ram: &[Range<u64>]) -> hv::Result<GuestMemory> {
     let mut pieces = Vec::new();
-    for range in board.ram(memory) {
+    for range in ram {
         pieces.push((range.start, GuestRam::new(range.end - range.start)?));
     }
     hv::mem::memory(pieces)

@@ -48,6 +48,8 @@ pub enum Reason {
     Signal(i32),
     /// The key that ends a run was pressed on the guest's keyboard.
     Escape,
+    /// The guest broke the rules of its boot protocol, in this way.
+    Violation(String),
     /// Something of ours failed while the guest ran.
     Failed(String),
 }

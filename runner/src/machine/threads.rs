@@ -10,6 +10,7 @@ use hv::{Hypervisor, VcpuSeed};
 
 use super::Error;
 use super::bus::Bus;
+use super::hvt::Ports;
 use super::input::Input;
 use super::lockdown::{Lockdown, Place};
 use super::network::Network;
@@ -123,6 +124,7 @@ pub(super) struct Duty {
 pub(super) struct Traffic {
     pub(super) input: Option<Input>,
     pub(super) network: Option<Network>,
+    pub(super) ports: Option<Ports>,
     pub(super) stations: Vec<Station>,
 }
 
@@ -158,12 +160,15 @@ impl Duty {
     fn serve(mut self, traffic: Traffic) {
         let started = Instant::now();
         let mut rounds = Rounds::default();
-        let Traffic { mut input, mut network, mut stations } = traffic;
+        let Traffic { mut input, mut network, mut stations, mut ports } = traffic;
         let mut service = network.as_mut().map(Network::service);
         while !self.stop.requested() {
             self.signals.control_job();
             if let Some(service) = &mut service {
                 service.serve(self.event_loop.ready(), started.elapsed());
+            }
+            if let Some(ports) = &mut ports {
+                ports.serve(self.event_loop.ready(), started.elapsed());
             }
             for station in &mut stations {
                 station.serve(self.event_loop.ready(), started.elapsed());
@@ -185,8 +190,9 @@ impl Duty {
             let look = input.as_ref().and_then(Input::look_again);
             let again = service.as_mut().and_then(|service| service.wait(now));
             let stations = stations.iter().filter_map(|station| station.wait(now));
-            let wait = left.into_iter().chain(look).chain(again).chain(stations).chain([round]);
-            let wait = wait.min();
+            let ports = ports.as_ref().and_then(|ports| ports.wait(now));
+            let wait = left.into_iter().chain(look).chain(again).chain(ports).chain(stations);
+            let wait = wait.chain([round]).min();
             if left == Some(Duration::ZERO) {
                 self.stop.request(Reason::TimedOut);
             } else if let Some(signal) = self.signals.first() {
@@ -197,6 +203,9 @@ impl Duty {
         }
         if let Some(service) = service {
             service.finish(started.elapsed());
+        }
+        if let Some(ports) = &mut ports {
+            ports.finish(started.elapsed());
         }
         for station in &mut stations {
             station.finish(started.elapsed());

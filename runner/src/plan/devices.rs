@@ -277,7 +277,7 @@ mod tests {
         let line = ["runner", "image", "-m512M", "--balloon=512M"];
         let Ok(crate::cli::Command::Run(options)) = crate::cli::parse(line) else { panic!() };
         let settings = settle(*options, &parse_str("c.json", "{}").unwrap()).unwrap();
-        let error = choose(&settings, image.0, image.1).unwrap_err().to_string();
+        let error = choose(&settings, image.0, image.1, 0).unwrap_err().to_string();
         assert!(error.starts_with("a balloon of 512 MiB in a guest of 512 MiB"), "{error}");
     }
 

@@ -96,7 +96,6 @@ pub(super) fn open(
     ephemeral: bool,
     room: Room,
 ) -> Result<Vec<DiskPlan>, Error> {
-    let changing = if ephemeral { Use::Ephemeral } else { Use::ReadWrite };
     let mut sources = Vec::new();
     if image.is_disk() {
         if !writable && !ephemeral {
@@ -106,12 +105,11 @@ pub(super) fn open(
                  chmod u+w it, or throw away what it writes with --ephemeral"
             )));
         }
-        sources.push((image.source().clone(), changing, DiskFormat::Raw));
+        sources.push((image.source().clone(), Use::of(false, ephemeral), DiskFormat::Raw));
     }
     for disk in beside {
-        let wanted = if disk.read_only { Use::ReadOnly } else { changing };
-        let access = if wanted == Use::ReadWrite { Access::ReadWrite } else { Access::Read };
-        sources.push((Source::open(&disk.path, access)?, wanted, disk.format));
+        let wanted = Use::of(disk.read_only, ephemeral);
+        sources.push((Source::open(&disk.path, wanted.access())?, wanted, disk.format));
     }
     if sources.len() > room.disks() {
         return Err(room.refuse(sources.len()));
@@ -122,11 +120,30 @@ pub(super) fn open(
 
 /// What the guest may do with a disk.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Use {
+pub(super) enum Use {
     ReadOnly,
     ReadWrite,
     /// What it writes is thrown away.
     Ephemeral,
+}
+
+impl Use {
+    /// Of a disk, in a run that throws away what is written or not.
+    pub(super) fn of(read_only: bool, ephemeral: bool) -> Self {
+        match (read_only, ephemeral) {
+            (true, _) => Use::ReadOnly,
+            (false, true) => Use::Ephemeral,
+            (false, false) => Use::ReadWrite,
+        }
+    }
+
+    /// How its file is opened.
+    pub(super) fn access(self) -> Access {
+        match self {
+            Use::ReadWrite => Access::ReadWrite,
+            Use::ReadOnly | Use::Ephemeral => Access::Read,
+        }
+    }
 }
 
 /// Locks a disk for this run and puts it into `slot`.
@@ -136,10 +153,6 @@ fn place(
     format: DiskFormat,
     slot: VirtioSlot,
 ) -> Result<DiskPlan, Error> {
-    let Some(file) = source.file().cloned() else {
-        let name = source.name();
-        return Err(Error::Asked(format!("{name}: it is not a file, and a disk must be one")));
-    };
     if format == DiskFormat::Qcow2 && wanted == Use::ReadWrite {
         return Err(Error::Asked(format!(
             "{}: qcow2 is read here, and not written: add ,ro, throw away what the guest writes with \
@@ -147,8 +160,7 @@ fn place(
             source.name()
         )));
     }
-    let mode = if wanted == Use::ReadWrite { Mode::Write } else { Mode::Read };
-    let lock = DiskLock::take(&file, source.name(), mode)?;
+    let (file, lock) = take(&source, wanted)?;
     let size = match format {
         DiskFormat::Raw => source.len(),
         DiskFormat::Qcow2 => Qcow2::open(&file)
@@ -162,16 +174,32 @@ fn place(
              extend it with truncate -s %512"
         )));
     }
-    let scratch = match wanted {
-        Use::Ephemeral => {
-            small_enough(source.name(), size)?;
-            Some(scratch(&std::env::temp_dir(), size)?)
-        }
-        Use::ReadOnly | Use::ReadWrite => None,
-    };
+    let scratch = scratch_for(source.name(), wanted, size)?;
     let (id, read_only) = (format!("disk{}", slot.index), wanted == Use::ReadOnly);
     let patch = None;
     Ok(DiskPlan { id, source, file, format, size, read_only, scratch, patch, slot, lock })
+}
+
+/// A disk's file, locked for this run.
+pub(super) fn take(source: &Source, wanted: Use) -> Result<(Arc<File>, DiskLock), Error> {
+    let Some(file) = source.file().cloned() else {
+        let name = source.name();
+        return Err(Error::Asked(format!("{name}: it is not a file, and a disk must be one")));
+    };
+    let mode = if wanted == Use::ReadWrite { Mode::Write } else { Mode::Read };
+    let lock = DiskLock::take(&file, source.name(), mode)?;
+    Ok((file, lock))
+}
+
+/// Room for what is written to a disk of `size` bytes, if that is thrown away.
+pub(super) fn scratch_for(name: &str, wanted: Use, size: u64) -> Result<Option<Scratch>, Error> {
+    match wanted {
+        Use::Ephemeral => {
+            small_enough(name, size)?;
+            scratch(&std::env::temp_dir(), size).map(Some)
+        }
+        Use::ReadOnly | Use::ReadWrite => Ok(None),
+    }
 }
 
 /// What a guest writes is kept account of in memory.

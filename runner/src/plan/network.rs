@@ -17,34 +17,68 @@ use crate::net::tap::Tap;
 use crate::net::user::addresses::{GATEWAY, GATEWAY_6, GUEST_MAC, NETMASK, may_be_guest};
 use crate::net::user::policy::Policy;
 use crate::net::user::{self, GuestAddress, User};
-use crate::net::{Forward, Link, mac_text, random_mac};
+use crate::net::{Forward, Link, Offer, mac_text, random_mac};
 use crate::warning;
 
 /// The guest's network device and what is behind it.
+#[derive(Debug)]
 pub struct NetworkPlan {
     /// Stable name.
     pub id: String,
     /// Where it stands in the machine.
     pub slot: VirtioSlot,
-    /// What the network is, for a person, and printable.
-    about: String,
-    /// What goes over it is written here: the file, and its name.
-    capture: Option<(Arc<File>, String)>,
-    /// Taken by whoever runs the guest.
-    link: Mutex<Option<Box<dyn Link>>>,
-}
-
-impl fmt::Debug for NetworkPlan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NetworkPlan").field("slot", &self.slot).field("about", &self.about).finish()
-    }
+    /// The network.
+    cable: Cable,
 }
 
 impl NetworkPlan {
     /// A device in `slot` before `link`, which is called `about`.
     pub fn new(slot: VirtioSlot, about: impl Into<String>, link: Box<dyn Link>) -> Self {
-        let (id, about) = ("net0".into(), about.into());
-        Self { id, slot, about, capture: None, link: Mutex::new(Some(link)) }
+        Self { id: "net0".into(), slot, cable: Cable::new(about.into(), None, link) }
+    }
+
+    /// The network itself, for the one who runs the guest: the second time there is none.
+    pub fn take_link(&self) -> Option<Box<dyn Link>> {
+        self.cable.take_link()
+    }
+
+    /// How many descriptors it may open while the guest runs.
+    pub fn descriptors(&self) -> u64 {
+        self.cable.descriptors()
+    }
+
+    /// The file that is written, and its name.
+    pub(super) fn capture(&self) -> Option<(&File, &str)> {
+        self.cable.capture()
+    }
+
+    /// The device for a person, one line.
+    pub(super) fn describe(&self) -> String {
+        format!("device: {}, {}: {}", self.id, self.slot.place, self.cable.about)
+    }
+}
+
+/// A network that is open, before any device stands at its end.
+pub struct Cable {
+    /// What the network is, for a person, and printable.
+    about: String,
+    /// What goes over it is written here: the file, and its name.
+    capture: Option<(Arc<File>, String)>,
+    offer: Offer,
+    /// Taken by whoever runs the guest.
+    link: Mutex<Option<Box<dyn Link>>>,
+}
+
+impl fmt::Debug for Cable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cable").field("about", &self.about).finish()
+    }
+}
+
+impl Cable {
+    fn new(about: String, capture: Option<(Arc<File>, String)>, link: Box<dyn Link>) -> Self {
+        let offer = link.offer();
+        Self { about, capture, offer, link: Mutex::new(Some(link)) }
     }
 
     /// The network itself, for the one who runs the guest: the second time there is none.
@@ -58,14 +92,24 @@ impl NetworkPlan {
         link.as_ref().map_or(0, |link| link.descriptors())
     }
 
+    /// The guest's hardware address.
+    pub fn mac(&self) -> [u8; 6] {
+        self.offer.mac
+    }
+
+    /// Bytes of the largest IP packet.
+    pub fn mtu(&self) -> u16 {
+        self.offer.mtu
+    }
+
     /// The file that is written, and its name.
     pub(super) fn capture(&self) -> Option<(&File, &str)> {
         self.capture.as_ref().map(|(file, name)| (&**file, name.as_str()))
     }
 
-    /// The device for a person, one line.
-    pub(super) fn describe(&self) -> String {
-        format!("device: {}, {}: {}", self.id, self.slot.place, self.about)
+    /// What it is, for a person.
+    pub(super) fn about(&self) -> &str {
+        &self.about
     }
 }
 
@@ -155,7 +199,7 @@ pub(super) fn nanos_names(addresses: &Addresses) -> Vec<(&'static str, String)> 
     .collect()
 }
 
-/// Opens the network.
+/// Opens the network of the device in `slot`.
 ///
 /// # Errors
 /// Names what cannot be opened and says what to do.
@@ -164,6 +208,14 @@ pub(super) fn open(
     settings: &Settings,
     slot: VirtioSlot,
 ) -> Result<NetworkPlan, Error> {
+    Ok(NetworkPlan { id: "net0".into(), slot, cable: cable(choice, settings)? })
+}
+
+/// Opens a network.
+///
+/// # Errors
+/// As [`open`].
+pub(super) fn cable(choice: &NetChoice, settings: &Settings) -> Result<Cable, Error> {
     let network = &settings.network;
     // Before the ports and devices: it is the one that may be somebody else's.
     let pcap = match &network.pcap {
@@ -180,7 +232,7 @@ pub(super) fn open(
         about += &format!(", written to {name}");
         capture = Some((file, name));
     }
-    Ok(NetworkPlan { capture, ..NetworkPlan::new(slot, about, link) })
+    Ok(Cable::new(about, capture, link))
 }
 
 /// The network itself, and what it is for a person.

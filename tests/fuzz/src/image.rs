@@ -33,6 +33,14 @@ pub fn notes(data: &[u8]) {
     if let Err(error) = notes.add(segment, (*align).into()) {
         check_text(&error.to_string());
     }
+    let manifest = notes.solo5_manifest.unwrap_or_default();
+    assert!(manifest.entries.len() <= 64, "a handle is a bit of 64");
+    for (handle, device) in manifest.devices() {
+        let name = &device.name;
+        assert!(handle > 0 && (1..68).contains(&name.len()), "{handle} {name:?}");
+        assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{name:?}");
+        assert_eq!(manifest.find(name, device.kind), Some(handle), "{name} is one device's name");
+    }
 }
 
 /// A first sector; behind it, the length of the image.
@@ -128,7 +136,8 @@ pub fn image(data: &[u8]) {
 fn check_kernel(kernel: &Kernel) {
     check_segments(kernel.segments(), kernel.view());
     let (pvh, linux32) = (kernel.pvh_entry().map(u64::from), kernel.entry32().map(u64::from));
-    let entries = [kernel.entry(), pvh, linux32];
+    let hvt = kernel.solo5().map(|solo5| solo5.entry);
+    let entries = [kernel.entry(), pvh, linux32, hvt];
     assert!(entries.iter().any(Option::is_some), "a kernel has an entry");
     for entry in entries.into_iter().flatten() {
         check_entry(kernel.segments(), entry);

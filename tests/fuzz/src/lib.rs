@@ -13,6 +13,7 @@ pub mod config;
 pub mod console;
 mod disks;
 pub mod frames;
+pub mod hvt;
 pub mod image;
 mod input;
 pub mod mmio;
@@ -39,6 +40,7 @@ pub const TARGETS: &[Target] = &[
     ("config", config::config),
     ("elf", image::elf),
     ("frames", frames::frames),
+    ("hvt", hvt::hvt),
     ("image", image::image),
     ("mbr", image::mbr),
     ("mmio", mmio::mmio),

@@ -78,6 +78,16 @@ pub mod x86_64 {
         }
     }
 
+    /// Solo5 unikernels for hvt.
+    pub mod hvt {
+        guests! {
+            "x86_64/hvt" ".elf":
+            DEVICES = "devices",
+            HELLO = "hello",
+            SCRIPT = "script",
+        }
+    }
+
     /// Those that ask for what only KVM has.
     pub mod kvm {
         guests! {
@@ -159,6 +169,16 @@ pub mod aarch64 {
         }
     }
 
+    /// Solo5 unikernels for hvt.
+    pub mod hvt {
+        guests! {
+            "aarch64/hvt" ".elf":
+            DEVICES = "devices",
+            HELLO = "hello",
+            SCRIPT = "script",
+        }
+    }
+
     /// What a processor runs before there is a guest.
     pub mod firmware {
         guests! {
@@ -223,12 +243,14 @@ mod tests {
             crate::x86_64::bzimage::LIST,
             crate::x86_64::conformance::LIST,
             crate::x86_64::firmware::LIST,
+            crate::x86_64::hvt::LIST,
             crate::x86_64::kernels::LIST,
             crate::x86_64::kvm::LIST,
             crate::x86_64::multiboot::LIST,
             crate::x86_64::programs::LIST,
             crate::aarch64::conformance::LIST,
             crate::aarch64::firmware::LIST,
+            crate::aarch64::hvt::LIST,
             crate::aarch64::kernels::LIST,
             crate::aarch64::programs::LIST,
         ];

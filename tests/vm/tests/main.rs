@@ -15,6 +15,7 @@ mod console;
 mod emulated_virt;
 mod hello;
 mod hosts;
+mod hvt;
 mod images;
 mod linux;
 mod parked;

@@ -87,6 +87,11 @@ pub(crate) fn is_asleep(fd: &VcpuFd, read: impl Fn(u64) -> Option<u32>) -> bool 
     off || pc(fd).is_some_and(halted)
 }
 
+/// The system counter's frequency, which KVM leaves to guests as it is.
+pub(crate) fn counter_hz(_fd: &VcpuFd) -> Option<u64> {
+    hv::arch::aarch64::counter::frequency()
+}
+
 /// The guest physical address behind a virtual one; `read` gives 8 bytes of RAM.
 pub(crate) fn translate(
     fd: &VcpuFd,

@@ -1,6 +1,7 @@
 //! aarch64: the registers a boot protocol sets (Arm ARM DDI 0487, B1.2 and C5.2), and what every
 //! backend has to make the same for its guests.
 
+pub mod counter;
 pub mod gic;
 mod halt;
 pub mod id;

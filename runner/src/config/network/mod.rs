@@ -9,6 +9,7 @@ mod tests;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
+use super::named::NamedNet;
 use crate::net::Forward;
 
 pub use choice::{BRIDGE, NetChoice, mac, net};
@@ -34,6 +35,8 @@ pub struct Network {
     pub link_local: bool,
     /// Where to write what goes over the network.
     pub pcap: Option<PathBuf>,
+    /// Networks of guests that have names for them.
+    pub named: Vec<NamedNet>,
 }
 
 /// A value and what asked for it, as a user knows it: `-p 8080`, `config.json:4:14: RunConfig.TapName`.
@@ -91,4 +94,6 @@ pub struct Typed {
     pub link_local: bool,
     /// `--pcap`.
     pub pcap: Option<PathBuf>,
+    /// `--net NAME=`.
+    pub named: Vec<NamedNet>,
 }

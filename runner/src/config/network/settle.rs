@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::ports::MOST;
 use super::{Addresses, Asked, NetChoice, Network, Ports, Typed, tap_and_bridge};
+use crate::config::named::{self, NamedNet};
 use crate::config::parse::{Set, Value};
 use crate::config::{Config, Error};
 use crate::net::{Forward, Transport};
@@ -26,6 +27,7 @@ pub(in crate::config) fn settle(typed: Typed, config: &Config) -> Result<Network
         host_loopback: typed.host_loopback || config.flag("Runner.HostLoopback"),
         link_local: typed.link_local || config.flag("Runner.LinkLocal"),
         pcap: typed.pcap.or_else(|| config.text("Runner.Pcap").map(PathBuf::from)),
+        named: named(typed.named, config)?,
     };
     if let (Some(choice), Some(forward)) = (&network.choice, network.forwards.first())
         && choice.value != NetChoice::User
@@ -78,6 +80,17 @@ fn choice(typed: &Typed, config: &Config) -> Result<Option<Asked<NetChoice>>, Er
         Some(format!("{}: {path}", set.place))
     });
     Ok(value.zip(first).map(|(value, by)| Asked { value, by }))
+}
+
+/// Networks by name: what is typed stands before what a config has by that name.
+fn named(typed: Vec<NamedNet>, config: &Config) -> Result<Vec<NamedNet>, Error> {
+    let mut nets = config.named("Runner.Nets", |text| match named::net(text)? {
+        Ok(net) => Ok(net),
+        Err(_) => Err("is no name of a device: use letters and digits, at most 67".to_owned()),
+    })?;
+    nets.retain(|net| typed.iter().all(|other| other.name != net.name));
+    nets.extend(typed);
+    Ok(nets)
 }
 
 fn addresses(typed: Addresses, config: &Config) -> Addresses {

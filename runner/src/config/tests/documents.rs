@@ -103,7 +103,9 @@ fn schema(field: &Field) -> Value {
         Kind::Flag => json!({"type": "boolean"}),
         Kind::Number => json!({"type": "integer"}),
         Kind::Texts => json!({"type": "array", "items": {"type": "string"}}),
-        Kind::Map => json!({"type": "object", "additionalProperties": {"type": "string"}}),
+        Kind::Map | Kind::Nets => {
+            json!({"type": "object", "additionalProperties": {"type": "string"}})
+        }
         Kind::AnyMap => json!({"type": "object"}),
         Kind::AnyList => json!({"type": "array"}),
         Kind::Size => json!({"type": "string", "pattern": SIZE}),

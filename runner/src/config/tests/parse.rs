@@ -11,6 +11,7 @@ pub(super) fn sample(kind: Kind) -> &'static str {
         Kind::Number => "7",
         Kind::Texts => r#"["x"]"#,
         Kind::Map => r#"{"X": "/y"}"#,
+        Kind::Nets => r#"{"X": "user"}"#,
         Kind::AnyList => "[1]",
         Kind::Size | Kind::Balloon => r#""64M""#,
         Kind::Cpus => "3",
@@ -121,7 +122,7 @@ fn null_and_what_go_calls_zero_set_nothing() {
             Kind::Texts | Kind::AnyList | Kind::Disks | Kind::Shares | Kind::Ports => {
                 &["null", "[]", "[ ]"]
             }
-            Kind::Section | Kind::Map | Kind::AnyMap => &["null", "{}", "{ }"],
+            Kind::Section | Kind::Map | Kind::Nets | Kind::AnyMap => &["null", "{}", "{ }"],
             Kind::Size | Kind::Cpus | Kind::Which | Kind::Jail | Kind::Entry | Kind::Time => {
                 &["null"]
             }

@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::super::named::{NamedBlock, NamedNet};
 use super::super::network::{Asked, Network};
 use super::super::{
     AccelChoice, Addresses, ConsoleChoice, Devices, Disk, DiskFormat, JailChoice, Mount, NetChoice,
@@ -10,6 +11,14 @@ use super::{settled, try_settled};
 use crate::boot::Protocol;
 use crate::machine::slot::VirtioBus;
 use crate::net::{Forward, Transport};
+
+fn block(name: &str, path: &str, read_only: bool) -> NamedBlock {
+    NamedBlock { name: name.into(), path: path.into(), read_only, block_size: None }
+}
+
+fn named(name: &str, choice: NetChoice) -> NamedNet {
+    NamedNet { name: name.into(), choice, mac: None }
+}
 
 fn disk(path: &str, read_only: bool) -> Disk {
     Disk { path: path.into(), read_only, format: DiskFormat::Raw }
@@ -36,6 +45,7 @@ fn what_nobody_says_is_as_in_ops() {
         jail: JailChoice::On,
         virtio: None,
         disks: Vec::new(),
+        blocks: Vec::new(),
         mounts: Vec::new(),
         ephemeral: false,
         network: Network::default(),
@@ -44,6 +54,7 @@ fn what_nobody_says_is_as_in_ops() {
         timeout: None,
         report: None,
         stdin: false,
+        tender: false,
         warnings: Vec::new(),
         accepted: Vec::new(),
     };
@@ -80,7 +91,8 @@ const ALL: &str = r#"{
     },
     "Runner": {
         "Append": "x=1",
-        "Balloon": "8M", "Console": "virtio", "Disks": [{"Path": "more.raw", "ReadOnly": true}],
+        "Balloon": "8M", "Blocks": {"storage": "s.raw,ro"}, "Console": "virtio",
+        "Disks": [{"Path": "more.raw", "ReadOnly": true}],
         "Entry": "pvh",
         "Ephemeral": true,
         "HostLoopback": true,
@@ -89,6 +101,7 @@ const ALL: &str = r#"{
         "LinkLocal": true,
         "Mac": "52:54:00:00:00:01",
         "Net": "user",
+        "Nets": {"service": "tap:tap0"},
         "Pcap": "c.pcap",
         "Report": "report.json",
         "Rng": false,
@@ -112,7 +125,7 @@ fn vsock(path: &str, cid: u32) -> Vsock {
 /// What [`ALL`] says.
 fn configured() -> Network {
     Network {
-        choice: Some(Asked { value: NetChoice::User, by: "a.json:29:9: Runner.Net".into() }),
+        choice: Some(Asked { value: NetChoice::User, by: "a.json:30:9: Runner.Net".into() }),
         forwards: vec![
             asked(Transport::Tcp, "127.0.0.1:8080", 80, "a.json:12:9: RunConfig.Ports 8080:80"),
             asked(Transport::Udp, "127.0.0.1:53", 53, "a.json:13:9: RunConfig.UDPPorts 53"),
@@ -127,6 +140,7 @@ fn configured() -> Network {
         host_loopback: true,
         link_local: true,
         pcap: Some("c.pcap".into()),
+        named: vec![named("service", NetChoice::Tap("tap0".into()))],
     }
 }
 
@@ -148,6 +162,7 @@ fn a_config_says_everything_the_command_line_can() {
         jail: JailChoice::Strict,
         virtio: Some(VirtioBus::Pci),
         disks: vec![disk("volume.raw", false), disk("more.raw", true)],
+        blocks: vec![block("storage", "s.raw", true)],
         mounts: vec![mount("data", "/data", true)],
         ephemeral: true,
         network: configured(),
@@ -162,6 +177,7 @@ fn a_config_says_everything_the_command_line_can() {
         timeout: Some(Duration::from_secs(90)),
         report: Some("report.json".into()),
         stdin: true,
+        tender: false,
         warnings: Vec::new(),
         accepted: Vec::new(),
     };
@@ -173,7 +189,7 @@ fn the_command_line_wins_over_a_config() {
     let line = "typed -x=kvm -m 1G --cpus 3 -k k --initrd i --entry linux32 --append y=2 -a x -e B=3 \
                 -e C=4 --disk d,ro --mounts data:/typed --timeout 1 --report r --jail=off --virtio mmio --rng --balloon --console=serial --vsock w --share typed:t \
                 -p 80 --udp 53 --udp [::1]:53:54 --net=user --ip-address 10.0.2.9 --mac 52:54:00:00:00:02 \
-                --pcap other";
+                --pcap other --block other=o.raw --block storage=typed.raw --net service=user";
     let mut network = configured();
     network.choice = Some(Asked { value: NetChoice::User, by: "--net=user".into() });
     network.forwards.insert(1, asked(Transport::Tcp, "127.0.0.1:80", 80, "-p 80"));
@@ -181,6 +197,7 @@ fn the_command_line_wins_over_a_config() {
     network.addresses.ip = Some([10, 0, 2, 9].into());
     network.mac = Some([0x52, 0x54, 0, 0, 0, 2]);
     network.pcap = Some("other".into());
+    network.named = vec![named("service", NetChoice::User)];
     let env = [("A", "1"), ("B", "3"), ("C", "4")];
     let wanted = Settings {
         image: Some("typed".into()),
@@ -197,6 +214,7 @@ fn the_command_line_wins_over_a_config() {
         jail: JailChoice::Off,
         virtio: Some(VirtioBus::Mmio),
         disks: vec![disk("volume.raw", false), disk("more.raw", true), disk("d", true)],
+        blocks: vec![block("other", "o.raw", false), block("storage", "typed.raw", false)],
         mounts: vec![mount("data", "/typed", false)],
         ephemeral: true,
         network,
@@ -211,6 +229,7 @@ fn the_command_line_wins_over_a_config() {
         timeout: Some(Duration::from_secs(1)),
         report: Some("r".into()),
         stdin: true,
+        tender: false,
         warnings: Vec::new(),
         accepted: Vec::new(),
     };
@@ -344,5 +363,18 @@ fn a_mount_that_nanos_would_not_understand_is_refused_where_it_stands() {
         let config = format!(r#"{{"Mounts": {{"x": "{path}"}}}}"#);
         let error = try_settled("hello", &[&config]).expect_err(path);
         assert_eq!(error, format!(r#"a.json:1:18: Mounts "x": "{path}" {why}"#));
+    }
+}
+
+#[test]
+fn a_device_by_name_that_is_none_is_refused_with_its_place() {
+    for (config, why) in [
+        (r#"{"Runner": {"Blocks": {"a b": "x"}}}"#, "Runner.Blocks `a b` is no block storage"),
+        (r#"{"Runner": {"Blocks": {"a": ""}}}"#, "Runner.Blocks `a` names no file"),
+        (r#"{"Runner": {"Nets": {"a": "wifi"}}}"#, "Runner.Nets `a` is not a network"),
+        (r#"{"Runner": {"Nets": {"": "user"}}}"#, "Runner.Nets `` is "),
+    ] {
+        let error = try_settled("hello", &[config]).unwrap_err().to_string();
+        assert!(error.starts_with("a.json:1:13: ") && error.contains(why), "{error}");
     }
 }

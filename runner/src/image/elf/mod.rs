@@ -15,6 +15,7 @@ use super::view::View;
 use header::{Class, Header, PT_INTERP, PT_LOAD, PT_NOTE, Phdr};
 
 const PF_X: u32 = 1;
+const PF_W: u32 = 2;
 /// Real kernels have a few hundred bytes of notes; Solo5's manifest of 64 entries is the longest,
 /// with 7 KiB.
 const NOTES_LIMIT: u64 = 64 << 10;
@@ -49,6 +50,12 @@ impl Segment {
     #[must_use]
     pub fn executable(&self) -> bool {
         self.flags & PF_X != 0
+    }
+
+    /// Whether it may be written.
+    #[must_use]
+    pub fn writable(&self) -> bool {
+        self.flags & PF_W != 0
     }
 
     fn holds(&self, paddr: u64) -> bool {

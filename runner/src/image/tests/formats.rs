@@ -1,8 +1,9 @@
 //! Formats that are recognised: which comes first, and what is said about those not booted.
 
 use super::*;
+use crate::image::solo5::Solo5Error;
 use crate::image::testing::{
-    BzImageFile, ElfFile, boot_disk, boot_filesystem, log, note, pvh_note,
+    BzImageFile, ElfFile, boot_disk, boot_filesystem, log, note, pvh_note, solo5_file, solo5_note,
 };
 
 fn not_yet(bytes: &[u8]) -> String {
@@ -19,8 +20,7 @@ fn with_note(note: &[u8]) -> ElfFile {
 }
 
 fn solo5(target: u32) -> Vec<u8> {
-    with_note(&note(b"Solo5\0", 0x3149_4241, &[target.to_le_bytes(), 2_u32.to_le_bytes()].concat()))
-        .build()
+    with_note(&solo5_note(target, 2)).build()
 }
 
 fn hermit() -> ElfFile {
@@ -107,13 +107,7 @@ fn a_plain_kernel_is_entered_at_its_elf_entry() {
 }
 
 #[test]
-fn solo5_hermit_and_what_else_is_known_are_named_and_not_unknown() {
-    for (target, name) in
-        [(1, "hvt"), (2, "spt"), (3, "virtio"), (4, "muen"), (5, "genode"), (6, "xen"), (77, "77")]
-    {
-        let what = not_yet(&solo5(target));
-        assert!(what.starts_with("a Solo5") && what.contains(name), "{what}");
-    }
+fn hermit_and_what_else_is_known_are_named_and_not_unknown() {
     assert_eq!(not_yet(&hermit().build()), "a Hermit unikernel (entry version 4)");
     let mut small = ElfFile::kernel().short();
     assert_eq!(not_yet(&small.build()), "a 32-bit x86 ELF file");
@@ -171,8 +165,8 @@ fn of_two_formats_in_one_file_the_first_in_order_counts() {
     assert_eq!(format(&bzimage(all.build())), Format::BzImage);
     all.notes(&note(b"HERMIT\0", 0x5a00, &[4]));
     assert!(not_yet(&bzimage(all.build())).contains("Hermit"));
-    all.notes(&note(b"Solo5\0", 0x3149_4241, &[1, 0, 0, 0, 2, 0, 0, 0]));
-    assert!(not_yet(&bzimage(all.build())).contains("Solo5"));
+    all.notes(&solo5_note(2, 1));
+    assert!(matches!(problem(&bzimage(all.build())), Problem::Solo5Target { name: "spt", .. }));
 }
 
 #[test]
@@ -183,8 +177,54 @@ fn a_boot_sector_that_is_no_partition_table_does_not_hide_a_bzimage() {
 }
 
 #[test]
-fn solo5s_own_interpreter_does_not_make_it_a_linux_program() {
-    let mut file = with_note(&note(b"Solo5\0", 0x3149_4241, &[1, 0, 0, 0, 2, 0, 0, 0]));
-    file.interpreter(b"/nonexistent/solo5/\0");
-    assert_eq!(not_yet(&file.build()), "a Solo5 hvt unikernel");
+fn a_solo5_unikernel_for_hvt_is_entered_by_hvt_alone() {
+    let image = recognise(&solo5_file(&[("storage", 1), ("service", 2)]).build()).unwrap();
+    assert_eq!((image.format(), image.arch()), (Format::Solo5, Arch::X86_64));
+    let kernel = image.kernel();
+    assert_eq!((kernel.entry(), kernel.pvh_entry(), kernel.entry32()), (None, None, None));
+    let solo5 = kernel.solo5().unwrap();
+    assert_eq!((solo5.entry, solo5.abi.version), (0x10_0000, 2));
+    let devices = solo5.manifest.devices().map(|(handle, device)| (handle, device.name.as_str()));
+    assert_eq!(devices.collect::<Vec<_>>(), [(1, "storage"), (2, "service")]);
+}
+
+#[test]
+fn a_solo5_unikernel_for_another_target_is_named_with_what_to_build_instead() {
+    for (target, name) in
+        [(2, "spt"), (3, "virtio"), (4, "muen"), (5, "genode"), (6, "xen"), (77, "target 77")]
+    {
+        let text = problem(&solo5(target)).to_string();
+        let wanted = "this is a Solo5 unikernel for ";
+        assert!(
+            text.starts_with(wanted) && text.contains(name) && text.contains("-t hvt"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_unikernel_for_hvt_that_its_tender_would_refuse_is_refused() {
+    let refused = |file: ElfFile| match problem(&file.build()) {
+        Problem::Solo5(error) => error,
+        other => panic!("{other}"),
+    };
+    let with = |change: &dyn Fn(&mut ElfFile)| {
+        let mut file = solo5_file(&[]);
+        change(&mut file);
+        refused(file)
+    };
+    assert_eq!(refused(with_note(&solo5_note(1, 3))), Solo5Error::Version(3));
+    assert_eq!(refused(with_note(&solo5_note(1, 2))), Solo5Error::NoManifest);
+    assert_eq!(with(&|file| file.kind = 3), Solo5Error::Dynamic);
+    assert_eq!(with(&|file| file.phdrs[0].vaddr += 0x1000), Solo5Error::Virtual(0));
+    assert_eq!(with(&|file| file.phdrs[0].flags = 7), Solo5Error::WriteExecute(0));
+    let low = with(&|file| file.load(0xf_f000, &[0; 16], 16).flags = 4);
+    assert_eq!(low, Solo5Error::TooLow { index: 4, start: 0xf_f000 });
+    let shared = with(&|file| file.load(0x10_0f00, &[0; 16], 16).flags = 6);
+    assert_eq!(shared, Solo5Error::SharedPage(0, 4));
+    for entry in [0, 0x20_0000, u64::MAX] {
+        let mut file = solo5_file(&[]);
+        file.entry = entry;
+        assert!(matches!(problem(&file.build()), Problem::Elf { .. }), "{entry:#x}");
+    }
 }

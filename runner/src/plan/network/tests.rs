@@ -187,7 +187,7 @@ fn a_guest_on_a_network_with_others_has_an_address_of_its_own() {
     let line = format!("KERNEL --net=unix:{}", path.display());
     let mac = |line: &str| {
         let network = images.plan(line).unwrap().network.unwrap();
-        assert!(network.about.starts_with(&format!("stream socket {}", path.display())));
+        assert!(network.cable.about.starts_with(&format!("stream socket {}", path.display())));
         network.take_link().unwrap().offer().mac
     };
     let (first, second) = (mac(&line), mac(&line));

@@ -156,7 +156,13 @@ fn kind(thread: pid_t) -> String {
         kind @ ("vcpu" | "io" | "network" | "vsock" | "network+vsock" | "disk" | "share") => {
             kind.to_owned()
         }
-        _ => "main (vcpu0)".to_owned(),
+        // The main thread has the program's name; what it does is what it was asked for.
+        _ => match fs::read(format!("/proc/{thread}/cmdline")) {
+            Ok(line) if line.split(|byte| *byte == 0).any(|word| word.starts_with(b"--block=")) => {
+                "main (disks)".to_owned()
+            }
+            _ => "main (vcpu0)".to_owned(),
+        },
     }
 }
 

@@ -23,6 +23,7 @@ use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_F_WRITE_ZEROES, VIRTIO_BLK_ID_BYTES,
 };
 use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
+use vm_memory::VolatileSlice;
 
 use super::COMMON_FEATURES;
 use super::chain::{Broken, Buffers, Chain, MAX_SEGMENTS};
@@ -238,13 +239,38 @@ impl Disk {
     }
 
     fn read(&self, sector: u64, input: &Buffers<'_>, slow: &mut dyn FnMut()) -> Answer {
-        let Some(offset) = place(sector, input.len(), self.sectors) else { return Answer::Error };
-        match self.medium.read(offset, input.slices(), slow) {
+        match place(sector, input.len(), self.sectors) {
+            Some(offset) => self.fill(offset, input.slices(), slow),
+            None => Answer::Error,
+        }
+    }
+
+    fn fill(&self, offset: u64, input: &[VolatileSlice<'_>], slow: &mut dyn FnMut()) -> Answer {
+        match self.medium.read(offset, input, slow) {
             Ok(()) => Answer::Ok,
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 self.failed("read", offset, &"the file has become shorter")
             }
             Err(error) => self.failed("read", offset, &error),
+        }
+    }
+
+    /// Fills `input` from byte `offset` on, both whole sectors on the disk, for another device than
+    /// virtio's. Whether it could is said here, why not on stderr.
+    pub fn read_at(&self, offset: u64, input: &[VolatileSlice<'_>]) -> bool {
+        self.fill(offset, input, &mut || ()) == Answer::Ok
+    }
+
+    /// Writes all of `output` from byte `offset` on, as [`Disk::read_at`]. It is durable behind
+    /// [`Backend::finish`].
+    pub fn write_at(&self, offset: u64, output: &[VolatileSlice<'_>]) -> bool {
+        if self.read_only {
+            return false;
+        }
+        self.written.fetch_add(1, Ordering::Release);
+        match self.medium.write(offset, output) {
+            Ok(()) => true,
+            Err(error) => self.failed("write", offset, &error) == Answer::Ok,
         }
     }
 

@@ -593,6 +593,7 @@ mod tests {
         let debug = usize::from(cfg!(debug_assertions));
         for (role, promised, fcntl) in [
             (Role::Main, 17, debug),
+            (Role::MainDisk, 21, debug),
             (Role::Vcpu, 18, debug),
             (Role::Io, 24, debug),
             (Role::Network, 37, debug),

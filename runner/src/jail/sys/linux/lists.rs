@@ -146,6 +146,17 @@ const MAIN: [Call; 16 + CLOSE.len()] = join(
     CLOSE,
 );
 
+/// The same where hypercalls read and write disks.
+const MAIN_DISK: [Call; 20 + CLOSE.len()] = join(
+    MAIN,
+    [
+        call!(SYS_preadv, "preadv", Any),
+        call!(SYS_preadv2, "preadv2", Any),
+        call!(SYS_pwritev, "pwritev", Any),
+        call!(SYS_fdatasync, "fdatasync", Any),
+    ],
+);
+
 /// What epoll_wait(3) calls; newer architectures have one call for it and epoll_pwait(3).
 #[cfg(target_arch = "x86_64")]
 const EPOLL_WAIT: Call = call!(SYS_epoll_wait, "epoll_wait", Any);
@@ -313,8 +324,9 @@ const SHARE: [Call; 35 + CLOSE.len()] = join(
     CLOSE,
 );
 
-static PROGRAMS: [Program; 8] = [
+static PROGRAMS: [Program; 9] = [
     program(MAIN),
+    program(MAIN_DISK),
     program(VCPU),
     program(IO),
     program(NETWORK),
@@ -328,6 +340,7 @@ static PROGRAMS: [Program; 8] = [
 pub(super) fn list(role: Role) -> &'static [Call] {
     match role {
         Role::Main => &MAIN,
+        Role::MainDisk => &MAIN_DISK,
         Role::Vcpu => &VCPU,
         Role::Io => &IO,
         Role::Network => &NETWORK,
@@ -340,9 +353,10 @@ pub(super) fn list(role: Role) -> &'static [Call] {
 
 /// The same as a program.
 pub(super) fn filter(role: Role) -> Program {
-    let [main, vcpu, io, network, vsock, network_vsock, disk, share] = &PROGRAMS;
+    let [main, main_disk, vcpu, io, network, vsock, network_vsock, disk, share] = &PROGRAMS;
     *match role {
         Role::Main => main,
+        Role::MainDisk => main_disk,
         Role::Vcpu => vcpu,
         Role::Io => io,
         Role::Network => network,

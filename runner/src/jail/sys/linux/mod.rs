@@ -69,7 +69,7 @@ pub(super) fn narrow(folder: Option<&Folder>, role: Role) -> Result<(), Error> {
 
 /// The thread's part.
 pub(super) fn lock(role: Role, descriptors: u64) -> io::Result<()> {
-    if role == Role::Main {
+    if role.is_main() {
         limits::no_more_descriptors_than(descriptors)?; // the last one to be locked
     }
     blocked::name_thread(role.name());

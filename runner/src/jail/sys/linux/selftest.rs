@@ -173,7 +173,7 @@ fn jailed(role: Role, stderr: &PipeWriter, what: impl FnOnce(Blocks, Option<&Fol
     unsafe { libc::dup2(stderr.as_raw_fd(), libc::STDERR_FILENO) };
     // Another thread's, which this one gives back.
     let heap = match role {
-        Role::Main => std::thread::spawn(blocks).join().unwrap_or_default(),
+        Role::Main | Role::MainDisk => std::thread::spawn(blocks).join().unwrap_or_default(),
         _ => blocks(),
     };
     // One that anybody may read: root is somebody else from here on.
@@ -195,7 +195,7 @@ fn jailed(role: Role, stderr: &PipeWriter, what: impl FnOnce(Blocks, Option<&Fol
     };
     match Jail::enter(JailChoice::On, needs) {
         Err(error) => done(Err(error)),
-        Ok(jail) if role == Role::Main => body(jail),
+        Ok(jail) if role.is_main() => body(jail),
         Ok(jail) => {
             std::thread::scope(|scope| {
                 let thread = std::thread::Builder::new().name(role.name().to_owned());

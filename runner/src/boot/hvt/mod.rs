@@ -1,0 +1,133 @@
+//! Solo5's hvt: what its tender hands to a unikernel (Solo5, `include/hvt_abi.h`; `tenders/hvt` for what
+//! the header leaves open).
+//!
+//! The first MiB belongs to whoever runs the unikernel. The first 64 KiB of it are mapped nowhere, and
+//! have the descriptor table and the page tables; behind them, read-only for the guest, are boot info,
+//! manifest and command line. Of the rest each page has the rights of the segment that it is in; what is in
+//! none is data. The unikernel is entered with one argument, where boot info is, and a stack at the end of
+//! memory. It has one CPU, and no devices: what it wants it asks for by hypercalls
+//! ([`crate::devices::hvt`]).
+
+mod aarch64;
+mod info;
+mod paging;
+mod x86_64;
+
+use std::ops::Range;
+
+use hv::{Arch, State};
+
+use super::load::{Loading, does_not_fit};
+use super::{BootPlan, Error, Gpas};
+use crate::image::Segment;
+use crate::image::solo5::{Kind, Solo5};
+use crate::machine::map::hvt::MEMORY_UNIT;
+
+pub use info::Attached;
+pub(super) use info::COMMAND_LINE_MAX;
+
+/// Unikernels begin here.
+pub const KERNELS: u64 = 0x10_0000;
+/// Boot info; below it nothing is mapped.
+pub const BOOT_INFO: u64 = 0x1_0000;
+
+/// Memory protection is by pages of so many bytes.
+pub const PAGE: u64 = 0x1000;
+
+/// What a guest may do with a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rights {
+    /// Nothing.
+    None,
+    /// Read it.
+    Read,
+    /// Read and execute it.
+    Execute,
+    /// Read and execute it, as far as tables go; who writes it is caught elsewhere.
+    Guarded,
+    /// Read and write it.
+    Write,
+}
+
+/// What boot adds to a kernel that is entered by hvt.
+#[derive(Clone, Debug, Default)]
+pub struct Hvt {
+    /// The devices that are there, by handle.
+    pub attached: Vec<(usize, Attached)>,
+}
+
+/// The pages of a segment.
+fn pages(segment: &Segment) -> Range<u64> {
+    segment.paddr & !(PAGE - 1)..segment.end().next_multiple_of(PAGE)
+}
+
+impl BootPlan {
+    /// Where the guest's memory is that it must not write, in order and in whole pages: none but for hvt.
+    pub fn read_only(&self) -> Vec<Gpas> {
+        if self.hvt.is_none() {
+            return Vec::new();
+        }
+        let segments = self.kernel.segments().iter().filter(|segment| !segment.writable());
+        let mut all: Vec<Gpas> = segments.map(pages).collect();
+        all.sort_by_key(|range| range.start);
+        let mut joined: Vec<Gpas> = Vec::new();
+        for range in all {
+            match joined.last_mut() {
+                Some(last) if last.end == range.start => last.end = range.end,
+                _ => joined.push(range),
+            }
+        }
+        joined
+    }
+
+    /// Where the counter's frequency goes, in Hz, 64 bits: only hvt's guests are told of it.
+    pub fn counter_place(&self) -> Option<u64> {
+        self.hvt.as_ref().map(|_| BOOT_INFO + info::COUNTER)
+    }
+
+    /// Writes all but the kernel, and returns the vCPU's registers. `guarded`: the guest cannot write what
+    /// is read-only even where its page tables let it.
+    pub(super) fn load_hvt(
+        &self,
+        ram: &[Gpas],
+        guarded: bool,
+        loading: &mut Loading<'_>,
+    ) -> Result<State, Error> {
+        let (Some(solo5), Some(hvt)) = (self.kernel.solo5(), &self.hvt) else {
+            return Err(Error::NoEntry { name: self.kernel.view().source().name().to_owned() });
+        };
+        let memory = ram.last().map_or(0, |last| last.end);
+        if !memory.is_multiple_of(MEMORY_UNIT) {
+            let why = format!("memory ends at {memory:#x}, which is no multiple of 2 MiB");
+            let remedy = "give the guest a multiple of 2 MiB (-m)";
+            return Err(does_not_fit("the page tables".to_owned(), &(0..memory), why, remedy));
+        }
+        let kernel_end = self.kernel.segments().iter().map(|segment| pages(segment).end).max();
+        let place = info::Place { memory, kernel_end: kernel_end.unwrap_or(KERNELS) };
+        loading.write(BOOT_INFO, &info::bytes(&place, solo5, hvt, &self.command_line))?;
+        let rights = paging::Map::new(self.kernel.segments(), memory, guarded);
+        match self.board.arch {
+            Arch::X86_64 => x86_64::load(solo5.entry, &rights, loading),
+            Arch::Aarch64 => aarch64::load(solo5.entry, &rights, loading),
+        }
+    }
+}
+
+/// Exit statuses as the tender has them, 8 bits, but for the failures that would look like success.
+pub fn status(raw: u64) -> u8 {
+    let [low, ..] = raw.to_le_bytes();
+    if low == 0 && raw != 0 { u8::MAX } else { low }
+}
+
+/// The first device of the manifest that is not attached.
+pub fn missing<'a>(solo5: &'a Solo5, hvt: &Hvt) -> Option<(&'a str, Kind)> {
+    let there = |handle| hvt.attached.iter().any(|(attached, _)| *attached == handle);
+    let mut devices = solo5.manifest.devices();
+    devices
+        .find(|(handle, _)| !there(*handle))
+        .map(|(_, device)| (device.name.as_str(), device.kind))
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

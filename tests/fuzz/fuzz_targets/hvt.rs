@@ -1,0 +1,5 @@
+//! `fuzz::hvt::hvt` under libFuzzer.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::hvt::hvt(data));

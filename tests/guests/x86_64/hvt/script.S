@@ -1,0 +1,3 @@
+/* Does what its command line says (script.inc), without devices. */
+        .include "script.inc"
+        manifest 0
