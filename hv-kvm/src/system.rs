@@ -58,16 +58,11 @@ impl Hypervisor for Kvm {
         let Parts { slots, irqchip, vcpus, hypercalls } = config.check(&self.caps)?;
         let roster = Roster::new(vcpus);
         let vm = KvmVm::create(&self.fd, self.caps.clone(), slots, irqchip, roster)?;
-        let controller = vm.create_irqchip()?;
-        arch::show_hypercalls(vm.fd(), &hypercalls)?;
-        let setup = arch::VcpuSetup::new(&self.fd, vm.fd(), irqchip, vcpus)?;
-        let mut seeds = Vec::new();
-        for id in 0..vcpus {
-            seeds.push(KvmSeed::create(&vm, id, setup.clone())?);
-        }
-        if let Some(controller) = controller {
-            controller.finish()?;
-        }
+        let seeds = vm.create_irqchip(|| {
+            arch::show_hypercalls(vm.fd(), &hypercalls)?;
+            let setup = arch::VcpuSetup::new(&self.fd, vm.fd(), irqchip, vcpus)?;
+            (0..vcpus).map(|id| KvmSeed::create(&vm, id, setup.clone())).collect::<Result<_>>()
+        })?;
         Ok((vm, seeds))
     }
 }

@@ -4,7 +4,7 @@
 #![allow(unsafe_code)]
 
 use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use hv::{
     Address, Caps, Doorbell, EdgeLine, Error, IrqChip, Kind, LevelLine, Result, Roster, Slot, Vm,
@@ -30,6 +30,7 @@ struct Inner {
     fd: VmFd,
     caps: Caps,
     irqchip: IrqChip,
+    controller: OnceLock<arch::Controller>,
     roster: Roster,
     notes: Mutex<Vec<String>>,
     /// RAM by slot number; `None` is a number that is free.
@@ -59,18 +60,28 @@ impl KvmVm {
         };
         arch::prepare(&fd)?;
         let (notes, table) = (Mutex::default(), Mutex::default());
-        let vm = Self(Arc::new(Inner { fd, caps, irqchip, roster, notes, slots: table }));
+        let controller = OnceLock::new();
+        let vm = Inner { fd, caps, irqchip, controller, roster, notes, slots: table };
+        let vm = Self(Arc::new(vm));
         for slot in slots {
             vm.insert(slot)?;
         }
         Ok(vm)
     }
 
-    /// Creates the interrupt controller that the description asks for.
-    pub(crate) fn create_irqchip(&self) -> Result<Option<arch::Controller>> {
+    /// Creates the interrupt controller that the description asks for, and all that has to come between
+    /// it and its end: `vcpus`.
+    pub(crate) fn create_irqchip<T>(&self, vcpus: impl FnOnce() -> Result<T>) -> Result<T> {
         match self.0.irqchip {
-            IrqChip::InKernel => arch::Controller::create(&self.0.fd).map(Some),
-            IrqChip::None => Ok(None),
+            IrqChip::InKernel => {
+                let controller = arch::Controller::create(&self.0.fd)?;
+                let vcpus = vcpus()?;
+                controller.finish()?;
+                // It is the first.
+                let _ = self.0.controller.set(controller);
+                Ok(vcpus)
+            }
+            IrqChip::None => vcpus(),
         }
     }
 
@@ -184,11 +195,15 @@ impl Vm for KvmVm {
     }
 
     fn edge(&self, line: u32) -> Result<KvmEdge> {
-        Ok(KvmEdge { line: self.level(line)?, turn: Mutex::new(()) })
+        self.numbered_line("KVM_IRQ_LINE", line)?;
+        Ok(KvmEdge { line: KvmLevel { vm: self.clone(), line }, turn: Mutex::new(()) })
     }
 
     fn level(&self, line: u32) -> Result<KvmLevel> {
         self.numbered_line("KVM_IRQ_LINE", line)?;
+        if let Some(controller) = self.0.controller.get() {
+            controller.make_level(line)?;
+        }
         Ok(KvmLevel { vm: self.clone(), line })
     }
 

@@ -72,7 +72,8 @@ pub trait Vm: Clone + Send + Sync + 'static {
     /// in-kernel irqchip.
     fn edge(&self, line: u32) -> Result<Self::Edge>;
 
-    /// The level-triggered line `line`, numbered as for [`Vm::edge`].
+    /// The level-triggered line `line`, numbered as for [`Vm::edge`]. Had before vCPUs run, it is one
+    /// also for an arm64 guest that does not tell the interrupt controller what the line is.
     ///
     /// # Errors
     /// As [`Vm::edge`].

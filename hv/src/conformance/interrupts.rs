@@ -21,6 +21,8 @@ declare! {
     a_level_interrupts_as_long_as_it_is_high(IRQ) needs IrqChip, Processor;
     a_level_wakes_a_halted_vcpu(IRQ) needs IrqChip, Processor;
     a_level_raised_before_the_guest_listens_is_not_lost(IRQ) needs IrqChip, Processor;
+    a_level_that_the_guest_says_nothing_about_is_one(Image::aarch64(aarch64::IRQ))
+        needs IrqChip, Processor;
     a_kicked_vcpu_goes_on_waiting_for_its_interrupt(IRQ) needs IrqChip, Processor;
     a_message_interrupts_once(Image::x86_64(x86_64::IRQ)) needs IrqChip, Msi;
     lines_there_are_not_are_refused(IRQ) needs IrqChip;
@@ -212,6 +214,19 @@ fn a_level_raised_before_the_guest_listens_is_not_lost<H: Hypervisor>(bench: &Be
     falls(&mut guest, &line, in_service);
     // While it has interrupts off.
     ok(line.set(true));
+    let in_service = fires(&mut guest);
+    falls(&mut guest, &line, in_service);
+}
+
+fn a_level_that_the_guest_says_nothing_about_is_one<H: Hypervisor>(bench: &Bench<'_, H>) {
+    /// The guest leaves the line's configuration as it is.
+    const UNSAID: u64 = 2;
+    let mut guest = bench.boot_with([level(bench).into(), UNSAID], |config| config);
+    let line = ok(guest.vm.level(level(bench)));
+    ok(line.set(true));
+    for _ in 0..3 {
+        fires(&mut guest);
+    }
     let in_service = fires(&mut guest);
     falls(&mut guest, &line, in_service);
 }

@@ -1,6 +1,6 @@
 //! `lab x86_64` and `lab aarch64`: the workspace's tests on the KVM of a Linux that runs in QEMU.
 
-use crate::architecture::{Architecture, Set};
+use crate::architecture::{Architecture, Choice, Set};
 use crate::binaries::TestBinary;
 use crate::boots::Boots;
 use crate::builder::Builder;
@@ -84,8 +84,11 @@ impl Lab {
             None => self.runner.clone(),
         };
         let (binaries, programs) = self.builder.tests(set.tests)?;
-        let jobs = jobs(set.name, &binaries, &runner, &self.guests);
-        self.jobs.extend(without(set, jobs)?);
+        let mut jobs = jobs(set.name, &binaries, &runner, &self.guests);
+        let of_set =
+            set.environment.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+        jobs.iter_mut().for_each(|job| job.environment.extend(of_set.clone()));
+        self.jobs.extend(chosen(set, jobs)?);
         self.skips.add(set.name, set.skips);
         self.programs.extend(programs);
         self.programs.push(runner);
@@ -184,17 +187,25 @@ pub(crate) fn run(architecture: &'static Architecture, filter: &str) -> Result<(
     tally.finish()
 }
 
-/// Takes out those that are not run there.
-fn without(set: &Set, mut jobs: Vec<Job>) -> Result<Vec<Job>> {
-    for (beginning, because) in set.without {
-        let before = jobs.len();
-        let name = format!("{}{beginning}", set.name);
-        jobs.retain(|job| !job.name.starts_with(&name));
-        if jobs.len() == before {
-            return Err(format!("no test begins with {name}, which is left out as it {because}"));
+/// The tests of a set that are run. Each entry of its choice has to be about one at least.
+fn chosen(set: &Set, jobs: Vec<Job>) -> Result<Vec<Job>> {
+    let (entries, run) = match set.choice {
+        Choice::AllBut(entries) => (entries, false),
+        Choice::Only(entries) => (entries, true),
+    };
+    let begins = |job: &Job, with: &str| {
+        job.name.strip_prefix(set.name).is_some_and(|name| name.starts_with(with))
+    };
+    for (beginning, because) in entries {
+        if !jobs.iter().any(|job| begins(job, beginning)) {
+            return Err(format!(
+                "no test begins with {}{beginning}, and there is an entry for it: {because}",
+                set.name
+            ));
         }
     }
-    Ok(jobs)
+    let listed = |job: &Job| entries.iter().any(|(beginning, _)| begins(job, beginning));
+    Ok(jobs.into_iter().filter(|job| listed(job) == run).collect())
 }
 
 /// One job per test, so that a crash, a hang or a skip is that test's alone.
@@ -255,13 +266,26 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_is_not_run_and_has_to_be_there() {
-        let set = |without| Set { name: "", tests: &[], without, runner: None, skips: &[] };
-        let all = || jobs("", &[binary()], Path::new("/t/runner"), &guests());
-        let left = without(&set(&[("hv-kvm/conformance::kick", "takes long")]), all()).unwrap();
-        assert_eq!(left.len(), 1);
-        assert_eq!(left[0].name, "hv-kvm/conformance::sums");
-        let error = without(&set(&[("hv-kvm/conformance::gone", "takes long")]), all());
-        assert!(error.unwrap_err().contains("conformance::gone"));
+    fn a_choice_is_by_how_names_begin_and_each_entry_has_its_tests() {
+        let set = |choice| Set {
+            name: "2: ",
+            tests: &[],
+            choice,
+            runner: None,
+            environment: &[],
+            skips: &[],
+        };
+        let names = |choice| {
+            let all = jobs("2: ", &[binary()], Path::new("/t/runner"), &guests());
+            chosen(&set(choice), all)
+                .map(|jobs| jobs.into_iter().map(|job| job.name).collect::<Vec<_>>())
+        };
+        const KICK: &[(&str, &str)] = &[("hv-kvm/conformance::kick", "takes long")];
+        assert_eq!(names(Choice::AllBut(KICK)).unwrap(), ["2: hv-kvm/conformance::sums"]);
+        assert_eq!(names(Choice::Only(KICK)).unwrap(), ["2: hv-kvm/conformance::kick::sticks"]);
+        const GONE: &[(&str, &str)] = &[("hv-kvm/conformance::gone", "takes long")];
+        for choice in [Choice::AllBut(GONE), Choice::Only(GONE)] {
+            assert!(names(choice).unwrap_err().contains("conformance::gone"));
+        }
     }
 }

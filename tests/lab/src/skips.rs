@@ -127,6 +127,21 @@ pub(crate) const AARCH64: &[AllowedSkip] = &[
     emulated("runner/vm::emulated_virt::more_than_qemus_virt_has_room_for_is_refused"),
 ];
 
+/// In the same lab, over the backend for macOS.
+pub(crate) const HVF: &[AllowedSkip] = &[
+    of_kvm("hv-hvf/conformance::a_doorbell_for_one_value_takes_no_other"),
+    of_kvm("hv-hvf/conformance::a_doorbell_takes_every_write_to_its_address"),
+    of_kvm("hv-hvf/conformance::a_dropped_doorbell_lets_writes_come_out_again"),
+    of_kvm("hv-hvf/conformance::doorbells_for_several_values_share_an_address"),
+    of_kvm("hv-hvf/conformance::doorbells_wait_for_readiness"),
+    of_kvm("hv-hvf/conformance::only_ram_that_was_asked_to_records_writes"),
+    of_kvm("hv-hvf/conformance::written_pages_are_recorded_exactly"),
+];
+
+const fn of_kvm(test: &'static str) -> AllowedSkip {
+    AllowedSkip { test, because: "the framework has no doorbells and keeps no log of writes" }
+}
+
 const fn ordinary_user(test: &'static str) -> AllowedSkip {
     AllowedSkip { test, because: "the lab runs tests as an ordinary user" }
 }

@@ -1,13 +1,16 @@
 //! The built-in guest, and the command lines that users of OPS know.
 
 use super::support::files::{Folder, kernel};
-use super::support::host::accelerator;
+use super::support::host::{accelerator, hypervisor};
 use super::support::or_skip;
 use super::support::program::runner;
 
 /// What the built-in guest says of its machine.
 fn greeting(memory: &str, cpus: &str) -> String {
-    format!("Hello from a unikernel!\naccelerator: KVM\nmemory: {memory} MiB\ncpus: {cpus}\n")
+    let accelerator = hypervisor();
+    format!(
+        "Hello from a unikernel!\naccelerator: {accelerator}\nmemory: {memory} MiB\ncpus: {cpus}\n"
+    )
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod hosts;
 mod hvt;
 mod images;
 mod linux;
+mod parked;
 mod readme;
 mod statuses;
 mod terminal;

@@ -1,5 +1,5 @@
-// Takes interrupts. X0 is the number of an SPI, X1 is 1 where it is level-triggered and 0 where it is an
-// edge. Arm IHI 0069, chapters 4 and 12.
+// Takes interrupts. X0 is the number of an SPI, X1 is 1 where it is level-triggered, 0 where it is an
+// edge, and 2 where it is left as it is. Arm IHI 0069, chapters 4 and 12.
 //
 // Interrupts are masked while it asks what to do. What it is told decides how it waits:
 //   0 lets in what is pending, around a write of LISTENING
@@ -23,8 +23,9 @@
     mov     w7, 0xaaaaaaaa
     cmp     x1, 1
     csel    w7, wzr, w7, eq
+    b.hi    1f
     str     w7, [x6, 0xc00]
-    mov     w6, 1
+1:  mov     w6, 1
     lsl     w6, w6, w0
     str     w6, [x5, 0x100]
 

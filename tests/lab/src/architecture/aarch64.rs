@@ -1,7 +1,7 @@
 //! aarch64: QEMU emulates a Neoverse N1 with EL2, and the KVM of a Linux inside runs there (VHE), with
 //! a GICv3 for its guests.
 
-use super::{Architecture, Compiler, Cross, Linux, Machine, Set};
+use super::{Architecture, Choice, Compiler, Cross, Linux, Machine, Set};
 use crate::gates::{Gate, LinuxStart};
 use crate::packages::{Installed, Wanted};
 use crate::skips;
@@ -74,17 +74,62 @@ pub(crate) const AARCH64: Architecture = Architecture {
         kernel: "Image",
         unpacked: None,
     },
-    sets: &[Set {
-        name: "",
-        tests: &[&["--package=hv-kvm"], &["--package=runner", "--test=vm"]],
-        without: &[
-            ("runner/vm::linux::disk::what_linux_has_synced_outlives", BOOTS),
-            ("runner/vm::linux::faults::a_driver_may_reset_a_disk", BOOTS),
-            ("runner/vm::linux::net::connections::a_thousand_connections", BOOTS),
-        ],
-        runner: None,
-        skips: skips::AARCH64,
-    }],
+    sets: &[
+        Set {
+            name: "",
+            tests: &[&["--package=hv-kvm"], &["--package=runner", "--test=vm"]],
+            choice: Choice::AllBut(&[
+                ("runner/vm::linux::disk::what_linux_has_synced_outlives", BOOTS),
+                ("runner/vm::linux::faults::a_driver_may_reset_a_disk", BOOTS),
+                ("runner/vm::linux::net::connections::a_thousand_connections", BOOTS),
+            ]),
+            runner: None,
+            environment: &[],
+            skips: skips::AARCH64,
+        },
+        // The backend for macOS over the stand-in for Apple's framework, which runs guests on this KVM: what
+        // depends on a backend. Devices, images and command lines are the same code over any, and an exit
+        // costs a hundred system calls here, so tests with many take minutes.
+        Set {
+            name: "hvf: ",
+            tests: &[
+                &["--package=hv-hvf", "--test=conformance"],
+                &["--package=hvf-runner", "--test=oracle"],
+                &["--package=runner", "--test=vm"],
+            ],
+            choice: Choice::Only(&[
+                ("hv-hvf/conformance::", "the contract"),
+                ("hvf-runner/oracle::", "the same exits as the backend for Linux has"),
+                ("runner/vm::hello::hello_", "a whole run"),
+                ("runner/vm::hello::memory_and_cpus", "RAM, and PSCI starts processors"),
+                ("runner/vm::virt::a_second_processor", "a status by a hypercall, of another vCPU"),
+                (
+                    "runner/vm::virt::an_end_that_carries_no_status",
+                    "PSCI ends and resets the machine",
+                ),
+                ("runner/vm::parked::", "WFI and switched off processors: no time of the CPU"),
+                (
+                    "runner/vm::statuses::a_guest_that_",
+                    "timeouts: a kick of a vCPU that runs, or waits",
+                ),
+                ("runner/vm::statuses::a_signal_ends_a_guest_that_", "signals, the same"),
+                ("runner/vm::statuses::a_wide_exit_value", "a hypercall's arguments"),
+                (
+                    "runner/vm::linux::machine::",
+                    "timers, several CPUs, disks over mmio and PCI, 5 GiB",
+                ),
+                (
+                    "runner/vm::linux::net::addresses::",
+                    "the network over mmio: interrupts both ways",
+                ),
+                ("runner/vm::linux::net::pci::", "the same over PCI, by messages"),
+            ]),
+            runner: Some(&["--package=hvf-runner", "--bin=hvf-runner"]),
+            // What it tells the built-in guest that it is: nothing.
+            environment: &[("RUNNER_LAB_HYPERVISOR", "one without a name")],
+            skips: skips::HVF,
+        },
+    ],
     // A start took 3.93 million instructions when this lab was made, and Linux to its /init 901 million: there
     // is no peer here to compare with, and a tenth or a hundredth more is worth a look.
     gates: &[

@@ -113,10 +113,19 @@ pub(crate) struct Set {
     pub(crate) name: &'static str,
     /// What `cargo test` is told, once for each of these.
     pub(crate) tests: &'static [&'static [&'static str]],
-    /// How the names of those begin that are left out, without the set's name, and why.
-    pub(crate) without: &'static [(&'static str, &'static str)],
+    /// Which of them are run.
+    pub(crate) choice: Choice,
     /// What cargo is told to build the `runner` that they start; none for the one that ships.
     pub(crate) runner: Option<&'static [&'static str]>,
+    /// What else its tests find in their environment.
+    pub(crate) environment: &'static [(&'static str, &'static str)],
     /// Tests that say that they cannot run there, without the set's name.
     pub(crate) skips: &'static [AllowedSkip],
+}
+
+/// Tests by how their names begin, without the set's name, each with a reason.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Choice {
+    AllBut(&'static [(&'static str, &'static str)]),
+    Only(&'static [(&'static str, &'static str)]),
 }

@@ -1,6 +1,6 @@
 //! x86_64: QEMU emulates an AMD CPU with SVM, and a Linux inside has a genuine `kvm-amd`.
 
-use super::{Architecture, Compiler, Linux, Machine, Set};
+use super::{Architecture, Choice, Compiler, Linux, Machine, Set};
 use crate::gates::{Gate, LinuxStart};
 use crate::packages::{Installed, Wanted};
 use crate::skips;
@@ -71,8 +71,9 @@ pub(crate) const X86_64: Architecture = Architecture {
     sets: &[Set {
         name: "",
         tests: &[&["--package=hv-kvm"], &["--package=runner", "--test=vm"]],
-        without: &[],
+        choice: Choice::AllBut(&[]),
         runner: None,
+        environment: &[],
         skips: skips::X86_64,
     }],
     gates: &[

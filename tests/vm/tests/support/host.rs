@@ -14,6 +14,11 @@ pub(crate) fn accelerator() -> Result<(), String> {
     }
 }
 
+/// Who a guest is told that runs it. The lab says so where it is another backend's turn.
+pub(crate) fn hypervisor() -> String {
+    std::env::var("RUNNER_LAB_HYPERVISOR").unwrap_or_else(|_| "KVM".to_owned())
+}
+
 /// MiB of memory.
 pub(crate) fn memory() -> Result<u64, String> {
     let path = "/proc/meminfo";
@@ -38,13 +43,26 @@ pub(crate) fn is_stopped(process: u32) -> Result<(), String> {
     }
 }
 
-/// Time of the CPU that a process has used, in its own code and the system's.
+/// Time of the CPU that a process has used, in its own code, the guest's and the system's.
 pub(crate) fn cpu_time(process: u32) -> Result<Duration, String> {
-    let path = format!("/proc/{process}/stat");
-    let text = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
-    // proc(5): the name is in parentheses and may hold anything; utime and stime are the 12th and
-    // 13th field behind it, in hundredths of a second on every Linux there is.
-    let fields: Vec<&str> = text.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum();
-    Ok(Duration::from_millis(10 * ticks))
+    Ok(scheduled(process)?.0)
+}
+
+/// How long and how often a process's threads have been on a CPU, to the nanosecond: proc(5)'s utime and
+/// stime count hundredths of a second.
+pub(crate) fn scheduled(process: u32) -> Result<(Duration, u64), String> {
+    let path = format!("/proc/{process}/task");
+    let failed = |error| format!("{path}: {error}");
+    let (mut nanoseconds, mut times) = (0, 0);
+    for task in std::fs::read_dir(&path).map_err(failed)? {
+        // Three numbers (Linux, Documentation/scheduler/sched-stats.rst): on a CPU, waiting for one, how
+        // often.
+        let path = task.map_err(failed)?.path().join("schedstat");
+        let text = std::fs::read_to_string(&path).map_err(failed)?;
+        let fields: Vec<u64> =
+            text.split_whitespace().map(|field| field.parse().unwrap()).collect();
+        nanoseconds += fields[0];
+        times += fields[2];
+    }
+    Ok((Duration::from_nanos(nanoseconds), times))
 }

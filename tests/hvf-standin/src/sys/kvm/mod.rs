@@ -75,13 +75,12 @@ struct Starter {
 }
 
 impl Starter {
-    fn new(device: DeviceFd) -> Result<Self> {
+    fn new(device: DeviceFd, interrupts: u32) -> Result<Self> {
         let ((order, orders), (done, outcome)) = (mpsc::channel(), mpsc::channel());
         let body = move || {
             if orders.recv() == Ok(()) {
-                let init = KVM_DEV_ARM_VGIC_CTRL_INIT;
                 // Nobody waits for it if the machine is gone.
-                let _ = done.send(set(&device, KVM_DEV_ARM_VGIC_GRP_CTRL, init, &0u64));
+                let _ = done.send(start(&device, interrupts));
             }
         };
         let thread = std::thread::Builder::new().name("hvf-standin".into()).spawn(body);
@@ -93,6 +92,24 @@ impl Starter {
         self.order.send(()).map_err(|error| error.to_string())?;
         self.outcome.recv().map_err(|error| error.to_string())?
     }
+}
+
+/// Starts the controller, with all lines level-triggered until the guest says otherwise. KVM has them as
+/// edges; the architecture leaves it open (IHI 0069, `GICD_ICFGR<n>`).
+fn start(device: &DeviceFd, interrupts: u32) -> Result<()> {
+    const GICD_ICFGR: u32 = 0xc00;
+    set(device, KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_VGIC_CTRL_INIT, &0u64)?;
+    for register in 32 / 16..interrupts.div_ceil(16) {
+        let levels = attribute(KVM_DEV_ARM_VGIC_GRP_DIST_REGS, GICD_ICFGR + 4 * register, &0u32);
+        // Another thread is at its vCPU, which does not run yet.
+        while let Err(error) = device.set_device_attr(&levels) {
+            if error.errno() != libc::EBUSY {
+                return Err(failed("GICD_ICFGR")(error));
+            }
+            std::thread::yield_now();
+        }
+    }
+    Ok(())
 }
 
 impl Machine {
@@ -175,8 +192,8 @@ impl Machine {
             first,
             end,
         });
-        self.gic =
-            Some(Gic { starter: Starter::new(device)?, frame, started: false, early: Vec::new() });
+        let starter = Starter::new(device, interrupts)?;
+        self.gic = Some(Gic { starter, frame, started: false, early: Vec::new() });
         Ok(())
     }
 

@@ -9,6 +9,7 @@ mod addresses;
 mod connections;
 mod ends;
 mod load;
+mod pci;
 mod tap;
 mod tools;
 
