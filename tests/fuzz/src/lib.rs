@@ -18,6 +18,7 @@ pub mod nic;
 pub mod pci;
 pub mod pl011;
 pub mod serial;
+pub mod vsock;
 
 /// A target: the name of its corpus, and what it does.
 pub type Target = (&'static str, fn(&[u8]));
@@ -40,4 +41,5 @@ pub const TARGETS: &[Target] = &[
     ("pl011", pl011::pl011),
     ("serial", serial::serial),
     ("tfs", image::tfs),
+    ("vsock", vsock::vsock),
 ];

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::support::files::{Folder, OPS_IMAGES, kernel, ops_image};
 use super::support::or_skip;
-use super::support::program::{Finished, Runner, Running, runner};
+use super::support::program::{Finished, Runner, Running, runner, says};
 use super::support::qcow2;
 use super::support::terminal::Terminal;
 
@@ -337,6 +337,18 @@ fn verbose_begins_with_the_accelerator_and_has_qemus_command_line() {
     assert_eq!(lines.iter().filter(|line| line.starts_with(&command)).count(), 1, "{finished}");
     // How we end QEMU is nobody's affair.
     assert!(!finished.stderr.contains("terminating on signal"), "{finished}");
+}
+
+#[test]
+fn a_socket_device_is_refused_when_emulated_and_leaves_no_socket() {
+    or_skip!(qemu());
+    let folder = Folder::new();
+    let path = folder.path().join("v.sock");
+    let option = format!("--vsock={}", path.display());
+    let finished = runner(["--accel=off", &option, "hello"]).run();
+    assert_eq!((finished.status, &*finished.stdout), (Some(125), &b""[..]), "{finished}");
+    says(&finished.stderr, &["software emulation has no socket device", "leave out --vsock"]);
+    assert!(!path.exists());
 }
 
 #[test]
