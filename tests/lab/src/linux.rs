@@ -4,7 +4,7 @@
 //! - `vmlinuz`, the kernel as Debian ships it, a bzImage, and `vmlinux`, the ELF with a PVH note in it;
 //!   on arm64 `Image`, which Debian ships unpacked
 //! - `initrd`, with busybox, the modules for our disks, and the jobs of tests/vm/data/linux
-//! - `initrd-net`, the same with the modules for a network card, and with `peer`; `initrd-tools` has
+//! - `initrd-net`, the same with the modules for a network card and for sockets, and with `peer`; `initrd-tools` has
 //!   curl, dig and iperf3 besides, in `/tools`, as the folder itself has in `tools`
 //! - `peer`, for a host in a namespace of its own
 //! - `tiny`, an initrd whose /init ends the machine, and has nothing else
@@ -137,6 +137,7 @@ impl Sources<'_> {
     fn initrd_net(&self, peer: &[u8]) -> Result<Archive> {
         let mut archive = self.initrd()?;
         self.modules(&mut archive, "net", self.architecture.linux.net_modules)?;
+        self.modules(&mut archive, "vsock", self.architecture.linux.vsock_modules)?;
         archive.file(Path::new("bin/peer"), true, peer)?;
         Ok(archive)
     }

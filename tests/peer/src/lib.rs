@@ -7,6 +7,7 @@
 //! - `dns` is a name server with short and long answers
 //! - `monitor` is the command line of runner, or of QEMU with its user network: the oracle
 //! - `guest` is the Linux
+//! - `vsock` asks and answers without a network
 
 pub mod ask;
 pub mod dns;
@@ -14,6 +15,7 @@ pub mod guest;
 pub mod monitor;
 pub mod pattern;
 pub mod serve;
+pub mod vsock;
 
 /// What went wrong, as a sentence.
 pub type Result<T> = std::result::Result<T, String>;

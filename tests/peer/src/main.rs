@@ -1,14 +1,17 @@
-//! `peer serve PORT` answers, `peer WHAT ADDRESS:PORT [NUMBER…]` asks (see `ask`).
+//! `peer serve PORT` answers, `peer WHAT ADDRESS:PORT [NUMBER…]` asks (see `ask`), `peer vsock WHAT PORT …`
+//! does both by vsock (see `vsock`).
 
 use std::process::ExitCode;
 
 use peer::ask;
 use peer::serve::Server;
+use peer::vsock;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let result = match words.first().map(String::as_str) {
         Some("serve") => serve(words.get(1)),
+        Some("vsock") => vsock::by_words(words.get(1..).unwrap_or_default()),
         _ => ask::by_words(&words),
     };
     match result {

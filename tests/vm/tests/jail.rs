@@ -93,7 +93,7 @@ fn a_call_that_no_thread_needs_ends_the_run_with_its_name_in_every_thread() {
             let wanted =
                 format!("the jail stopped thread {thread} at system call {number} ({name}):");
             says(&finished.stderr, &[&wanted]);
-            assert_eq!(finished.stderr.lines().count(), 1, "{finished}");
+            assert_eq!(said(&finished).len(), 1, "{finished}");
         }
     }
 }
@@ -107,7 +107,8 @@ fn a_file_cannot_be_opened_in_any_thread_and_the_run_goes_on() {
         let act = Act::Call(libc::SYS_openat, arguments);
         let (trace, finished) = intruded(everybody(&folder, thread), thread, act);
         assert_eq!(trace.answer, Some(-i64::from(libc::EACCES)), "{thread}: {finished}");
-        assert_eq!((trace.status, finished.quiet_text()), (Some(0), ""), "{thread}");
+        assert_eq!((trace.status, &*finished.stdout), (Some(0), &b""[..]), "{thread}");
+        assert_eq!(said(&finished), Vec::<&str>::new(), "{thread}");
     }
 }
 
@@ -145,6 +146,12 @@ fn a_shares_thread_opens_files_below_a_descriptor_and_through_no_link() {
         assert_eq!(trace.status, Some(125), "{number}: {finished}");
         says(&finished.stderr, &[&format!("thread share at system call {number}")]);
     }
+}
+
+/// What runner has said, but for what a Linux before 6.12 lacks.
+fn said(finished: &Finished) -> Vec<&str> {
+    let old = "runner: the jail is not complete: Landlock before version 6";
+    finished.stderr.lines().filter(|line| !line.starts_with(old)).collect()
 }
 
 /// What `doctor` says that each kind of thread may call: names and calls.

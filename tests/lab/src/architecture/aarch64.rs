@@ -70,6 +70,11 @@ pub(crate) const AARCH64: Architecture = Architecture {
             "drivers/net/net_failover.ko.xz",
             "drivers/net/virtio_net.ko.xz",
         ],
+        vsock_modules: &[
+            "net/vmw_vsock/vsock.ko.xz",
+            "net/vmw_vsock/vmw_vsock_virtio_transport_common.ko.xz",
+            "net/vmw_vsock/vmw_vsock_virtio_transport.ko.xz",
+        ],
         end: ("power_off", POWER_OFF),
         kernel: "Image",
         unpacked: None,

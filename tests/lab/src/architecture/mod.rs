@@ -82,6 +82,8 @@ pub(crate) struct Linux {
     pub(crate) disk_modules: &'static [&'static str],
     /// What a network card takes besides, on QEMU's PCI as well. IP and packet sockets are built in.
     pub(crate) net_modules: &'static [&'static str],
+    /// Those for a socket device, behind them.
+    pub(crate) vsock_modules: &'static [&'static str],
     /// A program of our own that ends a guest, and its name. It is all of the smallest initial root.
     pub(crate) end: (&'static str, &'static [u8]),
     /// What the kernel is called in the folder of guests.

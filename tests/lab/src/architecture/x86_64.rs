@@ -62,6 +62,11 @@ pub(crate) const X86_64: Architecture = Architecture {
             "drivers/net/net_failover.ko",
             "drivers/net/virtio_net.ko",
         ],
+        vsock_modules: &[
+            "net/vmw_vsock/vsock.ko",
+            "net/vmw_vsock/vmw_vsock_virtio_transport_common.ko",
+            "net/vmw_vsock/vmw_vsock_virtio_transport.ko",
+        ],
         end: ("outb", OUTB),
         kernel: "vmlinuz",
         unpacked: Some("vmlinux"),

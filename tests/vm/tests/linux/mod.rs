@@ -14,6 +14,7 @@ mod machine;
 mod net;
 #[cfg(target_arch = "x86_64")]
 mod pci;
+mod vsock;
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -39,12 +40,17 @@ impl Debian {
 
     /// `runner` with the kernel and a job of its init.
     fn boot(&self, kernel: Kernel, args: &[&str], job: &str) -> Runner {
+        self.boot_with("initrd", kernel, args, job)
+    }
+
+    /// The same with another of the ram disks.
+    fn boot_with(&self, initrd: &str, kernel: Kernel, args: &[&str], job: &str) -> Runner {
         // Mitigations cost much where the processor is emulated, and are not what is tested.
         let words = format!("console={CONSOLE} quiet panic=-1 mitigations=off");
         let (file, entry) = kernel.file();
         runner(args.iter().copied().chain(entry))
             .arg("--initrd")
-            .arg(self.0.join("initrd"))
+            .arg(self.0.join(initrd))
             .arg("--append")
             .arg(format!("{words} -- {job}"))
             .arg(self.0.join(file))

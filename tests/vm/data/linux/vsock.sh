@@ -1,0 +1,28 @@
+# vsock TIMES ROW: brings a file from the host's port 101 and sends it to 100, before and after its driver was unbound
+# and bound TIMES times while connections were made; makes ROW connections with port 102, one behind the other; then
+# serves at port 7 until port 103 has closed.
+for module in $(cat /modules/vsock); do
+    must insmod "$module"
+done
+driver=/sys/bus/virtio/drivers/vmw_vsock_virtio_transport
+device=
+for link in $driver/virtio*; do
+    device=$(basename "$link")
+done
+copy() {
+    must peer vsock get 101 /copy
+    must peer vsock put 100 /copy
+}
+copy
+echo "row: $(peer vsock row 102 "$2")"
+for time in $(seq "$1"); do
+    peer vsock row 102 1000 >/dev/null 2>&1 &
+    usleep $((time * 997 % 20000))
+    echo "$device" >$driver/unbind || fail "unbind, time $time"
+    wait
+    echo "$device" >$driver/bind || fail "bind, time $time"
+done
+echo "bound $1 times"
+copy
+peer vsock echo 7 >/dev/null &
+must peer vsock get 103 /end

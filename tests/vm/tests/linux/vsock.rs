@@ -1,0 +1,112 @@
+//! Linux and its socket device: files both ways, many connections, a driver that comes and goes.
+
+use std::fs::Permissions;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use peer::pattern;
+
+use super::super::support::files::Folder;
+use super::super::support::or_skip;
+use super::{Debian, Kernel, number, quietly};
+
+/// Bytes of the file: many windows and buffers.
+const LEN: usize = 1_500_001;
+
+/// Nothing here takes a tenth of it, on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+fn file() -> Vec<u8> {
+    let chunks = (0..).step_by(pattern::CHUNK).map(pattern::at);
+    chunks.flatten().copied().take(LEN).collect()
+}
+
+/// Serves the guest's connections at `port` of the device's socket, for as long as the test lives.
+fn serve(path: &Path, port: u32, each: impl Fn(UnixStream) + Send + 'static) {
+    let path = PathBuf::from(format!("{}_{port}", path.display()));
+    let listener = UnixListener::bind(&path).unwrap();
+    // Where tests are run by root, runner becomes nobody.
+    std::fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
+    thread::spawn(move || listener.incoming().flatten().for_each(each));
+}
+
+/// Has the guest's port 7 send everything back.
+fn echoed(path: &Path, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = loop {
+        let mut stream = UnixStream::connect(path).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(b"CONNECT 7\n").unwrap();
+        let mut line = String::new();
+        // One byte at a time: what follows is the stream.
+        let mut reader = BufReader::with_capacity(1, stream.try_clone().unwrap());
+        if reader.read_line(&mut line).unwrap() > 0 {
+            assert!(line.starts_with("OK "), "{line:?}");
+            break stream;
+        }
+        // It does not listen yet.
+        thread::sleep(Duration::from_millis(100));
+    };
+    let mut reader = stream.try_clone().unwrap();
+    let reader = thread::spawn(move || {
+        let mut back = Vec::new();
+        reader.read_to_end(&mut back).map(|_| back)
+    });
+    stream.write_all(bytes).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    reader.join().unwrap().unwrap()
+}
+
+/// A guest with `options`, through all its job.
+fn through(debian: &Debian, options: &[&str], rebinds: u32, row: u64) {
+    let folder = Folder::new();
+    folder.mode("", 0o777);
+    let path = folder.path().join("v.sock");
+    let (arrived, files) = mpsc::channel();
+    serve(&path, 100, move |mut stream| {
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        arrived.send(bytes).unwrap();
+    });
+    serve(&path, 101, |mut stream| stream.write_all(&file()).unwrap());
+    serve(&path, 102, |mut stream| {
+        let mut byte = [0];
+        // A driver that is unbound ends it anywhere.
+        if stream.read_exact(&mut byte).is_ok() {
+            let _ = stream.write_all(&byte);
+        }
+    });
+    let (last, over) = mpsc::channel();
+    serve(&path, 103, move |stream| last.send(stream).unwrap());
+    let vsock = format!("--vsock={}", path.display());
+    let args = [&["-m", "256", &vsock][..], options].concat();
+    let job = format!("vsock {rebinds} {row}");
+    let running = debian.boot_with("initrd-net", Kernel::ALL[0], &args, &job).start();
+    let wait = || files.recv_timeout(PATIENCE).expect("the file comes back");
+    assert!(wait() == file(), "the file is another");
+    assert!(wait() == file(), "the file is another");
+    let end = over.recv_timeout(PATIENCE).expect("the guest has done all it had to");
+    assert!(echoed(&path, &file()) == file(), "the guest sends something else back");
+    drop(end);
+    let finished = quietly(running.finish());
+    assert_eq!(number(finished.text(), "row"), row, "{finished}");
+    assert!(finished.text().contains(&format!("bound {rebinds} times")), "{finished}");
+    assert!(!path.exists(), "the socket goes with the run");
+}
+
+#[test]
+fn files_go_both_ways_before_and_after_a_driver_that_comes_and_goes_a_hundred_times() {
+    let debian = or_skip!(Debian::find());
+    through(&debian, &["--cpus=1"], 100, 10);
+}
+
+#[test]
+fn on_pci_with_four_processors_a_thousand_connections_are_made_one_behind_the_other() {
+    let debian = or_skip!(Debian::find());
+    through(&debian, &["--cpus=4", "--virtio=pci"], 10, 1000);
+}
