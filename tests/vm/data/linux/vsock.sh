@@ -1,6 +1,6 @@
-# vsock TIMES: brings a file from the host's port 101 and sends it to 100, before and after its driver was unbound
-# and bound TIMES times while connections were made; makes a thousand connections with port 102; then serves at port 7
-# until port 103 has sent a byte.
+# vsock TIMES ROW: brings a file from the host's port 101 and sends it to 100, before and after its driver was unbound
+# and bound TIMES times while connections were made; makes ROW connections with port 102, one behind the other; then
+# serves at port 7 until port 103 has closed.
 for module in $(cat /modules/vsock); do
     must insmod "$module"
 done

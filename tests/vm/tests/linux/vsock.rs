@@ -17,7 +17,7 @@ use super::super::support::or_skip;
 use super::{Debian, Kernel, number, quietly};
 
 /// Bytes of the file: many windows and buffers.
-const LEN: usize = 3_000_001;
+const LEN: usize = 1_500_001;
 
 /// Nothing here takes a tenth of it, on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -100,13 +100,13 @@ fn through(debian: &Debian, options: &[&str], rebinds: u32, row: u64) {
 }
 
 #[test]
-fn files_go_both_ways_and_a_thousand_connections_and_a_hundred_drivers_leave_nothing() {
+fn files_go_both_ways_before_and_after_a_driver_that_comes_and_goes_a_hundred_times() {
     let debian = or_skip!(Debian::find());
-    through(&debian, &["--cpus=1"], 100, 1000);
+    through(&debian, &["--cpus=1"], 100, 10);
 }
 
 #[test]
-fn the_same_on_pci_with_four_processors() {
+fn on_pci_with_four_processors_a_thousand_connections_are_made_one_behind_the_other() {
     let debian = or_skip!(Debian::find());
-    through(&debian, &["--cpus=4", "--virtio=pci"], 10, 100);
+    through(&debian, &["--cpus=4", "--virtio=pci"], 10, 1000);
 }

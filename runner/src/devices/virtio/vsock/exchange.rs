@@ -137,9 +137,9 @@ impl Exchange {
             flow.is_readable();
         }
         match flow.state {
-            State::Greeting => return self.greet(number),
             // Nobody is there to be told.
-            State::Calling if ready.hung_up => return self.drop_flow(number),
+            State::Greeting | State::Calling if ready.hung_up => return self.drop_flow(number),
+            State::Greeting => return self.greet(number),
             State::Asked if ready.hung_up => flow.end(&mut self.memory),
             State::Open if ready.hung_up => flow.lose_reader(&mut self.memory),
             State::Open if ready.writable => flow.flush(&mut self.memory),
