@@ -146,6 +146,10 @@ impl<C: Vcpu> Vcpu for TracedVcpu<C> {
         self.inner.is_asleep()
     }
 
+    fn counter_hz(&self) -> Option<u64> {
+        self.inner.counter_hz()
+    }
+
     fn translate(&self, address: u64) -> Option<u64> {
         self.inner.translate(address)
     }
