@@ -8,6 +8,6 @@
 pub mod build;
 pub mod crowd;
 pub mod floor;
+pub mod linux;
 pub mod measure;
-pub mod net;
 pub mod table;

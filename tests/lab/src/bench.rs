@@ -1,4 +1,4 @@
-//! `lab bench`: what compares networks, in the lab, with the QEMU that is installed here as the peer.
+//! `lab bench`: what compares networks and disks, in the lab, with the QEMU that is installed here as the peer.
 
 use crate::architecture::X86_64;
 use crate::command::{self, Result};
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// Three boots of Linux for each of two monitors, three times.
+/// Four boots of Linux for each of two monitors, three times.
 const TIME: Duration = Duration::from_secs(40 * 60);
 
 /// The machine's number.
@@ -22,12 +22,13 @@ const FIRMWARE: [&str; 2] = ["/usr/share/qemu", "/usr/share/seabios"];
 
 /// Runs it, as far as names have `filter` in them, and prints what it prints.
 pub(crate) fn run(filter: &str) -> Result<()> {
-    let lab = Lab::prepare(&X86_64)?;
-    let program = lab.builder().net_bench()?;
+    let mut lab = Lab::prepare(&X86_64)?;
+    lab.add_fio()?;
+    let program = lab.builder().linux_bench()?;
     let mut files = lab.runner_and_guests();
     files.extend(qemu()?);
     files.push(program.clone());
-    let job = Job { arguments: vec![filter.to_owned()], ..lab.program("net", program, TIME) };
+    let job = Job { arguments: vec![filter.to_owned()], ..lab.program("linux", program, TIME) };
     let plan = Plan { jobs: vec![job] };
     let mut ended = None;
     // Not one of those that tests use: both may run at once.

@@ -109,10 +109,10 @@ impl Builder {
         self.one_program(command)
     }
 
-    /// Builds what compares networks.
-    pub(crate) fn net_bench(&self) -> Result<PathBuf> {
+    /// Builds what compares a Linux as a guest.
+    pub(crate) fn linux_bench(&self) -> Result<PathBuf> {
         let mut command = self.cargo_static("bench");
-        command.args(["--no-run", "--package=bench", "--bench=net"]);
+        command.args(["--no-run", "--package=bench", "--bench=linux"]);
         self.one_program(command)
     }
 

@@ -10,6 +10,13 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
 # KVM's counters, for whoever measures.
 mount -t debugfs -o mode=755 debug /sys/kernel/debug
+# And counts of the calls that make files durable.
+mount -t tracefs -o mode=755 tracing /sys/kernel/tracing
+events=/sys/kernel/tracing/events
+chmod 755 $events $events/syscalls
+for call in $events/syscalls/sys_enter_fsync $events/syscalls/sys_enter_fdatasync; do
+    chmod 755 $call && chmod 666 $call/trigger && chmod 644 $call/hist
+done
 ln -s /proc/self/fd /dev/fd
 for stream in 0:stdin 1:stdout 2:stderr; do ln -s /proc/self/fd/${stream%:*} /dev/${stream#*:}; done
 mkdir -p /dev/pts /dev/shm

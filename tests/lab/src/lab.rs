@@ -133,6 +133,14 @@ impl Lab {
         guests.chain([self.runner.clone()]).collect()
     }
 
+    /// Gives the guests fio, which tests have no use for.
+    pub(crate) fn add_fio(&mut self) -> Result<()> {
+        let cache = Cache::open()?;
+        let Self { architecture, packages, workspace, .. } = self;
+        let sources = linux::Sources { architecture, packages, workspace };
+        linux::add_fio(&cache, &sources, &self.builder, &mut self.guests)
+    }
+
     /// The one test whose name is `name`.
     pub(crate) fn job(&self, name: &str) -> Result<&Job> {
         self.jobs.iter().find(|job| job.name == name).ok_or_else(|| format!("no test {name}"))

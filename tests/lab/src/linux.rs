@@ -78,6 +78,20 @@ pub(crate) fn prepare(
     Ok(guests)
 }
 
+/// Adds `initrd-fio`, which is `initrd-net` with fio in `/tools`.
+pub(crate) fn add_fio(
+    cache: &Cache,
+    sources: &Sources<'_>,
+    builder: &Builder,
+    guests: &mut Guests,
+) -> Result<()> {
+    let mut archive = sources.initrd_net(&read(&builder.peer()?)?)?;
+    for tool in tools::find(cache, &tools::FIO, sources.architecture)? {
+        archive.file(&Path::new("tools").join(&tool.name), true, &read(&tool.from)?)?;
+    }
+    guests.add("initrd-fio", &archive.finish()?, 0o644)
+}
+
 impl Guests {
     fn kernel(&mut self, sources: &Sources<'_>) -> Result<()> {
         let linux = &sources.architecture.linux;

@@ -40,6 +40,17 @@ pub(crate) const FILE_SYSTEMS: Tools = Tools {
     programs: &["sbin/mke2fs", "sbin/e2fsck"],
 };
 
+/// What measures disks.
+pub(crate) const FIO: Tools = Tools {
+    packages: Wanted {
+        folder: "fio",
+        suite: None,
+        packages: &["fio", "libc6"],
+        except: &["python3", "init-system-helpers", "debconf", "dpkg", "perl-base", "tar"],
+    },
+    programs: &["usr/bin/fio"],
+};
+
 /// A file of the folder.
 #[derive(Debug)]
 pub(crate) struct Tool {
@@ -73,8 +84,10 @@ pub(crate) fn find(cache: &Cache, tools: &Tools, architecture: &Architecture) ->
 
 /// Where packages of this Debian keep their libraries.
 fn library(tree: &Path, triplet: &str, name: &str) -> Result<PathBuf> {
-    let candidates = ["usr/lib", "lib"].map(|folder| tree.join(folder).join(triplet).join(name));
-    let found = candidates.into_iter().find(|path| path.exists());
+    let folders = ["usr/lib", "lib"].map(|folder| tree.join(folder).join(triplet));
+    // Ceph keeps one in a folder of its own.
+    let mut candidates = folders.iter().flat_map(|folder| [folder.clone(), folder.join("ceph")]);
+    let found = candidates.find_map(|folder| Some(folder.join(name)).filter(|path| path.exists()));
     found.ok_or_else(|| format!("no library {name} in {}", tree.display()))
 }
 

@@ -67,6 +67,8 @@ pub struct Machine {
     pub memory: u32,
     /// Parameters of the guest's network driver.
     pub driver: String,
+    /// A disk that the guest can write, a raw file, by way of the host's page cache.
+    pub disk: Option<PathBuf>,
     /// Options for runner alone.
     pub options: Vec<String>,
 }
@@ -82,6 +84,7 @@ impl Machine {
             cpus: 1,
             memory: 256,
             driver: String::new(),
+            disk: None,
             options: Vec::new(),
         }
     }
@@ -125,6 +128,9 @@ impl Machine {
                 command.arg(format!("--net=tap:{name}"));
             }
         }
+        if let Some(disk) = &self.disk {
+            command.arg("--disk").arg(disk);
+        }
         command.args(&self.options);
         command.args(["--cpus", &self.cpus.to_string(), "-m", &self.memory.to_string()]);
         command.arg("--initrd").arg(self.folder.join(self.initrd));
@@ -160,6 +166,11 @@ impl Machine {
         command.args(["-accel", accelerator]).args(common.split_whitespace());
         command.args(["-smp", &self.cpus.to_string(), "-m", &self.memory.to_string()]);
         command.args(machine.split_whitespace()).arg("-netdev").arg(netdev);
+        if let Some(disk) = &self.disk {
+            let file = disk.display();
+            command.arg("-drive").arg(format!("file={file},format=raw,if=none,id=d,discard=unmap"));
+            command.args(["-device", "virtio-blk-device,drive=d"]);
+        }
         command.arg("-kernel").arg(self.folder.join("vmlinuz"));
         command.arg("-initrd").arg(self.folder.join(self.initrd));
         command.arg("-append").arg(self.words());

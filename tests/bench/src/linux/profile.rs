@@ -1,6 +1,6 @@
 //! Where the time goes while something is measured: who had the CPU, by the kernel's accounts of threads
 //! (proc(5), `/proc/PID/task/TID/stat`), how often the guest was left, by KVM's counters in debugfs
-//! (`virt/kvm/kvm_main.c`), and what went through the guest's network card, by the guest's own.
+//! (`virt/kvm/kvm_main.c`), and what went through the guest's network card or disk, by the guest's own.
 
 use std::fmt;
 use std::fs;
@@ -20,10 +20,41 @@ const COUNTERS: [&str; 5] = ["exits", "halt_exits", "io_exits", "mmio_exits", "i
 /// The kernel's ticks a second, in which it accounts for time (proc(5), USER_HZ).
 const TICKS: f64 = 100.0;
 
-/// What the guest prints of its network card and itself, a number a line.
-const GUEST: &str = "cd /sys/class/net/eth0/statistics; cat rx_packets rx_bytes tx_packets tx_bytes; \
-    awk '/virtio/ { n += $2 } END { print n + 0 }' /proc/interrupts; \
-    awk '/^ctxt/ { print $2 }' /proc/stat; cd /";
+/// What goes in and out of a guest, as the guest itself counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Traffic {
+    /// Frames of its network card.
+    Frames,
+    /// Requests to its disk.
+    Requests,
+}
+
+impl Traffic {
+    /// What the guest prints, a number a line: how many came to it and their bytes, how many left and
+    /// theirs; interrupts and context switches.
+    fn question(self) -> String {
+        let counts = match self {
+            Self::Frames => {
+                "cd /sys/class/net/eth0/statistics; cat rx_packets rx_bytes tx_packets tx_bytes; cd /"
+            }
+            Self::Requests => {
+                "awk '{ print $1; print $3 * 512; print $5; print $7 * 512 }' /sys/block/vda/stat"
+            }
+        };
+        format!(
+            "{counts}; awk '/virtio/ {{ n += $2 }} END {{ print n + 0 }}' /proc/interrupts; \
+             awk '/^ctxt/ {{ print $2 }}' /proc/stat"
+        )
+    }
+
+    /// What they are called, those that come to the guest first.
+    fn names(self) -> [&'static str; 2] {
+        match self {
+            Self::Frames => ["frames to the guest", "from it"],
+            Self::Requests => ["requests to read", "to write"],
+        }
+    }
+}
 
 /// Counters as they stand.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +72,7 @@ struct Counts {
 /// Counters at a beginning.
 #[derive(Debug)]
 pub(super) struct Begun {
+    traffic: Traffic,
     at: Instant,
     counts: Counts,
 }
@@ -48,27 +80,29 @@ pub(super) struct Begun {
 /// What was counted in the meantime.
 #[derive(Clone, Debug)]
 pub struct Profile {
+    traffic: Traffic,
     seconds: f64,
     counts: Counts,
 }
 
 impl Begun {
     /// Before something is measured.
-    pub(super) fn new(guest: &mut Guest) -> Result<Self> {
-        let counts = Counts::of(guest)?;
-        Ok(Self { at: Instant::now(), counts })
+    pub(super) fn new(guest: &mut Guest, traffic: Traffic) -> Result<Self> {
+        let counts = Counts::of(guest, traffic)?;
+        Ok(Self { traffic, at: Instant::now(), counts })
     }
 
     /// Behind it.
     pub(super) fn end(self, guest: &mut Guest) -> Result<Profile> {
         let seconds = self.at.elapsed().as_secs_f64();
-        Ok(Profile { seconds, counts: Counts::of(guest)?.since(&self.counts) })
+        let Self { traffic, counts, .. } = self;
+        Ok(Profile { traffic, seconds, counts: Counts::of(guest, traffic)?.since(&counts) })
     }
 }
 
 impl Counts {
-    fn of(guest: &mut Guest) -> Result<Self> {
-        let said = guest.must(GUEST)?;
+    fn of(guest: &mut Guest, traffic: Traffic) -> Result<Self> {
+        let said = guest.must(&traffic.question())?;
         let numbers: Vec<f64> = said.split_whitespace().filter_map(|n| n.parse().ok()).collect();
         let numbers = numbers.try_into().map_err(|_| format!("not six numbers: {said}"))?;
         let mut counts = Self { guest: numbers, kvm: kvm(guest.id()), ..Self::default() };
@@ -169,6 +203,7 @@ impl fmt::Display for Profile {
             "CPU: guest {guest:.0} %, its exits {around:.0} %, the monitor besides {others:.0} %, \
              the host's peer {host:.0} %"
         )?;
+        let [to_guest, from_guest] = self.traffic.names();
         let mib = (bytes + more_bytes) / f64::from(1 << 20);
         let per_mib = |count: f64| count / mib;
         if let Some(counters) = self.counts.kvm {
@@ -181,8 +216,8 @@ impl fmt::Display for Profile {
         }
         write!(
             f,
-            " frames to the guest {:.1}, from it {:.1}, its interrupts {:.1}, its context switches \
-             {:.1}, the monitor's waits {:.1}; a frame to the guest {:.0} bytes, from it {:.0}",
+            " {to_guest} {:.1}, {from_guest} {:.1}, its interrupts {:.1}, its context switches {:.1}, the \
+             monitor's waits {:.1}; bytes of one: {:.0} and {:.0}",
             per_mib(received),
             per_mib(sent),
             per_mib(interrupts),

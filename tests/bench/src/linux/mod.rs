@@ -1,6 +1,7 @@
-//! A Linux on the network of a monitor, measured from both ends: what it takes, and how two monitors
-//! compare in the same run.
+//! A Linux on the network of a monitor, measured from both ends, or with a disk, measured by fio in the
+//! guest: what it takes, and how two monitors compare in the same run.
 
+pub mod disk;
 mod profile;
 pub mod rows;
 pub mod table;
@@ -17,6 +18,7 @@ use peer::monitor::{Link, Machine, Monitor, free_port};
 use peer::serve::Server;
 
 pub use profile::Profile;
+use profile::Traffic;
 use rows::{Row, What};
 
 /// How long bytes go one way.
@@ -201,7 +203,7 @@ impl Session<'_> {
 
     /// Asks the guest a question whose answer has two numbers.
     fn ask(&mut self, question: &str) -> Result<([f64; 2], Profile)> {
-        let begun = profile::Begun::new(&mut self.guest)?;
+        let begun = profile::Begun::new(&mut self.guest, Traffic::Frames)?;
         let said = self.guest.must(question)?;
         Ok((numbers(&said)?, begun.end(&mut self.guest)?))
     }

@@ -1,7 +1,7 @@
 //! The table: medians over the rounds of both monitors, their ratios beside what is asked for, and where
 //! that is missed the profile that says why.
 
-use super::rows::{Goal, Network, Row, What};
+use super::rows::{Goal, Part, Row, What};
 use super::{Value, Values};
 
 /// What eight connections are to carry together, of what one does,
@@ -34,13 +34,13 @@ pub fn print(rows: &[Row], peer: &str, peers: &[Values], own: &[Values]) {
     ] {
         let measured = |what| rows.iter().find(|row| row.what == what);
         let Some((row, _)) = measured(of).zip(measured(one)) else { continue };
-        within(row.network, name, (of, one), goal, [(peer, peers), ("runner", own)]);
+        within(row.part, name, (of, one), goal, [(peer, peers), ("runner", own)]);
     }
 }
 
 /// A ratio of two values of one monitor.
 fn within(
-    network: Network,
+    part: Part,
     name: &str,
     (of, one): (What, What),
     goal: Goal,
@@ -49,7 +49,7 @@ fn within(
     let [theirs, ours] = both.map(|(_, rounds)| number(of, rounds) / number(one, rounds));
     let met = goal.is_met(ours);
     let verdict = if met { "" } else { ", missed" };
-    let name = format!("{network}: {name}");
+    let name = format!("{part}: {name}");
     println!("{name:<36} {theirs:>10.2} {ours:>10.2} {:>8}   {goal}{verdict}", "");
     if !met {
         if of == What::Down8 {

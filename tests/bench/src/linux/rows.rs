@@ -4,20 +4,23 @@ use std::fmt;
 
 use Goal::{AtLeast, AtMost};
 
-/// Where a guest's network card leads.
+/// The part of a machine that is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Network {
+pub enum Part {
     /// The user-mode network, of runner and of QEMU.
     User,
     /// A tap device; QEMU's virtio-net beside it is served without vhost, by QEMU itself.
     Tap,
+    /// A raw file as a virtio disk, by way of the host's page cache.
+    Disk,
 }
 
-impl fmt::Display for Network {
+impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::User => "user",
             Self::Tap => "tap",
+            Self::Disk => "disk",
         })
     }
 }
@@ -51,6 +54,25 @@ pub enum What {
     UpPlain,
     /// To the guest.
     DownPlain,
+    /// Requests a second of fio's, 4 KiB each, past the guest's page cache.
+    Fio(Fio),
+    /// The same, each write followed by fdatasync.
+    Durable,
+    /// How often the host's file was synced for each flush of the guest's meanwhile.
+    Honoured,
+    /// Microseconds, the median of a byte there and back while fio writes.
+    MedianBesideFio,
+    /// The slowest of a hundred.
+    SlowestBesideFio,
+}
+
+/// What fio does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fio {
+    /// By fio's name for it (fio(1), `rw`).
+    pub way: &'static str,
+    /// Requests in flight.
+    pub depth: u32,
 }
 
 /// What is asked of a value beside the peer's: a ratio, runner's to the peer's.
@@ -85,8 +107,8 @@ impl fmt::Display for Goal {
 /// A row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
-    /// Over what it is measured.
-    pub network: Network,
+    /// Of what.
+    pub part: Part,
     /// What.
     pub what: What,
     name: &'static str,
@@ -96,20 +118,28 @@ pub struct Row {
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("{}: {}", self.network, self.name))
+        f.pad(&format!("{}: {}", self.part, self.name))
     }
 }
 
 const fn user(what: What, name: &'static str, goal: Goal) -> Row {
-    Row { network: Network::User, what, name, goal }
+    Row { part: Part::User, what, name, goal }
 }
 
 /// Over tap nothing but the device is compared, as both use the same of the kernel's.
 const fn tap(what: What, name: &'static str, goal: Goal) -> Row {
-    Row { network: Network::Tap, what, name, goal }
+    Row { part: Part::Tap, what, name, goal }
 }
 
-const ROWS: [Row; 20] = [
+const fn disk(what: What, name: &'static str, goal: Goal) -> Row {
+    Row { part: Part::Disk, what, name, goal }
+}
+
+const fn fio(way: &'static str, depth: u32, name: &'static str) -> Row {
+    disk(What::Fio(Fio { way, depth }), name, AtLeast(1.2))
+}
+
+const ROWS: [Row; 32] = [
     user(What::FirstAnswer, "first answer by HTTP, ms", AtMost(1.0)),
     user(What::Up, "up, 1 connection, Mbit/s", AtLeast(5.0)),
     user(What::Down, "down, 1 connection, Mbit/s", AtLeast(5.0)),
@@ -130,12 +160,24 @@ const ROWS: [Row; 20] = [
     tap(What::Median, "round trip, median, us", AtMost(0.83)),
     tap(What::Slowest, "round trip, p99, us", AtMost(1.0)),
     tap(What::Connections, "connections, /s", AtLeast(1.2)),
+    fio("read", 1, "read in order, QD 1, /s"),
+    fio("read", 32, "read in order, QD 32, /s"),
+    fio("randread", 1, "read anywhere, QD 1, /s"),
+    fio("randread", 32, "read anywhere, QD 32, /s"),
+    fio("write", 1, "write in order, QD 1, /s"),
+    fio("write", 32, "write in order, QD 32, /s"),
+    fio("randwrite", 1, "write anywhere, QD 1, /s"),
+    fio("randwrite", 32, "write anywhere, QD 32, /s"),
+    disk(What::Durable, "write and fdatasync, /s", AtLeast(1.2)),
+    disk(What::Honoured, "host's syncs for 1000 flushes", AtLeast(0.99)),
+    disk(What::MedianBesideFio, "round trip beside it, median, us", AtMost(0.83)),
+    disk(What::SlowestBesideFio, "round trip beside it, p99, us", AtMost(1.0)),
 ];
 
-/// The rows about `network` that have `filter` in their names, as printed.
+/// The rows about `part` that have `filter` in their names, as printed.
 #[must_use]
-pub fn chosen(network: Network, filter: &str) -> Vec<Row> {
-    let wanted = |row: &&Row| row.network == network && row.to_string().contains(filter);
+pub fn chosen(part: Part, filter: &str) -> Vec<Row> {
+    let wanted = |row: &&Row| row.part == part && row.to_string().contains(filter);
     ROWS.iter().filter(wanted).copied().collect()
 }
 
@@ -145,10 +187,10 @@ mod tests {
 
     #[test]
     fn a_filter_is_for_the_names_as_they_are_printed() {
-        assert_eq!(chosen(Network::User, "").len(), 13);
-        assert_eq!(chosen(Network::User, "tap: ").len(), 0);
-        assert_eq!(chosen(Network::Tap, "tap: ").len(), 7);
-        let eight: Vec<_> = chosen(Network::User, "8 connections").iter().map(|r| r.what).collect();
+        assert_eq!(chosen(Part::User, "").len(), 13);
+        assert_eq!(chosen(Part::User, "tap: ").len(), 0);
+        assert_eq!(chosen(Part::Tap, "tap: ").len(), 7);
+        let eight: Vec<_> = chosen(Part::User, "8 connections").iter().map(|r| r.what).collect();
         assert_eq!(eight, [What::Up8, What::Down8]);
     }
 
