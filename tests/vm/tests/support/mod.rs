@@ -3,6 +3,7 @@
 pub(crate) mod files;
 pub(crate) mod host;
 pub(crate) mod program;
+#[cfg(target_arch = "x86_64")] // where the tests of disks are
 pub(crate) mod qcow2;
 pub(crate) mod terminal;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
