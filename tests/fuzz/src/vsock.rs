@@ -227,7 +227,7 @@ impl Driver {
                 return;
             }
         }
-        panic!("it goes on for ever");
+        unreachable!("it goes on for ever");
     }
 
     fn start(&mut self) {
