@@ -175,15 +175,12 @@ Options:
   -i, --imagename NAME  the same as IMAGE
   -k, --kernel FILE     boot this kernel in place of the image's own
       --initrd FILE     initial ram disk for the kernel
-      --entry WAY       enter by linux64, linux32, pvh, multiboot, arm64 or hvt
-                        [what suits it]
+      --entry WAY       linux64, linux32, pvh, multiboot, arm64, hvt [what suits it]
       --virtio WHICH    where virtio devices are: mmio, pci [mmio; what OPS builds: pci]
       --rng             random bytes by a virtio device [for what OPS builds, on pci]
-      --vsock PATH[,cid=N]
-                        a socket device before the host's sockets PATH and PATH_PORT
+      --vsock PATH[,cid=N]  sockets between the guest and the host's PATH and PATH_PORT
       --console WHICH   serial, or virtio: a virtio console besides, with stdin [serial]
-      --balloon[=SIZE]  free memory goes back to the host; with SIZE so much in any case,
-                        as long as the guest can spare it
+      --balloon[=SIZE]  free memory goes back to the host; with SIZE so much in any case
       --append TEXT     add TEXT to the kernel's command line
       --jail WHICH      on, strict (all of it or no run), off [on]
       --timeout TIME    end the run after TIME: 5 or 5s, 500ms, 2m (status 124)

@@ -67,8 +67,8 @@ fn the_entry_can_be_chosen_among_those_there_are() {
     says(&why, &["--entry=pvh", "linux64.bin", "only by linux64, linux32"]);
     let why = runner(["--entry=linux64"]).arg(guest("linux32")).refused();
     says(&why, &["only by linux32"]);
-    let why = runner(["--entry=multiboot"]).arg(guest("linux64")).refused();
-    says(&why, &["choose linux64, linux32, pvh, multiboot or arm64"]);
+    let why = runner(["--entry=multiboot2"]).arg(guest("linux64")).refused();
+    says(&why, &["choose linux64, linux32, pvh, multiboot, arm64 or hvt"]);
 }
 
 #[test]

@@ -261,7 +261,6 @@ fn a_field_that_this_version_refuses_says_what_to_do_instead() {
         (r#""RunConfig": {"Background": true}"#, "in the background with"),
         (r#""RunConfig": {"Debug": true}"#, "ops run -d"),
         (r#""RunConfig": {"AtExit": "echo"}"#, "AtExit"),
-        (r#""Mounts": {"vol": "/data"}"#, "--disk"),
     ] {
         says(&config(format!("{{{field}}}")), &["config.json:1:", wanted]);
     }
