@@ -59,11 +59,26 @@ pub(super) struct Desk {
     turn: usize,
     /// Threads that wait for events.
     pub(super) idle: usize,
+    /// Requests that were begun so far.
+    pub(super) begun: u64,
+    /// Whether somebody sees to it that those that are begun come on.
+    pub(super) watch: Watch,
+}
+
+/// Of those who carry out requests while others wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Watch {
+    /// There is none.
+    None,
+    /// The next thread that has nothing to do is to keep it.
+    Wanted,
+    /// A thread keeps it.
+    Kept,
 }
 
 impl Desk {
     pub(super) fn new(commands: mpsc::Receiver<(usize, Command)>) -> Self {
-        Self { devices: Vec::new(), commands, turn: 0, idle: 0 }
+        Self { devices: Vec::new(), commands, turn: 0, idle: 0, begun: 0, watch: Watch::None }
     }
 
     pub(super) fn add(&mut self, device: Device) {
@@ -120,6 +135,7 @@ impl Desk {
             let index = self.turn.saturating_add(step).checked_rem(count)?;
             if let Some(job) = self.take_of(index, memory) {
                 self.turn = index.saturating_add(1);
+                self.begun = self.begun.wrapping_add(1);
                 return Some(job);
             }
         }

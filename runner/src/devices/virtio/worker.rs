@@ -2,9 +2,11 @@
 //!
 //! A thread without a request waits for doorbells and commands, each of which wakes one thread.
 //! Whoever finds requests carries them out one by one, and wakes another thread for the rest before it
-//! does anything that may take long. So a slow request holds up nobody, a fast one changes no thread,
-//! and no more requests are begun than there are threads: the others stay in their rings, which
-//! bounds what is in flight without a table or a buffer.
+//! does anything that surely takes long. What mostly takes no time, a write into the page cache, and
+//! sometimes much, is watched: one other thread looks in every millisecond whether there is progress,
+//! tells the guest of it, and takes what waits when there is none. So a slow request holds up nobody for
+//! long, a fast one changes no thread, and no more requests are begun than there are threads: the others
+//! stay in their rings, which bounds what is in flight without a table or a buffer.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +18,7 @@ use hv::GuestMemory;
 use virtio_queue::Queue;
 
 use super::chain::{Broken, Chain};
-use super::desk::{Desk, Device, Job};
+use super::desk::{Desk, Device, Job, Watch};
 pub use super::threads::{Threads, WorkerThread};
 use super::transport::Transport;
 use crate::io::event::Event;
@@ -27,13 +29,16 @@ use crate::io::waiter::Waiter;
 /// keep a run from ending. What is left out is said.
 const LAST_BYTES: u64 = 256 << 20;
 
+/// How often somebody looks whether those that carry out requests while others wait come on with them.
+const WATCH: Duration = Duration::from_millis(1);
+
 /// What a kind of device does with its requests. Several threads may call it at once.
 pub trait Backend: fmt::Debug + Send + Sync {
     /// The driver has finished, and these are its features. No request is being served.
     fn activate(&self, features: u64);
 
     /// Carries out one request. Returns how many bytes were written into it. Calls `slow` before
-    /// it does anything that may take long; once is enough.
+    /// it does anything that mostly takes long; once is enough.
     ///
     /// # Errors
     /// [`Broken`] when the request cannot even be refused: the device stops until it is reset.
@@ -199,7 +204,13 @@ impl Shared {
     pub(super) fn work(&self) -> io::Result<()> {
         let mut desk = self.desk();
         while !self.stop.load(Ordering::Acquire) {
-            if let Some(job) = desk.take(&self.memory) {
+            if desk.watch == Watch::Wanted {
+                desk = self.keep_watch(desk)?;
+            } else if let Some(job) = desk.take(&self.memory) {
+                if desk.watch == Watch::None && desk.idle > 0 && desk.is_waiting() {
+                    desk.watch = Watch::Wanted;
+                    self.wake.signal();
+                }
                 drop(desk);
                 self.carry_out(&job);
                 desk = self.desk();
@@ -216,11 +227,16 @@ impl Shared {
 
     /// Waits for events, without the lock, and notes what they brought. Does not wait when there is
     /// something to note already.
-    fn watch<'a>(
+    fn watch<'a>(&'a self, desk: AtDesk<'a>, timeout: Option<Duration>) -> io::Result<AtDesk<'a>> {
+        self.wait(desk, timeout).map(|(_, desk)| desk)
+    }
+
+    /// The same; whether there was an event.
+    fn wait<'a>(
         &'a self,
         mut desk: AtDesk<'a>,
         timeout: Option<Duration>,
-    ) -> io::Result<AtDesk<'a>> {
+    ) -> io::Result<(bool, AtDesk<'a>)> {
         let timeout = if desk.is_rung() { Some(Duration::ZERO) } else { timeout };
         desk.idle = desk.idle.saturating_add(1);
         drop(desk);
@@ -229,7 +245,23 @@ impl Shared {
         let mut desk = self.desk();
         desk.idle = desk.idle.saturating_sub(1);
         desk.collect(&rung, &self.memory);
-        result.map(|()| desk)
+        result.map(|()| (!rung.is_empty(), desk))
+    }
+
+    /// Looks in from time to time, until an event wakes this thread as any other, or nobody has come to
+    /// another request: there is none, or this thread takes it.
+    fn keep_watch<'a>(&'a self, mut desk: AtDesk<'a>) -> io::Result<AtDesk<'a>> {
+        desk.watch = Watch::Kept;
+        loop {
+            let begun = desk.begun;
+            let (woken, now) = self.wait(desk, Some(WATCH))?;
+            desk = now;
+            desk.tell(&self.memory);
+            if woken || desk.begun == begun || self.stop.load(Ordering::Acquire) {
+                desk.watch = Watch::None;
+                return Ok(desk);
+            }
+        }
     }
 
     fn carry_out(&self, job: &Job) {

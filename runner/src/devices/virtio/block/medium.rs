@@ -25,7 +25,7 @@ pub(super) enum Medium {
 }
 
 impl Medium {
-    /// Fills `input`. Calls `slow` before it waits for anything or copies much.
+    /// Fills `input`. Calls `slow` before it knowingly waits for anything, or copies much.
     pub(super) fn read(
         &self,
         offset: u64,
@@ -136,8 +136,9 @@ impl Base {
     }
 }
 
-/// Bytes that are copied from the page cache at once, before anybody else gets a turn: some 30 µs.
-const AT_ONCE: usize = 256 << 10;
+/// Bytes that are copied from the page cache, or into it, at once, before anybody else gets a turn: some
+/// 30 µs.
+pub(super) const AT_ONCE: u64 = 256 << 10;
 
 /// A file or a block device.
 pub(super) struct Raw {
@@ -154,22 +155,25 @@ impl Raw {
         Self { file, block_device, prompt: AtomicBool::new(true) }
     }
 
-    /// Fills `buffers`: from the page cache at once, if all of it is there and it is not much.
+    /// Fills `buffers`: from the page cache at once, if all of it is there and it is not much. A file
+    /// system that cannot be asked what is there mostly has its files in memory.
     pub(super) fn read(
         &self,
         offset: u64,
         buffers: &[VolatileSlice<'_>],
         slow: &mut dyn FnMut(),
     ) -> io::Result<()> {
-        let len = buffers.iter().fold(0usize, |sum, buffer| sum.saturating_add(buffer.len()));
-        if len <= AT_ONCE && self.prompt.load(Ordering::Relaxed) {
-            match file::read_cached_at(&self.file, offset, buffers)? {
-                Prompt::Done => return Ok(()),
-                Prompt::Later => {}
-                Prompt::Never => self.prompt.store(false, Ordering::Relaxed),
-            }
+        let len = buffers.iter().fold(0u64, |sum, buffer| sum.saturating_add(buffer.len() as u64));
+        let prompt = match len <= AT_ONCE && self.prompt.load(Ordering::Relaxed) {
+            true => file::read_cached_at(&self.file, offset, buffers)?,
+            false => Prompt::Never,
+        };
+        match prompt {
+            Prompt::Done => return Ok(()),
+            Prompt::Later => slow(),
+            Prompt::Never if len > AT_ONCE => slow(),
+            Prompt::Never => self.prompt.store(false, Ordering::Relaxed),
         }
-        slow();
         file::read_exact_at(&self.file, offset, buffers)
     }
 
@@ -200,17 +204,18 @@ mod tests {
     #[test]
     fn a_long_read_is_slow_even_from_the_page_cache() {
         let file = Arc::new(tempfile::tempfile().unwrap());
-        let mut bytes = vec![0x5a; AT_ONCE + 1];
+        let at_once = usize::try_from(AT_ONCE).unwrap();
+        let mut bytes = vec![0x5a; at_once + 1];
         file::write_all_at(&file, 0, &[bytes.as_mut_slice().into()]).unwrap();
-        for len in [AT_ONCE, AT_ONCE + 1] {
+        for len in [at_once, at_once + 1] {
             let raw = Raw::new(Arc::clone(&file));
             let mut slow = 0;
             let (first, second) = bytes[..len].split_at_mut(len / 3);
             let buffers = [first.into(), second.into()];
             // Not every file system reads from the page cache alone.
-            let prompt = file::read_cached_at(&file, 0, &buffers).unwrap() == Prompt::Done;
+            let cached = file::read_cached_at(&file, 0, &buffers).unwrap();
             raw.read(0, &buffers, &mut || slow += 1).unwrap();
-            assert_eq!(slow, u32::from(len > AT_ONCE || !prompt), "{len}");
+            assert_eq!(slow, u32::from(len > at_once || cached == Prompt::Later), "{len}");
         }
     }
 }

@@ -29,7 +29,7 @@ use super::chain::{Broken, Buffers, Chain, MAX_SEGMENTS};
 use super::transport::Identity;
 use super::worker::Backend;
 use crate::image::Patch;
-use medium::{Base, Medium, Raw};
+use medium::{AT_ONCE, Base, Medium, Raw};
 use overlay::Overlay;
 pub use overlay::Scratch;
 use patched::Patched;
@@ -252,7 +252,9 @@ impl Disk {
             return Answer::Error;
         }
         let Some(offset) = place(sector, output.len(), self.sectors) else { return Answer::Error };
-        slow();
+        if output.len() > AT_ONCE {
+            slow();
+        }
         let result = self.medium.write(offset, output.slices());
         self.written(result, "write", offset, slow)
     }

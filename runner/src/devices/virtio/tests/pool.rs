@@ -12,7 +12,7 @@ use super::{Rig, SIZE, WRITE, identity, reg};
 const THREADS: usize = 3;
 
 /// A device whose requests are numbers: one descriptor of that many bytes. Those from [`SLOW`] on
-/// wait for a word; the others do not.
+/// wait for a word, and those from [`STEALTHY`] on say nothing of it; the others do not wait.
 struct Gate {
     begun: Sender<u64>,
     go: Mutex<Receiver<()>>,
@@ -21,6 +21,7 @@ struct Gate {
 }
 
 const SLOW: u64 = 100;
+const STEALTHY: u64 = 1000;
 
 impl std::fmt::Debug for Gate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -35,7 +36,9 @@ impl Backend for Gate {
         let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
         self.most.fetch_max(now, Ordering::SeqCst);
         if number >= SLOW {
-            slow();
+            if number < STEALTHY {
+                slow();
+            }
             self.begun.send(number).unwrap();
             self.go.lock().unwrap().recv().unwrap();
         }
@@ -123,6 +126,24 @@ fn the_guest_hears_of_what_is_done_before_what_is_slow() {
     assert!(pool.rig.interrupts() > 0);
     pool.go.send(()).unwrap();
     pool.await_interrupt();
+    pool.threads.finish().unwrap();
+}
+
+#[test]
+fn a_request_that_is_slow_by_surprise_holds_up_the_others_for_a_moment_only() {
+    let mut pool = Pool::new();
+    // The first is stuck, then the one that another thread comes to.
+    for (head, number) in [(0, STEALTHY), (1, 1), (2, STEALTHY + 1), (3, 2), (4, 3)] {
+        pool.rig.descriptor(head, (0x10000, u32::try_from(number).unwrap(), WRITE, 0));
+        pool.rig.offer(head);
+    }
+    pool.rig.kick();
+    assert_eq!(pool.begun.recv(), Ok(STEALTHY));
+    assert_eq!(pool.begun.recv(), Ok(STEALTHY + 1));
+    pool.await_used(3);
+    pool.await_interrupt();
+    (0..2).for_each(|_| pool.go.send(()).unwrap());
+    pool.await_used(5);
     pool.threads.finish().unwrap();
 }
 
