@@ -15,6 +15,7 @@ pub mod image;
 mod input;
 pub mod mmio;
 pub mod nic;
+pub mod p9;
 pub mod pci;
 pub mod pl011;
 pub mod serial;
@@ -37,6 +38,7 @@ pub const TARGETS: &[Target] = &[
     ("pci", pci::pci),
     ("nic", nic::nic),
     ("notes", image::notes),
+    ("p9", p9::p9),
     ("pl011", pl011::pl011),
     ("serial", serial::serial),
     ("tfs", image::tfs),
