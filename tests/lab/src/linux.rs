@@ -6,6 +6,8 @@
 //! - `initrd`, with busybox, the modules for our disks, and the jobs of tests/vm/data/linux
 //! - `initrd-net`, the same with the modules for a network card, and with `peer`; `initrd-tools` has
 //!   curl, dig and iperf3 besides, in `/tools`, as the folder itself has in `tools`
+//! - `general/vmlinuz` and `general/initrd`, Debian's kernel for any machine, with the modules for shared
+//!   folders and the same jobs
 //! - `peer`, for a host in a namespace of its own
 //! - `tiny`, an initrd whose /init ends the machine, and has nothing else
 //! - `mke2fs`, `e2fsck` with what they need, for disks, before and after a guest
@@ -58,6 +60,10 @@ pub(crate) fn prepare(
     let mut guests = Guests { folder, files: Vec::new() };
     guests.kernel(sources)?;
     guests.add("initrd", &sources.initrd()?.finish()?, 0o644)?;
+    let general = packages::unpacked(cache, &architecture.linux.general, architecture.debian)?;
+    let kernel = read(&packages::one_file(&general, "boot", "vmlinuz-")?)?;
+    guests.add("general/vmlinuz", &kernel, 0o644)?;
+    guests.add("general/initrd", &sources.initrd_general(&general)?.finish()?, 0o644)?;
     let peer = read(&builder.peer()?)?;
     guests.add("peer", &peer, 0o755)?;
     guests.add("initrd-net", &sources.initrd_net(&peer)?.finish()?, 0o644)?;
@@ -126,12 +132,26 @@ impl Guests {
 
 impl Sources<'_> {
     fn initrd(&self) -> Result<Archive> {
+        let mut archive = self.without_modules()?;
+        let linux = &self.architecture.linux;
+        self.modules(&mut archive, "disk", self.packages, linux.disk_modules)?;
+        Ok(archive)
+    }
+
+    /// For the kernel in the folder `general`.
+    fn initrd_general(&self, general: &Path) -> Result<Archive> {
+        let mut archive = self.without_modules()?;
+        let modules = self.architecture.linux.share_modules;
+        self.modules(&mut archive, "disk", general, modules)?;
+        Ok(archive)
+    }
+
+    fn without_modules(&self) -> Result<Archive> {
         let mut archive = Archive::default();
         let linux = &self.architecture.linux;
         archive.file(Path::new("bin/busybox"), true, &read(&linux.busybox(self.packages))?)?;
         let (name, end) = linux.end;
         archive.file(&Path::new("bin").join(name), true, end)?;
-        self.modules(&mut archive, "disk", linux.disk_modules)?;
         let jobs = self.workspace.root.join("tests/vm/data/linux");
         archive.file(Path::new("init"), true, &read(&jobs.join("init"))?)?;
         let machine = jobs.join("machine").join(self.architecture.name);
@@ -150,17 +170,24 @@ impl Sources<'_> {
 
     fn initrd_net(&self, peer: &[u8]) -> Result<Archive> {
         let mut archive = self.initrd()?;
-        self.modules(&mut archive, "net", self.architecture.linux.net_modules)?;
+        let modules = self.architecture.linux.net_modules;
+        self.modules(&mut archive, "net", self.packages, modules)?;
         archive.file(Path::new("bin/peer"), true, peer)?;
         Ok(archive)
     }
 
-    /// With a list of their names, which scripts load in its order.
-    fn modules(&self, archive: &mut Archive, list: &str, modules: &[&str]) -> Result<()> {
+    /// Those of the kernel in `packages`, with a list of their names, which scripts load in its order.
+    fn modules(
+        &self,
+        archive: &mut Archive,
+        list: &str,
+        packages: &Path,
+        modules: &[&str],
+    ) -> Result<()> {
         let folder = Path::new("modules");
         let mut names = String::new();
         for module in modules {
-            let (from, name) = self.architecture.linux.module(self.packages, module)?;
+            let (from, name) = self.architecture.linux.module(packages, module)?;
             archive.file(&folder.join(&name), false, &read(&from)?)?;
             names += &format!("/{}/{name}\n", folder.display());
         }

@@ -82,6 +82,10 @@ pub(crate) struct Linux {
     pub(crate) disk_modules: &'static [&'static str],
     /// What a network card takes besides, on QEMU's PCI as well. IP and packet sockets are built in.
     pub(crate) net_modules: &'static [&'static str],
+    /// Debian's kernel for any machine, which has what the one for virtual machines has not.
+    pub(crate) general: Wanted,
+    /// Its modules for a shared folder, in the order in which they can be loaded.
+    pub(crate) share_modules: &'static [&'static str],
     /// A program of our own that ends a guest, and its name. It is all of the smallest initial root.
     pub(crate) end: (&'static str, &'static [u8]),
     /// What the kernel is called in the folder of guests.

@@ -14,6 +14,7 @@ mod machine;
 mod net;
 #[cfg(target_arch = "x86_64")]
 mod pci;
+mod shares;
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -50,7 +51,18 @@ impl Debian {
             .arg(self.0.join(file))
     }
 
-    /// The same, to its end, which has to be the job's own.
+    /// `runner` with Debian's kernel for any machine and a job of its init.
+    fn boot_general(&self, args: &[&str], job: &str) -> Runner {
+        let words = format!("console={CONSOLE} quiet panic=-1 mitigations=off");
+        runner(args)
+            .arg("--initrd")
+            .arg(self.0.join("general/initrd"))
+            .arg("--append")
+            .arg(format!("{words} -- {job}"))
+            .arg(self.0.join("general/vmlinuz"))
+    }
+
+    /// [`Self::boot`] to its end, which has to be the job's own.
     fn does(&self, kernel: Kernel, args: &[&str], job: &str) -> Finished {
         done(self.boot(kernel, args, job).run())
     }
