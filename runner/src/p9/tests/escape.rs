@@ -4,9 +4,16 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{CWD, Mode, RenameFlags, mkfifoat, renameat_with};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::*;
+
+/// A link was no folder on the way. Systems say so in two ways.
+#[track_caller]
+fn nowhere<T: std::fmt::Debug>(result: Result<T, u32>) {
+    let error = result.unwrap_err();
+    assert!([ENOTDIR, ELOOP].contains(&error), "{error}");
+}
 
 impl Guest {
     /// Nothing outside was read, changed or made.
@@ -111,11 +118,11 @@ fn way_7_a_link_to_a_folder_outside_is_not_walked_through() {
     assert_eq!(guest.walk(1, "link/key"), Ok(1));
     assert_eq!(guest.open(1, 0), Err(EBADF), "the walk did not reach its end");
     guest.walk(2, "link").unwrap();
-    assert_eq!(guest.walk_from(2, 3, "key"), Err(ENOTDIR));
-    assert_eq!(guest.create(2, "made", 0), Err(ENOTDIR));
-    assert_eq!(guest.mkdir(2, "made"), Err(ENOTDIR));
-    assert_eq!(guest.unlink(2, "key", 0), Err(ENOTDIR));
-    assert_eq!(guest.symlink(2, "made", "x"), Err(ENOTDIR));
+    nowhere(guest.walk_from(2, 3, "key"));
+    nowhere(guest.create(2, "made", 0));
+    nowhere(guest.mkdir(2, "made"));
+    nowhere(guest.unlink(2, "key", 0));
+    nowhere(guest.symlink(2, "made", "x"));
     guest.try_all(2);
 }
 
@@ -149,10 +156,10 @@ fn way_10_what_a_fid_stood_for_may_become_a_link_and_is_not_followed() {
     guest.walk(3, "a/key").unwrap();
     fs::remove_dir_all(guest.host("a")).unwrap();
     symlink("../secret", guest.host("a")).unwrap();
-    assert_eq!(guest.open(3, 0), Err(ENOTDIR));
-    assert_eq!(guest.create(2, "made", 0), Err(ENOTDIR));
-    assert_eq!(guest.unlink(2, "key", 0), Err(ENOTDIR));
-    assert_eq!(guest.walk_from(2, 4, "key"), Err(ENOTDIR));
+    nowhere(guest.open(3, 0));
+    nowhere(guest.create(2, "made", 0));
+    nowhere(guest.unlink(2, "key", 0));
+    nowhere(guest.walk_from(2, 4, "key"));
     guest.try_all(2);
     guest.try_all(3);
 }
@@ -198,8 +205,8 @@ fn way_12_moving_a_link_does_not_move_what_it_leads_to() {
     guest.nothing_happened();
     guest.symlink(0, "folder", "../secret").unwrap();
     guest.walk(1, "folder").unwrap();
-    assert_eq!(guest.rename((1, "key"), (0, "key")), Err(ENOTDIR));
-    assert_eq!(guest.rename((0, "moved"), (1, "key")), Err(ENOTDIR));
+    nowhere(guest.rename((1, "key"), (0, "key")));
+    nowhere(guest.rename((0, "moved"), (1, "key")));
     guest.nothing_happened();
 }
 
@@ -236,7 +243,7 @@ fn way_15_removing_a_link_does_not_remove_what_it_leads_to() {
     guest.symlink(0, "file", "../secret/key").unwrap();
     guest.symlink(0, "folder", "../secret").unwrap();
     guest.unlink(0, "file", 0).unwrap();
-    assert_eq!(guest.unlink(0, "folder", REMOVEDIR), Err(ENOTDIR));
+    nowhere(guest.unlink(0, "folder", REMOVEDIR));
     guest.walk(1, "folder").unwrap();
     guest.ask(kind::REMOVE, &fid(1)).unwrap();
     let top = open_top(&mut guest);
@@ -281,7 +288,9 @@ fn way_17_devices_pipes_and_sockets_are_not_made() {
 #[test]
 fn way_18_pipes_and_sockets_of_the_host_are_not_opened_and_hold_up_nobody() {
     let mut guest = Guest::new();
-    mkfifoat(CWD, guest.host("pipe"), Mode::RUSR | Mode::WUSR).unwrap();
+    // Not every system of ours has mkfifoat(2).
+    let made = std::process::Command::new("mkfifo").arg(guest.host("pipe")).status().unwrap();
+    assert!(made.success());
     let _socket = UnixListener::bind(guest.host("socket")).unwrap();
     for name in ["pipe", "socket"] {
         guest.walk(1, name).unwrap();

@@ -83,7 +83,8 @@ fn folders_are_made_listed_in_pieces_and_removed_when_they_are_empty() {
     assert_eq!(guest.unlink(0, "folder", REMOVEDIR), Err(ENOTEMPTY));
     fs::remove_dir_all(guest.host("folder")).unwrap();
     guest.mkdir(0, "empty").unwrap();
-    assert_eq!(guest.unlink(0, "empty", 0), Err(EISDIR));
+    // Linux's and POSIX's.
+    assert!([EISDIR, EPERM].contains(&guest.unlink(0, "empty", 0).unwrap_err()));
     guest.unlink(0, "empty", REMOVEDIR).unwrap();
 }
 
@@ -131,7 +132,7 @@ fn links_say_where_they_lead_and_hard_links_are_the_same_file() {
     guest.walk(1, "link").unwrap();
     let answer = guest.ask(kind::READLINK, &fid(1)).unwrap();
     assert_eq!(Reader::new(&answer).string(), Ok(&b"/a/../b"[..]));
-    assert_eq!(guest.attributes(1).unwrap().1, 0o120_777);
+    assert_eq!(guest.attributes(1).unwrap().1 & 0o170_000, 0o120_000);
     fs::write(guest.host("file"), "").unwrap();
     guest.walk(2, "file").unwrap();
     guest.ask(kind::LINK, &fid(0).u32(2).text("other")).unwrap();

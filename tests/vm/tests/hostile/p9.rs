@@ -389,3 +389,29 @@ fn the_driver_is_told_the_tag() {
         place.guest(script, "").passes();
     }
 }
+
+#[test]
+fn in_software_emulation_the_same_folder_is_qemus_to_serve() {
+    let qemu = std::process::Command::new("qemu-system-x86_64").arg("--version").output();
+    or_skip!(match cfg!(target_arch = "x86_64") {
+        true => qemu.map(drop).map_err(|error| format!("qemu-system-x86_64: {error}")),
+        false => Err("the guests are for x86_64".to_owned()),
+    });
+    let place = Place::new();
+    place.0.file("shared/file", "as it was");
+    let session = |how: &str, steps: fn(Session) -> Session| {
+        let session = steps(Session::new(Script::default()).attach());
+        let guest = place.guest(session.script, how).option("--accel=off").option("--net=none");
+        guest.runner().ends_with(0);
+    };
+    session("", |session| {
+        session
+            .walk(1, &[])
+            .does(LCREATE, &fid(1).text("made").u32(0o1002).u32(0o644).u32(0))
+            .does(WRITE_TO, &fid(1).u64(0).u32(4).u32(u32::from_le_bytes(*b"mine")))
+    });
+    assert_eq!(fs::read(place.shared("made")).unwrap(), b"mine");
+    session(":ro", |session| session.walk(1, &["file"]).fails(LOPEN, &fid(1).u32(1), EROFS));
+    assert_eq!(fs::read_to_string(place.shared("file")).unwrap(), "as it was");
+    place.untouched();
+}
