@@ -122,6 +122,8 @@ impl Station {
         if self.queues.obey() {
             self.device.reset();
         }
+        // And nobody has looked at doorbells since the stop.
+        (0..self.events.len()).for_each(|queue| self.queues.ring(queue));
         self.device.finish(&mut self.queues, &self.memory, now);
         crate::info!("device: {:?}; {:?}", self.queues, self.device);
     }
