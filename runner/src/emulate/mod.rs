@@ -5,7 +5,7 @@
 //! QEMU is a child process. It gets everything as open descriptors and no path of the user's: the
 //! loaded memory, a ROM that sets the boot vCPU's registers, the disks as the plan opened and
 //! locked them, pipes for the console, for the exit port and for what it has to say itself. Its machine
-//! is `microvm` or `virt`, whose maps ours follow ([`crate::machine::map`], [`target`]).
+//! is `microvm` or `virt`, whose maps ours follow ([`crate::machine::map`], `target`).
 //!
 //! What differs from a run on an accelerator: of a guest's exit value only the low 8 bits arrive, and
 //! on x86_64 a guest that does not stop behind that write goes on for the few milliseconds until QEMU

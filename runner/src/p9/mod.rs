@@ -3,7 +3,7 @@
 //!
 //! The guest names files by fids. A fid is a path below the folder and holds no descriptor unless it is
 //! open. Every operation begins at the folder's own descriptor and goes down from there, a component at
-//! a time, and never through a symbolic link ([`tree`]): what a link says is for the guest to follow,
+//! a time, and never through a symbolic link (`tree`): what a link says is for the guest to follow,
 //! and a name is one component. No operation goes up: `..` shortens a path, and at the folder it stays.
 //!
 //! What the guest makes belongs to the user who runs runner. Owners do not change, set-user-ID and

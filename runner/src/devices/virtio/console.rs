@@ -62,7 +62,7 @@ pub enum Wrote {
 
 /// Where the guest's words go.
 pub trait Output: Send + fmt::Debug {
-    /// Writes some of `bytes`, at most [`CHUNK`] of which are asked for at once, without waiting.
+    /// Writes some of `bytes`, at most `CHUNK` of which are asked for at once, without waiting.
     fn write(&mut self, bytes: &[u8]) -> Wrote;
 
     /// Waits until it takes bytes, at most as long as `patience`. Returns whether it does.
