@@ -6,11 +6,11 @@
 //! A program of the guest's connects to CID 2 and a port, and reaches who listens at the socket's path
 //! with `_<port>` behind it. This is Firecracker's convention (docs/vsock.md).
 //!
-//! `packet` is what lies in the queues, `credit` who may send how much, `flow` one connection,
-//! `table` all of them, `host` the sockets; `exchange` what goes on between them; [`Vsock`] serves the queues, on the I/O loop's thread,
-//! so that a byte changes no thread on its way. Bytes go straight between guest memory and a socket. Only
-//! what a program of the host's does not read at once is kept, up to what the guest was told that it may
-//! send.
+//! `packet` is what lies in the queues, `credit` who may send how much, `flow` one connection, `table` all of
+//! them, `host` the sockets; `exchange` what goes on between them; [`Vsock`] serves the queues, on the I/O
+//! loop's thread, so that a byte changes no thread on its way. Bytes go straight between guest memory and a
+//! socket. Only what a program of the host's does not read at once is kept, up to what the guest was told that
+//! it may send.
 
 mod credit;
 mod device;
