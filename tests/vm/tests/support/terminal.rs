@@ -52,7 +52,7 @@ impl Terminal {
     }
 
     /// Gives its window another size.
-    #[cfg(target_arch = "x86_64")] // by a hostile guest, which a script is
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // for a guest that is x86_64's
     pub(crate) fn resize(&self, columns: u16, rows: u16) {
         let size = Winsize { ws_col: columns, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&self.person, size).unwrap();
