@@ -15,14 +15,12 @@ fn reaches(debian: &Debian, kernel: &str, words: &str, more: &[&str], text: &str
 }
 
 #[test]
-fn memtest86_plus_tests_memory_by_both_entries() {
+fn memtest86_plus_shows_what_it_found_by_both_entries() {
     let debian = or_skip!(Debian::find());
     for entry in ["--entry=linux64", "--entry=linux32"] {
-        // Its first screen has what it found out about processor and memory, by the interval timer; then it
-        // begins to test.
+        // The processor's clock, which it has measured by the interval timer. Then it would test for hours.
         let words = "console=ttyS0,115200";
-        let mut running = reaches(&debian, "memtest", words, &[entry], "Memory  :  256MB");
-        running.wait_until_it_says("Using: Core #0");
+        let running = reaches(&debian, "memtest", words, &[entry], "CLK/Temp: ");
         running.signal(Signal::TERM);
         assert_eq!(running.finish().status, Some(143));
     }
