@@ -41,10 +41,10 @@ fn without_qemu(run: Runner) -> Runner {
     run.by(["sh", "-c", "PATH=/nonexistent; export PATH; exec \"$@\"", "sh"])
 }
 
-/// What is said of software emulation: the package, or that there is none for such guests.
+/// The package with software emulation, as Debian calls it.
 const EMULATION: &str = match cfg!(target_arch = "x86_64") {
     true => "qemu-system-x86",
-    false => "software emulation for x86_64 guests",
+    false => "qemu-system-arm",
 };
 
 const NO_DEV: &str = "mount -t tmpfs none /dev";
