@@ -101,6 +101,8 @@ pub(crate) const AARCH64: Architecture = Architecture {
                 ("runner/vm::linux::disk::what_linux_has_synced_outlives", BOOTS),
                 ("runner/vm::linux::faults::a_driver_may_reset_a_disk", BOOTS),
                 ("runner/vm::linux::net::connections::a_thousand_connections", BOOTS),
+                ("runner/vm::linux::shares::", BOOTS),
+                ("runner/vm::linux::vsock::", BOOTS),
             ]),
             runner: None,
             environment: &[],
