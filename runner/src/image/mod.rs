@@ -9,10 +9,10 @@
 //! 6. an ELF kernel with a PVH note; 7. a kernel with a Multiboot header, an ELF file or not;
 //! 8. any other ELF64 kernel: the Linux entry.
 //!
-//! 1, 2 where it is built for hvt ([`solo5`]), and 4 to 8 are booted, the others named. A file of which the user says that it is a kernel, or
-//! how it is entered, is 6 or 8 before it is 7. Containers and compressed files are named with the
-//! command that converts them and never opened: were a disk's format guessed, a guest could write
-//! itself another one.
+//! 1, 2 where it is built for hvt ([`solo5`]), and 4 to 8 are booted, the others named. A file of which
+//! the user says that it is a kernel, or how it is entered, is 6 or 8 before it is 7. Containers and
+//! compressed files are named with the command that converts them and never opened: were a disk's format
+//! guessed, a guest could write itself another one.
 //!
 //! Images are hostile. Nothing here trusts a length or an offset, and what is found is either
 //! wholly checked or an [`Error`] that says what is wrong and where.

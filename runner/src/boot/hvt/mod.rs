@@ -56,9 +56,10 @@ pub struct Hvt {
     pub attached: Vec<(usize, Attached)>,
 }
 
-/// The pages of a segment.
+/// The pages of a segment, which may lie anywhere until it is loaded.
 fn pages(segment: &Segment) -> Range<u64> {
-    segment.paddr & !(PAGE - 1)..segment.end().next_multiple_of(PAGE)
+    let end = segment.end().checked_next_multiple_of(PAGE);
+    segment.paddr & !(PAGE - 1)..end.unwrap_or(u64::MAX & !(PAGE - 1))
 }
 
 impl BootPlan {

@@ -212,3 +212,15 @@ fn a_status_is_the_low_byte_and_0_only_for_success() {
         assert_eq!(status(raw), wanted, "{raw}");
     }
 }
+
+#[test]
+fn a_segment_on_the_last_page_there_is_is_refused_when_it_is_loaded() {
+    let last = u64::MAX - 0xffe;
+    let plan = plan(Arch::X86_64, |file| {
+        let segment = file.load(last, b"constants", 0x800);
+        (segment.flags, segment.align) = (4, 1);
+    });
+    assert_eq!(plan.read_only().last().map(|range| range.start), Some(last & !(PAGE - 1)));
+    let error = plan.load(&ram(&[0, 4 * MIB]), Platform::Hypervisor).unwrap_err();
+    assert!(error.to_string().contains("the kernel's segment"), "{error}");
+}
