@@ -59,7 +59,7 @@ pub struct Hvt {
 /// The pages of a segment, which may lie anywhere until it is loaded.
 fn pages(segment: &Segment) -> Range<u64> {
     let end = segment.end().checked_next_multiple_of(PAGE);
-    segment.paddr & !(PAGE - 1)..end.unwrap_or(u64::MAX & !(PAGE - 1))
+    segment.paddr & !(PAGE - 1)..end.unwrap_or(!(PAGE - 1))
 }
 
 impl BootPlan {
