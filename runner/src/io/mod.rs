@@ -19,9 +19,21 @@ pub mod stderr;
 pub mod terminal;
 pub mod waiter;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 /// The host's RAM in bytes, as far as the system tells.
 pub fn host_memory() -> Option<u64> {
     sys::host_memory()
+}
+
+/// Lets this process have up to `most` files open, as far as the system lets it.
+pub fn allow_files(most: u64) {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let most = maximum.map_or(most, |maximum| maximum.min(most));
+    if current.is_some_and(|current| current < most) {
+        // Where that fails, a file that cannot be opened says so.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum });
+    }
 }
 
 /// Has the calling thread, when it is woken, wait for its turn instead of taking the CPU from whoever has

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::Error;
 use crate::config::network::Asked;
 use crate::config::{Addresses, NetChoice, Settings};
-use crate::log::printable_path;
+use crate::io::allow_files;
+use crate::log::{self, printable_path};
 use crate::machine::slot::VirtioSlot;
 use crate::net::dgram::Datagram;
 use crate::net::pcap::{self, Recorded};
@@ -19,6 +20,10 @@ use crate::net::user::policy::Policy;
 use crate::net::user::{self, GuestAddress, User};
 use crate::net::{Forward, Link, Offer, mac_text, random_mac};
 use crate::warning;
+
+/// Descriptors of a run whose user-mode network has as many connections and ports as it may have, and
+/// of what else it may have. Systems give a process 256 or 1024 at first.
+const MOST_FILES: u64 = 10_000;
 
 /// The guest's network device and what is behind it.
 #[derive(Debug)]
@@ -280,14 +285,21 @@ fn user(settings: &Settings, mac: [u8; 6]) -> Result<(Box<dyn Link>, String), Er
         mac,
         guest: guest_address(&network.addresses)?,
     };
+    allow_files(MOST_FILES);
     let link = User::open(options)?;
-    if let Some(notice) = notice(&network.forwards) {
+    // Where a port was free, it is known now.
+    let real = network.forwards.iter().zip(link.forwards()).map(|(asked, (forward, host))| Asked {
+        value: Forward { host, ..forward },
+        by: asked.by.clone(),
+    });
+    if let Some(notice) = notice(&real.collect::<Vec<_>>()) {
         warning!("{notice}");
     }
     let mut about = "the user-mode network".to_owned();
     for (Forward { transport, host, guest }, real) in link.forwards() {
         if host.port() == 0 {
-            warning!("{transport} port {guest} of the guest's: at {real}");
+            // Nobody finds it otherwise: all of them are said, however many were asked for.
+            log::line(format_args!("runner: {transport} port {guest} of the guest's: at {real}"));
         }
         about += &format!(", {transport} {real} to its port {guest}");
     }

@@ -19,8 +19,11 @@ const PAGE: &str = "HTTP/1.0 200 OK\r\nContent-Length: 24\r\n\r\nHello from a un
 
 /// The guest with `options`, and the host's ports that runner says it has chosen for it, in order.
 fn web(options: &[&str], ports: usize) -> (Running, Vec<SocketAddr>) {
-    let mut running =
-        runner(["-m", "32", "--timeout=80s"]).args(options).arg(kernel("web")).start();
+    chosen(runner(["-m", "32", "--timeout=80s"]).args(options).arg(kernel("web")), ports)
+}
+
+fn chosen(run: Runner, ports: usize) -> (Running, Vec<SocketAddr>) {
+    let mut running = run.start();
     let mut chosen = Vec::new();
     while chosen.len() < ports {
         let line = running.next_line_of_stderr();
@@ -229,6 +232,22 @@ fn a_port_that_is_taken_is_named_with_who_has_it() {
     let port = listener.local_addr().unwrap().port();
     let refusal = runner(["-p", &port.to_string()]).arg(kernel("web")).refused();
     says(&refusal, &[&format!("127.0.0.1:{port}"), &std::process::id().to_string()]);
+}
+
+#[test]
+fn a_low_limit_on_files_is_raised_for_a_network_or_said() {
+    or_skip!(accelerator());
+    let list = vec!["0:80"; 100].join(",");
+    let run = |limit: &str| {
+        let script = format!("ulimit {limit}; exec \"$0\" \"$@\"");
+        runner(["-m", "32", "--timeout=80s", "-p", &list, "--udp=0:9"])
+            .arg(kernel("web"))
+            .by(["sh", "-c", &script])
+    };
+    let (running, ports) = chosen(run("-S -n 64"), 101);
+    assert_eq!(page(ports[99]).unwrap(), PAGE);
+    end(running, ports[100], 1);
+    says(&run("-n 64").refused(), &["forward TCP 127.0.0.1:0", "(ulimit -n)"]);
 }
 
 #[test]

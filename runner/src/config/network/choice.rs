@@ -100,7 +100,15 @@ pub fn net(text: &OsStr) -> Result<NetChoice, String> {
                 (None, Some((rest, own))) => (rest, Some(path(own)?), false),
                 (None, None) => (plain(rest)?, None, false),
             };
-            Ok(NetChoice::Datagram { path: path(rest)?, own, vfkit })
+            let path = path(rest)?;
+            if own.as_ref() == Some(&path) {
+                return Err(
+                    "names the same socket for both ends, where frames would come back; give \
+                            ours a name of its own behind own="
+                        .into(),
+                );
+            }
+            Ok(NetChoice::Datagram { path, own, vfkit })
         }
         _ => Err(format!("is not a network; {HOW}")),
     }

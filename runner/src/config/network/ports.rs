@@ -104,12 +104,14 @@ fn address(item: &str) -> Result<(IpAddr, &str), String> {
         let split = rest
             .split_once("]:")
             .and_then(|(address, ports)| Some((IpAddr::V6(address.parse().ok()?), ports)));
-        return split.ok_or_else(|| format!("has no IPv6 address in its brackets; {HOW}"));
+        let (address, rest) =
+            split.ok_or_else(|| format!("has no IPv6 address in its brackets; {HOW}"))?;
+        return Ok((of_this_host(address)?, rest));
     }
     let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let Some((first, rest)) = item.split_once(':') else { return Ok((here, item)) };
     if let Ok(address) = first.parse::<Ipv4Addr>() {
-        return Ok((address.into(), rest));
+        return Ok((of_this_host(address.into())?, rest));
     }
     let a_port = first.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
     if a_port && !first.is_empty() {
@@ -120,6 +122,24 @@ fn address(item: &str) -> Result<(IpAddr, &str), String> {
         true => format!("has an IPv6 address without brackets; {HOW}"),
         false => format!("has no address or port before its first colon; {HOW}"),
     })
+}
+
+/// An address that a host may have for itself, and that says which it is. ::ffff:127.0.0.1 is 127.0.0.1.
+fn of_this_host(address: IpAddr) -> Result<IpAddr, String> {
+    let address = address.to_canonical();
+    if address.is_multicast() || address == IpAddr::V4(Ipv4Addr::BROADCAST) {
+        return Err(format!(
+            "has {address}, which many hosts have together; give an address of this host's alone, or \
+             0.0.0.0 or [::] for all it has"
+        ));
+    }
+    match address {
+        IpAddr::V6(six) if six.is_unicast_link_local() => Err(format!(
+            "has {address}, which is another host on each link; give another address of this host's, or \
+             [::] for all it has"
+        )),
+        _ => Ok(address),
+    }
 }
 
 /// `N` or `N-M`: first and last.

@@ -23,6 +23,7 @@ fn a_port_is_forwarded_from_this_host_alone_unless_an_address_is_given() {
         ("192.168.1.7:8080", "192.168.1.7:8080>8080"),
         ("[::1]:8080:80", "[::1]:8080>80"),
         ("[::]:8080", "[::]:8080>8080"),
+        ("[::ffff:127.0.0.1]:8080", "127.0.0.1:8080>8080"),
         ("65535:1", "127.0.0.1:65535>1"),
     ] {
         assert_eq!(forwards(text), [wanted], "{text}");
@@ -73,6 +74,11 @@ fn what_is_no_port_is_refused_with_what_to_write() {
         ("1-1025", "at most 1024"),
         ("1-65535", "at most 1024"),
         ("1-600,1001-1600", "is 1200 ports"),
+        ("224.0.0.1:80", "which many hosts have together"),
+        ("255.255.255.255:80", "0.0.0.0 or [::]"),
+        ("[ff02::1]:80", "which many hosts have together"),
+        ("[fe80::1]:80", "which is another host on each link"),
+        ("[fe80::1%eth0]:80", "no IPv6 address in its brackets"),
         ("53/udp", "--udp"),
         ("80/tcp", "leave out /tcp"),
     ] {
@@ -122,6 +128,7 @@ fn a_network_is_named_by_its_kind_and_what_it_is() {
         ("unix", "names no socket"),
         ("unixgram:,vfkit", "names no socket"),
         ("unixgram:a,own=", "names no socket"),
+        ("unixgram:a,own=a", "the same socket for both ends"),
         ("unixgram:a,vfkitt", "has `vfkitt` behind the socket's path"),
         ("unixgram:a,vfkit,", "has `` behind the socket's path"),
     ] {

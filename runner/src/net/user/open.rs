@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::addresses::{GATEWAY, GUEST, NETMASK, may_be_guest};
 use super::policy::Policy;
+use super::udp::out_of_descriptors;
 use crate::io::lock::Holders;
 use crate::io::ports;
 use crate::io::socket::Datagrams;
@@ -108,6 +109,13 @@ pub enum Error {
         transport = .0.transport, host = .0.host
     )]
     NoAddress(Forward),
+    /// One more file than this process may have open.
+    #[error(
+        "forward {transport} {host}: no more files may be open here: raise the limit (ulimit -n), or \
+         forward fewer ports",
+        transport = .0.transport, host = .0.host
+    )]
+    Files(Forward),
     /// Anything else that the operating system said.
     #[error("forward {transport} {host}: {error}", transport = .forward.transport, host = .forward.host)]
     Refused {
@@ -158,6 +166,7 @@ fn refused(forward: Forward, error: io::Error) -> Error {
         },
         io::ErrorKind::PermissionDenied => Error::Privileged(forward),
         io::ErrorKind::AddrNotAvailable => Error::NoAddress(forward),
+        _ if out_of_descriptors(&error) => Error::Files(forward),
         _ => Error::Refused { forward, error },
     }
 }
