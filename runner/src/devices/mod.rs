@@ -18,6 +18,7 @@ pub mod power;
 pub mod rtc;
 pub mod semihosting;
 pub mod serial;
+pub mod state;
 pub mod uart;
 pub mod virtio;
 

@@ -5,13 +5,15 @@
 //! whether the UART is enabled, and received bytes interrupt from the first on, whatever level the
 //! guest chose.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hv::Width;
+use serde::{Deserialize, Serialize};
 
 use super::Level;
+use super::state::Refused;
 use super::uart::{Console, Drained, Uart};
 use crate::machine::bus::Device;
 
@@ -69,6 +71,30 @@ const FIFO: usize = 16;
 /// A guest that reads the flags so often in a row waits for input.
 const WAITING: u32 = 16;
 
+/// What is kept of it. All it has been sent is on the console.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pl011State {
+    /// What the guest has not read.
+    pub input: Vec<u8>,
+    /// RSR.
+    pub errors: u32,
+    /// What was written to registers that only keep it, by their offsets.
+    pub kept: BTreeMap<u16, u32>,
+    /// LCR_H.
+    pub line_control: u32,
+    /// CR.
+    pub control: u32,
+    /// IMSC.
+    pub mask: u32,
+    /// RIS.
+    pub raw: u32,
+    /// How often in a row the flags were read.
+    pub looks: u32,
+    /// The guest has waited for input by reading the flags.
+    pub polls: bool,
+}
+
 struct Registers {
     input: VecDeque<u8>,
     errors: u32,
@@ -122,6 +148,56 @@ impl<W: Write + Send> Pl011<W> {
             high: false,
         };
         Self { registers: Mutex::new(registers), console: Console::new(console), line, drained }
+    }
+
+    /// What it is while no vCPU runs.
+    pub fn describe(&self) -> Pl011State {
+        let registers = self.lock();
+        let offset = |register: u64| u16::try_from(register).unwrap_or_default();
+        Pl011State {
+            input: registers.input.iter().copied().collect(),
+            errors: registers.errors,
+            kept: registers.kept.iter().map(|(at, value)| (offset(*at), *value)).collect(),
+            line_control: registers.line_control,
+            control: registers.control,
+            mask: registers.mask,
+            raw: registers.raw,
+            looks: registers.looks,
+            polls: registers.polls,
+        }
+    }
+
+    /// Makes it what another one was; its line follows.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn restore(&self, saved: &Pl011State) -> Result<(), Refused> {
+        let why = format!("{} bytes, and there is room for {FIFO}", saved.input.len());
+        Refused::unless(saved.input.len() <= FIFO, "input", &why)?;
+        for (field, value, bits) in [
+            ("errors", saved.errors, RSR_OE),
+            ("mask", saved.mask, INTERRUPTS),
+            ("raw", saved.raw, INTERRUPTS),
+        ] {
+            let why = format!("{value:#x} has bits other than {bits:#x}");
+            Refused::unless(value & !bits == 0, field, &why)?;
+        }
+        let own = self.describe().kept;
+        let why = format!("registers {:?}, and it has {:?}", saved.kept.keys(), own.keys());
+        Refused::unless(own.keys().eq(saved.kept.keys()), "kept", &why)?;
+        self.access(|registers| {
+            registers.input.clear();
+            registers.input.extend(&saved.input);
+            for (at, value) in &mut registers.kept {
+                let saved = u16::try_from(*at).ok().and_then(|at| saved.kept.get(&at));
+                *value = saved.copied().unwrap_or(*value);
+            }
+            (registers.errors, registers.line_control) = (saved.errors, saved.line_control);
+            (registers.control, registers.mask) = (saved.control, saved.mask);
+            (registers.raw, registers.looks) = (saved.raw, saved.looks);
+            registers.polls = saved.polls;
+        });
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Registers> {

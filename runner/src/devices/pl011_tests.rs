@@ -219,3 +219,35 @@ fn registers_keep_what_is_written_and_tell_whose_they_are() {
         assert_eq!(rig.uart.read(at, Width::W8), 0, "{at:#x}");
     }
 }
+
+#[test]
+fn a_restored_uart_goes_on_with_its_input_and_its_line() {
+    let rig = Rig::open();
+    rig.write(0x24, 0x77);
+    rig.uart.receive(b"abc");
+    rig.read(DR);
+    let saved = rig.uart.describe();
+    assert_eq!((saved.input.as_slice(), saved.kept[&0x24]), (&b"bc"[..], 0x77));
+    let other = Rig::new();
+    other.uart.restore(&saved).unwrap();
+    assert_eq!(other.uart.describe(), saved);
+    assert!(other.is_high());
+    let read = [DR, DR].map(|register| other.read(register));
+    assert_eq!((read, other.is_high()), ([b'b'.into(), b'c'.into()], false));
+    assert_eq!((other.drained.load(Ordering::SeqCst), other.uart.receive(b"d")), (1, 1));
+}
+
+#[test]
+fn what_a_uart_cannot_be_is_refused_by_its_name() {
+    let good = Rig::new().uart.describe();
+    for (bad, field) in [
+        (Pl011State { input: vec![0; 17], ..good.clone() }, "input"),
+        (Pl011State { errors: 1, ..good.clone() }, "errors"),
+        (Pl011State { mask: 0x800, ..good.clone() }, "mask"),
+        (Pl011State { raw: 0x800, ..good.clone() }, "raw"),
+        (Pl011State { kept: BTreeMap::new(), ..good.clone() }, "kept"),
+        (Pl011State { kept: (0..5).map(|at| (at, 0)).collect(), ..good.clone() }, "kept"),
+    ] {
+        assert_eq!(Rig::new().uart.restore(&bad).unwrap_err().field, field);
+    }
+}

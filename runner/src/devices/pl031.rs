@@ -8,8 +8,10 @@
 use std::sync::{Mutex, PoisonError};
 
 use hv::Width;
+use serde::{Deserialize, Serialize};
 
 use super::rtc::WallClock;
+use super::state::Refused;
 use crate::machine::bus::Device;
 
 /// Registers (table 3-1).
@@ -30,19 +32,24 @@ mod register {
 
 const IDS: [u8; 8] = [0x31, 0x10, 0x04, 0x00, 0x0d, 0xf0, 0x05, 0xb1];
 
-#[derive(Default)]
-struct Registers {
-    /// How far the guest's time is ahead of the host's.
-    ahead: u32,
-    load: u32,
-    alarm: u32,
-    mask: u32,
+/// Its registers, which are what is kept of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pl031State {
+    /// How far the guest's time is ahead of the host's, in seconds.
+    pub ahead: u32,
+    /// LR.
+    pub load: u32,
+    /// MR.
+    pub alarm: u32,
+    /// IMSC.
+    pub mask: u32,
 }
 
 /// The clock.
 pub struct Pl031 {
     clock: WallClock,
-    registers: Mutex<Registers>,
+    registers: Mutex<Pl031State>,
 }
 
 impl std::fmt::Debug for Pl031 {
@@ -55,6 +62,22 @@ impl Pl031 {
     /// A clock that tells what `clock` does.
     pub fn new(clock: WallClock) -> Self {
         Self { clock, registers: Mutex::default() }
+    }
+
+    /// What it is while no vCPU runs.
+    pub fn describe(&self) -> Pl031State {
+        *self.registers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes it what another one was.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn restore(&self, saved: Pl031State) -> Result<(), Refused> {
+        let why = format!("{:#x} has bits other than 1", saved.mask);
+        Refused::unless(saved.mask <= 1, "mask", &why)?;
+        *self.registers.lock().unwrap_or_else(PoisonError::into_inner) = saved;
+        Ok(())
     }
 
     /// The seconds that a register has room for: they begin anew in 2106.
@@ -150,5 +173,18 @@ mod tests {
                 clock.read(offset, Width::W1);
             }
         }
+    }
+
+    #[test]
+    fn a_restored_clock_is_as_far_ahead_as_it_was() {
+        let (before, _) = clock(1000);
+        before.write(8, Width::W4, 5000);
+        before.write(4, Width::W4, 77);
+        let saved = before.describe();
+        let (other, _) = clock(2000);
+        other.restore(saved).unwrap();
+        assert_eq!((other.describe(), other.read(0, Width::W4)), (saved, 6000));
+        let refused = other.restore(Pl031State { mask: 2, ..saved }).unwrap_err();
+        assert_eq!(refused.field, "mask");
     }
 }

@@ -9,7 +9,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hv::Width;
+use serde::{Deserialize, Serialize};
 
+use super::state::Refused;
 use crate::machine::bus::Device;
 
 /// Ports it answers at, from its base on.
@@ -30,6 +32,8 @@ const STATUS_A: u8 = 0xa;
 const STATUS_B: u8 = 0xb;
 const STATUS_C: u8 = 0xc;
 const STATUS_D: u8 = 0xd;
+/// How many there are.
+const REGISTERS: usize = 128;
 /// Where the FADT says it is.
 pub(crate) const CENTURY: u8 = 0x32;
 
@@ -48,11 +52,21 @@ const BINARY: u8 = 1 << 2;
 /// D: the battery is well.
 const VALID: u8 = 1 << 7;
 
+/// What is kept of it. The time is the host's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RtcState {
+    /// The register that port 0x71 is.
+    pub index: u8,
+    /// What is kept in the registers, those of the time included, whose words are not heard.
+    pub kept: Vec<u8>,
+}
+
 struct Registers {
     /// The register that port 0x71 is.
     index: u8,
     /// What was written to those that only keep it.
-    kept: [u8; 128],
+    kept: [u8; REGISTERS],
 }
 
 /// The clock.
@@ -70,13 +84,39 @@ impl std::fmt::Debug for Rtc {
 impl Rtc {
     /// A clock that tells what `clock` does.
     pub fn new(clock: WallClock) -> Self {
-        let mut kept = [0; 128];
+        let mut kept = [0; REGISTERS];
         for (register, value) in [(STATUS_A, DIVIDER), (STATUS_B, HOURS_24), (STATUS_D, VALID)] {
             if let Some(kept) = kept.get_mut(usize::from(register)) {
                 *kept = value;
             }
         }
         Self { clock, registers: Mutex::new(Registers { index: STATUS_D, kept }) }
+    }
+
+    /// What it is while no vCPU runs.
+    pub fn describe(&self) -> RtcState {
+        let registers = self.lock();
+        RtcState { index: registers.index, kept: registers.kept.to_vec() }
+    }
+
+    /// Makes it what another one was.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn restore(&self, saved: &RtcState) -> Result<(), Refused> {
+        let known = usize::from(saved.index) < REGISTERS;
+        Refused::unless(known, "index", &format!("{}, and there are {REGISTERS}", saved.index))?;
+        let kept = <[u8; REGISTERS]>::try_from(saved.kept.as_slice());
+        let why = |_| format!("{} bytes, and there are {REGISTERS}", saved.kept.len());
+        let kept = kept.map_err(|error| Refused::new("kept", why(error)))?;
+        let saved = Registers { index: saved.index, kept };
+        // What the guest cannot have changed.
+        let same = saved.kept(STATUS_A) & UPDATE_IN_PROGRESS == 0
+            && saved.kept(STATUS_B) & HOURS_24 != 0
+            && (saved.kept(STATUS_C), saved.kept(STATUS_D)) == (0, VALID);
+        Refused::unless(same, "kept", "a status register, 10 to 13, has bits that it cannot have")?;
+        *self.lock() = saved;
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Registers> {
@@ -322,5 +362,38 @@ mod tests {
         // 400 years later it is the same day of the week.
         assert_eq!(day(CYCLE_DAYS * DAY_SECONDS), (23, 70, 1, 1, 5));
         let _ = Date::of(u64::MAX);
+    }
+
+    #[test]
+    fn a_restored_clock_has_its_registers_and_the_time_of_the_host() {
+        let before = rtc(0);
+        set(&before, 0x7f, 0x5a);
+        set(&before, STATUS_B, BINARY | SET);
+        let saved = before.describe();
+        let other = rtc(LEAP_DAY);
+        other.restore(&saved).unwrap();
+        assert_eq!(other.describe(), saved);
+        assert_eq!(other.read(1, Width::W1) & 0xff, u64::from(BINARY | SET | HOURS_24));
+        assert_eq!((register(&other, 0x7f), register(&other, HOURS)), (0x5a, 23));
+    }
+
+    #[test]
+    fn registers_that_a_guest_cannot_have_written_are_refused() {
+        let good = rtc(0).describe();
+        let with = |register: u8, value| {
+            let mut bad = good.clone();
+            bad.kept[usize::from(register)] = value;
+            bad
+        };
+        for (bad, field) in [
+            (RtcState { index: 128, ..good.clone() }, "index"),
+            (RtcState { kept: vec![0; 127], ..good.clone() }, "kept"),
+            (with(STATUS_A, 0x80), "kept"),
+            (with(STATUS_B, 0), "kept"),
+            (with(STATUS_C, 1), "kept"),
+            (with(STATUS_D, 0), "kept"),
+        ] {
+            assert_eq!(rtc(0).restore(&bad).unwrap_err().field, field);
+        }
     }
 }

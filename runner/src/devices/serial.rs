@@ -2,13 +2,15 @@
 //! console: what the guest sends goes to stdout at once, what comes on stdin goes to the guest.
 
 use std::io::Write;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hv::Width;
+use serde::{Deserialize, Serialize};
 use vm_superio::serial::SerialEvents;
-use vm_superio::{Serial, Trigger};
+use vm_superio::{Serial, SerialState, Trigger};
 
 use super::Interrupt;
+use super::state::Refused;
 use super::uart::{Console, Drained, Uart};
 use crate::machine::bus::Device;
 
@@ -24,7 +26,7 @@ impl Trigger for Line {
     }
 }
 
-struct Events(Drained);
+struct Events(Arc<Drained>);
 
 impl SerialEvents for Events {
     fn buffer_read(&self) {}
@@ -32,7 +34,7 @@ impl SerialEvents for Events {
     fn tx_lost_byte(&self) {}
 
     fn in_buffer_empty(&self) {
-        (self.0)();
+        (*self.0)();
     }
 }
 
@@ -72,10 +74,43 @@ struct Registers {
     loopback: bool,
 }
 
+/// What is kept of it. All it has been sent is on the console.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Com1State {
+    /// Divisor latch, low and high byte.
+    pub divisor: [u8; 2],
+    /// Registers by their names in PC16550D, table II.
+    pub interrupt_enable: u8,
+    /// Of its FIFO and interrupts.
+    pub interrupt_identification: u8,
+    /// Line control.
+    pub line_control: u8,
+    /// Line status.
+    pub line_status: u8,
+    /// Modem control.
+    pub modem_control: u8,
+    /// Modem status.
+    pub modem_status: u8,
+    /// Scratch.
+    pub scratch: u8,
+    /// What the guest has not read.
+    pub input: Vec<u8>,
+}
+
+/// Line status: there is input to read.
+const DATA_READY: u8 = 1;
+/// What there is of the interrupt enable register, and of the interrupt identification register inside of
+/// the chip.
+const IER_BITS: u8 = 0x0f;
+const IIR_BITS: u8 = 0x07;
+
 /// COM1.
 pub struct Com1<W: Write + Send> {
     uart: Mutex<Registers>,
     console: Console<W>,
+    interrupt: Interrupt,
+    drained: Arc<Drained>,
 }
 
 impl<W: Write + Send> std::fmt::Debug for Com1<W> {
@@ -90,9 +125,62 @@ pub const PORTS: u64 = 8;
 impl<W: Write + Send> Com1<W> {
     /// A UART that sends to `console`.
     pub fn new(interrupt: Interrupt, console: W, drained: Drained) -> Self {
-        let chip = Serial::with_events(Line(interrupt), Events(drained), Outbox::default());
+        let drained = Arc::new(drained);
+        let (line, events) = (Line(Arc::clone(&interrupt)), Events(Arc::clone(&drained)));
+        let chip = Serial::with_events(line, events, Outbox::default());
         let uart = Mutex::new(Registers { chip, loopback: false });
-        Self { uart, console: Console::new(console) }
+        Self { uart, console: Console::new(console), interrupt, drained }
+    }
+
+    /// What it is while no vCPU runs.
+    pub fn describe(&self) -> Com1State {
+        let chip = self.lock().chip.state();
+        Com1State {
+            divisor: [chip.baud_divisor_low, chip.baud_divisor_high],
+            interrupt_enable: chip.interrupt_enable,
+            interrupt_identification: chip.interrupt_identification,
+            line_control: chip.line_control,
+            line_status: chip.line_status,
+            modem_control: chip.modem_control,
+            modem_status: chip.modem_status,
+            scratch: chip.scratch,
+            input: chip.in_buffer,
+        }
+    }
+
+    /// Makes it what another one was, and interrupts where that one had.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn restore(&self, saved: &Com1State) -> Result<(), Refused> {
+        for (field, value, bits) in [
+            ("interrupt_enable", saved.interrupt_enable, IER_BITS),
+            ("interrupt_identification", saved.interrupt_identification, IIR_BITS),
+        ] {
+            let why = format!("{value:#x} has bits other than {bits:#x}");
+            Refused::unless(value & !bits == 0, field, &why)?;
+        }
+        let ready = saved.line_status & DATA_READY != 0;
+        let why = "it says whether there is input, and there is not what it says";
+        Refused::unless(ready != saved.input.is_empty(), "line_status", why)?;
+        let state = SerialState {
+            baud_divisor_low: saved.divisor[0],
+            baud_divisor_high: saved.divisor[1],
+            interrupt_enable: saved.interrupt_enable,
+            interrupt_identification: saved.interrupt_identification,
+            line_control: saved.line_control,
+            line_status: saved.line_status,
+            modem_control: saved.modem_control,
+            modem_status: saved.modem_status,
+            scratch: saved.scratch,
+            in_buffer: saved.input.clone(),
+        };
+        let (line, events) = (Line(Arc::clone(&self.interrupt)), Events(Arc::clone(&self.drained)));
+        let chip = Serial::from_state(&state, line, events, Outbox::default());
+        let why = || format!("{} bytes, which it has no room for", saved.input.len());
+        let chip = chip.map_err(|_| Refused::new("input", why()))?;
+        *self.lock() = Registers { chip, loopback: saved.modem_control & LOOPBACK != 0 };
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Registers> {
@@ -159,7 +247,6 @@ impl<W: Write + Send> Device for Com1<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     const DATA: u64 = 0;
@@ -244,5 +331,55 @@ mod tests {
         com1.write(7, Width::W8, u64::MAX);
         assert_eq!(com1.read(7, Width::W2) >> 8 & 0xff, 0xff);
         com1.read(u64::MAX, Width::W8);
+    }
+
+    #[test]
+    fn a_restored_uart_goes_on_with_its_input_and_its_registers() {
+        let (com1, ..) = com1_of(&[(IER, 1), (4, 3), (7, 0x5a)]);
+        com1.receive(b"bc");
+        let saved = com1.describe();
+        assert_eq!((saved.input.as_slice(), saved.scratch), (&b"bc"[..], 0x5a));
+        let (other, console, interrupts, drained) = super::tests::com1();
+        other.restore(&saved).unwrap();
+        assert_eq!(other.describe(), saved);
+        assert!(interrupts.load(Ordering::SeqCst) > 0, "the guest may not have heard of it");
+        for byte in *b"bc" {
+            assert_eq!(other.read(DATA, Width::W1) & 0xff, u64::from(byte));
+        }
+        assert_eq!(drained.load(Ordering::SeqCst), 1);
+        other.write(DATA, Width::W1, u64::from(b'!'));
+        assert_eq!(*console.0.lock().unwrap(), b"!");
+    }
+
+    #[test]
+    fn a_uart_in_loopback_is_in_loopback() {
+        let (com1, ..) = com1_of(&[(4, 0x10), (DATA, 7)]);
+        let (other, ..) = super::tests::com1();
+        other.restore(&com1.describe()).unwrap();
+        assert_eq!((other.room(), other.describe()), (0, com1.describe()));
+        assert_eq!(other.read(DATA, Width::W1) & 0xff, 7);
+    }
+
+    #[test]
+    fn what_a_uart_cannot_be_is_refused_by_its_name() {
+        let good = com1().0.describe();
+        for (bad, field) in [
+            (Com1State { interrupt_enable: 0x10, ..good.clone() }, "interrupt_enable"),
+            (Com1State { interrupt_identification: 8, ..good.clone() }, "interrupt_identification"),
+            (Com1State { line_status: 0x61, ..good.clone() }, "line_status"),
+            (Com1State { input: vec![1], ..good.clone() }, "line_status"),
+            (Com1State { input: vec![1; 65], line_status: 0x61, ..good.clone() }, "input"),
+        ] {
+            assert_eq!(com1().0.restore(&bad).unwrap_err().field, field);
+        }
+    }
+
+    /// A UART whose registers have been written.
+    fn com1_of(writes: &[(u64, u64)]) -> (Com1<Console>, Console) {
+        let (com1, console, ..) = com1();
+        for (register, value) in writes {
+            com1.write(*register, Width::W1, *value);
+        }
+        (com1, console)
     }
 }

@@ -64,6 +64,11 @@ impl Server {
         (self.fids, self.agreed) = (Fids::default(), None);
     }
 
+    /// Whether a driver has begun a session, and not ended it.
+    pub fn has_session(&self) -> bool {
+        self.agreed.is_some()
+    }
+
     /// How many fids there are, and how many of them are open.
     pub fn fids(&self) -> (usize, usize) {
         self.fids.count()

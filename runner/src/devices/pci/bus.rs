@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use hv::Width;
 
 use super::Function;
+use crate::devices::state::Refused;
 use crate::machine::bus::Device;
 
 /// Bytes of configuration space that each device has on the bus: eight functions of 4 KiB.
@@ -154,11 +155,29 @@ pub struct Ports {
 /// Bytes of ports.
 pub const PORTS: u64 = 8;
 const ENABLE: u32 = 1 << 31;
+/// Bits 24 to 30, 0 and 1 of the address register are reserved and read as 0.
+const ADDRESS: u32 = 0x80ff_fffc;
 
 impl Ports {
     /// The ports of `bus`.
     pub fn new(bus: Arc<PciBus>) -> Self {
         Self { bus, address: AtomicU32::new(0) }
+    }
+
+    /// What the guest has last written into the address register.
+    pub fn describe(&self) -> u32 {
+        self.address.load(Ordering::Relaxed)
+    }
+
+    /// Has it written `address`.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn restore(&self, address: u32) -> Result<(), Refused> {
+        let why = format!("{address:#x} has bits that are reserved");
+        Refused::unless(address & !ADDRESS == 0, "pci_ports", &why)?;
+        self.address.store(address, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Offset in the configuration space of a port of the window.
@@ -185,8 +204,7 @@ impl Device for Ports {
 
     fn write(&self, port: u64, width: Width, value: u64) {
         if port == 0 && width == Width::W4 {
-            // Bits 24 to 30, 0 and 1 are reserved and read as 0.
-            let value = u32::try_from(value).unwrap_or_default() & 0x80ff_fffc;
+            let value = u32::try_from(value).unwrap_or_default() & ADDRESS;
             self.address.store(value, Ordering::Relaxed);
         } else if let Some(offset) = self.offset(port) {
             self.bus.write_config(offset, width, value);

@@ -202,3 +202,15 @@ fn a_bar_that_was_moved_is_found_there_and_no_longer_at_home() {
     window.write(0x10_4000, W4, 0);
     assert_eq!((first.written(), second.written()), (vec![], vec![]));
 }
+
+#[test]
+fn restored_ports_lead_where_they_led() {
+    let (bus, _) = bus();
+    let ports = Ports::new(Arc::clone(&bus));
+    ports.write(0, W4, 0x8000_1810);
+    let other = Ports::new(bus);
+    other.restore(ports.describe()).unwrap();
+    assert_eq!((other.describe(), other.read(0, W4)), (0x8000_1810, 0x8000_1810));
+    assert_eq!(other.read(4, W2), ports.read(4, W2));
+    assert_eq!(other.restore(1).unwrap_err().field, "pci_ports");
+}

@@ -4,9 +4,12 @@
 //! What is behind the first 256 bytes, where PCI Express has more capabilities, reads as 0: there are
 //! none.
 
+use std::collections::BTreeMap;
+
 use hv::Width;
 
 use super::merge;
+use crate::devices::state::Refused;
 
 /// Registers by the names of 6.1.
 pub const COMMAND: u16 = 0x04;
@@ -159,6 +162,32 @@ impl Config {
             let new = merge(*place, u32::from(register % 4), width, value);
             *place = *place & !writable | new & writable;
         }
+    }
+
+    /// What a guest can have written, by registers.
+    pub fn written(&self) -> BTreeMap<u16, u32> {
+        let registers = (0u16..).step_by(4).zip(self.registers.iter().zip(&self.writable));
+        let written = registers.filter(|(_, (_, writable))| **writable != 0);
+        written.map(|(register, (value, writable))| (register, value & writable)).collect()
+    }
+
+    /// Has it written what [`Config::written`] said.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn restore(&mut self, written: &BTreeMap<u16, u32>) -> Result<(), Refused> {
+        let own = self.written();
+        let why = format!("registers {:?}, and it has {:?}", written.keys(), own.keys());
+        Refused::unless(written.keys().eq(own.keys()), "config", &why)?;
+        for (register, value) in written {
+            let index = usize::from(*register) / 4;
+            let writable = self.writable.get(index).copied().unwrap_or_default();
+            let why =
+                format!("{value:#x} has bits that nobody can write: {:#x}", value & !writable);
+            Refused::unless(value & !writable == 0, &format!("config.{register}"), &why)?;
+            self.write(*register, Width::W4, *value);
+        }
+        Ok(())
     }
 
     /// Where the BAR answers, if it is switched on.

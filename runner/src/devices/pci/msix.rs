@@ -7,6 +7,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hv::Width;
+use serde::{Deserialize, Serialize};
+
+use crate::devices::state::Refused;
 
 /// Sends a message: an address and what is written there.
 pub type Messages = Arc<dyn Fn(u64, u32) + Send + Sync>;
@@ -25,11 +28,26 @@ pub const MOST: usize = 64;
 /// A vector's control word: it is masked.
 const MASKED: u32 = 1;
 
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    address: u64,
-    data: u32,
-    masked: bool,
+/// What is kept of MSI-X, beside its capability.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MsixState {
+    /// The vectors.
+    pub entries: Vec<Entry>,
+    /// Those that have something to say, a bit for each.
+    pub pending: u64,
+}
+
+/// A vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// Where its message goes, a multiple of 4.
+    pub address: u64,
+    /// The message.
+    pub data: u32,
+    /// It is not sent.
+    pub masked: bool,
 }
 
 #[derive(Debug)]
@@ -91,11 +109,36 @@ impl Msix {
     pub fn raise(&self, vectors: u64) -> bool {
         let mut state = self.lock();
         if state.enabled {
-            // One more bit than there are, less one: a bit for each that there is.
-            state.pending |= vectors & bit(state.entries.len()).wrapping_sub(1);
+            state.pending |= vectors & vectors_of(state.entries.len());
             self.send_pending(&mut state);
         }
         state.enabled
+    }
+
+    /// Its table and what is pending.
+    pub fn describe(&self) -> MsixState {
+        let state = self.lock();
+        MsixState { entries: state.entries.clone(), pending: state.pending }
+    }
+
+    /// Has them what they were. Nothing is sent before the control register is.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn restore(&self, saved: &MsixState) -> Result<(), Refused> {
+        let mut state = self.lock();
+        let (count, own) = (saved.entries.len(), state.entries.len());
+        Refused::unless(count == own, "entries", &format!("{count}, and it has {own}"))?;
+        let odd = saved.entries.iter().position(|entry| entry.address % 4 != 0);
+        if let Some(entry) = odd {
+            return Err(Refused::new(&format!("entries[{entry}].address"), "no multiple of 4"));
+        }
+        let unknown = saved.pending & !vectors_of(own);
+        let why = format!("{unknown:#x} is of vectors that do not exist");
+        Refused::unless(unknown == 0, "pending", &why)?;
+        state.entries.copy_from_slice(&saved.entries);
+        state.pending = saved.pending;
+        Ok(())
     }
 
     /// What was kept is forgotten: the device was reset.
@@ -179,6 +222,11 @@ fn by_words(offset: u64, width: Width, word: impl Fn(u64) -> u64) -> u64 {
         }
         _ => 0,
     }
+}
+
+/// A bit for each of so many: one more bit than there are, less one.
+fn vectors_of(count: usize) -> u64 {
+    bit(count).wrapping_sub(1)
 }
 
 fn bit(vector: usize) -> u64 {

@@ -15,8 +15,10 @@ use vm_memory::{GuestAddress, GuestMemoryBackend, VolatileSlice};
 use super::COMMON_FEATURES;
 use super::chain::{Broken, Buffers, Chain, MAX_SEGMENTS};
 use super::served::Served;
+use super::state::Own;
 use super::transport::Identity;
 use super::virtqueues::{Request, Virtqueues};
+use crate::devices::state::Refused;
 
 /// The guest takes pages out of it when it is short of memory (§5.5.3, VIRTIO_BALLOON_F_DEFLATE_ON_OOM).
 const DEFLATE_ON_OOM: u64 = 1 << 2;
@@ -131,6 +133,17 @@ impl Served for Balloon {
 
     fn reset(&mut self) {
         self.reported = 0;
+    }
+
+    fn describe(&self) -> Own {
+        Own::Balloon { reported: self.reported }
+    }
+
+    /// Too many of a report are as good as all.
+    fn restore(&mut self, own: &Own) -> Result<(), Refused> {
+        let Own::Balloon { reported } = *own else { return Err(Own::foreign("`balloon`")) };
+        self.reported = reported;
+        Ok(())
     }
 
     fn serve(&mut self, queues: &mut Virtqueues, memory: &GuestMemory, _now: Duration) -> bool {

@@ -6,6 +6,7 @@ use std::ops::Range;
 use hv::Width;
 
 use super::identity::Identity;
+use crate::devices::state::Refused;
 
 /// The bytes, and how often the device has changed them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +54,28 @@ impl ConfigSpace {
                 *place = byte;
             }
         }
+    }
+
+    /// The bytes as they were, and how often the device had changed them; `changing` are those that it may
+    /// change.
+    ///
+    /// # Errors
+    /// [`Refused`]: the device has others where neither side can change them.
+    pub(super) fn restore(
+        &mut self,
+        bytes: &[u8],
+        generation: u32,
+        changing: &Range<usize>,
+    ) -> Result<(), Refused> {
+        let same = bytes.len() == self.bytes.len()
+            && bytes.iter().zip(&self.bytes).enumerate().all(|(at, (saved, own))| {
+                saved == own || self.writable.contains(&at) || changing.contains(&at)
+            });
+        let why = "the device says something else of itself: give it the same file, size, name or address";
+        Refused::unless(same, "config", why)?;
+        self.bytes.copy_from_slice(bytes);
+        self.generation = generation;
+        Ok(())
     }
 
     /// The device changes what is at `offset`. Returns whether that was something else.

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,14 +16,18 @@ use virtio_bindings::virtio_ids::VIRTIO_ID_CONSOLE;
 use super::COMMON_FEATURES;
 use super::chain::{Broken, MAX_SEGMENTS};
 use super::served::Served;
+use super::state::Own;
 use super::transport::Identity;
 use super::virtqueues::{Request, Virtqueues};
+use crate::devices::state::Refused;
 use crate::devices::uart::{Drained, Uart};
 use crate::io::event::Event;
 use crate::io::event_loop::{Ready, Watcher};
 
 /// It has a size, in columns and rows (§5.3.3, VIRTIO_CONSOLE_F_SIZE).
 const SIZE: u64 = 1 << 0;
+/// Where that is in the configuration space.
+const SIZE_BYTES: Range<usize> = 0..4;
 
 /// The queues (§5.3.2), as the driver has them.
 const RECEIVE: usize = 0;
@@ -297,9 +302,28 @@ impl Served for Console {
         self.sent = 0;
     }
 
+    fn describe(&self) -> Own {
+        Own::Console { sent: self.sent, input: self.keyboard.waiting().iter().copied().collect() }
+    }
+
+    fn changing(&self) -> Range<usize> {
+        SIZE_BYTES
+    }
+
+    /// More than a request has is as good as all of it.
+    fn restore(&mut self, own: &Own) -> Result<(), Refused> {
+        let Own::Console { sent, input } = own else { return Err(Own::foreign("`console`")) };
+        let most = format!("{} bytes, and there is room for {}", input.len(), self.keyboard.room());
+        Refused::unless(input.len() <= self.keyboard.room(), "own.input", &most)?;
+        self.keyboard.receive(input);
+        // The window may be another one.
+        (self.sent, self.resized) = (*sent, true);
+        Ok(())
+    }
+
     fn serve(&mut self, queues: &mut Virtqueues, memory: &GuestMemory, now: Duration) -> bool {
         if std::mem::take(&mut self.resized) {
-            queues.transport().set_config(0, &self.size());
+            queues.transport().set_config(SIZE_BYTES.start, &self.size());
         }
         if self.again.is_some_and(|again| again <= now) {
             self.again = None;

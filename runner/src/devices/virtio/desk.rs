@@ -11,8 +11,10 @@ use super::Fault;
 use super::chain::{Broken, Table};
 use super::interrupts::Queues;
 use super::ring::Ring;
+use super::state::VirtioState;
 use super::transport::Transport;
 use super::worker::{Activation, Backend, Command};
+use crate::devices::state::{Refused, Undescribed};
 
 /// A request that a thread has taken, and that is its until it says [`Desk::done`].
 #[derive(Debug)]
@@ -170,6 +172,27 @@ impl Desk {
         self.devices.iter_mut().filter_map(|device| device.note.take()).collect()
     }
 
+    /// What a device is while none of its requests is served.
+    pub(super) fn describe(&self, device: usize) -> Result<VirtioState, Undescribed> {
+        match self.devices.get(device) {
+            Some(device) => device.describe(),
+            None => unreachable!("devices are not taken away"),
+        }
+    }
+
+    /// Makes a device what another one was. Nobody serves it before it is.
+    pub(super) fn restore(&mut self, device: usize, saved: &VirtioState) -> Result<(), Refused> {
+        let backend = match self.devices.get(device) {
+            Some(device) => {
+                device.transport.restore(saved, &(0..0))?;
+                Arc::clone(&device.backend)
+            }
+            None => unreachable!("devices are not taken away"),
+        };
+        self.obey();
+        backend.restore(&saved.own)
+    }
+
     /// A device's backend, and its state for a person, when the run is over.
     pub(super) fn part_with(&self, device: usize) -> Option<(Arc<dyn Backend>, String)> {
         let device = self.devices.get(device)?;
@@ -185,6 +208,23 @@ impl Device {
     ) -> Self {
         let (active, in_flight, resetting, note) = (None, 0, None, None);
         Self { transport, backend, doorbells, rung: false, active, in_flight, resetting, note }
+    }
+
+    fn describe(&self) -> Result<VirtioState, Undescribed> {
+        let busy = || self.transport.busy("a request under way");
+        if self.in_flight > 0 || self.resetting.is_some() {
+            return Err(busy());
+        }
+        let positions = self.active.as_ref().map(|active| {
+            let positions = active.rings.iter().map(|(queue, ring)| ring.position(*queue));
+            positions.collect::<Option<Vec<_>>>().ok_or_else(busy)
+        });
+        let registers = self.transport.saved(positions.transpose()?.as_deref())?;
+        let own = self.backend.describe().map_err(|why| Undescribed::Never {
+            device: self.transport.identity().name.clone(),
+            why,
+        })?;
+        Ok(VirtioState { device: self.transport.identity().device, registers, own })
     }
 
     fn obey(&mut self, command: Command) {

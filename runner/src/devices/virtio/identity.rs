@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 /// What a device is, for its whole life.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Identity {
     /// What messages call it.
     pub name: String,

@@ -24,6 +24,7 @@ pub mod queue;
 mod ring;
 pub mod rng;
 pub mod served;
+pub mod state;
 pub mod status;
 #[cfg(test)]
 mod tests;

@@ -9,8 +9,10 @@ use virtio_bindings::virtio_ids::VIRTIO_ID_9P;
 
 use super::COMMON_FEATURES;
 use super::chain::{Broken, Chain};
+use super::state::Own;
 use super::transport::Identity;
 use super::worker::Backend;
+use crate::devices::state::Refused;
 use crate::p9::{Folder, HEADER, SHORTEST_ANSWER, Server};
 
 /// The configuration space has the name (`VIRTIO_9P_MOUNT_TAG`).
@@ -31,6 +33,8 @@ struct Session {
     /// Room for a message and an answer, as large as the largest were.
     message: Vec<u8>,
     answer: Vec<u8>,
+    /// There was one in another process, and there is none here.
+    lost: bool,
 }
 
 impl fmt::Debug for Share {
@@ -47,7 +51,12 @@ impl Share {
         Self {
             name: format!("{id} ({path})"),
             tag: tag.to_owned(),
-            session: Mutex::new(Session { server: Server::new(folder), message, answer }),
+            session: Mutex::new(Session {
+                server: Server::new(folder),
+                message,
+                answer,
+                lost: false,
+            }),
         }
     }
 
@@ -72,7 +81,20 @@ impl Share {
 
 impl Backend for Share {
     fn activate(&self, _features: u64) {
-        self.session().server.reset();
+        let mut session = self.session();
+        session.server.reset();
+        session.lost = false;
+    }
+
+    fn describe(&self) -> Result<Own, &'static str> {
+        let session = self.session();
+        Ok(Own::Share { lost: session.lost || session.server.has_session() })
+    }
+
+    fn restore(&self, own: &Own) -> Result<(), Refused> {
+        let Own::Share { lost } = *own else { return Err(Own::foreign("`share`")) };
+        self.session().lost = lost;
+        Ok(())
     }
 
     /// One after the other: a share has one thread.
@@ -87,12 +109,13 @@ impl Backend for Share {
         }
         slow();
         let mut session = self.session();
-        let Session { server, message, answer } = &mut *session;
+        let Session { server, message, answer, lost } = &mut *session;
         // Of what is longer than any message the length says that it is wrong.
         let len = readable.len().min(server.largest().into());
         message.resize(usize::try_from(len).unwrap_or(HEADER), 0);
         readable.copy_to(message);
         server.serve(message, room, answer);
+        *lost &= !server.has_session();
         Ok(u32::try_from(writable.copy_from(answer)).unwrap_or(u32::MAX))
     }
 

@@ -19,6 +19,15 @@ use super::chain::{Broken, MAX_SEGMENTS, Table};
 /// One bit for each descriptor a chain can begin with.
 type Heads = [u64; MAX_SEGMENTS as usize / 64];
 
+/// Where a queue is that stands still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Position {
+    /// Its number.
+    pub(super) queue: usize,
+    /// How many chains were taken from it, and used.
+    pub(super) used: u16,
+}
+
 /// A queue in service. Nothing the guest does to registers reaches it.
 pub(super) struct Ring {
     queue: Queue,
@@ -62,6 +71,15 @@ impl Ring {
         let waiting = VecDeque::with_capacity(queue.size().into());
         let used = Wrapping(queue.next_used());
         Self { queue, table, waiting, held: Heads::default(), used, told: used }
+    }
+
+    /// How many chains were taken and used, unless one was taken and not used, or the driver has yet to be
+    /// told: what [`Ring::new`] begins with for a queue whose indices say so.
+    pub(super) fn position(&self, queue: usize) -> Option<Position> {
+        let waiting = u16::try_from(self.waiting.len()).ok()?;
+        let taken = Wrapping(self.queue.next_avail()) - Wrapping(waiting);
+        let still = taken == self.used && self.told == self.used;
+        still.then_some(Position { queue, used: taken.0 })
     }
 
     /// Where its chains are.

@@ -32,6 +32,12 @@ pub enum Change {
 }
 
 impl Status {
+    /// The field as it was, if a driver and a device can have brought it about.
+    pub fn saved(bits: u32) -> Option<Self> {
+        let own = VIRTIO_CONFIG_S_NEEDS_RESET | VIRTIO_CONFIG_S_FAILED;
+        in_order(bits & !own).then_some(Self(bits))
+    }
+
     /// The field as the driver reads it.
     pub fn bits(self) -> u32 {
         self.0

@@ -3,6 +3,8 @@
 //!
 //! The lock is held for a few instructions, never while anybody waits.
 
+mod state;
+
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 

@@ -12,8 +12,10 @@ use super::Fault;
 use super::chain::{Broken, Chain};
 use super::interrupts::Queues;
 use super::ring::Ring;
+use super::state::RegistersState;
 use super::transport::Transport;
 use super::worker::{Activation, Command};
+use crate::devices::state::Undescribed;
 
 /// The queues of one device.
 pub struct Virtqueues {
@@ -84,6 +86,21 @@ impl Virtqueues {
             }
         }
         any
+    }
+
+    /// Its registers and where its queues are, if it stands still.
+    ///
+    /// # Errors
+    /// [`Undescribed`].
+    pub(super) fn saved(&self) -> Result<RegistersState, Undescribed> {
+        let busy = || self.transport.busy("a request under way");
+        let positions = self.active.as_ref().map(|active| {
+            let queues = active.queues.iter().enumerate();
+            let rings = queues.filter_map(|(number, queue)| Some((number, queue.as_ref()?)));
+            let positions = rings.map(|(number, serving)| serving.ring.position(number));
+            positions.collect::<Option<Vec<_>>>().ok_or_else(busy)
+        });
+        self.transport.saved(positions.transpose()?.as_deref())
     }
 
     /// What the driver has accepted, while the device is in service.

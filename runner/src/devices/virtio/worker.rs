@@ -19,8 +19,10 @@ use virtio_queue::Queue;
 
 use super::chain::{Broken, Chain};
 use super::desk::{Desk, Device, Job, Watch};
+use super::state::{Own, VirtioState};
 pub use super::threads::{Threads, WorkerThread};
 use super::transport::Transport;
+use crate::devices::state::{Refused, Undescribed};
 use crate::io::event::Event;
 use crate::io::waiter::Waiter;
 
@@ -47,6 +49,22 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// How much work one request is, in bytes that may have to be moved for it; at least its own.
     fn work(&self, chain: &Chain<'_>) -> u64 {
         chain.len()
+    }
+
+    /// What else it goes on with when another is made what it was.
+    ///
+    /// # Errors
+    /// Why none can be.
+    fn describe(&self) -> Result<Own, &'static str> {
+        Ok(Own::Nothing)
+    }
+
+    /// Goes on with what another one described.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    fn restore(&self, own: &Own) -> Result<(), Refused> {
+        own.nothing()
     }
 
     /// The guest is gone, no request is being served: brings everything it wrote to where it
@@ -152,6 +170,22 @@ impl Worker {
         }
         self.shared.desk().add(Device::new(transport, backend.into(), doorbells));
         Ok(())
+    }
+
+    /// What a device is, the one that was added as number `device`, while none of its requests is served.
+    ///
+    /// # Errors
+    /// [`Undescribed`].
+    pub fn describe(&self, device: usize) -> Result<VirtioState, Undescribed> {
+        self.shared.desk().describe(device)
+    }
+
+    /// Makes a device that nobody has used yet what `saved` was.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn restore(&mut self, device: usize, saved: &VirtioState) -> Result<(), Refused> {
+        self.shared.desk().restore(device, saved)
     }
 
     /// Waits for something to do, at most as long as `timeout`, and does it: commands first, then

@@ -27,8 +27,10 @@ use vm_memory::VolatileSlice;
 
 use super::COMMON_FEATURES;
 use super::chain::{Broken, Buffers, Chain, MAX_SEGMENTS};
+use super::state::Own;
 use super::transport::Identity;
 use super::worker::Backend;
+use crate::devices::state::Refused;
 use crate::image::Patch;
 use medium::{AT_ONCE, Base, Medium, Raw};
 use overlay::Overlay;
@@ -213,6 +215,26 @@ impl Backend for Disk {
             Operation::Truncated => (Answer::Error, 0),
         };
         Ok(request.answer(answer, filled))
+    }
+
+    fn describe(&self) -> Result<Own, &'static str> {
+        if self.medium.scratch().is_some() {
+            return Err(
+                "what the guest has written is in this process's scratch file alone: run the disk \
+                        without `ephemeral`",
+            );
+        }
+        let flushed = self.flushed.lock().unwrap_or_else(PoisonError::into_inner);
+        let unflushed = flushed.durable < self.written.load(Ordering::Acquire);
+        Ok(Own::Block { unflushed, failed: flushed.failed })
+    }
+
+    fn restore(&self, own: &Own) -> Result<(), Refused> {
+        let Own::Block { unflushed, failed } = *own else { return Err(Own::foreign("`block`")) };
+        // They are the system's, whichever process wrote them.
+        self.written.fetch_add(unflushed.into(), Ordering::Release);
+        self.flushed.lock().unwrap_or_else(PoisonError::into_inner).failed = failed;
+        Ok(())
     }
 
     fn work(&self, chain: &Chain<'_>) -> u64 {

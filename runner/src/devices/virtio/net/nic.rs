@@ -12,10 +12,12 @@ use virtio_bindings::virtio_ring::VIRTIO_RING_F_INDIRECT_DESC;
 
 use super::room::{Counts, Gathered, NoRoom, Room};
 use super::{RECEIVE, TRANSMIT};
+use crate::devices::state::{Refused, Undescribed};
 use crate::devices::virtio::Fault;
 use crate::devices::virtio::chain::{Broken, Chain};
 use crate::devices::virtio::interrupts::Queues;
 use crate::devices::virtio::ring::Ring;
+use crate::devices::virtio::state::{Own, VirtioState};
 use crate::devices::virtio::transport::Transport;
 use crate::devices::virtio::worker::{Activation, Command};
 use crate::net::frame::{Bytes, Family, Frame, HEADER, LARGEST, Offload};
@@ -89,6 +91,33 @@ impl Nic {
         let (sent, received) = Default::default();
         let (active, work, blocked, dropped) = (None, Work::default(), false, 0);
         Self { transport, commands, link, active, work, blocked, sent, received, dropped }
+    }
+
+    /// What it is between two turns.
+    ///
+    /// # Errors
+    /// [`Undescribed`]: it has not heard of all that its driver did.
+    pub fn describe(&self) -> Result<VirtioState, Undescribed> {
+        let busy = || self.transport.busy("a frame under way");
+        let positions = self.active.as_ref().map(|active| {
+            let rings = [(RECEIVE, &active.receive), (TRANSMIT, &active.transmit)];
+            let rings = rings.iter().filter_map(|(queue, ring)| Some((*queue, ring.as_ref()?)));
+            let positions = rings.map(|(queue, ring)| ring.position(queue));
+            positions.collect::<Option<Vec<_>>>().ok_or_else(busy)
+        });
+        let registers = self.transport.saved(positions.transpose()?.as_deref())?;
+        let device = self.transport.identity().device;
+        Ok(VirtioState { device, registers, own: Own::Nothing })
+    }
+
+    /// Makes a device that nobody has used yet what `saved` was. Its next turn goes on from there.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn restore(&mut self, saved: &VirtioState) -> Result<(), Refused> {
+        self.transport.restore(saved, &(0..0))?;
+        self.obey();
+        saved.own.nothing()
     }
 
     /// The network behind it.

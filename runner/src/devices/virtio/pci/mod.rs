@@ -11,10 +11,12 @@ mod signals;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hv::Width;
+use serde::{Deserialize, Serialize};
 use virtio_bindings::virtio_ids::{VIRTIO_ID_BLOCK, VIRTIO_ID_NET};
 
 use self::capabilities::Places;
@@ -25,8 +27,9 @@ use super::transport::{Identity, Transport};
 use crate::devices::pci::config::{
     self, BAR, COMMAND, COMMAND_BUS_MASTER, COMMAND_INTX_DISABLE, Config,
 };
-use crate::devices::pci::msix::Msix;
+use crate::devices::pci::msix::{Msix, MsixState};
 use crate::devices::pci::{Function, merge};
+use crate::devices::state::Refused;
 
 /// Red Hat's, whose virtio devices are (§4.1.2).
 const VENDOR: u16 = 0x1af4;
@@ -44,6 +47,28 @@ pub struct VirtioPci {
     places: Places,
     /// Where the BAR is, for whoever looks without the lock.
     bar: AtomicU64,
+}
+
+/// What is kept of a virtio device on PCI beside what is kept of any.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PciState {
+    /// What the guest has written into the configuration space, by registers.
+    pub config: BTreeMap<u16, u32>,
+    /// Which vectors the device has.
+    pub vectors: VectorsState,
+    /// MSI-X, where there is such.
+    pub msix: Option<MsixState>,
+}
+
+/// The vectors of a device's interrupts; 0xffff is none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VectorsState {
+    /// Its configuration's.
+    pub config: u16,
+    /// Its queues'.
+    pub queues: Vec<u16>,
 }
 
 /// Vectors of a device: one for each queue and one for its configuration.
@@ -83,6 +108,38 @@ impl VirtioPci {
 
     fn lock(&self) -> MutexGuard<'_, Config> {
         self.config.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the function is while no vCPU runs.
+    pub fn describe(&self) -> PciState {
+        PciState {
+            config: self.lock().written(),
+            vectors: self.signals.vectors(),
+            msix: self.signals.msix.as_ref().map(Msix::describe),
+        }
+    }
+
+    /// Makes it what another one was. This comes before the same with its device, which may have something
+    /// to say at once.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn restore(&self, saved: &PciState) -> Result<(), Refused> {
+        let mut config = self.lock();
+        config.restore(&saved.config)?;
+        self.signals.restore(&saved.vectors).map_err(|error| error.within("vectors"))?;
+        match (&self.signals.msix, &saved.msix) {
+            (Some(msix), Some(saved)) => {
+                msix.restore(saved).map_err(|error| error.within("msix"))?
+            }
+            (None, None) => {}
+            (own, _) => {
+                let why = if own.is_some() { "the machine has it" } else { "the machine has none" };
+                return Err(Refused::new("msix", why));
+            }
+        }
+        self.apply(&config);
+        Ok(())
     }
 
     fn registers(&self) -> Registers<'_> {

@@ -5,8 +5,10 @@
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::VectorsState;
 use crate::devices::Level;
 use crate::devices::pci::msix::Msix;
+use crate::devices::state::Refused;
 use crate::devices::virtio::interrupts::{Interrupts, Queues};
 
 /// No message (§4.1.5.1.3, VIRTIO_MSI_NO_VECTOR).
@@ -81,6 +83,24 @@ impl Signals {
         if let Some(msix) = &self.msix {
             msix.forget();
         }
+    }
+
+    /// The vectors of the configuration and of each queue.
+    pub(super) fn vectors(&self) -> VectorsState {
+        let load = |vector: &AtomicU16| vector.load(Ordering::Relaxed);
+        VectorsState { config: load(&self.config), queues: self.queues.iter().map(load).collect() }
+    }
+
+    /// Has them what they were.
+    pub(super) fn restore(&self, saved: &VectorsState) -> Result<(), Refused> {
+        let (count, own) = (saved.queues.len(), self.queues.len());
+        Refused::unless(count == own, "queues", &format!("{count}, and it has {own}"))?;
+        self.set_vector(Source::Config, saved.config);
+        for (queue, vector) in (0..).zip(&saved.queues) {
+            self.set_vector(Source::Queue(queue), *vector);
+        }
+        let why = format!("some of {saved:?} do not exist");
+        Refused::unless(self.vectors() == *saved, "queues", &why)
     }
 
     /// The guest has written the command register. [`Interrupts::settle`] comes next.

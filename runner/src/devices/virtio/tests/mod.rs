@@ -4,11 +4,13 @@
 
 mod block;
 mod discard;
+mod function;
 mod p9;
 mod pool;
 mod registers;
 mod reset;
 mod rings;
+mod state;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -22,13 +24,19 @@ use super::COMMON_FEATURES;
 use super::chain::{Broken, Chain};
 use super::interrupts::Interrupts;
 use super::mmio::Mmio;
-use super::served::Served;
+use super::net::{self, Nic, Scratch, Work};
+use super::pci::PciState;
+use super::served::{self, Served};
+use super::state::VirtioState;
 use super::transport::{Identity, Transport};
 use super::virtqueues::Virtqueues;
 use super::worker::{Backend, Commands, Threads, Worker, WorkerThread};
+use crate::devices::state::{Refused, Undescribed};
 use crate::io::event::Event;
 use crate::io::event_loop::Ready;
 use crate::machine::bus::Device;
+use crate::net::Link;
+use function::Function;
 
 /// RAM: two pieces side by side, the seam at `SEAM`, and nothing behind `RAM`. It is reserved and
 /// not touched, so it can be large.
@@ -83,6 +91,9 @@ pub(super) struct Rig {
     /// Without a device, where the I/O loop has it.
     pub(super) worker: Worker,
     on_loop: Option<OnLoop>,
+    nic: Option<Nic>,
+    /// By which the driver reaches it, where it is on PCI.
+    function: Option<Function>,
     interrupts: Arc<AtomicU32>,
     /// Of each queue that is set up, from 0 on.
     next_available: Vec<u16>,
@@ -95,6 +106,20 @@ struct OnLoop {
     doorbells: Vec<Arc<Event>>,
     more: bool,
     now: Duration,
+}
+
+/// A device, and who serves it.
+pub(super) enum Kind {
+    Loop(Box<dyn Served>),
+    Worker(Identity, Box<dyn Backend>),
+    Nic(Box<dyn Link>),
+}
+
+/// The bus that it is on: for PCI, whether it interrupts by messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum On {
+    Mmio,
+    Pci { messages: bool },
 }
 
 /// A device that takes everything and does nothing.
@@ -195,21 +220,91 @@ impl Rig {
         let transport = Arc::new(transport.patient(patience));
         worker.add(Arc::clone(&transport), backend).unwrap();
         let (mmio, interrupts) = (Arc::new(Mmio(transport)), Arc::default());
-        Self { memory, mmio, worker, on_loop: None, interrupts, next_available: vec![0] }
+        let (on_loop, nic, function, next_available) = (None, None, None, vec![0]);
+        Self { memory, mmio, worker, on_loop, nic, function, interrupts, next_available }
     }
 
     /// A device that the I/O loop serves.
     pub(super) fn served(device: Box<dyn Served>) -> Self {
-        let memory = memory();
-        let worker = Worker::new(memory.clone()).unwrap();
-        let (commands, receiver) = Commands::channel(Arc::new(Event::new().unwrap()));
-        let (wires, interrupts) = counted();
-        let (transport, doorbells) = transport(device.identity("test"), &memory, wires, commands);
+        Self::on(On::Mmio, Kind::Loop(device), memory())
+    }
+
+    /// Any device, on any bus, before any memory.
+    pub(super) fn on(bus: On, kind: Kind, memory: GuestMemory) -> Self {
+        let mut worker = Worker::new(memory.clone()).unwrap();
+        let (channel, receiver) = Commands::channel(Arc::new(Event::new().unwrap()));
+        let (identity, commands) = match &kind {
+            Kind::Loop(device) => (device.identity("test"), channel),
+            Kind::Worker(identity, _) => (identity.clone(), worker.commands()),
+            Kind::Nic(link) => (net::identity("test", &link.offer()), channel),
+        };
+        let (wires, interrupts, signals) = match bus {
+            On::Mmio => {
+                let (wires, interrupts) = counted();
+                (wires, interrupts, None)
+            }
+            On::Pci { messages } => {
+                let (signals, interrupts) = function::signals(&identity, messages);
+                (Arc::clone(&signals) as Arc<dyn Interrupts>, interrupts, Some(signals))
+            }
+        };
+        let (transport, doorbells) = transport(identity, &memory, wires, commands);
         let transport = Arc::new(transport);
+        let function = signals.map(|signals| Function::new(Arc::clone(&transport), signals));
         let mmio = Arc::new(Mmio(Arc::clone(&transport)));
-        let queues = Virtqueues::new(transport, receiver);
-        let on_loop = Some(OnLoop { device, queues, doorbells, more: false, now: Duration::ZERO });
-        Self { memory, mmio, worker, on_loop, interrupts, next_available: vec![0] }
+        let (mut on_loop, mut nic, next_available) = (None, None, vec![0]);
+        match kind {
+            Kind::Loop(device) => {
+                let queues = Virtqueues::new(transport, receiver);
+                let (more, now) = (false, Duration::ZERO);
+                on_loop = Some(OnLoop { device, queues, doorbells, more, now });
+            }
+            Kind::Worker(_, backend) => worker.add(transport, backend).unwrap(),
+            Kind::Nic(link) => nic = Some(Nic::new(transport, receiver, link)),
+        }
+        Self { memory, mmio, worker, on_loop, nic, function, interrupts, next_available }
+    }
+
+    /// What the device is, and its function.
+    pub(super) fn describe(&self) -> Result<(VirtioState, Option<PciState>), Undescribed> {
+        let state = match (&self.on_loop, &self.nic) {
+            (Some(OnLoop { device, queues, .. }), _) => served::describe(&**device, queues),
+            (_, Some(nic)) => nic.describe(),
+            _ => self.worker.describe(0),
+        };
+        Ok((state?, self.function.as_ref().map(Function::describe)))
+    }
+
+    /// Makes a new device what another one was, whose driver goes on.
+    pub(super) fn restore(
+        &mut self,
+        (state, function): &(VirtioState, Option<PciState>),
+    ) -> Result<(), Refused> {
+        if let Some((own, saved)) = self.function.as_ref().zip(function.as_ref()) {
+            own.restore(saved)?;
+        }
+        match (&mut self.on_loop, &mut self.nic) {
+            (Some(OnLoop { device, queues, .. }), _) => {
+                served::restore(&mut **device, queues, state)
+            }
+            (_, Some(nic)) => nic.restore(state),
+            _ => self.worker.restore(0, state),
+        }
+    }
+
+    pub(super) fn on_pci(&self) -> bool {
+        self.function.is_some()
+    }
+
+    /// The driver holds every message back, or lets them go.
+    pub(super) fn mask_messages(&self, masked: bool) {
+        self.function.as_ref().unwrap().mask_messages(masked);
+    }
+
+    /// The same driver before another device.
+    pub(super) fn moved_to(&self, bus: On, kind: Kind) -> Self {
+        let next_available = self.next_available.clone();
+        Self { next_available, ..Self::on(bus, kind, self.memory.clone()) }
     }
 
     /// What the device is.
@@ -253,12 +348,19 @@ impl Rig {
         WorkerThread::start(worker, threads, || || true, |why| panic!("{why}")).unwrap()
     }
 
+    /// Registers are virtio-mmio's by name, whatever the bus.
     pub(super) fn read(&self, register: u64) -> u64 {
-        self.mmio.read(register, Width::W4)
+        match &self.function {
+            Some(function) => function.read(register),
+            None => self.mmio.read(register, Width::W4),
+        }
     }
 
     pub(super) fn write(&self, register: u64, value: u64) {
-        self.mmio.write(register, Width::W4, value);
+        match &self.function {
+            Some(function) => function.write(register, value),
+            None => self.mmio.write(register, Width::W4, value),
+        }
     }
 
     /// Writes both halves of a queue address.
@@ -300,6 +402,9 @@ impl Rig {
             self.write_address(reg::QUEUE_DESC, DESCRIPTORS + place);
             self.write_address(reg::QUEUE_DRIVER, AVAILABLE + place);
             self.write_address(reg::QUEUE_DEVICE, USED + place);
+            if let Some(function) = &self.function {
+                function.set_vector();
+            }
             self.write(reg::QUEUE_READY, 1);
         }
         self.write(reg::QUEUE_SEL, 0);
@@ -316,9 +421,13 @@ impl Rig {
 
     /// The worker, or the loop, does what there is to do, once.
     pub(super) fn turn(&mut self) {
-        match &mut self.on_loop {
-            Some(on_loop) => on_loop.turn(&self.memory),
-            None => self.worker.turn(Some(Duration::ZERO)).unwrap(),
+        match (&mut self.on_loop, &mut self.nic) {
+            (Some(on_loop), _) => on_loop.turn(&self.memory),
+            (_, Some(nic)) => {
+                let all = Work { commands: true, transmit: true, receive: true };
+                nic.serve(&self.memory, &mut Scratch::default(), all, Duration::ZERO);
+            }
+            _ => self.worker.turn(Some(Duration::ZERO)).unwrap(),
         }
     }
 

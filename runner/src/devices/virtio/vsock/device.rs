@@ -10,16 +10,22 @@ use super::exchange::Exchange;
 use super::host::Sockets;
 use super::inbox::Inbox;
 use super::packet::{HEADER, Header};
-use super::{QUEUE_SIZE, TRANSMIT, identity};
+use super::{EVENT, QUEUE_SIZE, TRANSMIT, identity};
+use crate::devices::state::Refused;
 use crate::devices::virtio::chain::{Broken, Chain};
 use crate::devices::virtio::served::Served;
+use crate::devices::virtio::state::Own;
 use crate::devices::virtio::transport::Identity;
-use crate::devices::virtio::virtqueues::Virtqueues;
+use crate::devices::virtio::virtqueues::{Request, Virtqueues};
 use crate::io::event_loop::{Ready, Watcher};
 use crate::net::frame::Bytes;
 
 /// Packets each way before others have their turn.
 const BATCH: u16 = QUEUE_SIZE;
+
+/// struct virtio_vsock_event (§5.10.6.7): VIRTIO_VSOCK_EVENT_TRANSPORT_RESET.
+const TRANSPORT_RESET: [u8; TRANSPORT_RESET_LEN as usize] = 0u32.to_le_bytes();
+const TRANSPORT_RESET_LEN: u32 = 4;
 
 /// Batches that are taken when the guest has ended.
 const LAST: usize = 16;
@@ -31,12 +37,14 @@ pub struct Vsock {
     exchange: Exchange,
     /// The driver has started it, and the guest may know of connections.
     in_service: bool,
+    /// Connections were lost, which the driver has not been told.
+    interrupted: bool,
 }
 
 impl Vsock {
     /// A device whose guest has the address `cid`, before `sockets` of the host's.
     pub fn new(cid: u64, sockets: Sockets) -> Self {
-        Self { cid, exchange: Exchange::new(cid, sockets), in_service: false }
+        Self { cid, exchange: Exchange::new(cid, sockets), in_service: false, interrupted: false }
     }
 
     /// How many connections there are.
@@ -59,6 +67,21 @@ impl Vsock {
             };
             self.exchange.packet(&header, bytes.skip(HEADER), now);
             queues.give_back(memory, TRANSMIT, head, 0);
+        }
+    }
+
+    /// Tells the driver that its connections are no more, once it has room for that.
+    fn announce(&mut self, queues: &mut Virtqueues, memory: &GuestMemory) {
+        if !self.interrupted {
+            return;
+        }
+        let Some(Request { head, chain }) = queues.take(memory, EVENT) else { return };
+        match chain.writable.copy_from(&TRANSPORT_RESET) {
+            written if written == TRANSPORT_RESET.len() => {
+                queues.give_back(memory, EVENT, head, TRANSPORT_RESET_LEN);
+                self.interrupted = false;
+            }
+            _ => queues.refuse(head, Broken::NoAnswer),
         }
     }
 
@@ -86,10 +109,22 @@ impl Served for Vsock {
 
     fn reset(&mut self) {
         self.exchange.guest_gone();
-        self.in_service = false;
+        (self.in_service, self.interrupted) = (false, false);
+    }
+
+    fn describe(&self) -> Own {
+        let some = self.exchange.len() > 0 || self.exchange.has_something();
+        Own::Vsock { interrupted: self.interrupted || some }
+    }
+
+    fn restore(&mut self, own: &Own) -> Result<(), Refused> {
+        let Own::Vsock { interrupted } = *own else { return Err(Own::foreign("`vsock`")) };
+        self.interrupted = interrupted;
+        Ok(())
     }
 
     fn serve(&mut self, queues: &mut Virtqueues, memory: &GuestMemory, now: Duration) -> bool {
+        self.announce(queues, memory);
         self.transmit(queues, memory, now);
         self.exchange.attend(now);
         let more = self.receive(queues, memory);
