@@ -191,9 +191,10 @@ fn entries(line: &str) -> Vec<(String, Call)> {
 }
 
 /// Entries that the runs below do not need, and why they are on their lists.
-const UNSEEN: [(&str, Option<u64>, &str); 17] = [
+const UNSEEN: [(&str, Option<u64>, &str); 18] = [
     ("ioctl", Some(0x4020_aea5), "KVM_SIGNAL_MSI: a Linux with its devices on PCI, in the lab"),
     ("brk", None, "a heap that grows, on threads: `doctor` tries it on each kind of them"),
+    ("mremap", None, "a large block that grows: the same"),
     ("openat", None, "denied and no trap: a file that a library looks for, and does without"),
     ("clock_gettime", None, "where the vDSO cannot read the clock, as on some virtual machines"),
     ("restart_syscall", None, "waits with a time limit, of the C library's, behind SIGCONT"),

@@ -75,6 +75,7 @@ const NAMES: &[(i64, &str)] = &[
     (libc::SYS_memfd_create, "memfd_create"),
     (libc::SYS_mmap, "mmap"),
     (libc::SYS_mprotect, "mprotect"),
+    (libc::SYS_mremap, "mremap"),
     #[cfg(target_arch = "x86_64")]
     (libc::SYS_open, "open"),
     (libc::SYS_openat2, "openat2"),

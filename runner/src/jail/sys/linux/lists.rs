@@ -32,6 +32,9 @@ const NOT_EXECUTABLE: (u8, super::filter::Test) = (2, Without(bits(libc::PROT_EX
 /// Memory of our own, never a file's.
 const MMAP: Rule = If(&[NOT_EXECUTABLE, (3, With(bits(libc::MAP_ANONYMOUS)))]);
 
+/// A large block that grows: where it is, or where there is room.
+const MREMAP: Rule = If(&[(3, Among(&[bits(libc::MREMAP_MAYMOVE)]))]);
+
 /// What glibc asks for when it gives a thread's stack back.
 const MADVISE: Rule = If(&[(2, Among(&[bits(libc::MADV_DONTNEED)]))]);
 
@@ -71,7 +74,7 @@ const fn join<T: Copy, const A: usize, const B: usize, const N: usize>(
 }
 
 /// What every thread does: write to a console, stderr or an event, wait, have memory, end.
-const ANYTHING: [Call; 12] = [
+const ANYTHING: [Call; 13] = [
     call!(SYS_write, "write", Any),
     call!(SYS_ppoll, "ppoll", Any),
     call!(SYS_futex, "futex", Any),
@@ -80,6 +83,7 @@ const ANYTHING: [Call; 12] = [
     call!(SYS_brk, "brk", Any),
     call!(SYS_mmap, "mmap", MMAP),
     call!(SYS_munmap, "munmap", Any),
+    call!(SYS_mremap, "mremap", MREMAP),
     // Behind a signal; behind SIGSTOP and SIGCONT in the middle of some waits with a time limit;
     // where a clock cannot be read without the kernel.
     call!(SYS_rt_sigreturn, "rt_sigreturn", Any),
@@ -91,12 +95,12 @@ const ANYTHING: [Call; 12] = [
 ];
 
 /// The same, without a file: a library that looks for one does without.
-const EVERYBODY: [Call; 13] = join(ANYTHING, [call!(SYS_openat, "openat", Denied)]);
+const EVERYBODY: [Call; 14] = join(ANYTHING, [call!(SYS_openat, "openat", Denied)]);
 
 /// What every thread does but the main one: end alone.
 const ALONE: [Call; 2] = [call!(SYS_madvise, "madvise", MADVISE), call!(SYS_exit, "exit", Any)];
 
-const THREAD: [Call; 15] = join(EVERYBODY, ALONE);
+const THREAD: [Call; 16] = join(EVERYBODY, ALONE);
 
 /// Descriptors that a thread is the last one to have. The library of a debug build looks whether one
 /// is open before it closes it.
@@ -125,8 +129,8 @@ const VCPU_IOCTLS: Rule = {
 };
 
 /// A vCPU, which may be the one that ends the run.
-const VCPU: [Call; 17 + CLOSE.len()] = join(
-    join::<_, 15, 2, 17>(
+const VCPU: [Call; 18 + CLOSE.len()] = join(
+    join::<_, 16, 2, 18>(
         THREAD,
         [call!(SYS_ioctl, "ioctl", VCPU_IOCTLS), call!(SYS_tgkill, "tgkill", TGKILL)],
     ),
@@ -134,8 +138,8 @@ const VCPU: [Call; 17 + CLOSE.len()] = join(
 );
 
 /// The main thread: the first vCPU, then the end of the run and its record.
-const MAIN: [Call; 16 + CLOSE.len()] = join(
-    join::<_, 13, 3, 16>(
+const MAIN: [Call; 17 + CLOSE.len()] = join(
+    join::<_, 14, 3, 17>(
         EVERYBODY,
         [
             call!(SYS_ioctl, "ioctl", VCPU_IOCTLS),
@@ -147,7 +151,7 @@ const MAIN: [Call; 16 + CLOSE.len()] = join(
 );
 
 /// The same where hypercalls read and write disks.
-const MAIN_DISK: [Call; 20 + CLOSE.len()] = join(
+const MAIN_DISK: [Call; 21 + CLOSE.len()] = join(
     MAIN,
     [
         call!(SYS_preadv, "preadv", Any),
@@ -164,7 +168,7 @@ const EPOLL_WAIT: Call = call!(SYS_epoll_wait, "epoll_wait", Any);
 const EPOLL_WAIT: Call = call!(SYS_epoll_pwait, "epoll_pwait", Any);
 
 /// Events, signals, the timeout, stdin.
-const LOOP: [Call; 22] = join(
+const LOOP: [Call; 23] = join(
     THREAD,
     [
         EPOLL_WAIT,
@@ -180,8 +184,8 @@ const LOOP: [Call; 22] = join(
 );
 
 /// The I/O loop, and a terminal on stdin.
-const IO: [Call; 23 + CLOSE.len()] =
-    join(join::<_, 22, 1, 23>(LOOP, [call!(SYS_ioctl, "ioctl", IO_IOCTLS)]), CLOSE);
+const IO: [Call; 24 + CLOSE.len()] =
+    join(join::<_, 23, 1, 24>(LOOP, [call!(SYS_ioctl, "ioctl", IO_IOCTLS)]), CLOSE);
 
 /// The size of a terminal's window (TIOCGWINSZ), for a guest with a virtio console.
 const WINDOW_SIZE: u32 = 0x5413;
@@ -201,8 +205,8 @@ const LOCAL_SOCKET: Rule = If(&[
 ]);
 
 /// The I/O loop with a socket device.
-const VSOCK: [Call; 31 + CLOSE.len()] = join(
-    join::<_, 22, 9, 31>(
+const VSOCK: [Call; 32 + CLOSE.len()] = join(
+    join::<_, 23, 9, 32>(
         LOOP,
         [
             call!(SYS_ioctl, "ioctl", If(&[(1, Among(&ANYBODYS))])),
@@ -227,10 +231,10 @@ const NETWORK_IOCTLS: Rule =
     If(&[(1, Among(&join::<_, 2, 5, 7>([TUNSETOFFLOAD, WINDOW_SIZE], ANYBODYS)))]);
 
 /// The I/O loop with a network: what it does without one, and connections.
-const NETWORK: [Call; 36 + CLOSE.len()] = network(SOCKET);
+const NETWORK: [Call; 37 + CLOSE.len()] = network(SOCKET);
 
 /// With a socket device as well: its sockets, and that it removes its own.
-const NETWORK_VSOCK: [Call; 37 + CLOSE.len()] = join(
+const NETWORK_VSOCK: [Call; 38 + CLOSE.len()] = join(
     network(If(&[
         (0, Among(&[bits(libc::AF_INET), bits(libc::AF_INET6), bits(libc::AF_UNIX)])),
         (1, KINDS),
@@ -238,9 +242,9 @@ const NETWORK_VSOCK: [Call; 37 + CLOSE.len()] = join(
     [call!(SYS_unlinkat, "unlinkat", Any)],
 );
 
-const fn network(socket: Rule) -> [Call; 36 + CLOSE.len()] {
+const fn network(socket: Rule) -> [Call; 37 + CLOSE.len()] {
     join(
-        join::<_, 22, 14, 36>(
+        join::<_, 23, 14, 37>(
             LOOP,
             [
                 call!(SYS_ioctl, "ioctl", NETWORK_IOCTLS),
@@ -271,7 +275,7 @@ const BLKDISCARD: u32 = 0x1277;
 const DISK_IOCTLS: Rule = If(&[(1, Among(&join::<_, 1, 5, 6>([BLKDISCARD], ANYBODYS)))]);
 
 /// A thread that serves disks.
-const DISK: [Call; 23] = join(
+const DISK: [Call; 24] = join(
     THREAD,
     [
         call!(SYS_epoll_pwait, "epoll_pwait", Any),
@@ -293,8 +297,8 @@ const BELOW: (u8, super::filter::Test) = (0, Without(1 << 31));
 const OPENAT: Rule = OrDenied(&[BELOW, (2, With(bits(libc::O_NOFOLLOW)))]);
 
 /// A thread that serves a shared folder. `fchmod`, and never by name: Landlock has no say in modes.
-const SHARE: [Call; 35 + CLOSE.len()] = join(
-    join::<_, 14, 21, 35>(
+const SHARE: [Call; 36 + CLOSE.len()] = join(
+    join::<_, 15, 21, 36>(
         join(ANYTHING, ALONE),
         [
             call!(SYS_epoll_pwait, "epoll_pwait", Any),

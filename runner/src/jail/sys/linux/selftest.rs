@@ -125,7 +125,8 @@ fn work(others: Blocks, folder: Option<&Folder>, paths: bool) {
     drop(others);
     drop(blocks());
     drop(blocks());
-    let large = vec![1u8; 1 << 20];
+    let mut large = std::hint::black_box(vec![1u8; 1 << 20]);
+    large.resize(8 << 20, 1);
     drop(std::hint::black_box(large));
     std::thread::yield_now();
     let refused = File::open("/dev/null").map_err(|error| error.kind());
