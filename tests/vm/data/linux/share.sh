@@ -1,25 +1,27 @@
-# share WHAT [OPTIONS]: does something in the shared folder `data`, mounted with further OPTIONS.
-what=$1
-options=trans=virtio,version=9p2000.L,msize=262144${2:+,$2}
+# share OPTIONS WHAT...: does each of these things in its folder of the share `data`, mounted with further OPTIONS.
+options=trans=virtio,version=9p2000.L,msize=262144,$1
 attach() {
-    must mount -t 9p -o "$options" data /mnt
+    must mount -t 9p -o "$options" "${1:-data}" /mnt
 }
 
-case $what in
-copy)
+# What there is to do, in /mnt.
+copy() {
     # What the host has put there, through this machine's memory and back.
     attach
-    must cp /mnt/in /copy
-    must cp /copy /mnt/out
-    must sync /mnt/out
-    must cmp /mnt/in /mnt/out
+    cd /mnt/copy
+    must cp in /copy
+    must cp /copy out
+    must sync out
+    must cmp in out
     # In small pieces, and not from the beginning on.
-    must dd if=/mnt/in of=/mnt/pieces bs=1001 skip=3 seek=5 2>/dev/null
-    ;;
-files)
+    must dd if=in of=pieces bs=1001 skip=3 seek=5 2>/dev/null
+    cd /
+    must umount /mnt
+}
+files() {
     # What there is to do with files and names.
     attach
-    cd /mnt
+    cd /mnt/files
     must mkdir -p a/b/c
     echo one >a/b/c/file
     echo two >>a/b/c/file
@@ -52,10 +54,11 @@ two" ] || fail "the file that was moved with its folder"
     must cmp up /bin/busybox
     rmdir x 2>/dev/null && fail "a folder that is not empty was removed"
     must rm -r a
-    [ "$(df -P /mnt | awk 'NR == 2 { print ($2 > 0) }')" = 1 ] || fail "room"
+    [ "$(df -P . | awk 'NR == 2 { print ($2 > 0) }')" = 1 ] || fail "room"
     cd /
-    ;;
-names)
+    must umount /mnt
+}
+names() {
     # The host has put 10,000 there.
     attach
     set -- /mnt/many/*
@@ -67,45 +70,55 @@ names)
     set -- /mnt/more/*
     echo "made: $#"
     must rm -r /mnt/more
-    ;;
-read_only)
-    attach
+    must umount /mnt
+}
+read_only() {
+    # A share of its own.
+    attach only
     must cmp /mnt/in /mnt/same
     for change in 'echo x >/mnt/new' 'echo x >>/mnt/in' 'rm /mnt/in' 'mkdir /mnt/d' 'mv /mnt/in /mnt/x' \
         'ln /mnt/in /mnt/x' 'ln -s in /mnt/x' 'chmod 600 /mnt/in' 'touch /mnt/in' 'truncate -s 0 /mnt/in'; do
         sh -c "$change" 2>/dev/null && fail "$change"
     done
-    ;;
-rebind)
+    must umount /mnt
+}
+rebind() {
     # The device is taken from its driver and given back, a hundred times.
     driver=/sys/bus/virtio/drivers/9pnet_virtio
-    device=$(basename $driver/virtio*)
+    device=$(basename "$(dirname "$(grep -l data $driver/virtio*/mount_tag)")")
     for time in $(seq 100); do
         attach
-        must cmp /mnt/in /mnt/same
+        must cmp /mnt/same/in /mnt/same/same
         must umount /mnt
         echo "$device" >$driver/unbind || fail "unbind, time $time"
         echo "$device" >$driver/bind || fail "bind, time $time"
     done
     attach
-    must cmp /mnt/in /mnt/same
-    ;;
-at_once)
+    must cmp /mnt/same/in /mnt/same/same
+    must umount /mnt
+}
+at_once() {
     # Every processor at work.
     attach
+    cd /mnt/at_once
     for job in $(seq 8); do
         (
             for n in 1 2 3 4 5; do
-                yes "job $job" | head -c 20000 >"/mnt/$job.$n" || exit 1
-                yes "job $job" | head -c 20000 | cmp - "/mnt/$job.$n" || exit 1
-                mv "/mnt/$job.$n" "/mnt/done.$job.$n" || exit 1
+                yes "job $job" | head -c 20000 >"$job.$n" || exit 1
+                yes "job $job" | head -c 20000 | cmp - "$job.$n" || exit 1
+                mv "$job.$n" "done.$job.$n" || exit 1
             done
             echo "ended: $job"
         ) &
     done
     wait
-    echo "done: $(ls /mnt/done.* | wc -l)"
-    ;;
-*) fail "no job share $what" ;;
-esac
-[ "$what" = rebind ] || must umount /mnt
+    echo "done: $(ls done.* | wc -l)"
+    cd /
+    must umount /mnt
+}
+
+shift
+for what in "$@"; do
+    "$what"
+    echo "done with: $what"
+done

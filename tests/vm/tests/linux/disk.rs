@@ -13,9 +13,9 @@ use super::super::support::or_skip;
 use super::super::support::program::Silence;
 use super::{Debian, Kernel};
 
-/// How often it is killed, by two guests at once; another number in RUNNER_LAB_ROUNDS, which the lab's
-/// soak sets.
-const ROUNDS: u32 = 20;
+/// How often it is killed, by two guests at once: each by every kernel and bus. Another number in
+/// RUNNER_LAB_ROUNDS, which the lab's soak sets.
+const ROUNDS: u32 = 12;
 
 /// Of so many rounds one may hang before Linux has come to its /init: QEMU 7.2 now and then delivers an
 /// interrupt twice (tests/lab/src/guest.rs). None may in the tests' few.

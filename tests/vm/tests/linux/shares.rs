@@ -10,133 +10,181 @@ use super::super::support::or_skip;
 use super::super::support::program::Finished;
 use super::{Debian, number, quietly, values};
 
-/// Where devices are, how many processors look at them, and how files are cached.
-const MACHINES: [(&str, &str, &str); 4] = [
-    ("mmio", "1", "cache=none"),
-    ("mmio", "4", "cache=loose"),
-    ("pci", "1", "cache=loose"),
-    ("pci", "4", "cache=none"),
-];
+/// A machine, and what is done in it: Linux takes a third of the time, and boots once for all of that.
+struct Machine {
+    bus: &'static str,
+    cpus: &'static str,
+    /// How files are cached.
+    cache: &'static str,
+    /// What tests/vm/data/linux/share.sh does.
+    jobs: &'static [Job],
+}
+
+/// One of those.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Job {
+    /// A file goes through the guest and back.
+    Copy,
+    /// Files are made, moved, linked and removed.
+    Files,
+    /// Ten thousand names are listed.
+    Names,
+    /// A share that is only read stays as it is.
+    ReadOnly,
+    /// The driver gives the device up and takes it again, a hundred times.
+    Rebind,
+    /// Many processes write at once.
+    AtOnce,
+}
+
+impl Job {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Copy => "copy",
+            Self::Files => "files",
+            Self::Names => "names",
+            Self::ReadOnly => "read_only",
+            Self::Rebind => "rebind",
+            Self::AtOnce => "at_once",
+        }
+    }
+}
 
 /// A folder that everybody may write: root becomes nobody.
 struct Shared(Folder);
 
 impl Shared {
-    fn new() -> Self {
-        let folder = Folder::new();
-        folder.mode("", 0o777);
-        Self(folder)
+    /// With what the guest finds there.
+    fn new(jobs: &[Job]) -> Self {
+        let shared = Self(Folder::new());
+        shared.file("copy/in", &noise(2_000_000));
+        shared.file("files/.keep", b"");
+        shared.file("at_once/.keep", b"");
+        for name in ["same/in", "same/same"] {
+            shared.file(name, &noise(10_000));
+        }
+        if jobs.contains(&Job::Names) {
+            for n in 0..10_000 {
+                shared.0.file(&format!("many/a name that is not short, number {n}"), "");
+            }
+        }
+        for folder in ["", "copy", "files", "at_once"] {
+            shared.0.mode(folder, 0o777);
+        }
+        shared
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    /// A file of no pattern.
-    fn noise(&self, name: &str, len: usize) -> Vec<u8> {
-        let mut state = 0x9e37_79b9_7f4a_7c15u64;
-        let mut next = || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state.to_le_bytes()
-        };
-        let bytes: Vec<u8> = (0..len / 8).flat_map(|_| next()).collect();
-        self.0.file(name, &bytes);
-        bytes
+    fn file(&self, name: &str, bytes: &[u8]) {
+        self.0.file(name, bytes);
     }
 
-    /// Boots a machine with the folder, for a job that has to be done without a word of runner's.
-    fn does(&self, (bus, cpus, cache): (&str, &str, &str), how: &str, job: &str) -> Finished {
-        let debian = Debian::find().unwrap();
-        let share = format!("--share={}:data{how}", self.0.path().display());
-        let virtio = format!("--virtio={bus}");
-        let args = ["-m", "384", "--cpus", cpus, &virtio, &share];
-        quietly(debian.boot_general(&args, &format!("share {job} {cache}")).run())
-    }
-}
-
-#[test]
-fn a_file_that_goes_through_a_guest_and_back_is_the_same() {
-    or_skip!(Debian::find());
-    for machine in MACHINES {
-        let shared = Shared::new();
-        let bytes = shared.noise("in", 2_000_000);
-        shared.does(machine, "", "copy");
-        assert!(fs::read(shared.path("out")).unwrap() == bytes, "{machine:?}");
-        let pieces = fs::read(shared.path("pieces")).unwrap();
-        assert!(pieces[5 * 1001..] == bytes[3 * 1001..], "{machine:?}");
-        assert!(pieces[..5 * 1001].iter().all(|byte| *byte == 0), "{machine:?}");
-    }
-}
-
-#[test]
-fn files_are_made_moved_linked_and_removed() {
-    or_skip!(Debian::find());
-    for machine in [MACHINES[1], MACHINES[3]] {
-        let shared = Shared::new();
-        shared.does(machine, "", "files");
-        let hard = fs::metadata(shared.path("hard")).unwrap();
-        assert_eq!((hard.len(), hard.mode() & 0o7777, hard.nlink()), (3, 0o640, 2), "{machine:?}");
-        let link = fs::read_link(shared.path("soft")).unwrap();
-        assert_eq!(link, PathBuf::from("x/c/file"), "{machine:?}");
-        let mut names: Vec<_> = fs::read_dir(shared.path(""))
+    /// The names in a folder, but those that keep it.
+    fn names(&self, folder: &str) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(self.path(folder))
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name != ".keep")
             .collect();
         names.sort();
-        assert_eq!(names, ["hard", "soft", "up", "x"], "{machine:?}");
+        names
     }
-}
 
-#[test]
-fn ten_thousand_names_are_all_listed() {
-    or_skip!(Debian::find());
-    for machine in [MACHINES[0], MACHINES[3]] {
-        let shared = Shared::new();
-        for n in 0..10_000 {
-            shared.0.file(&format!("many/a name that is not short, number {n}"), "");
+    /// Looks at what a job has left, and has said.
+    fn check(&self, job: Job, finished: &Finished) {
+        let text = finished.text();
+        match job {
+            Job::Copy => {
+                let bytes = fs::read(self.path("copy/in")).unwrap();
+                assert!(fs::read(self.path("copy/out")).unwrap() == bytes);
+                let pieces = fs::read(self.path("copy/pieces")).unwrap();
+                assert!(pieces[5 * 1001..] == bytes[3 * 1001..]);
+                assert!(pieces[..5 * 1001].iter().all(|byte| *byte == 0));
+            }
+            Job::Files => {
+                let hard = fs::metadata(self.path("files/hard")).unwrap();
+                assert_eq!((hard.len(), hard.mode() & 0o7777, hard.nlink()), (3, 0o640, 2));
+                let link = fs::read_link(self.path("files/soft")).unwrap();
+                assert_eq!(link, PathBuf::from("x/c/file"));
+                assert_eq!(self.names("files"), ["hard", "soft", "up", "x"]);
+            }
+            Job::Names => {
+                assert_eq!(number(text, "names"), 10_000, "{finished}");
+                assert_eq!(number(text, "made"), 60, "{finished}");
+                assert!(!self.path("more").exists());
+            }
+            Job::AtOnce => {
+                assert_eq!(values(text, "ended").len(), 8, "{finished}");
+                assert_eq!(number(text, "done"), 40, "{finished}");
+                assert_eq!(self.names("at_once").len(), 40);
+            }
+            Job::ReadOnly | Job::Rebind => {}
         }
-        shared.0.mode("many", 0o777);
-        let finished = shared.does(machine, "", "names");
-        assert_eq!(number(finished.text(), "names"), 10_000, "{finished}");
-        assert_eq!(number(finished.text(), "made"), 60, "{finished}");
-        assert!(!shared.path("more").exists());
     }
 }
 
-#[test]
-fn a_folder_that_is_only_read_stays_as_it_is() {
-    or_skip!(Debian::find());
-    for machine in [MACHINES[0], MACHINES[2]] {
-        let shared = Shared::new();
-        let bytes = shared.noise("in", 100_000);
-        fs::copy(shared.path("in"), shared.path("same")).unwrap();
-        shared.does(machine, ":ro", "read_only");
-        assert!(fs::read(shared.path("in")).unwrap() == bytes);
-        assert_eq!(fs::read_dir(shared.path("")).unwrap().count(), 2);
+/// Bytes of no pattern.
+fn noise(len: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    (0..len / 8).flat_map(|_| next()).collect()
+}
+
+/// Boots `machine` with a folder to write and one that is only read, for jobs that have to be done without a
+/// word of runner's.
+fn all_is_done_in(machine: &Machine) {
+    let debian = or_skip!(Debian::find());
+    let Machine { bus, cpus, cache, jobs } = machine;
+    let shared = Shared::new(jobs);
+    let only_read = Folder::new();
+    for name in ["in", "same"] {
+        only_read.file(name, noise(100_000));
     }
+    // Whoever may write it, may not by this share.
+    only_read.mode("", 0o777);
+    let share = format!("--share={}:data", shared.0.path().display());
+    let read = format!("--share={}:only:ro", only_read.path().display());
+    let virtio = format!("--virtio={bus}");
+    let args = ["-m", "384", "--cpus", cpus, &virtio, &share, &read];
+    let names: Vec<_> = jobs.iter().map(|job| job.name()).collect();
+    let job = format!("share {cache} {}", names.join(" "));
+    let finished = quietly(debian.boot_general(&args, &job).run());
+    assert_eq!(values(finished.text(), "done with"), names, "{finished}");
+    for job in *jobs {
+        shared.check(*job, &finished);
+    }
+    assert!(fs::read(only_read.path().join("in")).unwrap() == noise(100_000));
+    assert_eq!(fs::read_dir(only_read.path()).unwrap().count(), 2);
 }
 
 #[test]
-fn a_device_is_unbound_and_bound_a_hundred_times() {
-    or_skip!(Debian::find());
-    for machine in [MACHINES[0], MACHINES[3]] {
-        let shared = Shared::new();
-        shared.noise("in", 10_000);
-        fs::copy(shared.path("in"), shared.path("same")).unwrap();
-        shared.does(machine, "", "rebind");
-    }
+fn a_folder_is_shared_over_mmio_with_one_processor() {
+    let jobs = &[Job::Copy, Job::Names, Job::ReadOnly, Job::Rebind];
+    all_is_done_in(&Machine { bus: "mmio", cpus: "1", cache: "cache=none", jobs });
 }
 
 #[test]
-fn many_processes_at_once_find_what_they_wrote() {
-    or_skip!(Debian::find());
-    for machine in [MACHINES[1], MACHINES[3]] {
-        let shared = Shared::new();
-        let finished = shared.does(machine, "", "at_once");
-        assert_eq!(values(finished.text(), "ended").len(), 8, "{finished}");
-        assert_eq!(number(finished.text(), "done"), 40, "{finished}");
-        assert_eq!(fs::read_dir(shared.path("")).unwrap().count(), 40);
-    }
+fn a_folder_is_shared_over_mmio_with_four_processors() {
+    let jobs = &[Job::Copy, Job::Files, Job::AtOnce];
+    all_is_done_in(&Machine { bus: "mmio", cpus: "4", cache: "cache=loose", jobs });
+}
+
+#[test]
+fn a_folder_is_shared_over_pci_with_one_processor() {
+    let jobs = &[Job::Copy, Job::ReadOnly, Job::Rebind];
+    all_is_done_in(&Machine { bus: "pci", cpus: "1", cache: "cache=loose", jobs });
+}
+
+#[test]
+fn a_folder_is_shared_over_pci_with_four_processors() {
+    let jobs = &[Job::Copy, Job::Files, Job::Names, Job::AtOnce];
+    all_is_done_in(&Machine { bus: "pci", cpus: "4", cache: "cache=none", jobs });
 }
