@@ -4,8 +4,8 @@
 //! Bytes of streams are sent straight out of guest memory, and read into memory of ours; datagrams are
 //! of ours both ways. Nothing is allocated. No write to a socket whose other end is gone raises SIGPIPE.
 
-// UNSAFETY: guest memory is handed to sendmsg as raw ranges, and Linux's queue of errors is read, which
-// no safe interface does.
+// UNSAFETY: guest memory is handed to sendmsg as raw ranges, and control messages are read and written,
+// which no safe interface does.
 #![allow(unsafe_code)]
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -24,8 +24,9 @@ mod datagrams;
 #[cfg_attr(not(target_os = "linux"), path = "socket/sys/macos.rs")]
 mod failures;
 pub mod local;
+mod message;
 
-pub use datagrams::{Datagrams, Failure};
+pub use datagrams::{Arrival, Datagrams, Failure};
 
 /// Pieces of guest memory in one call. A frame of a Linux guest's has 18 at most.
 const PIECES: usize = 32;

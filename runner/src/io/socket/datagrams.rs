@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{SocketType, ipproto, sockopt};
 
-use super::{failures, family, local, open, sys, unless_busy};
+use super::{failures, family, local, message, open, sys, unless_busy};
 
 /// A port that sends and takes datagrams.
 #[derive(Debug)]
@@ -22,6 +22,15 @@ pub struct Failure {
     pub icmp: (u8, u8),
     /// How many of its first bytes there are.
     pub len: usize,
+}
+
+/// Between whom a datagram came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Arrival {
+    /// Who has sent it.
+    pub from: SocketAddr,
+    /// To which of this host's addresses, if that is known and could be another.
+    pub at: Option<IpAddr>,
 }
 
 impl Datagrams {
@@ -88,6 +97,40 @@ impl Datagrams {
     pub fn send_connected(&self, bytes: &[u8]) -> io::Result<bool> {
         let sent = retry_on_intr(|| rustix::net::send(&self.0, bytes, sys::SEND));
         Ok(unless_busy(sent)?.is_some())
+    }
+
+    /// Has [`Datagrams::receive_at`] know which of this host's addresses a datagram was sent to. `like` is
+    /// where the socket was bound.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn say_addresses(&self, like: IpAddr) -> io::Result<()> {
+        message::say_addresses(&self.0, like)
+    }
+
+    /// As [`Datagrams::receive`], with the address that it was sent to, where the socket says addresses.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn receive_at(&self, buffer: &mut [u8]) -> io::Result<Option<(usize, Arrival)>> {
+        let Some((len, from, at)) = unless_busy(message::receive_at(&self.0, buffer))? else {
+            return Ok(None);
+        };
+        Ok(Some((len, Arrival { from, at })))
+    }
+
+    /// Sends one datagram back to where another came from, from the address that it was sent to. `false`:
+    /// not now.
+    ///
+    /// # Errors
+    /// As [`Datagrams::send`].
+    pub fn answer(&self, bytes: &[u8], to: Arrival) -> io::Result<bool> {
+        let Some(at) = to.at else { return self.send(bytes, to.from) };
+        match unless_busy(message::send_from(&self.0, bytes, to.from, at)) {
+            // Nothing comes from an address of many, a broadcast for instance, or one that is gone.
+            Err(_) => self.send(bytes, to.from),
+            sent => Ok(sent?.is_some()),
+        }
     }
 
     /// The next datagram, cut to `buffer`, and where it comes from; `None`: there is none yet.

@@ -1,23 +1,25 @@
 //! Ports of the host's whose datagrams go to the guest. It sees each client under an address that it
-//! can answer to: the client's own, or the gateway's for one on this host, by IPv6, or on a network
-//! that has the guest's addresses. The answer leaves by the port that the client has sent to.
+//! can answer to: the client's own, or the gateway's for one on this host, on a network that has the
+//! guest's addresses, or by IPv6 where the guest has none. The answer leaves by the port, and from the
+//! address, that the client has sent to.
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use super::addresses::{GATEWAY, is_local};
+use super::addresses::{GATEWAY, GATEWAY_6};
 use super::counters::Cause;
 use super::datagram::{self, Datagram};
 use super::flows::{Flows, Patience};
+use super::guest::Addresses;
 use super::list::List;
 use super::out::Out;
 use super::packet::Owner;
 use super::udp::BURST;
 use crate::io::event_loop::Watcher;
-use crate::io::socket::Datagrams;
+use crate::io::socket::{Arrival, Datagrams};
 use crate::net::Forward;
 
 /// Clients that are remembered. For another one the one that was idle longest is forgotten.
@@ -40,8 +42,21 @@ struct Port {
 /// The guest's port, and who the client is to it.
 type Key = (u16, SocketAddr);
 
-/// Who the client is, and which of our ports it has sent to.
-type Client = (usize, SocketAddr);
+/// Which of our ports a client has sent to, and how.
+type Client = (usize, Arrival);
+
+/// Takes datagrams where `forward` says. What is bound to all addresses is told of each to which it came.
+///
+/// # Errors
+/// What the operating system says, `AddrInUse` for instance.
+pub(super) fn listen(forward: Forward) -> io::Result<Datagrams> {
+    let socket = Datagrams::bind(forward.host)?;
+    let host = forward.host.ip();
+    if host.is_unspecified() {
+        socket.say_addresses(host)?;
+    }
+    Ok(socket)
+}
 
 /// The ports, and their clients.
 #[derive(Debug)]
@@ -89,15 +104,15 @@ impl Forwards {
         let (_, (port, client)) = self.clients.get(number)?;
         let port = self.ports.get(*port)?;
         // An error may be an earlier answer's, to a client that is gone.
-        let sent = port.socket.send(datagram.bytes, *client);
-        let sent = sent.or_else(|_| port.socket.send(datagram.bytes, *client));
+        let sent = port.socket.answer(datagram.bytes, *client);
+        let sent = sent.or_else(|_| port.socket.answer(datagram.bytes, *client));
         Some(if matches!(sent, Ok(true)) { Ok(()) } else { Err(Cause::Unsent) })
     }
 
-    /// Gives the guest, at `guest`, what has come, as far as it has room: a burst. Whether there is more.
+    /// Gives the guest what has come, as far as it has room: a burst. Whether there is more.
     pub(super) fn emit(
         &mut self,
-        guest: Ipv4Addr,
+        guest: Addresses,
         scratch: &mut [u8],
         out: &mut Out<'_>,
         now: Duration,
@@ -116,7 +131,7 @@ impl Forwards {
     fn drain(
         &mut self,
         number: usize,
-        guest: Ipv4Addr,
+        guest: Addresses,
         scratch: &mut [u8],
         out: &mut Out<'_>,
         now: Duration,
@@ -126,12 +141,13 @@ impl Forwards {
                 return false;
             }
             let Some(port) = self.ports.get(number) else { return true };
-            let guest = SocketAddr::new(IpAddr::V4(guest), port.forward.guest);
-            match port.socket.receive(scratch) {
+            let to = port.forward.guest;
+            match port.socket.receive_at(scratch) {
                 Ok(None) => return true,
-                Ok(Some((len, client))) => match self.seen((number, client), guest.port(), now) {
-                    Some(from) => {
-                        datagram::deliver(from, guest, scratch.get(..len).unwrap_or_default(), out);
+                Ok(Some((len, client))) => match self.seen((number, client), guest, to, now) {
+                    Some((from, at)) => {
+                        let bytes = scratch.get(..len).unwrap_or_default();
+                        datagram::deliver(from, SocketAddr::new(at, to), bytes, out);
                     }
                     None => out.drop(Cause::Unheard),
                 },
@@ -142,36 +158,44 @@ impl Forwards {
         false
     }
 
-    /// Who a client is to the guest's port.
-    fn seen(&mut self, client: Client, guest: u16, now: Duration) -> Option<SocketAddr> {
+    /// Who a client is to the guest's port, and at which of the guest's addresses.
+    fn seen(
+        &mut self,
+        client: Client,
+        guest: Addresses,
+        port: u16,
+        now: Duration,
+    ) -> Option<(SocketAddr, IpAddr)> {
+        let (at, name) = guest.ends(client.1.from.ip());
         if let Some(number) = self.numbers.get(&client).copied() {
-            self.clients.touch_again(number, now);
-            return self.clients.get(number).map(|((_, seen), _)| seen);
+            let ((_, seen), _) = self.clients.get(number)?;
+            if seen.is_ipv4() == name.is_ipv4() {
+                self.clients.touch_again(number, now);
+                return Some((seen, at));
+            }
+            // The guest has got IPv6 meanwhile.
+            self.forget(number);
         }
-        let seen = self.free_name(client.1, guest)?;
+        let seen = self.free_name(SocketAddr::new(name, client.1.from.port()), port)?;
         if let (true, Some(oldest)) = (self.clients.is_full(), self.clients.oldest()) {
             self.forget(oldest);
         }
-        let number = self.clients.insert((guest, seen), client, Patience::Long, now);
+        let number = self.clients.insert((port, seen), client, Patience::Long, now);
         self.numbers.insert(client, number);
-        Some(seen)
+        Some((seen, at))
     }
 
-    /// A name for a client that no other has.
-    fn free_name(&mut self, client: SocketAddr, guest: u16) -> Option<SocketAddr> {
-        let own = match client.ip() {
-            IpAddr::V4(ip) if !ip.is_loopback() && !is_local(ip.into()) => client.ip(),
-            _ => IpAddr::V4(GATEWAY),
-        };
+    /// A name for a client that no other has: `name`, or one of the gateway's.
+    fn free_name(&mut self, name: SocketAddr, guest: u16) -> Option<SocketAddr> {
         let is_free = |name: &SocketAddr| self.clients.find(&(guest, *name)).is_none();
-        let name = SocketAddr::new(own, client.port());
         if is_free(&name) {
             return Some(name);
         }
+        let gateway = if name.is_ipv4() { IpAddr::V4(GATEWAY) } else { IpAddr::V6(GATEWAY_6) };
         let tried = self.tried;
         let others = (1..=TRIES).map(|step| {
             let port = DYNAMIC | tried.wrapping_add(step);
-            SocketAddr::new(IpAddr::V4(GATEWAY), port)
+            SocketAddr::new(gateway, port)
         });
         let free = others.into_iter().find(is_free);
         self.tried = free.map_or(tried.wrapping_add(TRIES), |name| name.port() & !DYNAMIC);
@@ -206,14 +230,19 @@ impl Forwards {
 mod tests {
     use super::*;
 
-    fn seen(forwards: &mut Forwards, port: usize, client: &str) -> String {
-        let client = (port, client.parse().unwrap());
-        forwards.seen(client, 80, Duration::ZERO).unwrap().to_string()
+    fn arrival(from: &str, at: Option<&str>) -> Arrival {
+        Arrival { from: from.parse().unwrap(), at: at.map(|at| at.parse().unwrap()) }
+    }
+
+    fn seen(forwards: &mut Forwards, client: Client, guest: Addresses) -> String {
+        let (seen, at) = forwards.seen(client, guest, 80, Duration::ZERO).unwrap();
+        assert_eq!(seen.is_ipv4(), at.is_ipv4());
+        seen.to_string()
     }
 
     #[test]
     fn a_client_has_its_own_address_or_the_gateways_and_no_two_have_the_same() {
-        let mut forwards = Forwards::new(Vec::new());
+        let (mut forwards, guest) = (Forwards::new(Vec::new()), Addresses::default());
         for _ in 0..2 {
             for (client, name) in [
                 ("192.168.1.7:5000", "192.168.1.7:5000"),
@@ -223,18 +252,44 @@ mod tests {
                 ("10.0.2.15:6000", "10.0.2.2:6000"),
                 ("[2001:db8::1]:7000", "10.0.2.2:7000"),
             ] {
-                assert_eq!(seen(&mut forwards, 0, client), name);
+                assert_eq!(seen(&mut forwards, (0, arrival(client, None)), guest), name);
             }
-            assert_eq!(seen(&mut forwards, 1, "127.0.0.1:5000"), "10.0.2.2:49155", "another port");
+            let again = arrival("127.0.0.1:5000", None);
+            assert_eq!(seen(&mut forwards, (1, again), guest), "10.0.2.2:49155", "another port");
+            let again = arrival("192.168.1.7:5000", Some("192.168.1.9"));
+            assert_eq!(
+                seen(&mut forwards, (0, again), guest),
+                "10.0.2.2:49156",
+                "to another of ours"
+            );
+        }
+    }
+
+    #[test]
+    fn a_client_by_ipv6_is_seen_by_it_as_soon_as_the_guest_has_it() {
+        let (mut forwards, four) = (Forwards::new(Vec::new()), Addresses::default());
+        let six = Addresses { six: Some("fec0::15".parse().unwrap()), ..four };
+        for (client, by_four, by_six) in [
+            ("[::1]:5000", "10.0.2.2:5000", "[fec0::2]:5000"),
+            ("[fec0::77]:5000", "10.0.2.2:5000", "[fec0::2]:49153"),
+            ("[2001:db8::1]:5000", "10.0.2.2:5000", "[2001:db8::1]:5000"),
+            ("127.0.0.1:7000", "10.0.2.2:7000", "10.0.2.2:7000"),
+        ] {
+            let client = (0, arrival(client, None));
+            for (guest, name) in [(four, by_four), (six, by_six), (six, by_six)] {
+                assert_eq!(seen(&mut forwards, client, guest), name);
+            }
+            assert_eq!(forwards.numbers.len(), forwards.clients.len());
         }
     }
 
     #[test]
     fn clients_are_forgotten_when_they_are_too_many_or_idle() {
-        let mut forwards = Forwards::new(Vec::new());
+        let (mut forwards, guest) = (Forwards::new(Vec::new()), Addresses::default());
         for port in 0..3000 {
-            let client = (0, SocketAddr::from(([127, 0, 0, 1], 1000 + port)));
-            forwards.seen(client, 80, Duration::from_secs(port.into())).unwrap();
+            let from = SocketAddr::from(([127, 0, 0, 1], 1000 + port));
+            let client = (0, Arrival { from, at: None });
+            forwards.seen(client, guest, 80, Duration::from_secs(port.into())).unwrap();
         }
         assert_eq!((forwards.clients.len(), forwards.numbers.len()), (MOST, MOST));
         let deadline = forwards.deadline().unwrap();

@@ -1,6 +1,36 @@
-//! What the guest has shown of itself.
+//! What the guest has shown of itself, and where clients of its find it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::addresses::{GATEWAY, GATEWAY_6, GUEST, is_local};
+
+/// Where clients find the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Addresses {
+    pub(super) four: Ipv4Addr,
+    /// If it has one that is not of the link alone.
+    pub(super) six: Option<Ipv6Addr>,
+}
+
+impl Default for Addresses {
+    fn default() -> Self {
+        Self { four: GUEST, six: None }
+    }
+}
+
+impl Addresses {
+    /// Where to a client comes, and as whom: by its own address where the guest can answer that, else
+    /// as the gateway. A client that comes by IPv6 reaches a guest that has none by IPv4.
+    pub(super) fn ends(self, client: IpAddr) -> (IpAddr, IpAddr) {
+        let ours = client.is_loopback() || is_local(client);
+        match (client, self.six) {
+            (IpAddr::V6(_), Some(six)) if ours => (six.into(), GATEWAY_6.into()),
+            (IpAddr::V6(_), Some(six)) => (six.into(), client),
+            (IpAddr::V4(_), _) if !ours => (self.four.into(), client),
+            _ => (self.four.into(), GATEWAY.into()),
+        }
+    }
+}
 
 /// The guest's addresses, as far as forwards need to know them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +86,11 @@ impl Guest {
         }
     }
 
+    /// The addresses that clients come to.
+    pub(super) fn addresses(&self) -> Addresses {
+        Addresses { four: self.address(), six: self.six }
+    }
+
     fn has_spoken(&self) -> bool {
         self.given_spoke || self.others != Others::None || self.six.is_some()
     }
@@ -79,6 +114,25 @@ mod tests {
         assert!(guest.spoke(GIVEN.into()), "forwards go there from now on");
         assert_eq!(guest.address(), GIVEN);
         assert!(!guest.spoke(OTHER.into()) && !guest.spoke(GIVEN.into()));
+    }
+
+    #[test]
+    fn a_client_comes_as_itself_where_the_guest_can_answer_that() {
+        let (four, six) = (OTHER, Some("fec0::15".parse().unwrap()));
+        let of = |six, client: &str| {
+            let (guest, seen) = Addresses { four, six }.ends(client.parse().unwrap());
+            format!("{guest} {seen}")
+        };
+        for (client, by_four, by_six) in [
+            ("192.168.1.7", "10.0.2.20 192.168.1.7", "10.0.2.20 192.168.1.7"),
+            ("127.0.0.1", "10.0.2.20 10.0.2.2", "10.0.2.20 10.0.2.2"),
+            ("10.0.2.15", "10.0.2.20 10.0.2.2", "10.0.2.20 10.0.2.2"),
+            ("::1", "10.0.2.20 10.0.2.2", "fec0::15 fec0::2"),
+            ("fe80::7", "10.0.2.20 10.0.2.2", "fec0::15 fec0::2"),
+            ("2001:db8::7", "10.0.2.20 10.0.2.2", "fec0::15 2001:db8::7"),
+        ] {
+            assert_eq!((of(None, client), of(six, client)), (by_four.into(), by_six.into()));
+        }
     }
 
     #[test]

@@ -143,7 +143,7 @@ impl User {
             let granted = self.dhcp.message(datagram.bytes, &mut out)?;
             if granted {
                 // Whoever waits for the guest may try again: it has just got its address.
-                self.tcp.guest_spoke(self.guest.address().into(), now);
+                self.tcp.guest_spoke(self.guest.addresses(), now);
             }
             return Ok(());
         }

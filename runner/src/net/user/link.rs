@@ -80,7 +80,7 @@ impl Link for User {
     fn receive(&mut self, inbox: &mut dyn Inbox, now: Duration) {
         if std::mem::take(&mut self.is_new) {
             // TCP knows of no other address yet than the usual one.
-            self.tcp.guest_spoke(self.guest.address().into(), now);
+            self.tcp.guest_spoke(self.guest.addresses(), now);
         }
         self.expire(now);
         let mut counted = Counted { inbox, traffic: self.desk.counters.received };
@@ -152,7 +152,7 @@ impl User {
             let scratch = &mut self.scratch.0;
             let mut out = self.desk.out_to(inbox);
             let more = [
-                self.forwards.emit(self.guest.address(), scratch, &mut out, now),
+                self.forwards.emit(self.guest.addresses(), scratch, &mut out, now),
                 self.udp.emit(scratch, &mut out, now),
                 self.dns.emit(scratch, &mut out, now),
                 self.ping.emit(scratch, &mut out),

@@ -56,7 +56,6 @@ use std::time::Duration;
 
 use smoltcp::wire::{EthernetAddress, EthernetFrame, EthernetProtocol};
 
-use crate::io::socket::Datagrams;
 use crate::net::frame::{Frame, LARGEST};
 use crate::net::{ETHERNET, Forward, Transport};
 use addresses::{MTU, may_be_guest};
@@ -131,7 +130,7 @@ impl User {
         for forward in forwards {
             let local = match forward.transport {
                 Transport::Udp => {
-                    let port = open::bind(forward, |forward| Datagrams::bind(forward.host))?;
+                    let port = open::bind(forward, forwards::listen)?;
                     let local = port.local();
                     ports.push((forward, port));
                     local
@@ -203,7 +202,6 @@ impl User {
         if !may_be_guest(address) || !self.guest.spoke(address) {
             return;
         }
-        let address = if address.is_ipv4() { self.guest.address().into() } else { address };
-        self.tcp.guest_spoke(address, now);
+        self.tcp.guest_spoke(self.guest.addresses(), now);
     }
 }

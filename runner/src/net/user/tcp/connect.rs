@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ use super::segment::{Key, Segment};
 use super::seq::Seq;
 use super::{HALF_OPEN, Tcp};
 use crate::io::socket::Stream;
-use crate::net::user::addresses::{GATEWAY, GATEWAY_6, GUEST, is_local};
+use crate::net::user::addresses::GATEWAY;
+use crate::net::user::guest::Addresses;
 use crate::net::user::packet::Owner;
 use crate::net::user::policy::Destination;
 use crate::warning;
@@ -53,12 +54,11 @@ impl Unreachable {
     }
 }
 
-/// What is known of the guest's addresses: where clients' connections go.
+/// What is known of the guest.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Guest {
-    /// When it has not the one that DHCP gives a guest.
-    four: Option<Ipv4Addr>,
-    six: Option<Ipv6Addr>,
+    /// Where clients' connections go.
+    addresses: Addresses,
     /// It has shown itself, and clients wait for that.
     pub(super) call_again: bool,
     called: Option<Duration>,
@@ -68,36 +68,24 @@ pub(super) struct Guest {
 const CALLS: Duration = Duration::from_millis(10);
 
 impl Guest {
-    fn learn(&mut self, address: IpAddr) {
-        match address {
-            IpAddr::V4(address) => self.four = Some(address),
-            IpAddr::V6(address) if !address.is_unicast_link_local() => self.six = Some(address),
-            IpAddr::V6(_) => {}
-        }
-    }
-
-    fn four(&self) -> Ipv4Addr {
-        self.four.unwrap_or(GUEST)
-    }
-
-    /// Where a client's connection goes, and as whose: its own address where the guest can answer
-    /// that, else ours. A client that comes by IPv6 is answered by a guest that has none, too.
-    fn ends(&self, client: IpAddr) -> (IpAddr, IpAddr) {
-        let ours = client.is_loopback() || is_local(client);
-        match (client, self.six) {
-            (IpAddr::V6(_), Some(six)) if ours => (six.into(), GATEWAY_6.into()),
-            (IpAddr::V6(_), Some(six)) => (six.into(), client),
-            (IpAddr::V4(_), _) if !ours => (self.four().into(), client),
-            _ => (self.four().into(), GATEWAY.into()),
-        }
+    /// Where a client is called now that was called at `key`.
+    fn moved(&self, Key { guest, peer }: Key) -> Key {
+        let Addresses { four, six } = self.addresses;
+        let (address, seen) = match (guest.ip(), six) {
+            (IpAddr::V4(_), _) => (four.into(), peer.ip()),
+            (IpAddr::V6(_), Some(six)) => (six.into(), peer.ip()),
+            (IpAddr::V6(_), None) => (four.into(), GATEWAY.into()),
+        };
+        let guest = SocketAddr::new(address, guest.port());
+        Key { guest, peer: SocketAddr::new(seen, peer.port()) }
     }
 }
 
 impl Tcp {
-    /// The guest has shown itself, and is at this address from now on: clients that wait for it need not
-    /// wait any longer.
-    pub(in super::super) fn guest_spoke(&mut self, guest: IpAddr, now: Duration) {
-        self.guest.learn(guest);
+    /// The guest has shown itself, and is at these addresses from now on: clients that wait for it need
+    /// not wait any longer.
+    pub(in super::super) fn guest_spoke(&mut self, addresses: Addresses, now: Duration) {
+        self.guest.addresses = addresses;
         self.guest.call_again = true;
         self.call(now);
     }
@@ -109,17 +97,14 @@ impl Tcp {
             return;
         }
         (self.guest.call_again, self.guest.called) = (false, Some(now));
-        let four = IpAddr::V4(self.guest.four());
         for slot in self.table.slots() {
             let Some(flow) = self.table.get(slot) else { continue };
             if flow.state != State::Calling {
                 continue;
             }
             flow.call_again(now);
-            let Key { guest, peer } = flow.key;
-            if guest.is_ipv4() && guest.ip() != four {
-                self.table.rename(slot, Key { guest: SocketAddr::new(four, guest.port()), peer });
-            }
+            let key = self.guest.moved(flow.key);
+            self.table.rename(slot, key);
             self.queue(slot);
             self.settle(slot);
         }
@@ -334,7 +319,7 @@ impl Tcp {
 
     /// A client has connected: calls the guest.
     pub(super) fn forward(&mut self, stream: Stream, from: SocketAddr, port: u16, now: Duration) {
-        let (guest, peer) = self.guest.ends(from.ip());
+        let (guest, peer) = self.guest.addresses.ends(from.ip());
         let guest = SocketAddr::new(guest, port);
         let Some(key) = self.free_key(guest, SocketAddr::new(peer, from.port()), now) else {
             return stream.reset();
@@ -347,6 +332,20 @@ impl Tcp {
         }
         self.queue(slot);
         self.settle(slot);
+    }
+
+    /// The guest refuses a client by IPv6, where some servers do not listen: calls it by IPv4. Whether
+    /// that is so.
+    pub(super) fn call_by_ipv4(&mut self, slot: usize, now: Duration) -> bool {
+        let Some(flow) = self.table.get(slot) else { return false };
+        let Key { guest, peer } = flow.key;
+        if flow.state != State::Calling || guest.is_ipv4() {
+            return false;
+        }
+        flow.call_again(now);
+        let guest = SocketAddr::new(self.guest.addresses.four.into(), guest.port());
+        let key = self.free_key(guest, SocketAddr::new(GATEWAY.into(), peer.port()), now);
+        key.map(|key| self.table.rename(slot, key)).is_some()
     }
 
     /// Ends that are no other flow's: the client's own port if it can be.

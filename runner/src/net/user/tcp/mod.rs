@@ -192,10 +192,8 @@ impl Tcp {
         self.accepted = Accepted::default();
         self.guest = Guest::default();
         for slot in self.table.slots() {
-            let known = self.table.get(slot).filter(|flow| flow.state != State::Calling);
-            if let Some(flow) = known {
-                flow.give_up();
-                self.remove(slot);
+            if self.table.get(slot).is_some_and(|flow| flow.state != State::Calling) {
+                self.give_up(slot);
             }
         }
         self.lingering.clear();
@@ -274,13 +272,10 @@ impl Tcp {
                 self.queue(slot);
             }
             After::Reply(reply) => reply.push_to(&key, path, outbox),
-            After::Reset => {
-                flow.give_up();
-                self.remove(slot);
-            }
+            After::Reset if self.call_by_ipv4(slot, now) => self.queue(slot),
+            After::Reset => self.give_up(slot),
             After::Anew => {
-                flow.give_up();
-                self.remove(slot);
+                self.give_up(slot);
                 self.unknown(key, &segment, outbox, path, now);
             }
         }
@@ -462,6 +457,14 @@ impl Tcp {
         {
             *sum = sum.saturating_add(of(now, state)).saturating_sub(of(before, state));
         }
+    }
+
+    /// Ends a flow of which the guest need not be told.
+    fn give_up(&mut self, slot: usize) {
+        if let Some(flow) = self.table.get(slot) {
+            flow.give_up();
+        }
+        self.remove(slot);
     }
 
     /// Takes a flow out, and makes room for connections that wait for some.

@@ -1,9 +1,13 @@
 use super::*;
 use crate::net::{Forward, Transport};
 
-/// A network that forwards a port to the guest's port 80, and a client that sends there.
+/// A network that forwards a port to the guest's port 80, and where clients send to.
 fn forwarding() -> (Net, SocketAddr) {
-    let forward = Forward { transport: Transport::Udp, host: at("127.0.0.1:0"), guest: 80 };
+    forwarding_from("127.0.0.1:0")
+}
+
+fn forwarding_from(host: &str) -> (Net, SocketAddr) {
+    let forward = Forward { transport: Transport::Udp, host: at(host), guest: 80 };
     let options = Options { forwards: vec![forward], ..options(Policy::default()) };
     let net = Net::new(options);
     let [(found, host)] = net.user.forwards()[..] else { panic!("one was forwarded") };
@@ -86,4 +90,48 @@ fn a_client_that_is_gone_does_not_disturb_the_others() {
         net.send(&udp(guest(80), seen, b"found"));
         assert_eq!(client.recv(&mut [0; 16]).unwrap(), 5);
     }
+}
+
+#[test]
+fn the_answer_comes_from_the_address_that_the_client_has_sent_to() {
+    if let Err(why) = UdpSocket::bind("127.0.0.2:0") {
+        println!("skipped: this system has one address on its loopback: {why}");
+        return;
+    }
+    let (mut net, host) = forwarding_from("0.0.0.0:0");
+    // What comes from elsewhere a socket that is connected does not take.
+    for (count, ours) in ["127.0.0.1", "127.0.0.2", "127.1.2.3"].into_iter().enumerate() {
+        let (client, seen) = outside();
+        client.connect((ours, host.port())).unwrap();
+        for bytes in [&b"hello"[..], b"", &[5; 9000]] {
+            client.send(bytes).unwrap();
+            net.some(if bytes.len() > 1472 { 7 } else { 1 });
+            net.send(&udp(guest(80), seen, &bytes[..bytes.len().min(1472)]));
+            let len = client.recv(&mut [0; 2048]).unwrap();
+            assert_eq!(len, bytes.len().min(1472), "{count} {ours}");
+        }
+        // The same client elsewhere is another to the guest.
+        client.connect((Ipv4Addr::new(127, 9, 9, 9), host.port())).unwrap();
+        client.send(b"again").unwrap();
+        let (other, _, _) = read_udp(&net.next());
+        assert_ne!(other, seen);
+        net.send(&udp(guest(80), other, b"back"));
+        assert_eq!(client.recv(&mut [0; 16]).unwrap(), 4);
+    }
+}
+
+#[test]
+fn an_answer_to_a_broadcast_comes_from_some_address() {
+    let (mut net, host) = forwarding_from("0.0.0.0:0");
+    let (client, seen) = outside();
+    client.set_broadcast(true).unwrap();
+    let sent = client.send_to(b"hello", (Ipv4Addr::new(127, 255, 255, 255), host.port()));
+    if let Err(why) = sent {
+        println!("skipped: this system has no broadcast on its loopback: {why}");
+        return;
+    }
+    net.next();
+    net.send(&udp(guest(80), seen, b"back"));
+    let (len, from) = client.recv_from(&mut [0; 16]).unwrap();
+    assert_eq!((len, from), (4, at(&format!("127.0.0.1:{}", host.port()))));
 }

@@ -3,7 +3,8 @@
 use std::net::Ipv6Addr;
 
 use super::*;
-use crate::net::user::addresses::{DNS_6, DNS_MAC, GATEWAY_6, ROUTER_6};
+use crate::net::user::addresses::{DNS_6, DNS_MAC, GATEWAY, GATEWAY_6, ROUTER_6};
+use crate::net::{Forward, Transport};
 use smoltcp::wire::{Icmpv6Packet, Ipv6Packet, Ipv6Repr, NdiscRepr, NdiscRouterFlags};
 
 const LINK: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x15);
@@ -178,6 +179,41 @@ fn pings_and_datagrams_pass_as_by_ipv4() {
     let datagram = UdpPacket::new_checked(whole.as_slice()).unwrap();
     assert!(datagram.verify_checksum(&GATEWAY_6.into(), &GUEST_6.into()));
     assert_eq!(datagram.payload(), [9; 3000]);
+}
+
+#[test]
+fn datagrams_of_clients_by_ipv6_come_by_ipv6_and_are_answered() {
+    if UdpSocket::bind("[::1]:0").is_err() {
+        println!("skipped: this machine has no IPv6");
+        return;
+    }
+    let forward = Forward { transport: Transport::Udp, host: at("[::]:0"), guest: 80 };
+    let mut net = Net::new(Options { forwards: vec![forward], ..options(OPEN) });
+    net.user.has_ipv6 = true;
+    let host = SocketAddr::from((Ipv6Addr::LOCALHOST, net.user.forwards()[0].1.port()));
+    let client = UdpSocket::bind("[::1]:0").unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.connect(host).unwrap();
+    let port = client.local_addr().unwrap().port();
+    client.send(b"early").unwrap();
+    let by_four = SocketAddr::from((GATEWAY, port));
+    assert_eq!(read_udp(&net.next()), (by_four, guest(80), b"early".to_vec()));
+    // The guest shows that it has IPv6.
+    net.send(&icmp6(GUEST_6, GATEWAY_6, 64, &[128, 0, 0, 0, 0x12, 0x34, 0, 1]));
+    net.next();
+    client.send(b"hello").unwrap();
+    let frame = net.next();
+    let packet = Ipv6Packet::new_checked(&frame[14..]).unwrap();
+    assert_eq!((packet.src_addr(), packet.dst_addr()), (GATEWAY_6, GUEST_6));
+    let came = UdpPacket::new_checked(packet.payload()).unwrap();
+    assert!(came.verify_checksum(&GATEWAY_6.into(), &GUEST_6.into()));
+    assert_eq!((came.src_port(), came.dst_port(), came.payload()), (port, 80, &b"hello"[..]));
+    let (from, to) = (SocketAddr::from((GUEST_6, 80)), SocketAddr::from((GATEWAY_6, port)));
+    let body = datagram(from, to, b"back");
+    net.send(&ip6(GUEST_6, GATEWAY_6, IpProtocol::Udp, 64, &body));
+    let mut buffer = [0; 16];
+    assert_eq!(client.recv(&mut buffer).unwrap(), 4);
+    assert_eq!(&buffer[..4], b"back");
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn a_client_waits_for_a_guest_that_is_not_up_and_is_there_when_it_is() {
     assert!(rig.strays.iter().all(|stray| stray.segment.syn && stray.key.guest == guest(80)));
     rig.listens = Some((80, PLAIN));
     let begun = rig.now;
-    rig.tcp.guest_spoke(guest(0).ip(), rig.now);
+    rig.tcp.guest_spoke(Addresses::default(), rig.now);
     rig.until("a question", |rig| rig.ends.iter().any(|end| end.inbox.len() == 18));
     assert!(rig.now - begun < ms(10));
     let rst = rig.ends[0].rst();
@@ -52,12 +52,13 @@ fn a_guest_at_another_address_is_called_there() {
     let mut rig = Rig::new(0, listeners);
     let _host = client(local);
     rig.until("a call", |rig| !rig.strays.is_empty());
-    rig.tcp.guest_spoke("10.0.2.77".parse().unwrap(), rig.now);
+    let elsewhere = "10.0.2.77".parse().unwrap();
+    rig.tcp.guest_spoke(Addresses { four: elsewhere, six: None }, rig.now);
     rig.listens = Some((80, PLAIN));
     rig.until("a connection", |rig| !rig.ends.is_empty());
     assert_eq!(rig.ends[0].key.guest, "10.0.2.77:80".parse().unwrap());
     let _other = client(local);
-    rig.tcp.guest_spoke(guest(0).ip(), rig.now);
+    rig.tcp.guest_spoke(Addresses::default(), rig.now);
     rig.until("another", |rig| rig.ends.len() == 2);
     assert_eq!(rig.ends[1].key.guest, guest(80));
 }
@@ -130,4 +131,65 @@ fn clients_from_the_same_port_have_different_ports_for_the_guest() {
     peers.sort_unstable();
     peers.dedup();
     assert_eq!(peers.len(), 5);
+}
+
+/// A client by IPv6 that calls a guest which has it.
+fn by_ipv6(rig: &mut Rig) -> TcpStream {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = crate::io::socket::Stream::connect(listener.local_addr().unwrap()).unwrap();
+    rig.tcp.guest_spoke(with_ipv6(), rig.now);
+    rig.tcp.forward(stream, "[::1]:5000".parse().unwrap(), 80, rig.now);
+    rig.until("a call", |rig| !rig.strays.is_empty());
+    let wanted =
+        Key { guest: "[fec0::15]:80".parse().unwrap(), peer: "[fec0::2]:5000".parse().unwrap() };
+    assert_eq!(rig.strays[0].key, wanted);
+    let host = listener.accept().unwrap().0;
+    host.set_nonblocking(true).unwrap();
+    host
+}
+
+#[test]
+fn a_client_by_ipv6_reaches_a_server_that_listens_by_ipv4_alone() {
+    let mut rig = Rig::new(0, Vec::new());
+    let mut host = by_ipv6(&mut rig);
+    let Arrived { key, segment: called, .. } = rig.strays.pop().unwrap();
+    let refusal = Say { ack: Some(called.seq.add(1)), flags: RST, ..Say::default() };
+    rig.listens = Some((80, PLAIN));
+    rig.send(&segment(key, refusal, false));
+    rig.until("a connection", |rig| rig.ends.iter().any(|end| end.up));
+    assert_eq!(rig.ends[0].key, Key { guest: guest(80), peer: gateway(5000) });
+    rig.exchange(0, &mut host, &noise(50_000, 1), &noise(50_000, 2));
+    rig.tcp.activate(None, MTU);
+    rig.is_clean();
+    // Where nobody listens by that either it is refused.
+    rig.listens = None;
+    rig.ends.clear();
+    let mut host = by_ipv6(&mut rig);
+    for ip in ["fec0::15", "10.0.2.15"] {
+        let is_there = |stray: &Arrived| stray.key.guest.ip().to_string() == ip;
+        rig.until("a call", |rig| rig.strays.iter().any(is_there));
+        let Arrived { key, segment: called, .. } = rig.strays.pop().unwrap();
+        let refusal = Say { ack: Some(called.seq.add(1)), flags: RST, ..Say::default() };
+        rig.send(&segment(key, refusal, false));
+    }
+    assert!(rig.host_end(&mut host).is_err());
+    rig.is_clean();
+}
+
+#[test]
+fn a_client_by_ipv6_goes_where_the_guest_is_after_it_was_started_anew() {
+    let mut rig = Rig::new(0, Vec::new());
+    let _host = by_ipv6(&mut rig);
+    let elsewhere = "fec0::77".parse().unwrap();
+    for (six, wanted) in [(Some(elsewhere), "[fec0::77]:80"), (None, "10.0.2.15:80")] {
+        rig.tcp.activate(None, MTU);
+        rig.tcp.activate(Some(0), MTU);
+        rig.strays.clear();
+        rig.now += ms(20);
+        rig.tcp.guest_spoke(Addresses { six, ..Addresses::default() }, rig.now);
+        rig.until("a call", |rig| !rig.strays.is_empty());
+        assert_eq!(rig.strays[0].key.guest, wanted.parse().unwrap());
+    }
+    rig.listens = Some((80, PLAIN));
+    rig.until("a connection", |rig| rig.ends.iter().any(|end| end.up));
 }

@@ -17,6 +17,7 @@ use super::*;
 use crate::io::event_loop::EventLoop;
 use crate::net::frame::Offload;
 use crate::net::testing::{Mailbox, Sheet};
+use crate::net::user::guest::Addresses;
 use crate::net::{Forward, Transport};
 use guest::{Arrived, End, FIN, Manner, PLAIN, RST, SYN, Say, Sent, arrived, segment};
 
@@ -30,6 +31,11 @@ fn gateway(port: u16) -> SocketAddr {
 
 fn guest(port: u16) -> SocketAddr {
     SocketAddr::new("10.0.2.15".parse().unwrap(), port)
+}
+
+/// Those of a guest that has IPv6, too.
+fn with_ipv6() -> Addresses {
+    Addresses { six: Some("fec0::15".parse().unwrap()), ..Addresses::default() }
 }
 
 fn ms(ms: u64) -> Duration {

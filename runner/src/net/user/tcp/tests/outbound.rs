@@ -284,8 +284,8 @@ fn ipv6_is_the_same_in_longer() {
     let forward = Listener::bind(forward).unwrap();
     let local = forward.local();
     let mut rig = Rig::new(OFFLOADS, vec![forward]);
-    let six: IpAddr = "fec0::15".parse().unwrap();
-    rig.tcp.guest_spoke(six, rig.now);
+    rig.tcp.guest_spoke(with_ipv6(), rig.now);
+    let six = IpAddr::V6(with_ipv6().six.unwrap());
     let peer = SocketAddr::new("fec0::2".parse().unwrap(), listener.local_addr().unwrap().port());
     let manner = Manner { mss: 1440, ..PLAIN };
     let end = End::new(Key { guest: SocketAddr::new(six, 1000), peer }, manner, 5);
