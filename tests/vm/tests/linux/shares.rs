@@ -179,12 +179,12 @@ fn a_folder_is_shared_over_mmio_with_four_processors() {
 
 #[test]
 fn a_folder_is_shared_over_pci_with_one_processor() {
-    let jobs = &[Job::Copy, Job::ReadOnly, Job::Rebind];
+    let jobs = &[Job::Copy, Job::Names, Job::ReadOnly, Job::Rebind];
     all_is_done_in(&Machine { bus: "pci", cpus: "1", cache: "cache=loose", jobs });
 }
 
 #[test]
 fn a_folder_is_shared_over_pci_with_four_processors() {
-    let jobs = &[Job::Copy, Job::Files, Job::Names, Job::AtOnce];
+    let jobs = &[Job::Copy, Job::Files, Job::AtOnce];
     all_is_done_in(&Machine { bus: "pci", cpus: "4", cache: "cache=none", jobs });
 }
