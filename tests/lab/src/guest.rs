@@ -5,6 +5,7 @@ use crate::command::{self, Result};
 use crate::cpio::Archive;
 use crate::packages;
 use crate::protocol::{self, Plan, Report};
+use crate::pulse::Pulse;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -16,6 +17,10 @@ use std::time::{Duration, Instant};
 /// The agent gives no sign of life for at most this long beyond a job's own deadline: booting, or
 /// the clean-up after a job. On a busy machine a boot takes ten times its usual three seconds.
 const SILENCE: Duration = Duration::from_secs(120);
+
+/// For how long QEMU may use no time at all, and how often that is looked at.
+const STILL: Duration = Duration::from_secs(40);
+const LOOK: Duration = Duration::from_secs(5);
 
 /// From the last report to the end of QEMU.
 const POWER_OFF: Duration = Duration::from_secs(30);
@@ -178,23 +183,22 @@ impl Machine {
     ) -> Result<()> {
         let stdout = self.child.stdout.take().ok_or("QEMU has no stdout")?;
         let lines = lines_of(stdout);
+        let mut pulse = Pulse::of(self.child.id());
         let mut running: Option<usize> = None;
         loop {
             let job = running.and_then(|job| plan.jobs.get(job));
             let silence = SILENCE + Duration::from_secs(job.map_or(0, |job| job.deadline));
             let patience = silence.min(until.saturating_duration_since(Instant::now()));
             let during = job.map_or("between tests".to_owned(), |job| format!("in {}", job.name));
-            let line = match lines.recv_timeout(patience) {
-                Ok(line) => line,
-                Err(RecvTimeoutError::Timeout) => {
-                    return Err(format!(
-                        "the lab hangs {during}; killed after {patience:.0?} without a report"
-                    ));
+            let line = next(&lines, patience, &mut pulse).map_err(|end| match end {
+                Silence::Hangs => {
+                    format!("the lab hangs {during}; killed after {patience:.0?} without a report")
                 }
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Err(format!("the lab went down {during}"));
+                Silence::StandsStill => {
+                    format!("the lab's processor stands still {during}: its emulator's fault")
                 }
-            };
+                Silence::Over => format!("the lab went down {during}"),
+            })?;
             let Some(message) = protocol::parse(&line) else {
                 continue;
             };
@@ -220,6 +224,38 @@ impl Machine {
                 }
                 None => thread::sleep(Duration::from_millis(20)),
             }
+        }
+    }
+}
+
+/// Why there is no line.
+#[derive(Debug, PartialEq, Eq)]
+enum Silence {
+    /// For longer than it is waited for.
+    Hangs,
+    /// Nothing happens any more.
+    StandsStill,
+    /// There will be none.
+    Over,
+}
+
+/// The next line, if there is one within `patience` or as long as QEMU has a pulse.
+fn next(
+    lines: &Receiver<String>,
+    patience: Duration,
+    pulse: &mut Pulse,
+) -> std::result::Result<String, Silence> {
+    let until = Instant::now() + patience;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        match lines.recv_timeout(left.min(LOOK)) {
+            Ok(line) => return Ok(line),
+            Err(RecvTimeoutError::Disconnected) => return Err(Silence::Over),
+            Err(RecvTimeoutError::Timeout) if left.is_zero() => return Err(Silence::Hangs),
+            Err(RecvTimeoutError::Timeout) if pulse.still_for() >= STILL => {
+                return Err(Silence::StandsStill);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
         }
     }
 }

@@ -30,6 +30,7 @@ mod oracle;
 mod packages;
 mod payloads;
 mod protocol;
+mod pulse;
 mod results;
 mod skips;
 mod soak;
