@@ -202,6 +202,7 @@ pub mod aarch64 {
             OFF = "off",
             PARKED = "parked",
             RESET = "reset",
+            SCRIPT = "script",
             SECOND_CPU = "second_cpu",
             SEMIHOSTING = "semihosting",
             SPIN = "spin",

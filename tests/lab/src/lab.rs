@@ -1,6 +1,6 @@
 //! `lab x86_64` and `lab aarch64`: the workspace's tests on the KVM of a Linux that runs in QEMU.
 
-use crate::architecture::{Architecture, Choice, Set};
+use crate::architecture::{Architecture, Choice, Entries, Set};
 use crate::binaries::TestBinary;
 use crate::boots::Boots;
 use crate::builder::Builder;
@@ -197,14 +197,14 @@ pub(crate) fn run(architecture: &'static Architecture, filter: &str) -> Result<(
 
 /// The tests of a set that are run. Each entry of its choice has to be about one at least.
 fn chosen(set: &Set, jobs: Vec<Job>) -> Result<Vec<Job>> {
-    let (entries, run) = match set.choice {
-        Choice::AllBut(entries) => (entries, false),
-        Choice::Only(entries) => (entries, true),
+    let (out, named) = match set.choice {
+        Choice::AllBut { these, yet } => (these, yet),
+        Choice::Only(entries) => (&[][..], entries),
     };
     let begins = |job: &Job, with: &str| {
         job.name.strip_prefix(set.name).is_some_and(|name| name.starts_with(with))
     };
-    for (beginning, because) in entries {
+    for (beginning, because) in out.iter().chain(named) {
         if !jobs.iter().any(|job| begins(job, beginning)) {
             return Err(format!(
                 "no test begins with {}{beginning}, and there is an entry for it: {because}",
@@ -212,8 +212,10 @@ fn chosen(set: &Set, jobs: Vec<Job>) -> Result<Vec<Job>> {
             ));
         }
     }
-    let listed = |job: &Job| entries.iter().any(|(beginning, _)| begins(job, beginning));
-    Ok(jobs.into_iter().filter(|job| listed(job) == run).collect())
+    let among = |entries: Entries, job: &Job| entries.iter().any(|(with, _)| begins(job, with));
+    let others_run = matches!(set.choice, Choice::AllBut { .. });
+    let is_run = |job: &Job| among(named, job) || others_run && !among(out, job);
+    Ok(jobs.into_iter().filter(is_run).collect())
 }
 
 /// One job per test, so that a crash, a hang or a skip is that test's alone.
@@ -288,11 +290,17 @@ mod tests {
             chosen(&set(choice), all)
                 .map(|jobs| jobs.into_iter().map(|job| job.name).collect::<Vec<_>>())
         };
-        const KICK: &[(&str, &str)] = &[("hv-kvm/conformance::kick", "takes long")];
-        assert_eq!(names(Choice::AllBut(KICK)).unwrap(), ["2: hv-kvm/conformance::sums"]);
-        assert_eq!(names(Choice::Only(KICK)).unwrap(), ["2: hv-kvm/conformance::kick::sticks"]);
-        const GONE: &[(&str, &str)] = &[("hv-kvm/conformance::gone", "takes long")];
-        for choice in [Choice::AllBut(GONE), Choice::Only(GONE)] {
+        const NONE: Entries = &[];
+        const ALL: Entries = &[("hv-kvm/conformance::", "takes long")];
+        const KICK: Entries = &[("hv-kvm/conformance::kick", "takes long")];
+        let (kick, sums) = ("2: hv-kvm/conformance::kick::sticks", "2: hv-kvm/conformance::sums");
+        let all_but = |these, yet| Choice::AllBut { these, yet };
+        assert_eq!(names(all_but(NONE, NONE)).unwrap(), [kick, sums]);
+        assert_eq!(names(all_but(KICK, NONE)).unwrap(), [sums]);
+        assert_eq!(names(all_but(ALL, KICK)).unwrap(), [kick]);
+        assert_eq!(names(Choice::Only(KICK)).unwrap(), [kick]);
+        const GONE: Entries = &[("hv-kvm/conformance::gone", "takes long")];
+        for choice in [all_but(GONE, NONE), all_but(ALL, GONE), Choice::Only(GONE)] {
             assert!(names(choice).unwrap_err().contains("conformance::gone"));
         }
     }

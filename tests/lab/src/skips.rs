@@ -90,6 +90,9 @@ pub(crate) const X86_64: &[AllowedSkip] = &[
     emulated("runner/vm::emulation::a_socket_device_is_refused_when_emulated_and_leaves_no_socket"),
     emulated("runner/vm::emulation::an_emulated_disk_is_raw_unless_it_is_named_as_qcow2"),
     emulated("runner/vm::hostile::p9::in_software_emulation_the_same_folder_is_qemus_to_serve"),
+    emulated(
+        "runner/vm::hostile::console::in_software_emulation_a_guest_for_arm64_need_not_wait_for_its_last_words",
+    ),
     emulated("runner/vm::links::qemus_stream_and_dgram_understand_the_guest"),
     emulated("runner/vm::links::an_emulated_guest_serves_through_ports_of_the_hosts"),
     emulated("runner/vm::links::a_peer_on_a_stream_socket_hears_an_emulated_guest"),
@@ -116,6 +119,9 @@ pub(crate) const AARCH64: &[AllowedSkip] = &[
         test: "hv-kvm/conformance::reads_extend_the_sign_to_the_width_of_the_register",
         because: "KVM drops the sign, in Linux 6.12 at least",
     },
+    emulated(
+        "runner/vm::disks::runner_and_qemu_keep_each_other_from_a_disk_that_one_of_them_writes",
+    ),
     emulated(
         "runner/vm::emulated_virt::hello_greets_from_an_emulated_virt_and_finds_its_processors",
     ),

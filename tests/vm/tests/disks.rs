@@ -6,7 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use super::support::files::{Folder, kernel, ops_image};
+#[cfg(target_arch = "x86_64")]
+use super::support::files::ops_image;
+use super::support::files::{Folder, kernel};
 use super::support::host::accelerator;
 use super::support::or_skip;
 use super::support::program::{runner, says};
@@ -134,6 +136,7 @@ fn a_disk_in_use_is_refused_and_the_message_names_the_process() {
 }
 
 #[test]
+#[cfg(target_arch = "x86_64")] // which the image is for
 fn an_image_in_use_is_refused_too() {
     or_skip!(accelerator());
     let folder = Folder::new();
@@ -194,6 +197,7 @@ fn ephemeral_runs_share_a_disk_with_each_other_and_with_nobody_who_writes_it() {
 }
 
 #[test]
+#[cfg(target_arch = "x86_64")] // as above
 fn an_ops_image_runs_twice_at_once_when_ephemeral() {
     or_skip!(accelerator());
     let folder = Folder::new();

@@ -12,6 +12,7 @@ use super::hostile::p9::with_a_share;
 use super::hostile::rng::with_randomness;
 use super::hostile::vsock::with_sockets;
 use super::hvt;
+#[cfg(target_arch = "x86_64")]
 use super::network::{busy, unheard};
 use super::support::files::{Folder, kernel};
 use super::support::host::accelerator;
@@ -65,11 +66,16 @@ const INTRUSIONS: [(&str, i64, [i64; 4]); 19] = [
     ("kill", libc::SYS_kill, [1, libc::SIGTERM as i64, 0, 0]),
     ("tgkill", libc::SYS_tgkill, [1, 1, libc::SIGTERM as i64, 0]),
     ("ioctl", libc::SYS_ioctl, [-1, 0xae01, 0, 0]), // KVM_CREATE_VM
-    ("open", libc::SYS_open, [0; 4]),
+    OPEN,
 ];
 /// What a socket device has, and what a network has.
 const LOCAL: [i64; 4] = [libc::AF_UNIX as i64, STREAM, 0, 0];
 const TCP: [i64; 4] = [libc::AF_INET as i64, STREAM, 0, 0];
+/// A way to a file that no list has; openat is refused without an end.
+#[cfg(target_arch = "x86_64")]
+const OPEN: (&str, i64, [i64; 4]) = ("open", libc::SYS_open, [0; 4]);
+#[cfg(not(target_arch = "x86_64"))]
+const OPEN: (&str, i64, [i64; 4]) = ("openat2", libc::SYS_openat2, [0; 4]);
 const STREAM: i64 = (libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) as i64;
 const RAW: i64 = (libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) as i64;
 const RWX: i64 = (libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC) as i64;
@@ -89,12 +95,17 @@ fn intruded(run: Runner, thread: &'static str, act: Act) -> (Trace, Finished) {
 fn a_call_that_no_thread_needs_ends_the_run_with_its_name_in_every_thread() {
     or_skip!(accelerator());
     let folder = Folder::new();
-    for thread in THREADS {
+    for (turn, thread) in THREADS.into_iter().enumerate() {
         let own = |arguments| {
             arguments == LOCAL && thread.ends_with("vsock")
                 || arguments == TCP && thread.starts_with("network")
         };
-        for (name, number, arguments) in INTRUSIONS.into_iter().filter(|one| !own(one.2)) {
+        let calls = INTRUSIONS.into_iter().enumerate().filter(|(_, one)| !own(one.2));
+        for (index, (name, number, arguments)) in calls {
+            // Elsewhere each in one of them: runs take their time in the lab, and the lists are the same.
+            if cfg!(not(target_arch = "x86_64")) && index % THREADS.len() != turn {
+                continue;
+            }
             let act = Act::Call(number, arguments);
             let (trace, finished) = intruded(everybody(&folder, thread), thread, act);
             assert_eq!(trace.status, Some(125), "{thread}, {name}: {finished}");
@@ -236,7 +247,8 @@ const UNSEEN_IN_NETWORK: [(&str, Option<u64>); 4] = [
 const UNSEEN_IN_VSOCK: [&str; 3] = ["getpid", "gettid", "getrandom"];
 
 /// Runs whose networks do all they can.
-fn networked(folder: &Folder) -> [(Trace, Finished); 2] {
+#[cfg(target_arch = "x86_64")] // whose guest has a network
+fn networked(folder: &Folder) -> Vec<(Trace, Finished)> {
     let (run, beside) = busy(folder);
     let beside = std::thread::spawn(beside);
     let first = watched(run);
@@ -245,7 +257,13 @@ fn networked(folder: &Folder) -> [(Trace, Finished); 2] {
     let beside = std::thread::spawn(beside);
     let second = watched(run);
     beside.join().unwrap();
-    [first, second]
+    vec![first, second]
+}
+
+/// No guest of ours talks to the network here: of that thread only what every run does is seen.
+#[cfg(not(target_arch = "x86_64"))]
+fn networked(_folder: &Folder) -> Vec<(Trace, Finished)> {
+    Vec::new()
 }
 
 #[test]
@@ -266,7 +284,9 @@ fn every_call_on_a_list_is_made_by_some_run() {
     add(watched(spin().arg("--timeout=500ms").arg("--report").arg(&report)), &[124]);
     add(watched(everybody(&folder, HVT)), &[0]);
     add(watched(runner(["-m", "32"]).arg(kernel("echo")).input("abc\u{4}")), &[0]);
-    add(watched(runner(["-m", "32"]).arg(kernel("sse"))), &[42, 125]);
+    if cfg!(target_arch = "x86_64") {
+        add(watched(runner(["-m", "32"]).arg(kernel("sse"))), &[42, 125]);
+    }
     add(watched(runner(["--cpus=2", "-m", "32"]).arg(kernel("second_cpu"))), &[7]);
     for (_folder, run) in with_space().into_iter().chain(with_randomness()) {
         add(watched(run), &[0]);
@@ -298,7 +318,10 @@ fn every_call_on_a_list_is_made_by_some_run() {
         seen.entry("network+vsock".to_owned()).or_default().extend(calls);
     }
     let mut unseen = Vec::new();
-    for (kind, list) in lists() {
+    let network = cfg!(target_arch = "x86_64");
+    for (kind, list) in
+        lists().into_iter().filter(|(kind, _)| network || !kind.starts_with("network"))
+    {
         let seen = seen.entry(kind.clone()).or_default();
         for (name, call) in list.iter().filter(|(_, call)| !seen.contains(call)) {
             let known = |(unseen, request, _): &(&str, Option<u64>, &str)| {
@@ -426,16 +449,17 @@ fn the_jail_can_be_left_off() {
 #[test]
 fn a_strict_jail_is_whole_or_the_run_is_refused_with_what_is_missing() {
     or_skip!(accelerator());
-    let finished = runner(["-m", "32", "--jail=strict"]).arg(kernel("reset")).run();
+    let run = runner(["-m", "32", "--jail=strict", "--append", "exit=7"]).arg(kernel("exit"));
+    let finished = run.run();
     match finished.status {
-        Some(0) => assert_eq!(finished.quiet_text(), "running\n"),
+        Some(7) => assert_eq!(finished.quiet_text(), ""),
         _ => {
             assert_eq!((finished.status, &*finished.stdout), (Some(125), &b""[..]), "{finished}");
             says(&finished.stderr, &["--jail=strict: ", "Landlock", "--jail=on"]);
         }
     }
     let missing = runner(["-v", "-m", "32"]).arg(kernel("reset")).ends_with(0).stderr;
-    assert_eq!(missing.contains("jail: Landlock here is"), finished.status != Some(0), "{missing}");
+    assert_eq!(missing.contains("jail: Landlock here is"), finished.status != Some(7), "{missing}");
 }
 
 #[test]

@@ -12,9 +12,11 @@
 mod support;
 
 mod console;
+mod disks;
 mod emulated_virt;
 mod hello;
 mod hosts;
+mod hvt;
 mod images;
 mod linux;
 mod parked;
@@ -26,19 +28,17 @@ mod virt;
 mod wrong_images;
 mod wrong_requests;
 
+// What needs KVM.
+#[cfg(target_os = "linux")]
+mod hostile;
+#[cfg(target_os = "linux")]
+mod jail;
+
 // What is x86_64's own, and what has guests for it alone.
 #[cfg(target_arch = "x86_64")]
 mod bzimage;
 #[cfg(target_arch = "x86_64")]
-mod disks;
-#[cfg(target_arch = "x86_64")]
 mod emulation;
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-mod hostile;
-#[cfg(target_arch = "x86_64")] // its guests for aarch64 have not been run
-mod hvt;
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-mod jail;
 #[cfg(target_arch = "x86_64")]
 mod links;
 #[cfg(target_arch = "x86_64")]

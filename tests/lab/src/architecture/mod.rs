@@ -133,8 +133,15 @@ pub(crate) struct Set {
 }
 
 /// Tests by how their names begin, without the set's name, each with a reason.
+pub(crate) type Entries = &'static [(&'static str, &'static str)];
+
+/// Which tests of a set are run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Choice {
-    AllBut(&'static [(&'static str, &'static str)]),
-    Only(&'static [(&'static str, &'static str)]),
+    /// All but these, of which `yet` are run.
+    AllBut {
+        these: Entries,
+        yet: Entries,
+    },
+    Only(Entries),
 }

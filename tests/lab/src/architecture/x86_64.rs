@@ -112,7 +112,7 @@ pub(crate) const X86_64: Architecture = Architecture {
     sets: &[Set {
         name: "",
         tests: &[&["--package=hv-kvm"], &["--package=runner", "--test=vm"]],
-        choice: Choice::AllBut(&[]),
+        choice: Choice::AllBut { these: &[], yet: &[] },
         runner: None,
         environment: &[],
         skips: skips::X86_64,

@@ -3,7 +3,7 @@
 use super::driver::register::{CONFIG, INTERRUPT_STATUS, STATUS};
 use super::driver::*;
 use super::script::{Bus, Script};
-use super::{Guest, accelerator, or_skip};
+use super::{END, Guest, accelerator, or_skip};
 
 /// Features (§5.5.3).
 const DEFLATE_ON_OOM: u64 = 1 << 2;
@@ -15,7 +15,12 @@ const REPORTS: u64 = 2;
 const QUEUES: u64 = 3;
 
 /// The first page of what is given back: that of `BIG`.
-const PAGE: u32 = 0x400;
+const PAGE: u64 = page(BIG);
+
+/// The number of the page at an address.
+const fn page(address: u64) -> u64 {
+    address >> 12
+}
 
 impl Script {
     fn start_balloon(self) -> Self {
@@ -23,8 +28,9 @@ impl Script {
     }
 
     /// A list of pages for a queue.
-    fn pages(self, queue: u64, pages: &[u32]) -> Self {
-        let bytes: Vec<u8> = pages.iter().flat_map(|page| page.to_le_bytes()).collect();
+    fn pages(self, queue: u64, pages: &[u64]) -> Self {
+        let number = |page: &u64| u32::try_from(*page).unwrap().to_le_bytes();
+        let bytes: Vec<u8> = pages.iter().flat_map(number).collect();
         let len = u32::try_from(bytes.len()).unwrap();
         self.copy(DATA, &bytes).offer_to(queue, &[(DATA, len, 0, 0)])
     }
@@ -78,7 +84,7 @@ fn pages_that_are_not_there_or_no_list_of_pages_stop_the_balloon_and_keep_their_
     or_skip!(accelerator());
     let chain = "the chain at descriptor 0:";
     for queue in [INFLATE, DEFLATE] {
-        for page in [0x1000, 0xf_eb00, u32::MAX] {
+        for page in [page(END), page(DEVICE), u32::MAX.into()] {
             let fault = format!("{chain} page {page:#x} is not in the guest's RAM");
             stops(
                 |s| {
@@ -99,7 +105,7 @@ fn pages_that_are_not_there_or_no_list_of_pages_stop_the_balloon_and_keep_their_
 fn a_balloon_of_every_page_of_the_guests_data_and_its_own_rings_goes_on() {
     or_skip!(accelerator());
     // Its program, the script and its stack are below.
-    let all: Vec<u32> = (PAGE..0x1000).rev().collect();
+    let all: Vec<u64> = (PAGE..page(END)).rev().collect();
     served(|s| {
         s.store(8, BIG + 0x80_0000, 7).pages(INFLATE, &all).served_by(INFLATE, 1).expect(
             8,
@@ -108,7 +114,7 @@ fn a_balloon_of_every_page_of_the_guests_data_and_its_own_rings_goes_on() {
         )
     });
     // Without its rings the device may find that it has come too far in them, or not before the reset.
-    let rings: Vec<u32> = (0x260..0x278).collect();
+    let rings: Vec<u64> = (page(RAM + 0x26_0000)..page(RAM + 0x27_8000)).collect();
     for bus in [Bus::Mmio, Bus::Pci] {
         let script = Script::on(bus).start_balloon().pages(INFLATE, &rings);
         guest(script.served_by(INFLATE, 1)).ends_with(0);

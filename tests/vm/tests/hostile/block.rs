@@ -117,7 +117,7 @@ fn segment(sector: u64, sectors: u32, flags: u32) -> Vec<u8> {
 
 /// Guests that mean no harm: one gives a block of its disk back, the other has one zeroed. They live
 /// as long as what is returned first.
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[cfg(target_os = "linux")]
 pub(crate) fn with_space() -> [(super::Folder, super::Runner); 2] {
     [(DISCARD, DISCARD_FEATURE), (WRITE_ZEROES, WRITE_ZEROES_FEATURE)].map(|(kind, feature)| {
         let all = u32::try_from(SECTORS).unwrap();

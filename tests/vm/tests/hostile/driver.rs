@@ -1,23 +1,21 @@
 //! A driver for a virtio disk, on mmio or PCI, as steps of a script: what a good one does, for a bad one
 //! to begin with and to end with (virtio 1.2 §3.1.1, §4.1, §4.2, §5.2).
 
+pub(super) use super::arch::{BAR, DEVICE, RAM};
 use super::script::{Bus, Script};
 
-/// The first virtio-mmio device.
-pub(super) const DEVICE: u64 = 0xfeb0_0000;
-
-/// Bytes of it, behind which the next one begins.
+/// Bytes of a virtio-mmio device, behind which the next one begins.
 const WINDOW: u64 = 0x200;
 
-/// The BAR of the first device on PCI.
-pub(super) const BAR: u64 = 0xc000_0000;
-/// Bytes of it, behind which the next one's begins.
+/// Bytes of a BAR, behind which the next one's begins.
 const BAR_LEN: u64 = 0x8000;
 /// Where in it ISR status, configuration, notifications, and MSI-X's tables are.
 pub(super) const ISR: u64 = BAR + 0x1000;
 pub(super) const CONFIGURATION: u64 = BAR + 0x2000;
 pub(super) const NOTIFY: u64 = BAR + 0x3000;
+#[cfg(target_arch = "x86_64")]
 pub(super) const MSIX_TABLE: u64 = BAR + 0x4000;
+#[cfg(target_arch = "x86_64")]
 pub(super) const MSIX_PENDING: u64 = BAR + 0x5000;
 
 /// Registers (§4.2.2).
@@ -53,16 +51,16 @@ pub(super) const NEEDS_RESET: u64 = 0x40;
 pub(super) const DRIVER_OK: u64 = 0xf;
 
 /// Where a guest keeps its queue: memory that is zero and free.
-pub(super) const DESCRIPTORS: u64 = 0x21_0000;
-pub(super) const AVAILABLE: u64 = 0x21_2000;
-pub(super) const USED: u64 = 0x21_4000;
-pub(super) const HEADER: u64 = 0x21_8000;
-pub(super) const ANSWER: u64 = 0x21_8010;
-pub(super) const DATA: u64 = 0x22_0000;
+pub(super) const DESCRIPTORS: u64 = RAM + 0x21_0000;
+pub(super) const AVAILABLE: u64 = RAM + 0x21_2000;
+pub(super) const USED: u64 = RAM + 0x21_4000;
+pub(super) const HEADER: u64 = RAM + 0x21_8000;
+pub(super) const ANSWER: u64 = RAM + 0x21_8010;
+pub(super) const DATA: u64 = RAM + 0x22_0000;
 /// Room for a MiB.
-pub(super) const BIG: u64 = 0x40_0000;
+pub(super) const BIG: u64 = RAM + 0x40_0000;
 /// Indirect tables.
-pub(super) const TABLE: u64 = 0x24_0000;
+pub(super) const TABLE: u64 = RAM + 0x24_0000;
 
 /// Descriptor flags (§2.7.5).
 pub(super) const NEXT: u16 = 1;
@@ -99,10 +97,10 @@ pub(super) const QUEUE: Queue =
     Queue { size: 8, descriptors: DESCRIPTORS, available: AVAILABLE, used: USED };
 
 impl Queue {
-    /// Each has 32 KiB from 0x26_0000 on. All entries of the available ring are the first descriptor,
+    /// Each has 32 KiB of memory from 0x26_0000 on. All entries of the available ring are the first descriptor,
     /// as memory is zero there.
     pub(super) fn numbered(number: u64) -> Self {
-        let descriptors = 0x26_0000 + 0x8000 * number;
+        let descriptors = RAM + 0x26_0000 + 0x8000 * number;
         Self { size: 8, descriptors, available: descriptors + 0x2000, used: descriptors + 0x4000 }
     }
 }

@@ -5,6 +5,9 @@
 //! device, C console, serial line and exit ports, N the network card, P the PCI bus,
 //! V virtual processors.
 
+#[cfg_attr(target_arch = "x86_64", path = "arch/x86_64.rs")]
+#[cfg_attr(target_arch = "aarch64", path = "arch/aarch64.rs")]
+mod arch;
 mod balloon;
 pub(crate) mod block;
 mod console;
@@ -12,7 +15,9 @@ mod driver;
 mod net;
 pub(crate) mod p9;
 mod pci;
+#[cfg(target_arch = "x86_64")]
 mod ports;
+#[cfg(target_arch = "x86_64")]
 mod processors;
 mod registers;
 mod rings;
@@ -34,6 +39,8 @@ use script::{Bus, Script};
 
 /// Memory of a hostile guest, in MiB: as little as will do, so that what it costs shows.
 const MEMORY: u64 = 16;
+/// The first byte behind it.
+const END: u64 = arch::RAM + (MEMORY << 20);
 /// What the process may take beside it, in MiB.
 const OVERHEAD: u64 = 32;
 /// Lines on stderr, whatever the guest does.

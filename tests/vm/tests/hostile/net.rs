@@ -19,10 +19,14 @@ const HEADER_LEN: u32 = 12;
 const NEEDS_CSUM: u8 = 1;
 
 /// Where the receive queue is; the transmit queue is where the disk's is.
-const RECEIVE: Queue =
-    Queue { size: 8, descriptors: 0x25_0000, available: 0x25_2000, used: 0x25_4000 };
+const RECEIVE: Queue = Queue {
+    size: 8,
+    descriptors: RAM + 0x25_0000,
+    available: RAM + 0x25_2000,
+    used: RAM + 0x25_4000,
+};
 /// What is received.
-const BUFFER: u64 = 0x26_0000;
+const BUFFER: u64 = RAM + 0x26_0000;
 
 /// The guest's Ethernet address is learned from what it sends.
 const GUEST: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
@@ -89,18 +93,15 @@ impl Script {
             .fold(self.reset().get(INTERRUPT_STATUS, 0), |script, ring| script.store(4, ring, 0));
         script
             .start_card(0)
-            .store(8, BUFFER + 12, 0)
+            .store(4, BUFFER + 12, 0)
+            .store(4, BUFFER + 16, 0)
             .make_room(&[(BUFFER, 2048, WRITE, 0)], &[0])
             .frame([0; 12], &arp())
             .chain(&[(DATA, HEADER_LEN + 60, 0, 0)])
             .send(&[0])
             .served(1)
             .wait(2, RECEIVE.used + 2, u64::MAX, 1)
-            .expect_bits(8, BUFFER + 12, 0xffff_ffff_ffff, {
-                let mut bytes = [0; 8];
-                bytes[..6].copy_from_slice(&GUEST);
-                u64::from_le_bytes(bytes)
-            })
+            .copied(BUFFER + 12, &GUEST)
     }
 }
 

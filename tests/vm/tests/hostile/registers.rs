@@ -3,10 +3,13 @@
 use super::driver::register::*;
 use super::driver::*;
 use super::script::Script;
-use super::{Guest, accelerator, or_skip, served};
+use super::{END, Guest, accelerator, or_skip, served};
 
-/// The last byte of memory, and one more.
-const END: u64 = super::MEMORY << 20;
+/// Whether a guest can reach so many bytes there at all. On aarch64 its MMU is off, and what is not aligned
+/// is its own exception.
+fn reachable(width: u64, at: u64) -> bool {
+    cfg!(target_arch = "x86_64") || at.is_multiple_of(width)
+}
 
 /// A guest whose queue the device does not take.
 fn refuses(queue: Queue, fault: &str) {
@@ -183,17 +186,20 @@ fn r33_registers_answer_aligned_words_and_nothing_else() {
     or_skip!(accelerator());
     let mut script = Script::default();
     for width in [1, 2, 8] {
-        for offset in 0..CONFIG - u64::from(width) {
+        let all = 0..CONFIG - u64::from(width);
+        for offset in all.filter(|offset| reachable(width.into(), *offset)) {
             script = script.store(width, DEVICE + offset, u64::MAX);
             script = script.expect(width, DEVICE + offset, 0);
         }
     }
-    for offset in (0..CONFIG - 4).filter(|offset| offset % 4 != 0) {
+    for offset in (0..CONFIG - 4).filter(|offset| offset % 4 != 0 && reachable(4, *offset)) {
         script = script.store(4, DEVICE + offset, u64::MAX).expect(4, DEVICE + offset, 0);
     }
     // Across the device's end, nobody's; across its beginning, where a page ends, half of it is.
-    script = script.store(4, DEVICE + 0x1fe, 0).expect(4, DEVICE + 0x1fe, 0xffff_ffff);
-    script = script.store(8, DEVICE - 4, 0).expect(8, DEVICE - 4, 0x7472_6976_ffff_ffff);
+    if reachable(4, 0x1fe) {
+        script = script.store(4, DEVICE + 0x1fe, 0).expect(4, DEVICE + 0x1fe, 0xffff_ffff);
+        script = script.store(8, DEVICE - 4, 0).expect(8, DEVICE - 4, 0x7472_6976_ffff_ffff);
+    }
     Guest::new(script.recovers().end(0)).passes();
 }
 
@@ -206,7 +212,8 @@ fn r34_the_configuration_can_be_read_at_any_width_and_not_be_written() {
     const LEN: u64 = 60;
     let mut script = Script::default();
     for width in [1, 2, 4, 8] {
-        for offset in 0..=0x100 - u64::from(width) {
+        let all = 0..=0x100 - u64::from(width);
+        for offset in all.filter(|offset| reachable(width.into(), *offset)) {
             script = script.store(width, config + offset, u64::MAX);
             script = match offset < LEN {
                 true => script.read(width, config + offset),
@@ -217,9 +224,13 @@ fn r34_the_configuration_can_be_read_at_any_width_and_not_be_written() {
     }
     // Of the capacity's eight bytes only the first is not 0.
     for width in [1, 2, 4] {
-        script = script.expect(width, config + 1, 0).expect(width, config + 3, 0);
+        for offset in [1, 2, 3].into_iter().filter(|offset| reachable(width.into(), *offset)) {
+            script = script.expect(width, config + offset, 0);
+        }
     }
-    let script = script.expect(4, config + 0xfe, 0xffff_ffff);
+    if reachable(4, 0xfe) {
+        script = script.expect(4, config + 0xfe, 0xffff_ffff);
+    }
     Guest::new(script.recovers().end(0)).passes();
 }
 

@@ -33,7 +33,7 @@ fn guest(script: Script) -> Guest {
 
 /// Guests that mean no harm: each asks for random bytes, one has a network besides. They live as long as
 /// what is returned first.
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[cfg(target_os = "linux")]
 pub(crate) fn with_randomness() -> [(super::Folder, super::Runner); 2] {
     ["--net=none", "--net=user"].map(|network| {
         // The network is the first device, the entropy device the one behind.

@@ -1,5 +1,8 @@
-//! What a hostile guest does, as the steps of `tests/guests/x86_64/kernels/script.S`: it carries them
+//! What a hostile guest does, as the steps of `tests/guests/ARCH/kernels/script.S`: it carries them
 //! out one by one, and ends with 1 at the first that reads something else than expected.
+
+// On aarch64 there are no ports, and no routines.
+#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 
 /// Bytes of a step.
 const STEP: usize = 32;
@@ -172,6 +175,12 @@ impl Script {
         let (value, mask) = (self.data.len() as u64, bytes.len() as u64);
         self.data.extend(bytes);
         self.step(Operation::Copy, Step { address, value, mask, ..Step::default() })
+    }
+
+    /// Reads `bytes` from memory, one by one.
+    pub(super) fn copied(self, address: u64, bytes: &[u8]) -> Self {
+        let each = (address..).zip(bytes);
+        each.fold(self, |script, (at, byte)| script.expect(1, at, (*byte).into()))
     }
 
     /// Adds to a 16-bit word of memory, behind everything written before.

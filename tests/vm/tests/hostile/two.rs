@@ -4,14 +4,15 @@ use std::fs;
 
 use super::driver::register::*;
 use super::driver::*;
+#[cfg(target_arch = "x86_64")]
 use super::processors::asleep;
 use super::script::Script;
 use super::{Guest, SECTORS, accelerator, or_skip};
 
 /// Set by the second processor when it runs.
-const RUNS: u64 = 0x2f_0000;
+const RUNS: u64 = RAM + 0x2f_0000;
 /// Set by the first one when the second is to end.
-const OVER: u64 = 0x2f_0008;
+const OVER: u64 = RAM + 0x2f_0008;
 
 /// A guest whose second processor does `steps` over and over while the first does its own.
 fn beside(steps: impl FnOnce(Script) -> Script, first: impl FnOnce(Script) -> Script) -> Guest {
@@ -75,6 +76,7 @@ fn r30_two_processors_that_reset_and_start_one_device_harm_nobody() {
 }
 
 #[test]
+#[cfg(target_arch = "x86_64")] // it ends by a port
 fn c63_of_two_processors_that_end_the_run_the_first_wins_and_the_disk_has_what_was_asked_for() {
     or_skip!(accelerator());
     let word = u64::from_le_bytes(*b"the last");
@@ -94,6 +96,7 @@ fn c63_of_two_processors_that_end_the_run_the_first_wins_and_the_disk_has_what_w
 }
 
 #[test]
+#[cfg(target_arch = "x86_64")] // KVM tells on no other which processor sleeps
 fn v69_two_processors_that_halt_for_good_are_found_out_and_one_that_still_runs_is_let_run() {
     or_skip!(accelerator());
     use super::script::Routine::Halt;
@@ -106,6 +109,7 @@ fn v69_two_processors_that_halt_for_good_are_found_out_and_one_that_still_runs_i
 }
 
 #[test]
+#[cfg(target_arch = "x86_64")] // it has no start-up IPI
 fn v70_a_processor_that_runs_is_not_started_again() {
     or_skip!(accelerator());
     // A start-up IPI without INIT is lost on it (SDM volume 3A, 9.4.3).

@@ -26,13 +26,21 @@ const CREDIT_REQUEST: u16 = 7;
 const HEADER_LEN: u32 = 44;
 
 /// Where the receive and event queues are; the transmit queue is where the disk's is.
-const RECEIVE: Queue =
-    Queue { size: 8, descriptors: 0x25_0000, available: 0x25_2000, used: 0x25_4000 };
-const EVENT: Queue =
-    Queue { size: 8, descriptors: 0x27_0000, available: 0x27_2000, used: 0x27_4000 };
+const RECEIVE: Queue = Queue {
+    size: 8,
+    descriptors: RAM + 0x25_0000,
+    available: RAM + 0x25_2000,
+    used: RAM + 0x25_4000,
+};
+const EVENT: Queue = Queue {
+    size: 8,
+    descriptors: RAM + 0x27_0000,
+    available: RAM + 0x27_2000,
+    used: RAM + 0x27_4000,
+};
 
 /// What is received: a buffer of this many bytes for each entry of the queue.
-const BUFFER: u64 = 0x26_0000;
+const BUFFER: u64 = RAM + 0x26_0000;
 const BUFFER_LEN: u64 = 2048;
 
 /// A packet's header; a good one's, if nothing in it is changed.

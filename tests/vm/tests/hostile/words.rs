@@ -5,12 +5,10 @@ use std::io::{PipeReader, PipeWriter, Write as _};
 use rustix::pipe::fcntl_getpipe_size;
 use rustix::process::Signal;
 
+use super::arch::says;
 use super::driver::register::STATUS;
 use super::script::Script;
 use super::{Guest, accelerator, or_skip};
-
-/// COM1.
-const SERIAL: u16 = 0x3f8;
 
 /// A pipe with no room left, and the end that would make some.
 fn full_pipe() -> (PipeReader, PipeWriter) {
@@ -23,7 +21,7 @@ fn full_pipe() -> (PipeReader, PipeWriter) {
 /// Writes forbidden statuses without end, and says when it has begun.
 fn guest() -> Guest {
     let forbidden = |script: Script| script.set(STATUS, 2);
-    let script = forbidden(Script::default()).output(1, SERIAL, b'!'.into());
+    let script = says(forbidden(Script::default()), b'!');
     Guest::new(script.times(1 << 40, forbidden).end(0))
 }
 

@@ -44,7 +44,7 @@ impl Folder {
 
     /// One in memory, where this machine has a place for that: its file system cannot zero a part of
     /// a file in place.
-    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    #[cfg(target_os = "linux")]
     pub(crate) fn in_memory() -> Self {
         tempfile::tempdir_in("/dev/shm").map_or_else(|_| Self::new(), Self)
     }

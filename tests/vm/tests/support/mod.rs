@@ -3,10 +3,9 @@
 pub(crate) mod files;
 pub(crate) mod host;
 pub(crate) mod program;
-#[cfg(target_arch = "x86_64")] // where the tests of disks are
 pub(crate) mod qcow2;
 pub(crate) mod terminal;
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[cfg(target_os = "linux")]
 pub(crate) mod trace;
 pub(crate) mod usage;
 

@@ -73,7 +73,7 @@ impl Runner {
     }
 
     /// More arguments.
-    #[cfg_attr(not(all(target_os = "linux", target_arch = "x86_64")), allow(dead_code))]
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     pub(crate) fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
         self.command.args(args);
         self
@@ -105,7 +105,7 @@ impl Runner {
     }
 
     /// Sends its stderr elsewhere.
-    #[cfg_attr(not(all(target_os = "linux", target_arch = "x86_64")), allow(dead_code))]
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     pub(crate) fn stderr(mut self, to: impl Into<Stdio>) -> Self {
         self.command.stderr(to);
         self.capture_stderr = false;
@@ -188,7 +188,7 @@ impl Runner {
 
     /// Runs it to its end under `watch`, which is called with its process on this thread and waits
     /// for it. What it printed has no status.
-    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    #[cfg(target_os = "linux")]
     pub(crate) fn watched<T>(mut self, watch: impl FnOnce(&Running) -> T) -> (T, Finished) {
         super::trace::traced(&mut self.command);
         let mut running = self.start();
@@ -311,7 +311,7 @@ impl Running {
     }
 
     /// What it has printed when it has ended and somebody else has its status.
-    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    #[cfg(target_os = "linux")]
     fn read_to_the_end(&mut self) -> Finished {
         let over = self.drain();
         let finished = self.told();
@@ -420,7 +420,7 @@ pub(crate) struct Finished {
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: String,
     /// The most bytes of memory that it had at a time.
-    #[cfg_attr(not(all(target_os = "linux", target_arch = "x86_64")), allow(dead_code))]
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     pub(crate) peak_memory: u64,
     /// Time of the CPU that it used.
     #[cfg_attr(not(all(target_os = "linux", target_arch = "x86_64")), allow(dead_code))]

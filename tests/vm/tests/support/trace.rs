@@ -7,6 +7,11 @@
 // UNSAFETY: ptrace and waiting for one's own tracees have no safe interface.
 #![allow(unsafe_code)]
 
+// The registers that a system call has.
+#[cfg_attr(target_arch = "x86_64", path = "trace/x86_64.rs")]
+#[cfg_attr(target_arch = "aarch64", path = "trace/aarch64.rs")]
+mod arch;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io;
@@ -14,7 +19,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::ptr::null_mut;
 
-use libc::{c_int, c_long, c_uint, c_void, pid_t, user_regs_struct};
+use libc::{c_int, c_long, c_uint, c_void, pid_t};
 
 /// A system call: its number, and the request of an `ioctl`.
 pub(crate) type Call = (u64, Option<u64>);
@@ -102,7 +107,7 @@ struct Thread {
     /// It is about to restrict itself.
     restricting: bool,
     /// It makes a call of ours, and had these registers.
-    intruded: Option<user_regs_struct>,
+    intruded: Option<arch::Before>,
 }
 
 fn options(thread: pid_t) {
@@ -132,7 +137,7 @@ fn syscall_stop(
         match intrusion.take_if(|intrusion| intrusion.thread == kind).map(|intrusion| intrusion.act)
         {
             Some(Act::Call(number, arguments)) => {
-                state.intruded = Some(replace(thread, number, arguments));
+                state.intruded = Some(arch::replace(thread, number, arguments));
                 return;
             }
             Some(Act::Signals(signals)) => signals.iter().for_each(|signal| send(thread, *signal)),
@@ -142,8 +147,7 @@ fn syscall_stop(
         let call = (number, ioctl.then_some(arguments[1] & u64::from(u32::MAX)));
         trace.calls.entry(kind.clone()).or_default().insert(call);
     } else if let Some(before) = state.intruded.take() {
-        trace.answer = Some(registers(thread).rax.cast_signed());
-        again(thread, before);
+        trace.answer = Some(arch::again(thread, before));
     } else if std::mem::take(&mut state.restricting) {
         state.kind = Some(kind(thread));
     }
@@ -164,35 +168,6 @@ fn kind(thread: pid_t) -> String {
             _ => "main (vcpu0)".to_owned(),
         },
     }
-}
-
-fn registers(thread: pid_t) -> user_regs_struct {
-    // SAFETY: a structure of integers, which the kernel fills.
-    let mut registers: user_regs_struct = unsafe { std::mem::zeroed() };
-    ptrace(libc::PTRACE_GETREGS, thread, 0, (&raw mut registers).addr().cast_signed());
-    registers
-}
-
-fn set_registers(thread: pid_t, registers: &user_regs_struct) {
-    ptrace(libc::PTRACE_SETREGS, thread, 0, (&raw const *registers).addr().cast_signed());
-}
-
-/// Has `thread`, which has made a call of ours, make its own: the instruction is two bytes long.
-fn again(thread: pid_t, mut registers: user_regs_struct) {
-    registers.rax = registers.orig_rax;
-    registers.rip -= 2;
-    set_registers(thread, &registers);
-}
-
-/// Makes the call that `thread` is about to make another one. Returns its registers.
-fn replace(thread: pid_t, number: c_long, arguments: [i64; 4]) -> user_regs_struct {
-    let before = registers(thread);
-    let mut registers = before;
-    registers.orig_rax = number.cast_unsigned();
-    let [a, b, c, d] = arguments.map(i64::cast_unsigned);
-    (registers.rdi, registers.rsi, registers.rdx, registers.r10) = (a, b, c, d);
-    set_registers(thread, &registers);
-    before
 }
 
 /// Sends a signal to one thread.
