@@ -12,6 +12,7 @@ mod balloon;
 pub(crate) mod block;
 mod console;
 mod driver;
+mod exits;
 mod net;
 pub(crate) mod p9;
 mod pci;

@@ -9,16 +9,16 @@ use super::{Guest, accelerator, or_skip};
 
 /// Configuration space of the first device, and of the bus.
 const FUNCTION: u64 = ECAM + 0x8000;
-const COMMAND: u64 = FUNCTION + 4;
+pub(super) const COMMAND: u64 = FUNCTION + 4;
 const BAR_0: u64 = FUNCTION + 0x10;
 /// Memory on, bus master on, pin off.
-const MEMORY: u64 = 2;
-const BUS_MASTER: u64 = 4;
+pub(super) const MEMORY: u64 = 2;
+pub(super) const BUS_MASTER: u64 = 4;
 const NO_PIN: u64 = 0x400;
 /// Its capabilities: MSI-X, common configuration, notifications, ISR, configuration, the way by
 /// configuration space; each where the one before ends.
 const MSIX: u64 = FUNCTION + 0x40;
-const MSIX_CONTROL: u64 = MSIX + 2;
+pub(super) const MSIX_CONTROL: u64 = MSIX + 2;
 const ACCESS: u64 = FUNCTION + 0x40 + MSIX_LEN + 16 + 20 + 16 + 16;
 /// There are messages on x86_64 alone.
 const MSIX_LEN: u64 = if cfg!(target_arch = "x86_64") { 12 } else { 0 };

@@ -24,11 +24,16 @@ use libc::{c_int, c_long, c_uint, c_void, pid_t};
 /// A system call: its number, and the request of an `ioctl`.
 pub(crate) type Call = (u64, Option<u64>);
 
+/// The request of an `ioctl` that runs a vCPU (`include/uapi/linux/kvm.h`).
+const KVM_RUN: u64 = 0xae80;
+
 /// What a traced run did.
 #[derive(Debug, Default)]
 pub(crate) struct Trace {
     /// The calls of restricted threads, by the kind of thread.
     pub(crate) calls: BTreeMap<String, BTreeSet<Call>>,
+    /// How often a vCPU was run: once more than it came back to runner.
+    pub(crate) runs: u64,
     /// The process's status, unless a signal ended it.
     pub(crate) status: Option<i32>,
     /// What the kernel answered to an intrusion, if it did.
@@ -145,6 +150,7 @@ fn syscall_stop(
         }
         let ioctl = i64::try_from(number) == Ok(libc::SYS_ioctl);
         let call = (number, ioctl.then_some(arguments[1] & u64::from(u32::MAX)));
+        trace.runs += u64::from(call.1 == Some(KVM_RUN));
         trace.calls.entry(kind.clone()).or_default().insert(call);
     } else if let Some(before) = state.intruded.take() {
         trace.answer = Some(arch::again(thread, before));
