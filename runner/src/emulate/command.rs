@@ -144,7 +144,13 @@ impl Words {
                 DeviceKind::Console => {
                     let (to, bus) = (fds.console, device("serial", slot));
                     self.add(&format!("-chardev {TYPED_TO},id={id},logfile=/dev/fd/{to}"));
-                    self.add(&format!("-device {bus},id={id}-bus"));
+                    // A guest that ends by semihosting ends QEMU on the spot, and what a device hears of
+                    // by an event comes too late then. On mmio there are none.
+                    let at_once = match slot.place {
+                        Place::Mmio { .. } => "",
+                        Place::Pci { .. } => ",ioeventfd=off",
+                    };
+                    self.add(&format!("-device {bus}{at_once},id={id}-bus"));
                     self.add(&format!("-device virtconsole,bus={id}-bus.0,chardev={id}"));
                 }
                 // Refused before.
