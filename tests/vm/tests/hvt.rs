@@ -346,7 +346,7 @@ fn data_is_not_executed_and_the_first_64_kib_are_nowhere() {
     or_skip!(accelerator());
     // These guests have no handlers for exceptions.
     let ends = |word: &str| {
-        let run = runner(["-m", "16", "--timeout=5s"]).arg(unikernel("script")).arg("--").arg(word);
+        let run = runner(["-m", "16", "--timeout=1s"]).arg(unikernel("script")).arg("--").arg(word);
         let finished = run.run();
         let ended = finished.status.is_some_and(|status| [124, 125, 126].contains(&status));
         assert!(ended && finished.text().is_empty(), "{word}: {finished}");
