@@ -267,6 +267,10 @@ impl Vm for HvfVm {
         self.0.roster.declare_ready()
     }
 
+    fn caps(&self) -> &Caps {
+        &self.0.caps
+    }
+
     /// May grow while the guest runs: it can use registers that nobody knows.
     fn notes(&self) -> Vec<String> {
         HvfVm::notes(self).clone()

@@ -190,6 +190,10 @@ impl Vm for KvmVm {
         self.0.roster.declare_ready()
     }
 
+    fn caps(&self) -> &Caps {
+        &self.0.caps
+    }
+
     fn notes(&self) -> Vec<String> {
         lock(&self.0.notes).clone()
     }

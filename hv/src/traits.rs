@@ -62,6 +62,9 @@ pub trait Vm: Clone + Send + Sync + 'static {
     /// `Order` while a vCPU is unbound, or when one was dropped or failed to bind.
     fn ready(&self) -> Result<()>;
 
+    /// What the hypervisor that made it can do.
+    fn caps(&self) -> &Caps;
+
     /// What the host refused on the way and the VM does without, one sentence each.
     fn notes(&self) -> Vec<String>;
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Event, Op, Script, Shared};
 use crate::arch::Arch;
+use crate::caps::Caps;
 use crate::config::{IrqChip, Slot, check_slot};
 use crate::error::{Error, Kind, Result};
 use crate::exit::{Address, Width};
@@ -112,6 +113,10 @@ impl Vm for ScriptVm {
     fn ready(&self) -> Result<()> {
         self.shared().check(Op::Ready)?;
         self.0.roster.declare_ready()
+    }
+
+    fn caps(&self) -> &Caps {
+        &self.0.script.caps
     }
 
     fn notes(&self) -> Vec<String> {

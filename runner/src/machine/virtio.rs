@@ -90,7 +90,9 @@ impl<'m, V: Vm> Virtio<'m, V> {
         let vm = self.vm;
         let pin = self.lines.share(line, || level(vm, line))?;
         let vectors = vectors(&half.identity);
-        let msix = self.host.msi.then(|| Msix::new(vectors, messages(vm)));
+        // Where the board and the host can send them.
+        let messages_are_sent = self.host.msi && vm.caps().msi;
+        let msix = messages_are_sent.then(|| Msix::new(vectors, messages(vm)));
         let signals = Signals::new(half.identity.queues.len(), msix, pin);
         let transport = self.transport(half, Arc::clone(&signals) as Arc<dyn Interrupts>);
         // What a guest reads in its register for the line is for the guest alone.
@@ -143,4 +145,54 @@ fn messages<V: Vm>(vm: &V) -> Messages {
             crate::warning!("message {data:#x} to {address:#x}: {error}");
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::devices::virtio::COMMON_FEATURES;
+    use crate::machine::map::Board;
+    use crate::machine::slot::VirtioBus;
+    use hv::script::Script;
+    use hv::{Arch, GuestRam, Hypervisor as _, IrqChip, VcpuSeed as _, VmConfig};
+
+    /// The IDs of the capabilities of a device on the PCI bus of a host that can send messages, or not
+    /// (PCI Local Bus 3.0, 6.7).
+    fn capabilities(msi: bool) -> Vec<u64> {
+        let board = Board::of(Arch::X86_64);
+        let memory = hv::mem::memory([(0, GuestRam::new(1 << 20).unwrap())]).unwrap();
+        let caps = hv::Caps { msi, ..Script::caps_for(Arch::X86_64) };
+        let config = VmConfig::new().memory(&memory).irqchip(IrqChip::InKernel).vcpus(1);
+        let (vm, seeds) = Script::new(Arch::X86_64).with_caps(caps).create(config).unwrap();
+        let _vcpus: Vec<_> = seeds.into_iter().map(|seed| seed.bind().unwrap()).collect();
+        vm.ready().unwrap();
+        let mut bus = Bus::default();
+        let mut virtio = Virtio::new(&vm, &memory, &mut bus, board.virtio.pci);
+        let identity = Identity {
+            name: "test".into(),
+            device: 42,
+            features: COMMON_FEATURES,
+            queues: vec![16],
+            config: Vec::new(),
+            writable: 0..0,
+        };
+        let (commands, _) = Commands::channel(Arc::new(Event::new().unwrap()));
+        let slot = board.virtio.on(VirtioBus::Pci).next().unwrap();
+        let events = vec![Arc::new(Event::new().unwrap())];
+        virtio.place(slot, identity, events, commands).unwrap();
+        virtio.complete();
+        let function = board.virtio.pci.ecam + 0x8000;
+        let byte = |at: u64| bus.read(Address::Mmio(function + at), Width::W1);
+        let next = |at: &u64| Some(byte(at + 1)).filter(|at| *at != 0);
+        let first = Some(byte(0x34)).filter(|at| *at != 0);
+        std::iter::successors(first, next).map(byte).collect()
+    }
+
+    #[test]
+    fn a_device_has_msix_where_the_host_can_send_messages_and_its_pin_alone_where_not() {
+        let id = u64::from(crate::devices::pci::msix::CAPABILITY);
+        assert!(capabilities(true).contains(&id));
+        let without = capabilities(false);
+        assert!(!without.is_empty() && !without.contains(&id), "{without:x?}");
+    }
 }

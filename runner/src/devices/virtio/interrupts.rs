@@ -11,6 +11,11 @@ impl Queues {
         self.0 |= bit.unwrap_or_default();
     }
 
+    /// Those of `others`, too.
+    pub fn extend(&mut self, others: Self) {
+        self.0 |= others.0;
+    }
+
     /// Whether there is none.
     pub fn is_empty(self) -> bool {
         self.0 == 0

@@ -67,6 +67,10 @@ impl<V: Vm> Vm for TracedVm<V> {
         self.0.ready()
     }
 
+    fn caps(&self) -> &Caps {
+        self.0.caps()
+    }
+
     fn notes(&self) -> Vec<String> {
         self.0.notes()
     }

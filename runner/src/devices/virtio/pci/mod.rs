@@ -151,9 +151,10 @@ impl VirtioPci {
     fn apply(&self, config: &Config) {
         self.bar.store(config.bar().unwrap_or(OFF), Ordering::Release);
         let command = config.get(COMMAND);
-        if let (Some(msix), Some(at)) = (&self.signals.msix, self.places.msix) {
+        if let Some(at) = self.places.msix {
             let [_, _, low, high] = config.get(at).to_le_bytes();
-            msix.control(u16::from_le_bytes([low, high]), command & COMMAND_BUS_MASTER != 0);
+            let control = u16::from_le_bytes([low, high]);
+            self.signals.control(control, command & COMMAND_BUS_MASTER != 0);
         }
         self.signals.disable_pin(command & COMMAND_INTX_DISABLE != 0);
         self.transport.settle();

@@ -20,9 +20,8 @@ pub struct Signals {
     pub msix: Option<Msix>,
     config: AtomicU16,
     queues: Vec<AtomicU16>,
-    pin: Level,
-    /// The pin as it was last driven.
-    high: Mutex<bool>,
+    level: Level,
+    pin: Mutex<Pin>,
     /// The guest has switched the pin off.
     disabled: AtomicBool,
 }
@@ -31,6 +30,17 @@ impl std::fmt::Debug for Signals {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Signals").field("msix", &self.msix).finish_non_exhaustive()
     }
+}
+
+/// The pin, and what it stands for.
+#[derive(Debug, Default)]
+struct Pin {
+    /// As it was last driven.
+    high: bool,
+    /// Queues with something to tell that the driver has not seen, if MSI-X was off.
+    queues: Queues,
+    /// The configuration, the same.
+    config: bool,
 }
 
 /// What a vector register is for.
@@ -42,14 +52,14 @@ pub(super) enum Source {
 
 impl Signals {
     /// Interrupts of a device with so many queues.
-    pub fn new(queues: usize, msix: Option<Msix>, pin: Level) -> Arc<Self> {
+    pub fn new(queues: usize, msix: Option<Msix>, level: Level) -> Arc<Self> {
         let vector = || AtomicU16::new(NO_VECTOR);
         Arc::new(Self {
             msix,
             config: vector(),
             queues: std::iter::repeat_with(vector).take(queues).collect(),
-            pin,
-            high: Mutex::new(false),
+            level,
+            pin: Mutex::default(),
             disabled: AtomicBool::new(false),
         })
     }
@@ -80,6 +90,9 @@ impl Signals {
         for register in self.queues.iter().chain([&self.config]) {
             register.store(NO_VECTOR, Ordering::Relaxed);
         }
+        let mut pin = self.pin();
+        (pin.queues, pin.config) = (Queues::default(), false);
+        drop(pin);
         if let Some(msix) = &self.msix {
             msix.forget();
         }
@@ -108,23 +121,52 @@ impl Signals {
         self.disabled.store(disabled, Ordering::Relaxed);
     }
 
+    /// The guest has written MSI-X's control register, or the bus-master bit; [`Interrupts::settle`] comes
+    /// next. What the pin stood for goes out as messages where MSI-X is switched on: the pin goes down,
+    /// and a driver that has not looked yet would never hear of it.
+    pub(super) fn control(&self, control: u16, bus_master: bool) {
+        let Some(msix) = &self.msix else { return };
+        let mut pin = self.pin();
+        msix.control(control, bus_master);
+        if self.send(sources(pin.queues, pin.config)) {
+            (pin.queues, pin.config) = (Queues::default(), false);
+        }
+    }
+
     /// Whether the device interrupts by messages, and not by its pin.
     pub(super) fn are_messages(&self) -> bool {
         self.msix.as_ref().is_some_and(Msix::enabled)
     }
 
-    fn high(&self) -> MutexGuard<'_, bool> {
-        self.high.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pin(&self) -> MutexGuard<'_, Pin> {
+        self.pin.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sets the pin. What is asked for under the lock is as new as what the pin is set to.
-    fn drive(&self, high: &mut bool, pending: &dyn Fn() -> bool) {
+    fn drive(&self, pin: &mut Pin, pending: &dyn Fn() -> bool) {
         let masked = self.are_messages() || self.disabled.load(Ordering::Relaxed);
         let wanted = !masked && pending();
-        if *high != wanted {
-            *high = wanted;
-            (self.pin)(wanted);
+        if pin.high != wanted {
+            pin.high = wanted;
+            (self.level)(wanted);
         }
+    }
+
+    /// Tells the driver, by messages or by the pin. Which of them is decided under the lock under which
+    /// the guest switches MSI-X on, so that none of them is neither.
+    fn tell(&self, queues: Queues, config: bool, pending: &dyn Fn() -> bool) {
+        if self.send(sources(queues, config)) {
+            return;
+        }
+        let mut pin = self.pin();
+        if self.send(sources(queues, config)) {
+            return;
+        }
+        if pending() {
+            pin.queues.extend(queues);
+            pin.config |= config;
+        }
+        self.drive(&mut pin, pending);
     }
 
     /// Sends the messages of `sources`, where the driver has switched MSI-X on; whether it has.
@@ -141,31 +183,37 @@ impl Signals {
 
 impl Interrupts for Signals {
     fn used(&self, queues: Queues, pending: &dyn Fn() -> bool) {
-        let sources = queues.iter().filter_map(|queue| u32::try_from(queue).ok());
-        if !self.send(sources.map(Source::Queue)) {
-            self.drive(&mut self.high(), pending);
-        }
+        self.tell(queues, false, pending);
     }
 
     fn config(&self, pending: &dyn Fn() -> bool) {
-        if !self.send(std::iter::once(Source::Config)) {
-            self.drive(&mut self.high(), pending);
-        }
+        self.tell(Queues::default(), true, pending);
     }
 
     /// The pin goes down even where it has to go up again at once: Nanos leaves its interrupts as the
     /// interrupt controller has them, which under KVM is edge-triggered, and a pin that stays high has
     /// no edge any more for what comes later.
     fn settle(&self, pending: &dyn Fn() -> bool) {
-        let mut high = self.high();
-        self.drive(&mut high, &|| false);
-        self.drive(&mut high, pending);
+        let mut pin = self.pin();
+        self.drive(&mut pin, &|| false);
+        self.drive(&mut pin, pending);
+        if !pending() {
+            (pin.queues, pin.config) = (Queues::default(), false);
+        }
     }
+}
+
+/// Queues, and the configuration.
+fn sources(queues: Queues, config: bool) -> impl Iterator<Item = Source> {
+    let queues = queues.iter().filter_map(|queue| u32::try_from(queue).ok());
+    queues.map(Source::Queue).chain(config.then_some(Source::Config))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::devices::pci::msix::{ENABLE, ENTRY};
+    use hv::Width;
 
     #[test]
     fn a_pin_that_is_still_wanted_goes_down_and_up_again_when_the_driver_has_looked() {
@@ -187,5 +235,60 @@ mod tests {
         signals.disable_pin(true);
         signals.used(Queues::default(), &|| true);
         assert_eq!(log.lock().unwrap().len(), 4);
+    }
+
+    /// Signals of two queues, each with its vector, and so the configuration; MSI-X is off. What comes out:
+    /// the messages' data.
+    fn with_messages() -> (Arc<Signals>, impl Fn() -> Vec<u32>) {
+        let sent = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&sent);
+        let msix = Msix::new(3, Arc::new(move |_, data| log.lock().unwrap().push(data)));
+        for vector in 0..3 {
+            msix.write_table(ENTRY * vector + 8, Width::W8, 0x40 + vector);
+        }
+        let signals = Signals::new(2, Some(msix), Arc::new(|_| ()));
+        for (vector, source) in (0..).zip([Source::Queue(0), Source::Queue(1), Source::Config]) {
+            signals.set_vector(source, vector);
+        }
+        (signals, move || std::mem::take(&mut *sent.lock().unwrap()))
+    }
+
+    fn only(queue: usize) -> Queues {
+        let mut queues = Queues::default();
+        queues.insert(queue);
+        queues
+    }
+
+    #[test]
+    fn what_the_pin_stood_for_is_a_message_when_msix_is_switched_on_and_what_was_seen_is_none() {
+        let (signals, sent) = with_messages();
+        signals.used(only(1), &|| true);
+        signals.config(&|| true);
+        signals.control(ENABLE, true);
+        assert_eq!(sent(), [0x41, 0x42]);
+        signals.control(ENABLE, true);
+        assert!(sent().is_empty());
+        signals.control(0, true);
+        signals.used(only(0), &|| true);
+        signals.settle(&|| false);
+        // The driver was faster than the pin.
+        signals.used(only(1), &|| false);
+        signals.control(ENABLE, true);
+        assert!(sent().is_empty());
+    }
+
+    #[test]
+    fn no_interrupt_is_lost_when_msix_is_switched_on_meanwhile() {
+        for _ in 0..2000 {
+            let (signals, sent) = with_messages();
+            std::thread::scope(|scope| {
+                scope.spawn(|| signals.used(only(0), &|| true));
+                scope.spawn(|| {
+                    signals.control(ENABLE, true);
+                    signals.settle(&|| true);
+                });
+            });
+            assert_eq!(sent(), [0x40]);
+        }
     }
 }
