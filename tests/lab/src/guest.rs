@@ -72,7 +72,7 @@ impl Guest<'_> {
         let folder = self.folder;
         let name = match self.clock {
             Clock::Host => format!("tests-{}", self.number),
-            Clock::Instructions { .. } => "instructions".to_owned(),
+            Clock::Instructions { .. } => format!("instructions-{}", self.number),
         };
         let initrd = folder.join(format!("{name}.cpio"));
         let console = folder.join(format!("{name}.console"));

@@ -6,6 +6,7 @@ use crate::boots::Boots;
 use crate::builder::Builder;
 use crate::cache::Cache;
 use crate::command::{self, Result};
+use crate::gates::{Gate, Measured};
 use crate::guest::{Clock, Guest};
 use crate::linux::{self, Guests};
 use crate::packages;
@@ -14,7 +15,9 @@ use crate::skips::Skips;
 use crate::tally::Tally;
 use crate::workspace::Workspace;
 use std::collections::BTreeSet;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// One test. The slowest takes half a minute, and on a machine with other work five times that.
@@ -43,6 +46,23 @@ pub(crate) struct Lab {
     programs: Vec<PathBuf>,
 }
 
+/// What is built for a set of tests.
+struct Built {
+    binaries: Vec<TestBinary>,
+    /// Programs that these may start.
+    programs: Vec<PathBuf>,
+    /// In place of the `runner` that ships.
+    runner: Option<PathBuf>,
+}
+
+impl Built {
+    fn of(set: &Set, builder: &Builder) -> Result<Self> {
+        let runner = set.runner.map(|words| builder.runner(Some(words))).transpose()?;
+        let (binaries, programs) = builder.tests(set.tests)?;
+        Ok(Self { binaries, programs, runner })
+    }
+}
+
 impl Lab {
     /// Downloads and builds it.
     pub(crate) fn prepare(architecture: &'static Architecture) -> Result<Self> {
@@ -55,10 +75,19 @@ impl Lab {
         let packages =
             packages::unpacked(&cache, &architecture.linux.packages, architecture.debian)?;
         let sources = linux::Sources { architecture, packages: &packages, workspace: &workspace };
-        let guests = linux::prepare(&cache, &sources, &builder, &folder)?;
-        drop(cache);
-        let agent = builder.agent()?;
-        let runner = builder.runner(None)?;
+        let (runner, rest) = thread::scope(|scope| {
+            // One processor is busy with that for a minute.
+            let runner = scope.spawn(|| builder.runner(None));
+            let guests = linux::prepare(&cache, &sources, &builder, &folder);
+            drop(cache);
+            let rest = guests.and_then(|guests| {
+                let built: Result<Vec<_>> =
+                    architecture.sets.iter().map(|set| Built::of(set, &builder)).collect();
+                Ok((guests, builder.agent()?, built?))
+            });
+            (runner.join().unwrap_or_else(|panic| resume_unwind(panic)), rest)
+        });
+        let (guests, agent, built) = rest?;
         let mut lab = Self {
             architecture,
             workspace,
@@ -66,31 +95,27 @@ impl Lab {
             folder,
             packages,
             agent,
-            runner,
+            runner: runner?,
             guests,
             jobs: Vec::new(),
             skips: Skips::default(),
             programs: Vec::new(),
         };
-        for set in architecture.sets {
-            lab.add(set)?;
+        for (set, built) in architecture.sets.iter().zip(built) {
+            lab.add(set, built)?;
         }
         Ok(lab)
     }
 
-    fn add(&mut self, set: &Set) -> Result<()> {
-        let runner = match set.runner {
-            Some(words) => self.builder.runner(Some(words))?,
-            None => self.runner.clone(),
-        };
-        let (binaries, programs) = self.builder.tests(set.tests)?;
-        let mut jobs = jobs(set.name, &binaries, &runner, &self.guests);
+    fn add(&mut self, set: &Set, built: Built) -> Result<()> {
+        let runner = built.runner.unwrap_or_else(|| self.runner.clone());
+        let mut jobs = jobs(set.name, &built.binaries, &runner, &self.guests);
         let of_set =
             set.environment.iter().map(|(name, value)| (name.to_string(), value.to_string()));
         jobs.iter_mut().for_each(|job| job.environment.extend(of_set.clone()));
         self.jobs.extend(chosen(set, jobs)?);
         self.skips.add(set.name, set.skips);
-        self.programs.extend(programs);
+        self.programs.extend(built.programs);
         self.programs.push(runner);
         Ok(())
     }
@@ -188,9 +213,21 @@ pub(crate) fn run(architecture: &'static Architecture, filter: &str) -> Result<(
         let guest = lab.guest(Clock::Host, LAB_DEADLINE);
         Boots::new(&files, &lab.skips, &mut tally).run(&guest, plan.jobs);
     }
-    for gate in gates {
-        let counting = lab.guest(gate.clock(), LAB_DEADLINE);
-        tally.gate(gate.name(), gate.check(&lab.runner, &lab.guests, &counting));
+    let check = |number: usize, gate: Gate| {
+        let counting = Guest { number, ..lab.guest(gate.clock(), LAB_DEADLINE) };
+        gate.check(&lab.runner, &lab.guests, &counting)
+    };
+    // Whatever else the host does, they count the same.
+    let measured: Vec<_> = thread::scope(|scope| {
+        let start = |(number, &gate)| (gate, scope.spawn(move || check(number, gate)));
+        let started: Vec<_> = gates.into_iter().enumerate().map(start).collect();
+        let end = |(gate, thread): (Gate, thread::ScopedJoinHandle<'_, Measured>)| {
+            (gate, thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+        };
+        started.into_iter().map(end).collect()
+    });
+    for (gate, figures) in measured {
+        tally.gate(gate.name(), figures);
     }
     tally.finish()
 }
