@@ -244,6 +244,20 @@ impl Vcpu for HvfVcpu {
         self.physical(address).ok().flatten()
     }
 
+    fn argument(&self) -> Option<u64> {
+        None
+    }
+
+    /// A processor that PSCI starts cannot do without.
+    fn begin_at(&mut self, state: &State) -> Result<()> {
+        if !self.on {
+            let why = format!("vCPU {} waits for another to start it", self.index);
+            let error = Error::new("begin_at", Kind::Unsupported, why);
+            return Err(error.remedy("give the guest one CPU"));
+        }
+        self.set_state(state)
+    }
+
     fn counter_hz(&self) -> Option<u64> {
         hv::arch::aarch64::counter::frequency()
     }

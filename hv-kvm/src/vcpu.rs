@@ -7,8 +7,8 @@ use hv::{
     Unhandled, Vcpu, VcpuSeed,
 };
 use kvm_bindings::{
-    KVM_EXIT_ARM_NISV, KVM_EXIT_HYPERCALL, KVM_INTERNAL_ERROR_EMULATION, KVM_SYSTEM_EVENT_CRASH,
-    KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN,
+    KVM_EXIT_ARM_NISV, KVM_EXIT_HYPERCALL, KVM_INTERNAL_ERROR_EMULATION, KVM_MP_STATE_RUNNABLE,
+    KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN,
 };
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
@@ -263,6 +263,16 @@ impl Vcpu for KvmVcpu {
 
     fn translate(&self, address: u64) -> Option<u64> {
         arch::translate(&self.fd, address, |gpa| self.vm.read(gpa))
+    }
+
+    fn argument(&self) -> Option<u64> {
+        arch::argument(&self.fd)
+    }
+
+    fn begin_at(&mut self, state: &State) -> Result<()> {
+        self.set_state(state)?;
+        let runnable = kvm_bindings::kvm_mp_state { mp_state: KVM_MP_STATE_RUNNABLE };
+        call_at("KVM_SET_MP_STATE", self.fd.set_mp_state(runnable), || format!("vCPU {}", self.id))
     }
 
     fn counter_hz(&self) -> Option<u64> {

@@ -201,6 +201,18 @@ pub trait Vcpu {
     /// none, and where the host cannot tell.
     fn translate(&self, address: u64) -> Option<u64>;
 
+    /// What x86_64's RDI holds, also while an access is pending: guests pass a pointer there beside what
+    /// they write to a port, which has 32 bits. Nothing on arm64, where a write has 64, and where the host
+    /// cannot tell.
+    fn argument(&self) -> Option<u64>;
+
+    /// Writes the registers of a vCPU that has not run yet, and has it begin by itself: no other vCPU need
+    /// start it.
+    ///
+    /// # Errors
+    /// As [`Vcpu::set_state`]; `Unsupported` where a vCPU waits for another in any case.
+    fn begin_at(&mut self, state: &State) -> Result<()>;
+
     /// How often its counter counts in a second: what RDTSC gives on x86_64, CNTVCT_EL0 on arm64.
     /// Nothing where that is at no fixed rate.
     fn counter_hz(&self) -> Option<u64>;

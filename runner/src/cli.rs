@@ -175,7 +175,7 @@ Options:
   -i, --imagename NAME  the same as IMAGE
   -k, --kernel FILE     boot this kernel in place of the image's own
       --initrd FILE     initial ram disk for the kernel
-      --entry WAY       linux64, linux32, pvh, multiboot, arm64, hvt [what suits it]
+      --entry WAY       linux64, linux32, pvh, multiboot, arm64, hvt, uhyve [what suits]
       --virtio WHICH    where virtio devices are: mmio, pci [mmio; what OPS builds: pci]
       --rng             random bytes by a virtio device [for what OPS builds, on pci]
       --vsock PATH[,cid=N]  sockets between the guest and the host's PATH and PATH_PORT

@@ -6,6 +6,7 @@ mod hvt;
 mod images;
 mod network;
 mod told;
+mod uhyve;
 mod volumes;
 
 use std::fs::File;
@@ -26,6 +27,7 @@ pub use hvt::{BlockPlan, HvtPlan, PortPlan};
 use images::Opened;
 pub use network::NetworkPlan;
 use told::Told;
+pub use uhyve::UhyvePlan;
 
 /// Why a run cannot be planned.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +70,8 @@ pub struct Plan {
     pub network: Option<NetworkPlan>,
     /// What a guest of Solo5's hvt has in their place.
     pub hvt: Option<HvtPlan>,
+    /// What a Hermit guest has of its own.
+    pub uhyve: Option<UhyvePlan>,
     /// Its other virtio devices, in the order of their slots behind these.
     pub devices: Vec<DevicePlan>,
     /// RAM in bytes.
@@ -104,6 +108,14 @@ impl Plan {
             return hvt::plan(settings, &image, boot);
         }
         refuse_named(settings)?;
+        let (rest, uhyve) = match boot.uhyve {
+            Some(_) => {
+                let (rest, uhyve) = uhyve::plan(settings, &image, &mut boot)?;
+                (Some(rest), Some(uhyve))
+            }
+            None => (None, None),
+        };
+        let settings = rest.as_ref().unwrap_or(settings);
         let choice = network::choose(settings, image.is_disk())?;
         let addresses = network::addresses(settings, choice.as_ref())?;
         let board = Board::of(image.arch());
@@ -133,9 +145,12 @@ impl Plan {
         let placed = disks.iter().map(|disk| disk.slot).chain(behind);
         let placed = placed.chain(devices.iter().map(|device| device.slot));
         let announced = boot.announce(settings.cpus, placed);
-        let announced = boot.first_word().into_iter().chain(announced).collect();
-        let words = words(&told)?;
-        boot.tell(command_line(announced, &words)?)?;
+        let mut words = Vec::new();
+        if uhyve.is_none() {
+            words = self::words(&told)?;
+            let announced = boot.first_word().into_iter().chain(announced).collect();
+            boot.tell(command_line(announced, &words)?)?;
+        }
         // Last: from here on clients may come.
         let network = match choice.zip(behind) {
             Some((choice, slot)) => Some(network::open(&choice, settings, slot)?),
@@ -149,6 +164,7 @@ impl Plan {
             disks,
             network,
             hvt: None,
+            uhyve,
             devices,
             memory: settings.memory,
             cpus: settings.cpus,
@@ -239,10 +255,11 @@ impl Plan {
 
     /// The folders that it shares.
     pub fn shares(&self) -> impl Iterator<Item = &SharePlan> {
-        self.devices.iter().filter_map(|device| match &device.kind {
+        let devices = self.devices.iter().filter_map(|device| match &device.kind {
             DeviceKind::Share(share) => Some(share),
             _ => None,
-        })
+        });
+        devices.chain(self.uhyve.iter().flat_map(|uhyve| &uhyve.shares))
     }
 
     /// Bytes of the largest file that is written: of the largest disk, or without a bound where what
@@ -302,6 +319,7 @@ impl Plan {
             lines.extend(hvt.describe());
             return lines;
         }
+        lines.extend(self.uhyve.iter().flat_map(UhyvePlan::describe));
         lines.push(match &self.network {
             Some(network) => network.describe(),
             None => "network: none".into(),

@@ -116,9 +116,10 @@ impl Run {
         }
         let plan = self.plan.insert(plan);
         let arch = plan.boot.board.arch;
-        let chosen = match &plan.hvt {
+        let needs_accelerator = plan.boot.needs_accelerator();
+        let chosen = match needs_accelerator {
             None => choose::<H>(settings, arch)?,
-            Some(_) => only_accelerated::<H>(settings, arch)?,
+            Some(why) => only_accelerated::<H>(settings, arch, why)?,
         };
         self.accelerator = Some(chosen.describe());
         if matches!(chosen, Chosen::Emulation(_)) {
@@ -147,7 +148,7 @@ impl Run {
             }
             // What opens may still not run guests.
             Err(machine::Error::Hypervisor(error))
-                if settings.accel == AccelChoice::Auto && plan.hvt.is_none() =>
+                if settings.accel == AccelChoice::Auto && needs_accelerator.is_none() =>
             {
                 match H::probe().failure() {
                     Some(check) => {
@@ -214,16 +215,19 @@ fn choose<H: Hypervisor>(settings: &Settings, arch: Arch) -> Result<Chosen<H>, S
 }
 
 /// The same for a guest that software emulation cannot have.
-fn only_accelerated<H: Hypervisor>(settings: &Settings, arch: Arch) -> Result<Chosen<H>, String> {
-    const WHY: &str = "QEMU has no hvt, and a Solo5 guest for hvt needs an accelerator";
+fn only_accelerated<H: Hypervisor>(
+    settings: &Settings,
+    arch: Arch,
+    why: &str,
+) -> Result<Chosen<H>, String> {
     match settings.accel {
         AccelChoice::Off => {
             let by = settings.accel_asked_by.as_deref().unwrap_or("--accel=off");
-            Err(format!("{by}: {WHY}: leave it out"))
+            Err(format!("{by}: {why}: leave it out"))
         }
         AccelChoice::Auto => H::open().map(Chosen::Accelerator).map_err(|error| match error.kind {
             hv::Kind::Exhausted => error.to_string(),
-            _ => format!("{}; {WHY}; see `runner doctor`", sentence(&check::<H>(&error))),
+            _ => format!("{}; {why}; see `runner doctor`", sentence(&check::<H>(&error))),
         }),
         AccelChoice::Kvm | AccelChoice::Hvf => choose(settings, arch),
     }

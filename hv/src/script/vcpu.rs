@@ -157,6 +157,18 @@ impl Vcpu for ScriptVcpu {
         Some(address)
     }
 
+    /// Scripts have no registers that change.
+    fn argument(&self) -> Option<u64> {
+        match &self.state {
+            State::X86_64(state) => Some(state.regs.rdi),
+            State::Aarch64(_) => None,
+        }
+    }
+
+    fn begin_at(&mut self, state: &State) -> Result<()> {
+        self.set_state(state)
+    }
+
     /// A script counts in nanoseconds.
     fn counter_hz(&self) -> Option<u64> {
         Some(1_000_000_000)

@@ -58,6 +58,16 @@ impl CommandLine {
     }
 }
 
+/// A word as shells quote it, for kernels that take a command line apart as they do (POSIX, "Quoting").
+#[must_use]
+pub fn shell_word(word: &str) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "_-+=./,:@%".contains(letter);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
 /// What a Nanos guest is told over what its image says.
 ///
 /// `args` replace the arguments behind the program's name, of which the image has `baked`: entries

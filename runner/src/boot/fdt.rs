@@ -60,13 +60,10 @@ impl Tree {
         fdt.property_string("compatible", "linux,dummy-virt")?;
         fdt.property_u32("#address-cells", 2)?;
         fdt.property_u32("#size-cells", 2)?;
-        fdt.property_u32("interrupt-parent", GIC)?;
+        parent_interrupts(&mut fdt)?;
         choose(&mut fdt, chosen)?;
         for range in chosen.ram {
-            let node = fdt.begin_node(&format!("memory@{:x}", range.start))?;
-            fdt.property_string("device_type", "memory")?;
-            fdt.property_array_u64("reg", &[range.start, range.end - range.start])?;
-            fdt.end_node(node)?;
+            memory(&mut fdt, range)?;
         }
         self.processors(&mut fdt)?;
         self.interrupt_controller(&mut fdt)?;
@@ -79,6 +76,30 @@ impl Tree {
         }
         fdt.end_node(root)?;
         fdt.finish()
+    }
+
+    /// What Hermit has of the machine.
+    pub(super) fn processors_and_bus(&self, fdt: &mut FdtWriter) -> Result<(), Error> {
+        self.processors(fdt)?;
+        self.interrupt_controller(fdt)?;
+        match &self.pci {
+            Some(host) => pci(fdt, host),
+            None => Ok(()),
+        }
+    }
+
+    /// Processors of which no more is to say than that they are there.
+    pub(super) fn plain_processors(&self, fdt: &mut FdtWriter) -> Result<(), Error> {
+        let cpus = fdt.begin_node("cpus")?;
+        fdt.property_u32("#address-cells", 1)?;
+        fdt.property_u32("#size-cells", 0)?;
+        for index in 0..self.cpus {
+            let cpu = fdt.begin_node(&format!("cpu@{index:x}"))?;
+            fdt.property_string("device_type", "cpu")?;
+            fdt.property_u32("reg", index)?;
+            fdt.end_node(cpu)?;
+        }
+        fdt.end_node(cpus)
     }
 
     /// Processors, how they are started, and their timers.
@@ -121,6 +142,19 @@ impl Tree {
         fdt.property_phandle(GIC)?;
         fdt.end_node(node)
     }
+}
+
+/// Whose interrupts those of all devices are.
+pub(super) fn parent_interrupts(fdt: &mut FdtWriter) -> Result<(), Error> {
+    fdt.property_u32("interrupt-parent", GIC)
+}
+
+/// A piece of RAM.
+pub(super) fn memory(fdt: &mut FdtWriter, range: &Gpas) -> Result<(), Error> {
+    let node = fdt.begin_node(&format!("memory@{:x}", range.start))?;
+    fdt.property_string("device_type", "memory")?;
+    fdt.property_array_u64("reg", &[range.start, range.end - range.start])?;
+    fdt.end_node(node)
 }
 
 /// What the kernel is told, and where it finds its console.

@@ -5,7 +5,8 @@
 
 use hv::Arch;
 
-use super::{Gpas, hvt};
+use super::{Gpas, hvt, uhyve};
+use crate::image::hermit::Interface;
 use crate::machine::map::{pc, virt};
 
 /// The BIOS data area's words for where the extended one begins, in paragraphs, and for the KiB of
@@ -99,7 +100,39 @@ static HVT: Places = Places {
     out_of_hole: "link it lower: a guest of hvt has 4 GiB at the most",
 };
 
+const UHYVE_LEN: u64 = uhyve::KERNEL;
+
+static UHYVE_LOW: Places = Places {
+    taken: &[(0..UHYVE_LEN, "boot data")],
+    ram_disk: 0..0,
+    hole: pc::LOW_RAM_END..u64::MAX,
+    out_of_hole: "link it lower: a guest of uhyve's first interface has 3 GiB at the most",
+};
+
+static UHYVE_HIGH: Places = Places {
+    taken: &[(pc::HIGH_RAM..pc::HIGH_RAM + UHYVE_LEN, "boot data")],
+    ram_disk: 0..0,
+    hole: 0..pc::HIGH_RAM,
+    out_of_hole: "link it position-independent: RAM begins at 4 GiB",
+};
+
+static UHYVE_VIRT: Places = Places {
+    taken: &[(virt::RAM..virt::RAM + UHYVE_LEN, "boot data")],
+    ram_disk: 0..0,
+    hole: 0..virt::RAM,
+    out_of_hole: "link it position-independent: RAM begins at 1 GiB",
+};
+
 impl Places {
+    /// Those of uhyve's machine.
+    pub(super) fn of_uhyve(arch: Arch, interface: Interface) -> &'static Places {
+        match (arch, interface) {
+            (Arch::X86_64, Interface::V1) => &UHYVE_LOW,
+            (Arch::X86_64, Interface::V2) => &UHYVE_HIGH,
+            (Arch::Aarch64, _) => &UHYVE_VIRT,
+        }
+    }
+
     /// Those of Solo5's hvt, on any machine.
     pub(super) fn of_hvt() -> &'static Places {
         &HVT

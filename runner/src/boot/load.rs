@@ -32,10 +32,7 @@ impl BootPlan {
     /// # Errors
     /// When something does not fit, or a file cannot be read.
     pub fn load(&self, memory: &GuestMemory, platform: Platform) -> Result<Loaded, Error> {
-        let ram: Vec<Gpas> = memory
-            .iter()
-            .map(|region| region.start_addr().0..region.start_addr().0 + region.len())
-            .collect();
+        let ram = ram_of(memory);
         let mut loading = Loading { memory, ranges: Vec::new() };
         self.load_kernel(&ram, &mut loading)?;
         if self.exits_by_semihosting && platform == Platform::Hypervisor {
@@ -54,6 +51,7 @@ impl BootPlan {
             Protocol::Multiboot => self.load_multiboot(&ram, initrd, platform, into),
             Protocol::Arm64 => self.load_virt(&ram, initrd, into),
             Protocol::Hvt => self.load_hvt(&ram, self.is_guarded(&ram), into),
+            Protocol::Uhyve => self.load_uhyve(&ram, into),
         }?;
         Ok(Loaded { state, ranges: loading.ranges })
     }
@@ -148,8 +146,9 @@ impl BootPlan {
     }
 
     fn places(&self) -> &'static Places {
-        match self.protocol {
-            Protocol::Hvt => Places::of_hvt(),
+        match (self.protocol, self.kernel.hermit()) {
+            (Protocol::Hvt, _) => Places::of_hvt(),
+            (Protocol::Uhyve, Some(hermit)) => Places::of_uhyve(self.board.arch, hermit.interface),
             _ => Places::of(self.board.arch),
         }
     }
@@ -178,6 +177,12 @@ impl BootPlan {
     }
 }
 
+/// What memory there is, in order.
+pub(super) fn ram_of(memory: &GuestMemory) -> Vec<Gpas> {
+    let range = |start: u64, len| start..start + len;
+    memory.iter().map(|region| range(region.start_addr().0, region.len())).collect()
+}
+
 /// Memory being filled.
 pub(super) struct Loading<'a> {
     pub(super) memory: &'a GuestMemory,
@@ -196,6 +201,14 @@ impl Loading<'_> {
         self.memory
             .write_slice(bytes, GuestAddress(gpa))
             .map_err(|error| outside(gpa, &error.to_string()))
+    }
+
+    /// 64 bits that have been written before.
+    pub(super) fn get(&self, gpa: u64) -> Result<u64, Error> {
+        let mut bytes = [0; 8];
+        let read = self.memory.read_slice(&mut bytes, GuestAddress(gpa));
+        read.map_err(|error| outside(gpa, &error.to_string()))?;
+        Ok(u64::from_le_bytes(bytes))
     }
 
     /// Reads `len` bytes at `offset` of `source`, straight into place.

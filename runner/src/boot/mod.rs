@@ -7,6 +7,7 @@
 mod acpi;
 mod bytes;
 mod cmdline;
+mod el1;
 mod fdt;
 pub mod hvt;
 mod layout;
@@ -16,13 +17,17 @@ mod multiboot;
 mod pc;
 mod pvh;
 mod semihosting;
+pub mod uhyve;
 mod virt;
 
 use std::fmt;
 use std::ops::Range;
+use std::time::Duration;
+
+use hv::{GuestMemory, State};
 
 pub use acpi::Tables as AcpiTables;
-pub use cmdline::{CommandLine, nanos_mounts, nanos_overrides, plain_words};
+pub use cmdline::{CommandLine, nanos_mounts, nanos_overrides, plain_words, shell_word};
 pub use fdt::Tree;
 pub use load::Loaded;
 
@@ -31,6 +36,7 @@ use crate::image::{Arch, Format, Image, Kernel, Source};
 use crate::machine::map::{self, Board};
 use crate::machine::slot::{Place, VIRTIO_WINDOW, VirtioSlot};
 use hvt::Hvt;
+use uhyve::Uhyve;
 
 /// A way into a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,17 +55,20 @@ pub enum Protocol {
     Arm64,
     /// Solo5's hvt ([`hvt`]).
     Hvt,
+    /// Hermit's, as uhyve makes it ([`uhyve`]).
+    Uhyve,
 }
 
 impl Protocol {
     /// All of them, the one to be preferred first.
-    pub const ALL: [Protocol; 6] = [
+    pub const ALL: [Protocol; 7] = [
         Protocol::Linux64,
         Protocol::Pvh,
         Protocol::Linux32,
         Protocol::Multiboot,
         Protocol::Arm64,
         Protocol::Hvt,
+        Protocol::Uhyve,
     ];
 
     /// As `--entry` has it.
@@ -72,6 +81,7 @@ impl Protocol {
             Protocol::Multiboot => "multiboot",
             Protocol::Arm64 => "arm64",
             Protocol::Hvt => "hvt",
+            Protocol::Uhyve => "uhyve",
         }
     }
 
@@ -84,6 +94,7 @@ impl Protocol {
             (Protocol::Multiboot, Arch::X86_64) => kernel.multiboot_entry().map(u64::from),
             (Protocol::Arm64, Arch::Aarch64) => kernel.entry(),
             (Protocol::Hvt, _) => kernel.solo5().map(|solo5| solo5.entry),
+            (Protocol::Uhyve, _) => kernel.hermit().map(|hermit| hermit.entry),
             _ => None,
         }
     }
@@ -98,6 +109,7 @@ impl fmt::Display for Protocol {
             Protocol::Multiboot => "Multiboot",
             Protocol::Arm64 => "Linux arm64",
             Protocol::Hvt => "Solo5 hvt",
+            Protocol::Uhyve => "Hermit uhyve",
         })
     }
 }
@@ -172,6 +184,8 @@ pub struct BootPlan {
     pub exits_by_semihosting: bool,
     /// What hvt's guests have beside; nothing for others.
     pub hvt: Option<Hvt>,
+    /// What Hermit's guests have beside; nothing for others.
+    pub uhyve: Option<Uhyve>,
 }
 
 /// The port a guest writes its exit value to (QEMU's `isa-debug-exit` as OPS places it).
@@ -288,16 +302,24 @@ impl BootPlan {
             let can: Vec<_> = can().map(Protocol::name).collect();
             return Err(Error::OtherEntry { name: name(), asked: protocol, can: can.join(", ") });
         };
-        let kernel = match protocol {
-            Protocol::Multiboot => kernel.by_multiboot(),
-            _ => kernel,
-        };
         let exits_by_semihosting = image.is_disk() && kernel.arch() == Arch::Aarch64;
-        let hvt = (protocol == Protocol::Hvt).then(Hvt::default);
-        let (board, exit_code): (_, ExitCode) = match &hvt {
-            Some(_) => (map::hvt::board(kernel.arch()), hvt::status),
-            None => (Board::of(kernel.arch()), status_is_value),
+        let (mut hvt, mut uhyve) = (None, None);
+        let usual = Board::of(kernel.arch());
+        let (kernel, board, exit_code): (_, _, ExitCode) = match protocol {
+            Protocol::Hvt => {
+                hvt = Some(Hvt::default());
+                let board = map::hvt::board(kernel.arch());
+                (kernel, board, hvt::status)
+            }
+            Protocol::Uhyve => {
+                uhyve = Some(Uhyve::default());
+                let (kernel, board) = uhyve::placed(kernel)?;
+                (kernel, board, hvt::status)
+            }
+            Protocol::Multiboot => (kernel.by_multiboot(), usual, status_is_value),
+            _ => (kernel, usual, status_is_value),
         };
+        let entry = protocol.entry(&kernel).unwrap_or(entry);
         Ok(Self {
             protocol,
             board,
@@ -310,7 +332,22 @@ impl BootPlan {
             exit_code,
             exits_by_semihosting,
             hvt,
+            uhyve,
         })
+    }
+
+    /// Why software emulation cannot have the guest; nothing where it can.
+    #[must_use]
+    pub fn needs_accelerator(&self) -> Option<&'static str> {
+        match self.protocol {
+            Protocol::Hvt => {
+                Some("QEMU has no hvt, and a Solo5 guest for hvt needs an accelerator")
+            }
+            Protocol::Uhyve => Some(
+                "QEMU has no uhyve, and a Hermit guest needs an accelerator, or a loader of Hermit's",
+            ),
+            _ => None,
+        }
     }
 
     /// Whether the guest is of a kind that takes a PC's interval timer for granted: Multiboot has no way to
@@ -327,7 +364,7 @@ impl BootPlan {
     pub fn announcement(&self) -> Announcement {
         match (self.protocol, self.kernel.setup()) {
             (Protocol::Linux64, None) => Announcement::CommandLine,
-            (Protocol::Arm64, _) => Announcement::DeviceTree,
+            (Protocol::Arm64 | Protocol::Uhyve, _) => Announcement::DeviceTree,
             (Protocol::Hvt, _) => Announcement::Manifest,
             _ => Announcement::Acpi,
         }
@@ -382,12 +419,41 @@ impl BootPlan {
                 return Err(Error::CommandLineTooLong { len: command_line.len(), max });
             }
         }
-        if self.hvt.is_some() && command_line.len() > hvt::COMMAND_LINE_MAX {
-            let (len, max) = (command_line.len(), hvt::COMMAND_LINE_MAX);
-            return Err(Error::CommandLineTooLong { len, max });
+        let own = match self.protocol {
+            Protocol::Hvt => Some(hvt::COMMAND_LINE_MAX),
+            Protocol::Uhyve => Some(uhyve::COMMAND_LINE_MAX),
+            _ => None,
+        };
+        if let Some(max) = own.filter(|max| command_line.len() > *max) {
+            return Err(Error::CommandLineTooLong { len: command_line.len(), max });
         }
         self.command_line = command_line;
         Ok(())
+    }
+
+    /// Writes what is known only when a vCPU is: `counter_hz` is the rate of its counter, `now` the time since
+    /// 1970.
+    ///
+    /// # Errors
+    /// For a guest that cannot do without a counter of a fixed rate; what does not fit.
+    pub fn complete(
+        &self,
+        memory: &GuestMemory,
+        counter_hz: Option<u64>,
+        now: Duration,
+    ) -> Result<(), Error> {
+        match self.protocol {
+            Protocol::Hvt => Ok(hvt::tell_counter(memory, counter_hz)?),
+            Protocol::Uhyve => self.complete_uhyve(memory, counter_hz, now),
+            _ => Ok(()),
+        }
+    }
+
+    /// The registers that vCPU `id` begins with, where `first` are the first one's; nothing where others wait
+    /// for that one to start them.
+    #[must_use]
+    pub fn state_of(&self, first: &State, id: u32) -> Option<State> {
+        (self.protocol == Protocol::Uhyve).then(|| uhyve::state_of(first, id))
     }
 
     /// What a command line begins with: by Multiboot the kernel's file name, as one word, which kernels

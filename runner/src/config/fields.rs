@@ -110,7 +110,7 @@ impl Kind {
             Kind::Console => r#"a string: "serial" or "virtio""#,
             Kind::Bus => r#"a string: "mmio" or "pci""#,
             Kind::Entry => {
-                r#"a string: "linux64", "linux32", "pvh", "multiboot", "arm64" or "hvt""#
+                r#"a string: "linux64", "linux32", "pvh", "multiboot", "arm64", "hvt" or "uhyve""#
             }
             Kind::Time => r#"seconds, or a string such as "500ms" or "2m""#,
             Kind::Ip4 => r#"an IPv4 address as a string: "10.0.2.15""#,
@@ -362,7 +362,7 @@ pub static FIELDS: &[Field] = &[
         "Runner.Entry",
         Entry,
         Works,
-        "how the kernel is entered, as --entry: `linux64`, `linux32`, `pvh`, `multiboot`, `arm64`, `hvt`",
+        "how the kernel is entered, as --entry: `linux64`, `linux32`, `pvh`, `multiboot`, `arm64`, `hvt`, `uhyve`",
     ),
     field(
         "Runner.Ephemeral",

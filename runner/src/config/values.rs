@@ -154,14 +154,14 @@ pub fn jail(text: &str) -> Result<JailChoice, String> {
     }
 }
 
-/// A way into a kernel: `linux64`, `linux32`, `pvh`, `multiboot`, `arm64`.
+/// A way into a kernel: `linux64`, `linux32`, `pvh`, `multiboot`, `arm64`, `hvt`, `uhyve`.
 ///
 /// # Errors
 /// Anything else.
 pub fn entry(text: &str) -> Result<Protocol, String> {
     let named = Protocol::ALL.into_iter().find(|each| each.name() == text);
     named.ok_or_else(|| {
-        "is not a way into a kernel; choose linux64, linux32, pvh, multiboot, arm64 or hvt".into()
+        "is not a way into a kernel; choose linux64, linux32, pvh, multiboot, arm64, hvt or uhyve".into()
     })
 }
 

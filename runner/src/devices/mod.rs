@@ -11,6 +11,7 @@
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
 pub mod hvt;
+pub mod hypercall;
 pub mod pci;
 pub mod pl011;
 pub mod pl031;
@@ -20,6 +21,7 @@ pub mod semihosting;
 pub mod serial;
 pub mod state;
 pub mod uart;
+pub mod uhyve;
 pub mod virtio;
 
 use std::sync::Arc;

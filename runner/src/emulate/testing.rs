@@ -40,6 +40,7 @@ pub(super) fn plan_of(kernel: &'static [u8], bus: VirtioBus, read_only: &[bool])
         disks: disks.collect(),
         network: None,
         hvt: None,
+        uhyve: None,
         devices: Vec::new(),
         memory: 64 * MIB,
         cpus: 2,

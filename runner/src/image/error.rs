@@ -3,6 +3,7 @@
 use super::arm64::Arm64Error;
 use super::bzimage::BzImageError;
 use super::elf::ElfError;
+use super::hermit::HermitError;
 use super::mbr::MbrError;
 use super::multiboot::MultibootError;
 use super::solo5::Solo5Error;
@@ -71,6 +72,9 @@ pub enum Problem {
     /// The Solo5 unikernel cannot be run as it is.
     #[error("the Solo5 unikernel: {0}")]
     Solo5(#[from] Solo5Error),
+    /// The Hermit unikernel cannot be run as it is.
+    #[error("the Hermit unikernel: {0}")]
+    Hermit(#[from] HermitError),
     /// The Multiboot header cannot be followed.
     #[error("its Multiboot header: {0}")]
     Multiboot(#[from] MultibootError),
@@ -122,8 +126,8 @@ pub enum Problem {
     /// Nothing this library knows.
     #[error(
         "its format is unknown (it begins with {first}): runner boots disk images built by `ops`, Linux \
-         bzImages and arm64 Images, Multiboot kernels, Solo5 unikernels for hvt, and ELF kernels with a PVH \
-         note or a 64-bit entry"
+         bzImages and arm64 Images, Multiboot kernels, Solo5 unikernels for hvt, Hermit unikernels, and ELF \
+         kernels with a PVH note or a 64-bit entry"
     )]
     Unknown {
         /// The first bytes, as text where they are text.

@@ -7,6 +7,7 @@ use hv::Arch;
 
 use super::bzimage::{BzImage, Setup};
 use super::elf::{Elf, ElfError, Segment};
+use super::hermit::Hermit;
 use super::multiboot::Multiboot;
 use super::solo5::{Abi, Solo5, Solo5Error};
 use super::source::{ReadError, Source};
@@ -36,6 +37,7 @@ pub struct Kernel {
     multiboot: Option<Multiboot>,
     setup: Option<Setup>,
     solo5: Option<Solo5>,
+    hermit: Option<Hermit>,
 }
 
 /// Where Solo5's unikernels begin, at the lowest (`hvt_abi.h`, `HVT_GUEST_MIN_BASE`).
@@ -84,8 +86,7 @@ impl Kernel {
             }));
         }
         let Elf { arch, segments, .. } = elf;
-        let (entry32, setup, solo5) = (None, None, None);
-        Ok(Self { view, arch, segments, entry, entry32, pvh_entry, multiboot, setup, solo5 })
+        Ok(Self { entry, pvh_entry, multiboot, ..Self::loading(view, arch, segments) })
     }
 
     /// A Solo5 unikernel for hvt, which is entered in one way only.
@@ -120,41 +121,29 @@ impl Kernel {
         }
         let entry = elf.physical_entry().map_err(|error| Problem::Elf { file: None, error })?;
         let entry = entry.unwrap_or(elf.entry);
-        let (arch, segments) = (elf.arch, elf.segments.clone());
         let solo5 = Some(Solo5 { abi, manifest, entry });
-        let (entry, entry32, pvh_entry, multiboot, setup) = (None, None, None, None, None);
-        Ok(Self { view, arch, segments, entry, entry32, pvh_entry, multiboot, setup, solo5 })
+        Ok(Self { solo5, ..Self::loading(view, elf.arch, elf.segments.clone()) })
+    }
+
+    /// A Hermit unikernel with version `entry` of its entry, by which alone it is entered.
+    pub(super) fn of_hermit(view: View, elf: &Elf, entry: u8) -> Result<Self, Problem> {
+        let hermit = Some(Hermit::new(&view, elf, entry)?);
+        Ok(Self { hermit, ..Self::loading(view, elf.arch, elf.segments.clone()) })
     }
 
     /// The kernel in a bzImage.
     pub(super) fn of_bzimage(view: View, image: BzImage) -> Self {
         let BzImage { segment, entry64, entry32, setup } = image;
-        Self {
-            view,
-            arch: Arch::X86_64,
-            segments: vec![segment],
-            entry: entry64,
-            entry32: Some(entry32),
-            pvh_entry: None,
-            multiboot: None,
-            setup: Some(setup),
-            solo5: None,
-        }
+        let (entry32, setup) = (Some(entry32), Some(setup));
+        let rest = Self::loading(view, Arch::X86_64, vec![segment]);
+        Self { entry: entry64, entry32, setup, ..rest }
     }
 
     /// The kernel in a file that only its Multiboot header describes.
     pub(super) fn of_multiboot(view: View, multiboot: Multiboot) -> Self {
-        Self {
-            view,
-            arch: Arch::X86_64,
-            segments: multiboot.segment.into_iter().collect(),
-            entry: None,
-            entry32: None,
-            pvh_entry: None,
-            multiboot: Some(multiboot),
-            setup: None,
-            solo5: None,
-        }
+        let segments = multiboot.segment.into_iter().collect();
+        let rest = Self::loading(view, Arch::X86_64, segments);
+        Self { multiboot: Some(multiboot), ..rest }
     }
 
     /// The kernel as Multiboot loads it: what its header says counts, and not its ELF segments.
@@ -168,17 +157,41 @@ impl Kernel {
 
     /// The kernel in an arm64 Image.
     pub(super) fn of_arm64_image(view: View, segment: Segment) -> Self {
+        let entry = Some(segment.paddr);
+        Self { entry, ..Self::loading(view, Arch::Aarch64, vec![segment]) }
+    }
+
+    /// What is loaded, without a way in.
+    fn loading(view: View, arch: Arch, segments: Vec<Segment>) -> Self {
         Self {
             view,
-            arch: Arch::Aarch64,
-            entry: Some(segment.paddr),
-            segments: vec![segment],
+            arch,
+            segments,
+            entry: None,
             entry32: None,
             pvh_entry: None,
             multiboot: None,
             setup: None,
             solo5: None,
+            hermit: None,
         }
+    }
+
+    /// A kernel that can lie anywhere, `base` above where it is linked. `None` where an address would
+    /// overflow.
+    #[must_use]
+    pub fn moved(mut self, base: u64) -> Option<Self> {
+        for segment in &mut self.segments {
+            for place in [&mut segment.paddr, &mut segment.vaddr] {
+                *place = place.checked_add(base)?;
+            }
+            segment.paddr.checked_add(segment.mem_size)?;
+        }
+        self.hermit = match self.hermit {
+            Some(hermit) => Some(hermit.moved(base)?),
+            None => None,
+        };
+        Some(self)
     }
 
     /// The machine it is for.
@@ -223,6 +236,12 @@ impl Kernel {
     #[must_use]
     pub fn solo5(&self) -> Option<&Solo5> {
         self.solo5.as_ref()
+    }
+
+    /// What a Hermit unikernel says of itself, and where it is entered.
+    #[must_use]
+    pub fn hermit(&self) -> Option<&Hermit> {
+        self.hermit.as_ref()
     }
 
     /// Physical address of the Multiboot entry.

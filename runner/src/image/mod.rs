@@ -9,7 +9,7 @@
 //! 6. an ELF kernel with a PVH note; 7. a kernel with a Multiboot header, an ELF file or not;
 //! 8. any other ELF64 kernel: the Linux entry.
 //!
-//! 1, 2 where it is built for hvt ([`solo5`]), and 4 to 8 are booted, the others named. A file of which
+//! All but 2 where it is not built for hvt ([`solo5`]) are booted. A file of which
 //! the user says that it is a kernel, or how it is entered, is 6 or 8 before it is 7. Containers and
 //! compressed files are named with the command that converts them and never opened: were a disk's format
 //! guessed, a guest could write itself another one.
@@ -30,6 +30,7 @@ mod bytes;
 pub mod bzimage;
 pub mod elf;
 mod error;
+pub mod hermit;
 mod kernel;
 mod magic;
 mod manifest;
@@ -75,6 +76,8 @@ pub enum Format {
     Arm64Image,
     /// A Solo5 unikernel for hvt.
     Solo5,
+    /// A Hermit unikernel.
+    Hermit,
     /// An ELF kernel with a PVH note.
     Pvh,
     /// A kernel with a Multiboot header.
@@ -92,6 +95,7 @@ impl std::fmt::Display for Format {
             Self::BzImage => f.write_str("Linux bzImage"),
             Self::Arm64Image => f.write_str("Linux arm64 Image"),
             Self::Solo5 => f.write_str("Solo5 hvt unikernel"),
+            Self::Hermit => f.write_str("Hermit unikernel"),
             Self::Pvh => f.write_str("ELF kernel with a PVH entry"),
             Self::Multiboot => f.write_str("Multiboot kernel"),
             Self::Elf => f.write_str("ELF64 kernel"),

@@ -2,15 +2,17 @@
 //!
 //! A note is namesz, descsz, type (32 bits each), the name with its NUL, the description, each
 //! padded to 4 bytes, or to 8 where the segment is aligned to 8. Known here: PVH's entry (Xen's
-//! `elfnote.h`, type 18), Solo5's ABI1 and MFT1 ([`solo5`]), Hermit's entry version (`hermit-entry`), and
-//! GNU's ABI tag, which marks a program.
+//! `elfnote.h`, type 18), Solo5's ABI1 and MFT1 ([`solo5`]), Hermit's entry version and the version of
+//! uhyve's interface (`hermit-entry`), and GNU's ABI tag, which marks a program, or a kernel of Hermit's.
 
 use super::bytes::{array, u32_at};
 use super::solo5::{self, Abi, Manifest, ManifestError};
 
 const PVH_ENTRY: u32 = 18;
 const HERMIT_ENTRY: u32 = 0x5a00;
+const UHYVE_INTERFACE: u32 = 0x5b00;
 const GNU_ABI_TAG: u32 = 1;
+const HERMIT: u32 = 6;
 const HEADER: usize = 12;
 
 /// A note that cannot be read. Offsets are from the start of the segment.
@@ -37,6 +39,9 @@ pub enum NoteError {
     /// A HERMIT note that is not what Hermit writes.
     #[error("the HERMIT note at byte {0} of the segment holds no version")]
     Hermit(usize),
+    /// A UHYVEIF note that is not what Hermit writes.
+    #[error("the UHYVEIF note at byte {0} of the segment holds no version")]
+    Uhyve(usize),
 }
 
 /// What all notes of a file say.
@@ -50,6 +55,10 @@ pub struct Notes {
     pub solo5_manifest: Option<Manifest>,
     /// Entry version of a Hermit unikernel.
     pub hermit: Option<u8>,
+    /// Version of uhyve's interface that it speaks.
+    pub uhyve: Option<u32>,
+    /// Version of its kernel.
+    pub hermit_kernel: Option<[u32; 3]>,
     /// Whether GNU's ABI tag says that this is a program for Linux.
     pub linux_abi: bool,
 }
@@ -93,11 +102,28 @@ impl Notes {
                 let version = *note.desc.first().ok_or(NoteError::Hermit(at))?;
                 self.hermit = self.hermit.or(Some(version));
             }
-            // The first word is the operating system; 0 is Linux.
-            (b"GNU", GNU_ABI_TAG) => self.linux_abi |= u32_at(note.desc, 0) == Some(0),
+            (b"UHYVEIF", UHYVE_INTERFACE) => {
+                // The only big-endian number of them all.
+                let version = array(note.desc, 0).map(u32::from_be_bytes);
+                self.uhyve = self.uhyve.or(Some(version.ok_or(NoteError::Uhyve(at))?));
+            }
+            (b"GNU", GNU_ABI_TAG) => self.abi_tag(note.desc),
             _ => {}
         }
         Ok(())
+    }
+}
+
+impl Notes {
+    /// The first word is the operating system: 0 is Linux, 6 Hermit. Its version follows.
+    fn abi_tag(&mut self, desc: &[u8]) {
+        let word = |at| u32_at(desc, at);
+        self.linux_abi |= word(0) == Some(0);
+        if word(0) == Some(HERMIT)
+            && let (Some(major), Some(minor), Some(patch)) = (word(4), word(8), word(12))
+        {
+            self.hermit_kernel = Some([major, minor, patch]);
+        }
     }
 }
 

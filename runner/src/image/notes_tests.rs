@@ -15,7 +15,9 @@ fn each_known_note_is_understood_and_others_are_passed_over() {
         solo5_note(1, 2),
         note(b"Solo5\0", 0x3154_464d, &solo5_manifest(&[])),
         note(b"HERMIT\0", 0x5a00, &[4]),
+        note(b"UHYVEIF\0", 0x5b00, &[0, 0, 0, 2]),
         note(b"GNU\0", 1, &[0; 16]),
+        note(b"GNU\0", 1, &[6, 0, 13, 1].map(u32::to_le_bytes).concat()),
     ]
     .concat();
     let notes = read(&segment).unwrap();
@@ -24,6 +26,8 @@ fn each_known_note_is_understood_and_others_are_passed_over() {
         solo5: Some(Abi { target: 1, version: 2 }),
         solo5_manifest: Some(Manifest { entries: vec![None] }),
         hermit: Some(4),
+        uhyve: Some(2),
+        hermit_kernel: Some([0, 13, 1]),
         linux_abi: true,
     };
     assert_eq!(notes, expected);
@@ -106,6 +110,7 @@ fn notes_in_a_segment_aligned_to_8_are_padded_to_8() {
 fn solo5_and_hermit_notes_that_are_too_short_are_refused() {
     assert_eq!(read(&note(b"Solo5\0", 0x3149_4241, &[1, 0, 0, 0])), Err(NoteError::Solo5(0)));
     assert_eq!(read(&note(b"HERMIT\0", 0x5a00, &[])), Err(NoteError::Hermit(0)));
+    assert_eq!(read(&note(b"UHYVEIF\0", 0x5b00, &[0, 0, 2])), Err(NoteError::Uhyve(0)));
 }
 
 #[test]

@@ -102,11 +102,7 @@ fn is_elf_for_us(head: &[u8]) -> bool {
 
 /// What a note says that is not booted.
 fn named_by_note(elf: &Elf) -> Option<Problem> {
-    if let Some(Abi { target, .. }) = elf.notes.solo5 {
-        return solo5_target(target);
-    }
-    let hermit = elf.notes.hermit?;
-    Some(Problem::NotYet { what: format!("a Hermit unikernel (entry version {hermit})") })
+    elf.notes.solo5.and_then(|Abi { target, .. }| solo5_target(target))
 }
 
 /// Why a Solo5 unikernel for `target` is not booted; nothing for hvt.
@@ -151,6 +147,11 @@ fn any_kernel(
         && let Some(abi) = elf.notes.solo5
     {
         return Ok(Some((Format::Solo5, Kernel::of_solo5(view, elf, abi)?)));
+    }
+    if let Some(elf) = &elf
+        && let Some(entry) = elf.notes.hermit
+    {
+        return Ok(Some((Format::Hermit, Kernel::of_hermit(view, elf, entry)?)));
     }
     if bzimage::is_bzimage(head) {
         let image = BzImage::parse(&view)?;

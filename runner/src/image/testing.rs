@@ -179,6 +179,48 @@ pub(crate) fn solo5_file(devices: &[(&str, u32)]) -> ElfFile {
     file
 }
 
+/// A relocation: where, of what kind, with which symbol, and what is added.
+pub(crate) type Rela = (u64, u32, u32, u64);
+
+/// A position-independent unikernel of Hermit's for `interface`: 16 bytes to execute at 0, data from 0x1000 on,
+/// of which the first 24 bytes are free, with two symbols behind them, one at 0x40 and one that is nowhere, and
+/// the relocations.
+pub(crate) fn hermit_file(interface: Option<u32>, relocations: &[Rela]) -> ElfFile {
+    let mut file = ElfFile::new(0);
+    file.kind = 3;
+    file.load(0, &[0xf4; 16], 0x100);
+    let mut data = vec![0; 24];
+    let symbol = |info: u8, section: u16, value: u64| {
+        let mut bytes = [0; 24];
+        bytes[4] = info;
+        bytes[6..8].copy_from_slice(&section.to_le_bytes());
+        bytes[8..16].copy_from_slice(&value.to_le_bytes());
+        bytes
+    };
+    data.extend([symbol(0x10, 1, 0x40), symbol(0x20, 0, 0), symbol(0x10, 0, 0)].concat());
+    for (offset, kind, symbol, addend) in relocations {
+        data.extend(offset.to_le_bytes());
+        data.extend(kind.to_le_bytes());
+        data.extend(symbol.to_le_bytes());
+        data.extend(addend.to_le_bytes());
+    }
+    file.load(0x1000, &data, 0x2000.max(data.len() as u64)).flags = 6;
+    let size = relocations.len() as u64 * 24;
+    let table = [(6, 0x1018), (7, 0x1060), (8, size), (9, 24), (0, 0)];
+    let table: Vec<u8> = table
+        .iter()
+        .flat_map(|(tag, value): &(u64, u64)| [*tag, *value])
+        .flat_map(u64::to_le_bytes)
+        .collect();
+    file.add(2, 6, 0, &table, 0);
+    file.add(7, 4, 0x1000, &[], 0x81).align = 8;
+    file.notes(&note(b"HERMIT\0", 0x5a00, &[4]));
+    if let Some(version) = interface {
+        file.notes(&note(b"UHYVEIF\0", 0x5b00, &version.to_be_bytes()));
+    }
+    file
+}
+
 /// A big-endian base-128 number.
 pub(crate) fn varint(value: u64) -> Vec<u8> {
     let mut groups = vec![u8::try_from(value & 0x7f).unwrap()];

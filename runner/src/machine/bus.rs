@@ -5,12 +5,37 @@ use std::sync::Arc;
 
 use hv::{Address, Width};
 
+/// The vCPU that reads or writes, as a device may ask it.
+pub trait Caller {
+    /// The guest physical address that one of its virtual ones stands for.
+    fn translate(&self, address: u64) -> Option<u64>;
+    /// A pointer that it passes in a register beside what it writes ([`hv::Vcpu::argument`]).
+    fn argument(&self) -> Option<u64>;
+}
+
+/// Who has nothing to say.
+struct Nobody;
+
+impl Caller for Nobody {
+    fn translate(&self, _address: u64) -> Option<u64> {
+        None
+    }
+
+    fn argument(&self) -> Option<u64> {
+        None
+    }
+}
+
 /// A device as a vCPU sees it. Called from every vCPU's thread.
 pub trait Device: Send + Sync {
     /// The guest reads `width` bytes at `offset` from the device's base.
     fn read(&self, offset: u64, width: Width) -> u64;
     /// The guest writes `value`; bits above `width` are 0.
     fn write(&self, offset: u64, width: Width, value: u64);
+    /// The same, for a device that asks its caller for more.
+    fn write_by(&self, offset: u64, width: Width, value: u64, _caller: &dyn Caller) {
+        self.write(offset, width, value);
+    }
 }
 
 /// Who answers hypercalls. Called from every vCPU's thread.
@@ -106,10 +131,15 @@ impl Bus {
         }
     }
 
-    /// Writes; where no device is, nothing happens.
+    /// Writes; where no device is, nothing happens. No device can ask who does.
     pub fn write(&self, at: Address, width: Width, value: u64) {
+        self.write_by(at, width, value, &Nobody);
+    }
+
+    /// The same for `caller`.
+    pub fn write_by(&self, at: Address, width: Width, value: u64, caller: &dyn Caller) {
         match self.find(at, width) {
-            Some((device, offset)) => device.write(offset, width, value),
+            Some((device, offset)) => device.write_by(offset, width, value, caller),
             None => self.strayed(at, true),
         }
     }

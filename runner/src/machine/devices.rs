@@ -17,6 +17,7 @@ use super::served::Station;
 use super::shares::share;
 use super::stop::{Stop, Wake};
 use super::threads::Traffic;
+use super::uhyve::Uhyve;
 use super::virtio::Virtio;
 use crate::devices::hvt::Hypercalls;
 use crate::devices::uart::{Drained, Uart};
@@ -34,6 +35,7 @@ pub(super) struct Devices<H: Hypervisor> {
     disks: Option<Disks>,
     shares: Vec<WorkerThread>,
     calls: Option<Arc<Hypercalls>>,
+    uhyve: Option<Uhyve>,
     #[expect(dead_code, reason = "doorbells ring for as long as these live")]
     doorbells: Vec<<H::Vm as Vm>::Registration>,
 }
@@ -69,10 +71,18 @@ impl<H: Hypervisor> Devices<H> {
             false => (on_drained, None),
         };
         let ends = Ends::new(stdout.clone(), to_virtio)?;
-        let console = fixed::Console { stdout, drained: to_uart };
-        let uart = fixed::add(vm, memory, &plan.boot, console, stop, &mut bus)?;
-        let typed_to = ends.keyboard.clone().map_or(uart, |keyboard| keyboard as Arc<dyn Uart>);
-        let input = Input::new(typed_to, drained, event_loop);
+        let (uhyve, uart) = match &plan.uhyve {
+            Some(uhyve) => {
+                let into = (&mut bus, &mut *lockdown);
+                (Some(Uhyve::new(memory, &plan.boot, uhyve, stdout, stop, into)?), None)
+            }
+            None => {
+                let console = fixed::Console { stdout, drained: to_uart };
+                (None, Some(fixed::add(vm, memory, &plan.boot, console, stop, &mut bus)?))
+            }
+        };
+        let keyboard = ends.keyboard.clone().map(|keyboard| keyboard as Arc<dyn Uart>);
+        let input = keyboard.or(uart).and_then(|uart| Input::new(uart, drained, event_loop));
         let mut virtio = Virtio::new(vm, memory, &mut bus, plan.boot.board.virtio.pci);
         let disks = match plan.disks.is_empty() {
             true => None,
@@ -90,7 +100,7 @@ impl<H: Hypervisor> Devices<H> {
         }
         let doorbells = virtio.complete();
         let traffic = Traffic { input, network, stations, ports: None };
-        Ok(Self { bus: Arc::new(bus), traffic, disks, shares, calls: None, doorbells })
+        Ok(Self { bus: Arc::new(bus), traffic, disks, shares, calls: None, uhyve, doorbells })
     }
 
     /// The machine of Solo5's hvt.
@@ -107,11 +117,15 @@ impl<H: Hypervisor> Devices<H> {
         let traffic = Traffic { ports, ..Traffic::default() };
         let (bus, calls) = (Arc::new(bus), Some(calls));
         let (shares, doorbells) = (Vec::new(), Vec::new());
-        Ok(Self { bus, traffic, disks: None, shares, calls, doorbells })
+        Ok(Self { bus, traffic, disks: None, shares, calls, uhyve: None, doorbells })
     }
 
     /// What wakes a vCPU that waits in a device.
     pub(super) fn wake(&self) -> Option<Wake> {
+        if let Some(uhyve) = &self.uhyve {
+            let calls = uhyve.calls();
+            return Some(Box::new(move || calls.wake()));
+        }
         let calls = Arc::clone(self.calls.as_ref()?);
         Some(Box::new(move || calls.wake()))
     }
@@ -126,7 +140,8 @@ impl<H: Hypervisor> Devices<H> {
         let disks = self.disks.as_mut().map_or(Ok(()), Disks::finish);
         let shares = self.shares.iter_mut().map(WorkerThread::finish);
         let calls = self.calls.iter().map(|calls| calls.finish());
-        shares.chain(calls).fold(disks, Result::and)
+        let uhyve = self.uhyve.iter_mut().map(Uhyve::finish);
+        shares.chain(calls).chain(uhyve).fold(disks, Result::and)
     }
 }
 

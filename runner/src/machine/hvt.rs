@@ -15,8 +15,10 @@ use super::fixed::wall_clock;
 use super::map::hvt::{CALLS, doorbell};
 use super::stop::Stop;
 use crate::boot::BootPlan;
+use crate::boot::hvt::{BOOT_INFO, KERNELS};
 use crate::devices::hvt::desk::Desk;
-use crate::devices::hvt::{self, Block, Guard, Guest, Hypercalls};
+use crate::devices::hvt::{self, Block, Guard, Hypercalls};
+use crate::devices::hypercall::Guest;
 use crate::devices::virtio::block::Disk;
 use crate::io::console::Stdout;
 use crate::io::event::Event;
@@ -95,7 +97,7 @@ pub(super) fn add(
     let calls = Hypercalls::new(
         doorbell.shift,
         hvt::Machine {
-            guest: Guest::new(memory.clone(), boot.read_only()),
+            guest: Guest::new(memory.clone(), BOOT_INFO, KERNELS, boot.read_only()),
             console: Box::new(stdout),
             clock: wall_clock,
             blocks: plan.blocks.iter().map(block).collect(),

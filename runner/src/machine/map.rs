@@ -3,6 +3,7 @@
 
 pub mod hvt;
 pub mod pc;
+pub mod uhyve;
 pub mod virt;
 
 use std::ops::Range;

@@ -20,14 +20,13 @@ mod shares;
 pub mod slot;
 pub mod stop;
 mod threads;
+mod uhyve;
 mod vcpu;
 mod virtio;
 mod watch;
 
 use std::ops::Range;
 use std::sync::Arc;
-
-use vm_memory::{Bytes, GuestAddress};
 
 use hv::{
     Arch, GuestMemory, GuestRam, Hypervisor, IrqChip, Kicker, State, Vcpu, VcpuSeed, Vm, VmConfig,
@@ -138,15 +137,14 @@ impl<H: Hypervisor> Machine<H> {
         watch.kick_with(self.seeds.iter().map(kick).collect());
         let mut seeds = self.seeds.drain(..);
         let first = seeds.next();
-        let crew = Crew::spawn(seeds, &stop, &watch, &mut lockdown)?;
+        let state = |id| plan.boot.state_of(&self.state, id);
+        let crew = Crew::spawn(seeds, state, &stop, &watch, &mut lockdown)?;
         let vcpu = match first {
             Some(seed) => seed.bind()?,
             None => return Err(no_vcpu().into()),
         };
         let vcpu = with_state(vcpu, &self.state)?;
-        if let Some(at) = plan.boot.counter_place() {
-            tell_counter(&self.memory, at, vcpu.counter_hz())?;
-        }
+        plan.boot.complete(&self.memory, vcpu.counter_hz(), fixed::wall_clock())?;
         crew.await_bound()?;
         self.vm.ready()?;
         let noted = note(&self.vm, 0);
@@ -191,18 +189,6 @@ fn kick<S: VcpuSeed>(seed: &S) -> stop::Wake {
 
 fn with_state<V: Vcpu>(mut vcpu: V, state: &State) -> hv::Result<V> {
     vcpu.set_state(state).map(|()| vcpu)
-}
-
-/// Writes how fast the guest's counter counts to where the guest looks for it.
-fn tell_counter(memory: &GuestMemory, at: u64, hz: Option<u64>) -> hv::Result<()> {
-    let Some(hz) = hz else {
-        let error = hv::Error::new("boot", hv::Kind::Unsupported, "its counter has no fixed rate");
-        return Err(error.remedy("a Solo5 unikernel needs a host whose TSC is stable"));
-    };
-    let failed = |error: vm_memory::GuestMemoryError| {
-        hv::Error::new("boot", hv::Kind::Invalid, error.to_string())
-    };
-    memory.write_obj(hz, GuestAddress(at)).map_err(failed)
 }
 
 /// Prints what the VM does without, but for the first `printed`; how many there are. A guest may bring

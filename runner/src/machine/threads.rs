@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use hv::{Hypervisor, VcpuSeed};
+use hv::{Hypervisor, State, Vcpu, VcpuSeed};
 
 use super::Error;
 use super::bus::Bus;
@@ -67,10 +67,21 @@ pub(super) struct Crew<H: Hypervisor> {
     vcpus: PhantomData<H>,
 }
 
+/// The vCPU of this thread.
+fn bind<S: VcpuSeed>(seed: S, state: Option<&State>) -> hv::Result<S::Vcpu> {
+    let mut vcpu = seed.bind()?;
+    match state {
+        Some(state) => vcpu.begin_at(state).map(|()| vcpu),
+        None => Ok(vcpu),
+    }
+}
+
 impl<H: Hypervisor> Crew<H> {
-    /// One thread for each seed; they bind while the caller goes on.
+    /// One thread for each seed; they bind while the caller goes on. A vCPU that has a `state` begins by
+    /// itself.
     pub(super) fn spawn(
         seeds: impl Iterator<Item = H::Seed>,
+        state: impl Fn(u32) -> Option<State>,
         stop: &Stop,
         watch: &Arc<Watch>,
         lockdown: &mut Lockdown,
@@ -79,8 +90,8 @@ impl<H: Hypervisor> Crew<H> {
         let mut threads = Vec::new();
         for (id, seed) in (1..).zip(seeds) {
             let (done, stop, place) = (done.clone(), stop.clone(), lockdown.place(Role::Vcpu));
-            let watch = Arc::clone(watch);
-            let body = move |work: mpsc::Receiver<Arc<Bus>>| match seed.bind() {
+            let (watch, state) = (Arc::clone(watch), state(id));
+            let body = move |work: mpsc::Receiver<Arc<Bus>>| match bind(seed, state.as_ref()) {
                 Ok(mut vcpu) => {
                     let _ = done.send(Ok(()));
                     drop(done);

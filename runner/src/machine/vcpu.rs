@@ -2,9 +2,22 @@
 
 use hv::{Exit, Result, Resume, Vcpu};
 
-use super::bus::Bus;
+use super::bus::{Bus, Caller};
 use super::stop::{Reason, Stop};
 use super::watch::Watch;
+
+/// A vCPU as devices ask it.
+struct Asked<'v, V>(&'v V);
+
+impl<V: Vcpu> Caller for Asked<'_, V> {
+    fn translate(&self, address: u64) -> Option<u64> {
+        self.0.translate(address)
+    }
+
+    fn argument(&self) -> Option<u64> {
+        self.0.argument()
+    }
+}
 
 /// Runs `vcpu` until the run is over, for whatever reason.
 pub(super) fn run(id: u32, vcpu: &mut impl Vcpu, bus: &Bus, stop: &Stop, watch: &Watch) {
@@ -13,7 +26,7 @@ pub(super) fn run(id: u32, vcpu: &mut impl Vcpu, bus: &Bus, stop: &Stop, watch: 
     }
 }
 
-fn exits(id: u32, vcpu: &mut impl Vcpu, bus: &Bus, stop: &Stop, watch: &Watch) -> Result<()> {
+fn exits<V: Vcpu>(id: u32, vcpu: &mut V, bus: &Bus, stop: &Stop, watch: &Watch) -> Result<()> {
     let (mut answered, watched) = (0, watch.vcpu(id));
     let mut resume = Resume::Go;
     while !stop.requested() {
@@ -26,7 +39,7 @@ fn exits(id: u32, vcpu: &mut impl Vcpu, bus: &Bus, stop: &Stop, watch: &Watch) -
         }
         match exit {
             Exit::Read { at, width } => resume = Resume::Value(bus.read(at, width)),
-            Exit::Write { at, width, value } => bus.write(at, width, value),
+            Exit::Write { at, width, value } => bus.write_by(at, width, value, &Asked(vcpu)),
             Exit::Kicked => watch.answer(&mut answered, || vcpu.is_asleep()),
             Exit::Halted => stop.request(Reason::Halted { vcpu: id }),
             Exit::Shutdown => stop.request(Reason::Shutdown),

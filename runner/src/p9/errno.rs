@@ -5,27 +5,34 @@ use std::io;
 
 /// An error's number on Linux.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Errno(pub(super) u32);
+pub struct Errno(pub(crate) u32);
 
 impl Errno {
-    pub(super) const PERM: Self = Self(1);
-    pub(super) const NOENT: Self = Self(2);
-    pub(super) const IO: Self = Self(5);
-    pub(super) const NXIO: Self = Self(6);
-    pub(super) const BADF: Self = Self(9);
-    pub(super) const NOMEM: Self = Self(12);
-    pub(super) const BUSY: Self = Self(16);
-    pub(super) const XDEV: Self = Self(18);
-    pub(super) const NOTDIR: Self = Self(20);
-    pub(super) const ISDIR: Self = Self(21);
-    pub(super) const INVAL: Self = Self(22);
-    pub(super) const NFILE: Self = Self(23);
-    pub(super) const ROFS: Self = Self(30);
-    pub(super) const NAMETOOLONG: Self = Self(36);
-    pub(super) const LOOP: Self = Self(40);
-    pub(super) const PROTO: Self = Self(71);
-    pub(super) const MSGSIZE: Self = Self(90);
-    pub(super) const OPNOTSUPP: Self = Self(95);
+    pub(crate) const PERM: Self = Self(1);
+    pub(crate) const NOENT: Self = Self(2);
+    pub(crate) const IO: Self = Self(5);
+    pub(crate) const NXIO: Self = Self(6);
+    pub(crate) const BADF: Self = Self(9);
+    pub(crate) const NOMEM: Self = Self(12);
+    pub(crate) const FAULT: Self = Self(14);
+    pub(crate) const BUSY: Self = Self(16);
+    pub(crate) const EXIST: Self = Self(17);
+    pub(crate) const XDEV: Self = Self(18);
+    pub(crate) const NOTDIR: Self = Self(20);
+    pub(crate) const ISDIR: Self = Self(21);
+    pub(crate) const INVAL: Self = Self(22);
+    pub(crate) const NFILE: Self = Self(23);
+    pub(crate) const ROFS: Self = Self(30);
+    pub(crate) const NAMETOOLONG: Self = Self(36);
+    pub(crate) const LOOP: Self = Self(40);
+    pub(crate) const PROTO: Self = Self(71);
+    pub(crate) const MSGSIZE: Self = Self(90);
+    pub(crate) const OPNOTSUPP: Self = Self(95);
+
+    /// As calls return it.
+    pub(crate) fn negative(self) -> i64 {
+        i64::from(self.0).saturating_neg()
+    }
 
     /// What this system calls `number`; an input/output error where Linux has none like it.
     fn of(number: i32) -> Self {

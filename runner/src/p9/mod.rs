@@ -10,6 +10,9 @@
 //! set-group-ID are never set, and neither devices nor sockets nor pipes are made or opened. Other file
 //! systems mounted within the folder are not part of it.
 //!
+//! The folder and what is in it (`tree`, `path`, `errno`) are also those of Hermit's files
+//! ([`crate::devices::uhyve`]).
+//!
 //! All of it is bounded: fids and what their paths take, open files, the size of a message.
 
 #![deny(
@@ -38,8 +41,12 @@ mod sys;
 #[cfg(test)]
 mod tests;
 
+pub use errno::Errno;
+pub use path::{Name, Path};
 pub use server::Server;
-pub use tree::{Folder, Unfit};
+pub(crate) use server::{Wanted, entry_kind};
+pub use tree::{Attributes, Folder, Unfit};
+pub(crate) use tree::{Entry, Listing};
 
 /// Bytes of the largest message. Linux's driver has no use for more: 128 descriptors, a page each.
 pub const MAX_MESSAGE: u32 = 512 << 10;

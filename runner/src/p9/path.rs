@@ -10,10 +10,10 @@ const MAX_NAME: usize = 255;
 
 /// The name of one file within its folder: one component, and neither `.` nor `..`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Name<'a>(&'a [u8]);
+pub struct Name<'a>(&'a [u8]);
 
 impl<'a> Name<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Result<Self, Errno> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Result<Self, Errno> {
         match bytes {
             b"" => Err(Errno::NOENT),
             b"." | b".." => Err(Errno::INVAL),
@@ -23,32 +23,32 @@ impl<'a> Name<'a> {
         }
     }
 
-    pub(super) fn bytes(self) -> &'a [u8] {
+    pub(crate) fn bytes(self) -> &'a [u8] {
         self.0
     }
 }
 
 /// A path below the folder, which itself has the empty one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Path(Box<[u8]>);
+pub struct Path(Box<[u8]>);
 
 impl Path {
     /// The names on the way down.
-    pub(super) fn components(&self) -> impl Iterator<Item = Name<'_>> {
+    pub(crate) fn components(&self) -> impl Iterator<Item = Name<'_>> {
         self.0.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).map(Name)
     }
 
     /// Bytes that it takes.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
-    pub(super) fn is_root(&self) -> bool {
+    pub(crate) fn is_root(&self) -> bool {
         self.0.is_empty()
     }
 
     /// The path of the file `name` in the folder that this is the path of.
-    pub(super) fn join(&self, name: Name<'_>) -> Result<Self, Errno> {
+    pub(crate) fn join(&self, name: Name<'_>) -> Result<Self, Errno> {
         if self.is_root() {
             return Ok(Self(name.0.into()));
         }
@@ -60,7 +60,7 @@ impl Path {
     }
 
     /// The folder it is in, and its name there; nothing for the folder at the top.
-    pub(super) fn split(&self) -> Option<(Self, Name<'_>)> {
+    pub(crate) fn split(&self) -> Option<(Self, Name<'_>)> {
         if self.is_root() {
             return None;
         }
@@ -72,8 +72,20 @@ impl Path {
         Some((Self(folder.into()), Name(name)))
     }
 
+    /// The way on from `folder`; nothing if it is not on the way.
+    pub(crate) fn below(&self, folder: &Self) -> Option<Self> {
+        if folder.is_root() {
+            return Some(self.clone());
+        }
+        let rest = self.0.strip_prefix(&*folder.0)?;
+        match rest.is_empty() {
+            true => Some(Self::default()),
+            false => Some(Self(rest.strip_prefix(b"/")?.into())),
+        }
+    }
+
     /// What this path is once `from` has become `to`; nothing if it is neither `from` nor below it.
-    pub(super) fn moved(&self, from: &Self, to: &Self) -> Option<Self> {
+    pub(crate) fn moved(&self, from: &Self, to: &Self) -> Option<Self> {
         let rest = self.0.strip_prefix(&*from.0)?;
         (rest.is_empty() || rest.starts_with(b"/")).then(|| Self([&to.0, rest].concat().into()))
     }
@@ -121,6 +133,14 @@ mod tests {
             path = longer;
         }
         assert_eq!(path.len(), 16 * 256 - 1);
+    }
+
+    #[test]
+    fn the_way_on_from_a_folder_is_a_path_of_its_own() {
+        let below = |text: &str, folder: &str| path(text).below(&path(folder));
+        assert_eq!(below("a/b/c", "a"), Some(path("b/c")));
+        assert_eq!((below("a", ""), below("a", "a")), (Some(path("a")), Some(path(""))));
+        assert_eq!((below("ab", "a"), below("a", "a/b"), below("", "a")), (None, None, None));
     }
 
     #[test]

@@ -300,9 +300,7 @@ impl Server {
         let wanted = Wanted::of(flags)?;
         let made = self.folder.create(&path, wanted.flags, mode);
         let file = match made {
-            Err(Errno(EEXIST)) if !wanted.exclusive => {
-                self.folder.open_file(&path, wanted.flags)?
-            }
+            Err(Errno::EXIST) if !wanted.exclusive => self.folder.open_file(&path, wanted.flags)?,
             other => other?,
         };
         self.opened(fid, path, Open::File(file, wanted.writes), answer)
@@ -471,9 +469,6 @@ impl Server {
     }
 }
 
-/// `EEXIST`
-const EEXIST: u32 = 17;
-
 /// Whether a mode is a regular file's, as it also is without a kind.
 fn is_regular(mode: u32) -> bool {
     matches!(mode & 0o170_000, 0 | 0o100_000)
@@ -491,21 +486,7 @@ fn get_lock(lock: &Lock<'_>, answer: &mut Writer<'_>) {
 
 /// An entry of a listing as Rreaddir has it.
 fn encoded(entry: &Entry, listing: &Listing) -> Vec<u8> {
-    let kind = match entry.kind {
-        FileType::Unknown => listing.kind(&entry.name),
-        kind => kind,
-    };
-    // The numbers of `dirent.h`.
-    let number = match kind {
-        FileType::Fifo => 1,
-        FileType::CharacterDevice => 2,
-        FileType::Directory => 4,
-        FileType::BlockDevice => 6,
-        FileType::RegularFile => 8,
-        FileType::Symlink => 10,
-        FileType::Socket => 12,
-        FileType::Unknown => 0,
-    };
+    let (kind, number) = kind_of(entry, listing);
     let mut bytes =
         Vec::with_capacity(Qid::LEN.saturating_add(11).saturating_add(entry.name.len()));
     bytes.push(Qid::kind(kind));
@@ -519,23 +500,47 @@ fn encoded(entry: &Entry, listing: &Listing) -> Vec<u8> {
     bytes
 }
 
+/// What kind of file an entry is.
+fn kind_of(entry: &Entry, listing: &Listing) -> (FileType, u8) {
+    let kind = match entry.kind {
+        FileType::Unknown => listing.kind(&entry.name),
+        kind => kind,
+    };
+    let number = match kind {
+        FileType::Fifo => 1,
+        FileType::CharacterDevice => 2,
+        FileType::Directory => 4,
+        FileType::BlockDevice => 6,
+        FileType::RegularFile => 8,
+        FileType::Symlink => 10,
+        FileType::Socket => 12,
+        FileType::Unknown => 0,
+    };
+    (kind, number)
+}
+
+/// The same by the numbers of `dirent.h`.
+pub(crate) fn entry_kind(entry: &Entry, listing: &Listing) -> u8 {
+    kind_of(entry, listing).1
+}
+
 /// How a file is to be opened.
 #[derive(Clone, Copy, Debug)]
-struct Wanted {
-    flags: OFlags,
+pub(crate) struct Wanted {
+    pub(crate) flags: OFlags,
     /// It can be written then.
-    writes: bool,
+    pub(crate) writes: bool,
     /// Something changes, by opening it or later.
-    changes: bool,
+    pub(crate) changes: bool,
     /// It must not exist yet.
-    exclusive: bool,
+    pub(crate) exclusive: bool,
     /// It must be a folder.
-    folder: bool,
+    pub(crate) folder: bool,
 }
 
 impl Wanted {
     /// What the flags of a message mean: open(2)'s on x86, whatever the guest is.
-    fn of(flags: u32) -> Result<Self, Errno> {
+    pub(crate) fn of(flags: u32) -> Result<Self, Errno> {
         const EXCLUSIVE: u32 = 0o200;
         const FOLDER: u32 = 0o200_000;
         const MEANINGS: [(u32, OFlags); 4] = [

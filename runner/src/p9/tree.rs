@@ -61,26 +61,26 @@ impl AsFd for Folder {
 
 /// What is known about a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Attributes {
-    pub(super) device: u64,
-    pub(super) inode: u64,
-    pub(super) mode: u32,
-    pub(super) links: u64,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
+pub struct Attributes {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    pub(crate) mode: u32,
+    pub(crate) links: u64,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
     /// The device that a special file is.
-    pub(super) special: u64,
-    pub(super) size: u64,
-    pub(super) block_size: u64,
-    pub(super) blocks: u64,
+    pub(crate) special: u64,
+    pub(crate) size: u64,
+    pub(crate) block_size: u64,
+    pub(crate) blocks: u64,
     /// Seconds since 1970, and nanoseconds.
-    pub(super) accessed: (u64, u64),
-    pub(super) modified: (u64, u64),
-    pub(super) changed: (u64, u64),
+    pub(crate) accessed: (u64, u64),
+    pub(crate) modified: (u64, u64),
+    pub(crate) changed: (u64, u64),
 }
 
 impl Attributes {
-    pub(super) fn kind(&self) -> FileType {
+    pub(crate) fn kind(&self) -> FileType {
         sys::kind(self.mode)
     }
 }
@@ -122,7 +122,7 @@ impl Folder {
     }
 
     /// Refuses a change of a folder that is only to be read.
-    pub(super) fn change(&self) -> Result<(), Errno> {
+    pub(crate) fn change(&self) -> Result<(), Errno> {
         match self.read_only {
             true => Err(Errno::ROFS),
             false => Ok(()),
@@ -130,7 +130,7 @@ impl Folder {
     }
 
     /// The number of a file for the guest, which knows one file system here.
-    pub(super) fn number(&self, attributes: &Attributes) -> u64 {
+    pub(crate) fn number(&self, attributes: &Attributes) -> u64 {
         let others = attributes.device.wrapping_sub(self.device);
         attributes.inode ^ others.wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
@@ -157,7 +157,7 @@ impl Folder {
     }
 
     /// What is known about the file at `path`.
-    pub(super) fn attributes(&self, path: &Path) -> Result<Attributes, Errno> {
+    pub(crate) fn attributes(&self, path: &Path) -> Result<Attributes, Errno> {
         match path.split() {
             None => Ok(sys::attributes(&fstat(&self.fd)?)),
             Some((folder, name)) => self.attributes_in(&self.folder(&folder)?, name),
@@ -172,12 +172,12 @@ impl Folder {
     }
 
     /// What is known about an open file.
-    pub(super) fn attributes_of(file: impl AsFd) -> Result<Attributes, Errno> {
+    pub(crate) fn attributes_of(file: impl AsFd) -> Result<Attributes, Errno> {
         Ok(sys::attributes(&fstat(file)?))
     }
 
     /// Opens the regular file at `path`, with the access and what else `flags` say.
-    pub(super) fn open_file(&self, path: &Path, flags: OFlags) -> Result<File, Errno> {
+    pub(crate) fn open_file(&self, path: &Path, flags: OFlags) -> Result<File, Errno> {
         let (folder, name) = path.split().ok_or(Errno::ISDIR)?;
         let folder = self.folder(&folder)?;
         // What is special does something when it is opened: it is looked at first.
@@ -188,7 +188,7 @@ impl Folder {
     }
 
     /// Opens the folder at `path`, to read its entries.
-    pub(super) fn open_folder(&self, path: &Path) -> Result<Listing, Errno> {
+    pub(crate) fn open_folder(&self, path: &Path) -> Result<Listing, Errno> {
         let folder = self.folder(path)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | ALWAYS;
         let stream = Dir::new(openat(&folder, ".", flags, Mode::empty())?)?;
@@ -196,7 +196,7 @@ impl Folder {
     }
 
     /// Makes the regular file at `path`, which must not exist, and opens it.
-    pub(super) fn create(&self, path: &Path, flags: OFlags, mode: u32) -> Result<File, Errno> {
+    pub(crate) fn create(&self, path: &Path, flags: OFlags, mode: u32) -> Result<File, Errno> {
         let (folder, name) = path.split().ok_or(Errno::ISDIR)?;
         let flags = flags | OFlags::CREATE | OFlags::EXCL | ALWAYS;
         let mode = Mode::from_raw_mode(sys::raw(mode & FILE_MODE));
@@ -204,14 +204,14 @@ impl Folder {
     }
 
     /// Makes the folder at `path`.
-    pub(super) fn make_folder(&self, path: &Path, mode: u32) -> Result<(), Errno> {
+    pub(crate) fn make_folder(&self, path: &Path, mode: u32) -> Result<(), Errno> {
         let (folder, name) = path.split().ok_or(Errno::INVAL)?;
         let mode = Mode::from_raw_mode(sys::raw(mode & FOLDER_MODE));
         Ok(mkdirat(self.folder(&folder)?, name.bytes(), mode)?)
     }
 
     /// Makes a symbolic link at `path`. Where it leads is the guest's business.
-    pub(super) fn make_link(&self, path: &Path, target: &[u8]) -> Result<(), Errno> {
+    pub(crate) fn make_link(&self, path: &Path, target: &[u8]) -> Result<(), Errno> {
         let (folder, name) = path.split().ok_or(Errno::INVAL)?;
         match target.len() {
             0 => Err(Errno::NOENT),
@@ -222,14 +222,14 @@ impl Folder {
     }
 
     /// What the symbolic link at `path` says.
-    pub(super) fn read_link(&self, path: &Path) -> Result<Vec<u8>, Errno> {
+    pub(crate) fn read_link(&self, path: &Path) -> Result<Vec<u8>, Errno> {
         let (folder, name) = path.split().ok_or(Errno::INVAL)?;
         let target = readlinkat(self.folder(&folder)?, name.bytes(), Vec::new())?;
         Ok(target.into_bytes())
     }
 
     /// Gives the file at `path` another name, `new`.
-    pub(super) fn link(&self, path: &Path, new: &Path) -> Result<(), Errno> {
+    pub(crate) fn link(&self, path: &Path, new: &Path) -> Result<(), Errno> {
         let (folder, name) = path.split().ok_or(Errno::PERM)?;
         let (new_folder, new_name) = new.split().ok_or(Errno::INVAL)?;
         let (folder, new_folder) = (self.folder(&folder)?, self.folder(&new_folder)?);
@@ -238,7 +238,7 @@ impl Folder {
     }
 
     /// Moves the file at `path` to `new`.
-    pub(super) fn rename(&self, path: &Path, new: &Path) -> Result<(), Errno> {
+    pub(crate) fn rename(&self, path: &Path, new: &Path) -> Result<(), Errno> {
         let (folder, name) = path.split().ok_or(Errno::BUSY)?;
         let (new_folder, new_name) = new.split().ok_or(Errno::BUSY)?;
         let (folder, new_folder) = (self.folder(&folder)?, self.folder(&new_folder)?);
@@ -246,7 +246,7 @@ impl Folder {
     }
 
     /// Removes the file at `path`, or the empty `folder`.
-    pub(super) fn remove(&self, path: &Path, is_folder: bool) -> Result<(), Errno> {
+    pub(crate) fn remove(&self, path: &Path, is_folder: bool) -> Result<(), Errno> {
         let (folder, name) = path.split().ok_or(Errno::BUSY)?;
         let flags = if is_folder { AtFlags::REMOVEDIR } else { AtFlags::empty() };
         Ok(unlinkat(self.folder(&folder)?, name.bytes(), flags)?)
@@ -308,7 +308,7 @@ impl Folder {
     }
 
     /// What is known about the file system.
-    pub(super) fn file_system(&self) -> Result<StatVfs, Errno> {
+    pub(crate) fn file_system(&self) -> Result<StatVfs, Errno> {
         Ok(fstatvfs(&self.fd)?)
     }
 }
@@ -376,17 +376,17 @@ impl AsFd for Place<'_> {
 
 /// An entry of a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) name: Vec<u8>,
-    pub(super) inode: u64,
-    pub(super) kind: FileType,
+pub(crate) struct Entry {
+    pub(crate) name: Vec<u8>,
+    pub(crate) inode: u64,
+    pub(crate) kind: FileType,
     /// Where the next one is.
-    pub(super) next: u64,
+    pub(crate) next: u64,
 }
 
 /// An open folder, whose entries are numbered in the order of reading.
 #[derive(Debug)]
-pub(super) struct Listing {
+pub(crate) struct Listing {
     stream: Dir,
     /// The number of what `stream` gives next.
     next: u64,
@@ -396,7 +396,7 @@ pub(super) struct Listing {
 
 impl Listing {
     /// Goes to the entry number `offset`.
-    pub(super) fn seek(&mut self, offset: u64) -> Result<(), Errno> {
+    pub(crate) fn seek(&mut self, offset: u64) -> Result<(), Errno> {
         let here = self.next.saturating_sub(u64::from(self.ahead.is_some()));
         if offset == here {
             return Ok(());
@@ -411,7 +411,7 @@ impl Listing {
     }
 
     /// The next entry.
-    pub(super) fn read(&mut self) -> Result<Option<Entry>, Errno> {
+    pub(crate) fn read(&mut self) -> Result<Option<Entry>, Errno> {
         if let Some(entry) = self.ahead.take() {
             return Ok(Some(entry));
         }
@@ -426,17 +426,17 @@ impl Listing {
     }
 
     /// Takes back the entry that was read last.
-    pub(super) fn put_back(&mut self, entry: Entry) {
+    pub(crate) fn put_back(&mut self, entry: Entry) {
         self.ahead = Some(entry);
     }
 
     /// Its own descriptor.
-    pub(super) fn fd(&self) -> Result<BorrowedFd<'_>, Errno> {
+    pub(crate) fn fd(&self) -> Result<BorrowedFd<'_>, Errno> {
         Ok(self.stream.fd()?)
     }
 
     /// What kind of file its entry `name` is, for file systems that do not say it in the listing.
-    pub(super) fn kind(&self, name: &[u8]) -> FileType {
+    pub(crate) fn kind(&self, name: &[u8]) -> FileType {
         let stat = self.fd().and_then(|fd| Ok(statat(fd, name, AtFlags::SYMLINK_NOFOLLOW)?));
         stat.map_or(FileType::Unknown, |stat| sys::attributes(&stat).kind())
     }

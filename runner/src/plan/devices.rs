@@ -142,7 +142,7 @@ pub(super) fn choose(
 }
 
 /// Opens a folder.
-fn share(asked: &Share, tag: String) -> Result<SharePlan, Error> {
+pub(super) fn share(asked: &Share, tag: String) -> Result<SharePlan, Error> {
     let path = printable_path(&asked.path);
     let folder = Folder::open(&asked.path, asked.read_only);
     let folder = folder.map_err(|error| {

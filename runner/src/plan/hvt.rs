@@ -131,6 +131,7 @@ pub(super) fn plan(settings: &Settings, image: &Image, mut boot: BootPlan) -> Re
         network: None,
         devices: Vec::new(),
         hvt: Some(HvtPlan { blocks, ports }),
+        uhyve: None,
         words: Vec::new(),
         bus_was_asked_for: true,
         memory,

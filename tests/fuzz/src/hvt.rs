@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hv::{GuestMemory, GuestRam, Width};
+use runner::boot::hvt::{BOOT_INFO, KERNELS};
 use runner::devices::hvt::desk::Desk;
-use runner::devices::hvt::{Block, Guest, Hypercalls, Machine};
+use runner::devices::hvt::{Block, Hypercalls, Machine};
+use runner::devices::hypercall::Guest;
 use runner::devices::virtio::block::Disk;
 use runner::machine::bus::Device;
 use runner::machine::stop::{Reason, Stop};
@@ -47,7 +49,7 @@ pub fn hvt(data: &[u8]) {
     let calls = Hypercalls::new(
         shift,
         Machine {
-            guest: Guest::new(memory.clone(), vec![READ_ONLY]),
+            guest: Guest::new(memory.clone(), BOOT_INFO, KERNELS, vec![READ_ONLY]),
             console: Box::new(io::sink()),
             clock: || Duration::from_secs(1),
             blocks: vec![

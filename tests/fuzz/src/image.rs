@@ -137,10 +137,28 @@ fn check_kernel(kernel: &Kernel) {
     check_segments(kernel.segments(), kernel.view());
     let (pvh, linux32) = (kernel.pvh_entry().map(u64::from), kernel.entry32().map(u64::from));
     let hvt = kernel.solo5().map(|solo5| solo5.entry);
-    let entries = [kernel.entry(), pvh, linux32, hvt];
+    let uhyve = kernel.hermit().map(|hermit| hermit.entry);
+    let entries = [kernel.entry(), pvh, linux32, hvt, uhyve];
     assert!(entries.iter().any(Option::is_some), "a kernel has an entry");
     for entry in entries.into_iter().flatten() {
         check_entry(kernel.segments(), entry);
+    }
+    relocate(kernel);
+}
+
+/// Relocations are carried out in what is loaded, or refused.
+fn relocate(kernel: &Kernel) {
+    const BASE: u64 = 0x4_0000;
+    let Some(kernel) = kernel.clone().moved(BASE) else { return };
+    let Some(hermit) = kernel.hermit() else { return };
+    let segments = kernel.segments();
+    let put = &mut |at: u64, _value| -> Result<(), Error> {
+        let end = at.checked_add(8).expect("a relocation does not wrap around");
+        assert!(segments.iter().any(|segment| segment.paddr <= at && end <= segment.end()));
+        Ok(())
+    };
+    if let Err(error) = hermit.relocate(kernel.view(), kernel.arch(), (segments, BASE), put) {
+        check_error(&error);
     }
 }
 

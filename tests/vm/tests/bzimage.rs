@@ -68,7 +68,7 @@ fn the_entry_can_be_chosen_among_those_there_are() {
     let why = runner(["--entry=linux64"]).arg(guest("linux32")).refused();
     says(&why, &["only by linux32"]);
     let why = runner(["--entry=multiboot2"]).arg(guest("linux64")).refused();
-    says(&why, &["choose linux64, linux32, pvh, multiboot, arm64 or hvt"]);
+    says(&why, &["choose linux64, linux32, pvh, multiboot, arm64, hvt or uhyve"]);
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod console;
 mod disks;
 mod emulated_virt;
 mod hello;
+mod hermit;
 mod hosts;
 mod hvt;
 mod images;

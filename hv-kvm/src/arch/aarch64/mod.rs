@@ -20,7 +20,9 @@ use crate::error::call;
 
 pub(crate) use gic::Controller;
 pub(crate) use hypercalls::{arguments, can_show_hypercalls, show_hypercalls};
-pub(crate) use registers::{allow_vectors, counter_hz, is_asleep, pc, set_state, state, translate};
+pub(crate) use registers::{
+    allow_vectors, argument, counter_hz, is_asleep, pc, set_state, state, translate,
+};
 
 pub(crate) const ARCH: Arch = Arch::Aarch64;
 

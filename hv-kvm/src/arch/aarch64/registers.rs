@@ -87,6 +87,11 @@ pub(crate) fn is_asleep(fd: &VcpuFd, read: impl Fn(u64) -> Option<u32>) -> bool 
     off || pc(fd).is_some_and(halted)
 }
 
+/// A write brings all of it.
+pub(crate) fn argument(_fd: &VcpuFd) -> Option<u64> {
+    None
+}
+
 /// The system counter's frequency, which KVM leaves to guests as it is.
 pub(crate) fn counter_hz(_fd: &VcpuFd) -> Option<u64> {
     hv::arch::aarch64::counter::frequency()

@@ -14,7 +14,7 @@ use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 
 use crate::error::call;
 
-pub(crate) use registers::{counter_hz, is_asleep, pc, set_state, state, translate};
+pub(crate) use registers::{argument, counter_hz, is_asleep, pc, set_state, state, translate};
 
 pub(crate) const ARCH: Arch = Arch::X86_64;
 

@@ -27,6 +27,11 @@ pub(crate) fn is_asleep(fd: &VcpuFd, _read: impl Fn(u64) -> Option<u32>) -> bool
     }
 }
 
+/// RDI.
+pub(crate) fn argument(fd: &VcpuFd) -> Option<u64> {
+    fd.get_regs().ok().map(|regs| regs.rdi)
+}
+
 /// The TSC's frequency, as exact as KVM has it (api.rst 4.56). Nothing on a host whose own is not stable.
 pub(crate) fn counter_hz(fd: &VcpuFd) -> Option<u64> {
     fd.get_tsc_khz().ok().filter(|khz| *khz > 0).map(|khz| u64::from(khz) * 1000)

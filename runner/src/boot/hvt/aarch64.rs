@@ -1,15 +1,14 @@
 //! hvt on aarch64: EL1 with the MMU on, and floating point (Arm ARM DDI 0487: D8 for the page tables, D19.2 for
 //! the registers).
 //!
-//! A vCPU starts with the MMU off. The few instructions that turn it on are ours, in the last page before
-//! the kernel's: the guest is entered with its system registers as hvt has them, and X0 at boot info.
+//! What turns the MMU on is in the last page before the kernel's ([`crate::boot::el1`]).
 
 use hv::State;
-use hv::arch::aarch64;
 
 use super::paging::{Format, Map};
 use super::{BOOT_INFO, KERNELS, PAGE, Rights};
 use crate::boot::Error;
+use crate::boot::el1::{Mmu, start};
 use crate::boot::load::Loading;
 
 const TABLES: u64 = 0x1000;
@@ -53,25 +52,7 @@ const CPACR: u64 = 3 << 20;
 /// MMU, data and instruction cache on, and what is 1 on every processor.
 const SCTLR: u64 = 0x30d0_0800 | 1 << 0 | 1 << 2 | 1 << 12;
 
-/// X1 to X5 into their registers, cleared then, and on to where X16 says.
-const CODE: [u32; 16] = [
-    0xd518_a201, // msr  mair_el1, x1
-    0xd518_2042, // msr  tcr_el1, x2
-    0xd518_2003, // msr  ttbr0_el1, x3
-    0xd518_1044, // msr  cpacr_el1, x4
-    0xd503_3f9f, // dsb  sy
-    0xd508_871f, // tlbi vmalle1
-    0xd503_3f9f, // dsb  sy
-    0xd503_3fdf, // isb
-    0xd518_1005, // msr  sctlr_el1, x5
-    0xd503_3fdf, // isb
-    0xaa1f_03e1, // mov  x1, xzr
-    0xaa1f_03e2, // mov  x2, xzr
-    0xaa1f_03e3, // mov  x3, xzr
-    0xaa1f_03e4, // mov  x4, xzr
-    0xaa1f_03e5, // mov  x5, xzr
-    0xd61f_0200, // br   x16
-];
+static MMU: Mmu = Mmu { mair: MAIR, tcr: TCR, cpacr: CPACR, sctlr: SCTLR };
 
 static FORMAT: Format = Format {
     base: TABLES,
@@ -99,12 +80,8 @@ fn with(entry: u64, rights: Rights) -> u64 {
 /// Writes page tables and the first instructions, and returns the registers.
 pub(super) fn load(entry: u64, map: &Map, loading: &mut Loading<'_>) -> Result<State, Error> {
     map.write(&FORMAT, loading)?;
-    loading.write(START, &CODE.map(u32::to_le_bytes).concat())?;
-    let mut state = aarch64::State::el1(START, BOOT_INFO);
-    for (x, value) in state.x.iter_mut().skip(1).zip([MAIR, TCR, TABLES, CPACR, SCTLR]) {
-        *x = value;
-    }
-    state.x[16] = entry;
+    let mut state = start(&MMU, TABLES, START, entry, loading)?;
+    state.x[0] = BOOT_INFO;
     state.sp_el1 = map.memory - 16;
     Ok(state.into())
 }

@@ -15,7 +15,8 @@ mod x86_64;
 
 use std::ops::Range;
 
-use hv::{Arch, State};
+use hv::{Arch, GuestMemory, State};
+use vm_memory::{Bytes, GuestAddress};
 
 use super::load::{Loading, does_not_fit};
 use super::{BootPlan, Error, Gpas};
@@ -81,11 +82,6 @@ impl BootPlan {
         joined
     }
 
-    /// Where the counter's frequency goes, in Hz, 64 bits: only hvt's guests are told of it.
-    pub fn counter_place(&self) -> Option<u64> {
-        self.hvt.as_ref().map(|_| BOOT_INFO + info::COUNTER)
-    }
-
     /// Writes all but the kernel, and returns the vCPU's registers. `guarded`: the guest cannot write what
     /// is read-only even where its page tables let it.
     pub(super) fn load_hvt(
@@ -112,6 +108,18 @@ impl BootPlan {
             Arch::Aarch64 => aarch64::load(solo5.entry, &rights, loading),
         }
     }
+}
+
+/// Writes how fast the guest's counter counts to where the guest looks for it: in Hz, 64 bits.
+pub(super) fn tell_counter(memory: &GuestMemory, hz: Option<u64>) -> hv::Result<()> {
+    let Some(hz) = hz else {
+        let error = hv::Error::new("boot", hv::Kind::Unsupported, "its counter has no fixed rate");
+        return Err(error.remedy("a Solo5 unikernel needs a host whose TSC is stable"));
+    };
+    let failed = |error: vm_memory::GuestMemoryError| {
+        hv::Error::new("boot", hv::Kind::Invalid, error.to_string())
+    };
+    memory.write_obj(hz, GuestAddress(BOOT_INFO + info::COUNTER)).map_err(failed)
 }
 
 /// Exit statuses as the tender has them, 8 bits, but for the failures that would look like success.

@@ -116,7 +116,7 @@ fn schema(field: &Field) -> Value {
         Kind::Bus => json!({"type": "string", "enum": ["mmio", "pci"]}),
         Kind::Jail => json!({"type": "string", "enum": ["on", "strict", "off"]}),
         Kind::Entry => {
-            json!({"type": "string", "enum": ["linux64", "linux32", "pvh", "multiboot", "arm64"]})
+            json!({"type": "string", "enum": ["linux64", "linux32", "pvh", "multiboot", "arm64", "hvt", "uhyve"]})
         }
         Kind::Time => json!({
             "type": ["integer", "string"], "minimum": 1, "maximum": MOST_SECONDS, "pattern": TIME,

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use hv::Address;
 
-use super::Violation;
+use crate::devices::hypercall::Violation;
 use crate::machine::bus::Stray;
 use crate::machine::stop::Stop;
 

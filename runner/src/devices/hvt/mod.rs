@@ -11,7 +11,6 @@
 mod block;
 pub mod desk;
 mod guard;
-mod guest;
 
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,8 +22,8 @@ use vm_memory::Bytes;
 pub use block::Block;
 use desk::Desk;
 pub use guard::Guard;
-pub use guest::{Guest, Violation};
 
+use super::hypercall::{Guest, Violation};
 use super::power::ExitCode;
 use crate::machine::bus::Device;
 use crate::machine::stop::{Reason, Stop};

@@ -5,6 +5,7 @@ use hv::{Address, GuestMemory, GuestRam, mem};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
+use crate::boot::hvt::{BOOT_INFO, KERNELS};
 use crate::devices::virtio::block::Disk;
 use crate::machine::bus::Stray;
 use crate::machine::stop::Reason;
@@ -58,7 +59,7 @@ impl Bench {
         let desk = Arc::new(Desk::new([(3, 1500)], None));
         let protected = MIB..MIB + 0x2000;
         let machine = Machine {
-            guest: Guest::new(memory.clone(), vec![protected]),
+            guest: Guest::new(memory.clone(), BOOT_INFO, KERNELS, vec![protected]),
             console: Box::new(console.clone()),
             clock: || Duration::new(1_000_000_000, 7),
             blocks,

@@ -1,7 +1,7 @@
 //! The ELF header and program headers (gABI, "ELF Header", "Program Header"), of 64 bits and, for x86, of 32,
 //! each checked against the file.
 
-use super::{Arch, ElfError, Segment, is_elf};
+use super::{Arch, ElfError, Extent, Segment, Tls, is_elf};
 use crate::image::bytes::{u16_at, u32_at, u64_at};
 use crate::image::view::View;
 
@@ -19,8 +19,10 @@ const EM_X86_64: u16 = 62;
 const OSABI_GNU: u8 = 3;
 const EM_AARCH64: u16 = 183;
 pub(super) const PT_LOAD: u32 = 1;
+pub(super) const PT_DYNAMIC: u32 = 2;
 pub(super) const PT_INTERP: u32 = 3;
 pub(super) const PT_NOTE: u32 = 4;
+pub(super) const PT_TLS: u32 = 7;
 
 /// How long addresses and offsets are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -204,6 +206,16 @@ impl Phdr {
             flags,
         };
         Ok((mem_size > 0).then_some(segment))
+    }
+
+    pub(super) fn tls(&self) -> Tls {
+        let Self { vaddr, file_size, mem_size, align, .. } = *self;
+        Tls { vaddr, file_size, mem_size, align }
+    }
+
+    /// Where it is, which need not be in the file.
+    pub(super) fn extent(&self) -> Extent {
+        Extent { offset: self.offset, size: self.file_size }
     }
 
     /// For a message only: an unreadable one is as good as an empty one.

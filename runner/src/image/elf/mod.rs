@@ -12,7 +12,7 @@ use hv::Arch;
 
 use super::notes::Notes;
 use super::view::View;
-use header::{Class, Header, PT_INTERP, PT_LOAD, PT_NOTE, Phdr};
+use header::{Class, Header, PT_DYNAMIC, PT_INTERP, PT_LOAD, PT_NOTE, PT_TLS, Phdr};
 
 const PF_X: u32 = 1;
 const PF_W: u32 = 2;
@@ -67,6 +67,28 @@ impl Segment {
     }
 }
 
+/// The image of what each thread has for itself (`PT_TLS`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// Virtual address it was linked for.
+    pub vaddr: u64,
+    /// Bytes that are not zero.
+    pub file_size: u64,
+    /// All bytes.
+    pub mem_size: u64,
+    /// What it is aligned to.
+    pub align: u64,
+}
+
+/// A part of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// Its first byte.
+    pub offset: u64,
+    /// Bytes.
+    pub size: u64,
+}
+
 /// What is in an ELF file's headers.
 #[derive(Debug, Clone)]
 pub struct Elf {
@@ -86,6 +108,10 @@ pub struct Elf {
     pub segments: Vec<Segment>,
     /// What its notes say.
     pub notes: Notes,
+    /// What each thread has for itself.
+    pub tls: Option<Tls>,
+    /// The table for who links and relocates it (`PT_DYNAMIC`).
+    pub dynamic_table: Option<Extent>,
 }
 
 /// Whether the file begins as an ELF file does.
@@ -110,6 +136,8 @@ impl Elf {
             interpreter: None,
             segments: Vec::new(),
             notes: Notes::default(),
+            tls: None,
+            dynamic_table: None,
         };
         let mut note_bytes = 0;
         for phdr in header.program_headers(view, &head)? {
@@ -119,6 +147,8 @@ impl Elf {
                     elf.interpreter = Some(phdr.interpreter(view))
                 }
                 PT_NOTE => elf.add_notes(view, &phdr, &mut note_bytes)?,
+                PT_TLS => elf.tls = Some(phdr.tls()),
+                PT_DYNAMIC => elf.dynamic_table = Some(phdr.extent()),
                 _ => {}
             }
         }

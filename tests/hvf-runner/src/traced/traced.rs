@@ -154,6 +154,14 @@ impl<C: Vcpu> Vcpu for TracedVcpu<C> {
         self.inner.counter_hz()
     }
 
+    fn argument(&self) -> Option<u64> {
+        self.inner.argument()
+    }
+
+    fn begin_at(&mut self, state: &State) -> Result<()> {
+        self.inner.begin_at(state)
+    }
+
     fn translate(&self, address: u64) -> Option<u64> {
         self.inner.translate(address)
     }

@@ -1,12 +1,11 @@
-//! The guest's memory as hypercalls reach it: all of it from boot info on to read, what the guest itself
-//! may write to write.
+//! The guest's memory as hypercalls reach it, for Solo5's hvt and Hermit's uhyve: what the guest itself may read
+//! to read, what it may write to write. Who breaks the rules ends the run.
 
 use std::ops::Range;
 
 use hv::GuestMemory;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, VolatileSlice};
 
-use crate::boot::hvt::{BOOT_INFO, KERNELS};
 use crate::machine::stop::Reason;
 
 /// How a guest broke the rules.
@@ -20,6 +19,14 @@ pub enum Violation {
         "a hypercall is a write of 32 bits, and this was another, {0:#x} behind the first one's place"
     )]
     Width(u64),
+    /// A call whose pointer, or a pointer it points to, is mapped nowhere.
+    #[error("{call}: the address {at:#x} is mapped nowhere")]
+    Unmapped {
+        /// Which call.
+        call: &'static str,
+        /// The virtual address.
+        at: u64,
+    },
     /// A read where hypercalls are.
     #[error("a read where hypercalls are written, {0:#x} behind the first one's place")]
     Read(u64),
@@ -62,19 +69,27 @@ impl From<Violation> for Reason {
 }
 
 /// A guest's memory.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Guest {
     memory: GuestMemory,
-    len: u64,
-    /// What the guest must not write, of what lies behind its first MiB.
+    /// What the guest may read.
+    readable: Range<u64>,
+    /// Where what it may write begins, but for what is below.
+    writable: u64,
     read_only: Vec<Range<u64>>,
 }
 
 impl Guest {
-    /// Memory from 0 on, without gaps, of which the guest must not write `read_only`.
-    pub fn new(memory: GuestMemory, read_only: Vec<Range<u64>>) -> Self {
-        let len = memory.last_addr().0.saturating_add(1);
-        Self { memory, len, read_only }
+    /// Memory without gaps, which the guest may read from `readable` on, and write from `writable` on but
+    /// for `read_only`.
+    pub fn new(
+        memory: GuestMemory,
+        readable: u64,
+        writable: u64,
+        read_only: Vec<Range<u64>>,
+    ) -> Self {
+        let readable = readable..memory.last_addr().0.saturating_add(1);
+        Self { memory, readable, writable, read_only }
     }
 
     /// The fields of 64 bits of a structure.
@@ -83,17 +98,51 @@ impl Guest {
         call: &'static str,
         gpa: u64,
     ) -> Result<[u64; N], Violation> {
-        let len = (N as u64).saturating_mul(8);
-        let outside = Violation::Outside { call, gpa, len };
-        self.within(gpa, len).ok_or(outside.clone())?;
         let mut words = [0; N];
-        for (index, word) in (0..).zip(&mut words) {
-            let at = 8_u64.saturating_mul(index).saturating_add(gpa);
-            let bytes: [u8; 8] =
-                self.memory.read_obj(GuestAddress(at)).map_err(|_| outside.clone())?;
-            *word = u64::from_le_bytes(bytes);
+        let mut bytes = [0; 64];
+        let len = words.len().saturating_mul(8);
+        let bytes = bytes.get_mut(..len).unwrap_or_default();
+        self.structure(call, gpa, bytes)?;
+        for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+            *word = u64::from_le_bytes(bytes.try_into().unwrap_or_default());
         }
         Ok(words)
+    }
+
+    /// A structure, as long as `bytes`.
+    pub(super) fn structure(
+        &self,
+        call: &'static str,
+        gpa: u64,
+        bytes: &mut [u8],
+    ) -> Result<(), Violation> {
+        let len = bytes.len() as u64;
+        let outside = || Violation::Outside { call, gpa, len };
+        self.within(gpa, len).ok_or_else(outside)?;
+        self.memory.read_slice(bytes, GuestAddress(gpa)).map_err(|_| outside())
+    }
+
+    /// Text up to its NUL; nothing where that is not among the first `most` bytes.
+    pub(super) fn text(
+        &self,
+        call: &'static str,
+        gpa: u64,
+        most: usize,
+    ) -> Result<Option<Vec<u8>>, Violation> {
+        let room = self.readable.end.saturating_sub(gpa);
+        let len = usize::try_from(room).unwrap_or(usize::MAX).min(most);
+        let mut text = vec![0; len.max(1)];
+        self.structure(call, gpa, &mut text)?;
+        match text.iter().position(|byte| *byte == 0) {
+            Some(end) => {
+                text.truncate(end);
+                Ok(Some(text))
+            }
+            None if len < most => {
+                Err(Violation::Outside { call, gpa, len: room.saturating_add(1) })
+            }
+            None => Ok(None),
+        }
     }
 
     /// Writes `bytes` into a structure.
@@ -139,13 +188,14 @@ impl Guest {
 
     /// The end of a range that is all in memory.
     fn within(&self, gpa: u64, len: u64) -> Option<u64> {
-        gpa.checked_add(len).filter(|end| gpa >= BOOT_INFO && *end <= self.len)
+        let Range { start, end: last } = self.readable;
+        gpa.checked_add(len).filter(|end| gpa >= start && *end <= last)
     }
 
     fn may_write(&self, call: &'static str, gpa: u64, len: u64) -> Result<(), Violation> {
         let end = self.within(gpa, len).ok_or(Violation::Outside { call, gpa, len })?;
         let forbidden = |range: &Range<u64>| gpa < range.end && range.start < end;
-        match gpa < KERNELS || self.read_only.iter().any(forbidden) {
+        match gpa < self.writable || self.read_only.iter().any(forbidden) {
             true => Err(Violation::ReadOnly { call, gpa, len }),
             false => Ok(()),
         }

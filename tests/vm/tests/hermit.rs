@@ -1,0 +1,258 @@
+//! Hermit through uhyve's interface: unikernels of our own that do what their arguments say (`tests/guests/*/hermit`), good
+//! and hostile. V77 is a case's number in the list that `hostile` has its cases from.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::support::files::{Folder, checkout};
+use super::support::host::accelerator;
+use super::support::or_skip;
+use super::support::program::{Finished, Runner, runner, says};
+
+/// Memory of a guest here, in MiB, and where it begins.
+const MEMORY: u64 = 16;
+const START: u64 = if cfg!(target_arch = "x86_64") { 0 } else { 0x4000_0000 };
+const END: u64 = START + (MEMORY << 20);
+/// Where a script's structures are, its paths, and its buffers.
+const AT: u64 = START + 0x28_0000;
+const PATH: u64 = AT + 0x1000;
+const DATA: u64 = AT + 0x2000;
+
+/// Both versions of each call.
+const EXIT: [u64; 2] = [0x540, 0x1010];
+const OPEN: [u64; 2] = [0x440, 0x1110];
+const CLOSE: [u64; 2] = [0x480, 0x1120];
+const UNLINK: [u64; 2] = [0x840, 0x1150];
+const SERIAL: [u64; 2] = [0x880, 0x1030];
+const WRITE: u64 = 0x1100;
+const READ: u64 = 0x1130;
+const SEEK: u64 = 0x1140;
+const STAT: u64 = 0x1170;
+const MAKE_FOLDER: u64 = 0x1190;
+
+const CREATE: u64 = 0o100;
+const READ_WRITE: u64 = 2;
+
+fn unikernel(name: &str) -> PathBuf {
+    checkout().join(format!("tests/guests/{}/{name}.elf", std::env::consts::ARCH))
+}
+
+/// What a guest does: words of its argument.
+#[derive(Clone, Default)]
+struct Script(Vec<String>);
+
+impl Script {
+    fn word(mut self, word: String) -> Self {
+        self.0.push(word);
+        self
+    }
+
+    fn store(self, at: u64, value: u64) -> Self {
+        self.word(format!("s{at:x},{value:x}"))
+    }
+
+    /// Prints 64 bits.
+    fn print(self, at: u64) -> Self {
+        self.word(format!("r{at:x}"))
+    }
+
+    fn text(self, at: u64, text: &str) -> Self {
+        let mut bytes = text.as_bytes().to_vec();
+        bytes.push(0);
+        let places = (0..).map(|index| at + 8 * index);
+        bytes.chunks(8).zip(places).fold(self, |script, (part, at)| {
+            let mut word = [0; 8];
+            word[..part.len()].copy_from_slice(part);
+            script.store(at, u64::from_le_bytes(word))
+        })
+    }
+
+    /// Writes a value to a call's place.
+    fn raw(self, number: u64, value: u64) -> Self {
+        self.word(format!("c{number:x},{value:x}"))
+    }
+
+    /// Makes a call with a structure at `AT`, which begins with these words.
+    fn call(self, number: u64, words: &[u64]) -> Self {
+        let places = (0..).map(|index| AT + 8 * index);
+        let stored = places.zip(words).fold(self, |script, (at, word)| script.store(at, *word));
+        stored.raw(number, AT)
+    }
+
+    /// Opens a file, and prints the word with what came of it.
+    fn open(self, number: u64, path: &str, flags: u64) -> Self {
+        self.text(PATH, path).call(number, &[PATH, flags | 0o644 << 32, 0]).print(AT + 16)
+    }
+
+    fn line(&self) -> String {
+        self.0.join(" ")
+    }
+}
+
+fn with(options: &[&str], script: &Script) -> Runner {
+    let run = runner(["-m", &MEMORY.to_string()]);
+    let run = options.iter().fold(run, |run, option| run.arg(option));
+    run.arg(unikernel("hermit/script")).arg("--").arg(script.line())
+}
+
+/// The numbers that it printed.
+fn printed(finished: &Finished) -> Vec<u64> {
+    let lines = finished.quiet_text().lines();
+    lines.map(|line| u64::from_str_radix(line, 16).unwrap()).collect()
+}
+
+/// What a call answers, as 32 bits.
+fn told(value: i32) -> u64 {
+    value.cast_unsigned().into()
+}
+
+/// Ends with the guest's breaking of the rules, one line that has `wanted` in it.
+fn violates(script: &Script, wanted: &str) {
+    let finished = with(&[], script).ends_with(126);
+    says(&finished.stderr, &["the guest broke the rules of its interface: ", wanted]);
+    assert_eq!(finished.stderr.lines().count(), 1, "{finished}");
+}
+
+#[test]
+fn a_unikernel_greets_and_has_its_arguments_and_its_environment() {
+    or_skip!(accelerator());
+    let run = runner(["-m", "16", "-e", "A=b c"]).arg(unikernel("hermit/hello"));
+    let text = "Hello from a Hermit unikernel! one two  words A=b c\n";
+    assert_eq!(run.args(["--", "one", "two  words"]).ends_with(2).quiet_text(), text);
+    let finished = runner(["-v"]).arg(unikernel("hermit/hello")).ends_with(0);
+    assert_eq!(finished.text(), "Hello from a Hermit unikernel!\n");
+    says(&finished.stderr, &["Hermit unikernel", "Hermit uhyve protocol", "2048 MiB"]);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_unikernel_of_the_second_interface_has_its_memory_behind_4_gib() {
+    or_skip!(accelerator());
+    let run = runner(["-m", "16"]).arg(unikernel("hermit2/hello"));
+    assert_eq!(run.ends_with(7).quiet_text(), "Hello from behind 4 GiB!\n");
+}
+
+#[test]
+fn every_status_is_the_processs_and_the_raw_value_is_in_the_report() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    for (raw, status) in [(0_i32, 0), (7, 7), (-1, 255), (256, 255)] {
+        let raw = u64::from(raw.cast_unsigned());
+        for (number, at) in EXIT.into_iter().zip([AT, raw]) {
+            let script = Script::default().store(AT, raw).raw(number, at);
+            let run = with(&["--report", "r.json"], &script).within(folder.path());
+            assert_eq!(run.ends_with(status).quiet_text(), "");
+            let report = std::fs::read_to_string(folder.path().join("r.json")).unwrap();
+            let report: Value = serde_json::from_str(&report).unwrap();
+            assert_eq!((&report["raw"], &report["status_of"]), (&raw.into(), &"guest".into()));
+            assert_eq!(report["protocol"], "Hermit uhyve");
+        }
+    }
+}
+
+#[test]
+fn every_processor_begins_by_itself_and_has_a_number() {
+    or_skip!(accelerator());
+    let run = runner(["-m", "16", "--cpus", "3"]).arg(unikernel("hermit/processors"));
+    let finished = run.ends_with(3);
+    assert_eq!(finished.text(), "abc");
+}
+
+#[test]
+fn both_versions_write_open_read_move_and_remove_files_in_a_shared_folder_and_in_no_other() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    let shared = folder.path().join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    // Root's runner gives up its rights.
+    std::fs::set_permissions(&shared, std::fs::Permissions::from_mode(0o777)).unwrap();
+    std::fs::write(folder.path().join("secret"), "secret").unwrap();
+    std::os::unix::fs::symlink("../secret", shared.join("link")).unwrap();
+    let mut script = Script::default();
+    let mut wanted = Vec::new();
+    for (number, fd) in OPEN.into_iter().zip([3, 4]) {
+        script = script.open(number, &format!("/data/new{fd}"), CREATE | READ_WRITE);
+        wanted.push(fd);
+    }
+    script = script
+        .text(DATA, "content")
+        .call(WRITE, &[7, 0, DATA, 4])
+        .print(AT + 8)
+        .call(SEEK, &[u64::MAX - 2, 2 | 4 << 32])
+        .print(AT)
+        .call(READ, &[100, 0, DATA + 0x100, 4])
+        .print(AT + 8)
+        .print(DATA + 0x100);
+    wanted.extend([7, 4, 3, u64::from_le_bytes(*b"ent\0\0\0\0\0")]);
+    for (number, fd) in CLOSE.into_iter().zip([3, 9]) {
+        script = script.call(number, &[fd]).print(AT);
+        let answer: i32 = if fd == 3 { 0 } else { -9 };
+        wanted.push(fd | told(answer) << 32);
+    }
+    script = script.text(PATH, "/data/new3").call(UNLINK[1], &[PATH, 99]).print(AT + 8);
+    script = script.text(PATH, "/data/none").call(UNLINK[0], &[PATH, 99]).print(AT + 8);
+    script = script.text(PATH, "/data/folder").call(MAKE_FOLDER, &[PATH, 13, 0]).print(AT + 16);
+    script = script.text(PATH, "/data/new4").call(STAT, &[PATH, 0, DATA, 0]).print(AT + 24);
+    script = script.print(DATA + 48);
+    wanted.extend([0, told(-2), 1, 1, 7]);
+    for path in ["/secret", "/data/../secret", "/data/link", "/etc/passwd", "/"] {
+        script = script.open(OPEN[1], path, 0);
+        wanted.push(told(-2));
+    }
+    let share = format!("--share={}:data", shared.display());
+    let finished = with(&[&share], &script).ends_with(0);
+    assert_eq!(printed(&finished), wanted);
+    assert_eq!(std::fs::read(shared.join("new4")).unwrap(), b"content");
+    assert!(!shared.join("new3").exists() && shared.join("folder").is_dir());
+    // Only to be read, and without a place of its own.
+    let script = Script::default()
+        .open(OPEN[0], "/1/new4", 1)
+        .open(OPEN[0], "/1/new5", CREATE)
+        .open(OPEN[0], "/1/new4", 0);
+    let share = format!("--share={}:1:ro", shared.display());
+    let finished = with(&[&share], &script).ends_with(0);
+    assert_eq!(printed(&finished), [told(-30), told(-30), 3]);
+    // Nobody shares anything.
+    let script = Script::default().open(OPEN[0], "/1/new4", 0).call(CLOSE[1], &[3]).print(AT);
+    assert_eq!(printed(&with(&[], &script).ends_with(0)), [told(-2), 3 | told(-9) << 32]);
+}
+
+#[test]
+fn v77_pointers_out_of_memory_end_the_run_and_nothing_is_done() {
+    or_skip!(accelerator());
+    let outside = "are not all in the guest's memory";
+    for number in [OPEN[0], OPEN[1], SERIAL[1], WRITE, READ, STAT, 0x740, 0x780] {
+        for at in [END - 3, END, 0xffff_fffc] {
+            violates(&Script::default().raw(number, at), outside);
+        }
+    }
+    for (at, len) in [(END - 3, 4), (END, 1), (AT, u64::MAX), (u64::MAX, 2)] {
+        violates(&Script::default().call(SERIAL[0], &[at, len]), outside);
+    }
+    violates(&Script::default().call(UNLINK[0], &[END]), outside);
+    // A virtual address that is mapped nowhere.
+    let script = Script::default().store(AT, 1).store(AT + 4, 1 << 46).store(AT + 12, 4);
+    violates(&script.raw(0x400, AT), "write: the address 0x400000000000 is mapped nowhere");
+    violates(&Script::default().word("o540,1".to_owned()), "a hypercall is a write of");
+}
+
+#[test]
+fn what_a_hermit_guest_cannot_have_is_refused_with_what_it_can() {
+    let file = unikernel("hermit/hello");
+    let refused = |options: &[&str]| {
+        let run = options.iter().fold(runner(["-m", "16"]), |run, option| run.arg(option));
+        run.arg(&file).ends_with(125).stderr
+    };
+    let folder = Folder::new();
+    let disk = folder.file("disk.img", [0; 512]);
+    let disk = disk.to_str().unwrap();
+    says(&refused(&["--disk", disk]), &["--disk: Hermit has no driver for disks: --share FOLDER"]);
+    says(&refused(&["--initrd", disk]), &["--initrd"]);
+    says(&refused(&["--virtio=mmio"]), &["--virtio=mmio", "on PCI"]);
+    says(&refused(&["--entry=pvh"]), &["--entry=pvh", "only by uhyve"]);
+    says(&refused(&["--accel=off"]), &["--accel=off: QEMU has no uhyve", "leave it out"]);
+    let share = format!("--share={}:x", folder.path().display());
+    says(&refused(&[&share, &share]), &["two shares are at /x"]);
+}
