@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::boot::{BootPlan, CommandLine, plain_words};
 use crate::config::{AccelChoice, DiskFormat, Settings};
 use crate::image::solo5::Declared;
-use crate::image::{self, Access, Arch, Image, Kernel, Marks, Segment, Source};
+use crate::image::{self, Access, Arch, Image, Kernel, Marks, Segment, Source, System};
 use crate::jail::Role;
 use crate::machine::map::{Board, MIB};
 use crate::machine::slot::{Place, VirtioBus, VirtioSlot};
@@ -138,6 +138,7 @@ impl Plan {
         if let Some(path) = &settings.initrd {
             let initrd = Source::open(path, Access::Read);
             let initrd = initrd.map_err(|error| Error::Asked(format!("the ram disk {error}")))?;
+            refuse_initrd(&boot, &initrd)?;
             boot.initrd = Some(initrd);
         }
         let behind = choice.as_ref().and_then(|_| slots.next());
@@ -148,7 +149,6 @@ impl Plan {
         let mut words = Vec::new();
         if uhyve.is_none() {
             words = self::words(&told)?;
-            let announced = boot.first_word().into_iter().chain(announced).collect();
             boot.tell(command_line(announced, &words)?)?;
         }
         // Last: from here on clients may come.
@@ -192,7 +192,6 @@ impl Plan {
         }
         let slots: Vec<_> = self.slots().collect();
         let announced = self.boot.announce(self.cpus, slots);
-        let announced = self.boot.first_word().into_iter().chain(announced).collect();
         self.boot.tell(command_line(announced, &self.words)?)?;
         Ok(())
     }
@@ -283,6 +282,7 @@ impl Plan {
             format!("command line: {}", boot.command_line.as_str().escape_debug()),
             format!("cpus: {}", self.cpus),
         ];
+        lines.extend(boot.kernel.system().map(|system| format!("system: {system}")));
         let ram = boot.board.ram(self.memory);
         for range in &ram {
             let mib = (range.end - range.start) / MIB;
@@ -296,6 +296,7 @@ impl Plan {
             lines.push(format!("memory: {start:#011x}-{end:#011x} ram disk {name}"));
         }
         lines.extend(boot.board.fixed.iter().map(|device| format!("device: {device}")));
+        lines.extend(boot.old_hardware().iter().map(|device| format!("device: {device}")));
         if self.slots().next().is_some() {
             lines.push(format!("devices announced by {}", boot.announcement()));
         }
@@ -337,6 +338,18 @@ fn describe_segments(segments: &[Segment]) -> impl Iterator<Item = String> {
     };
     let rest = (more > 0).then(|| format!("memory: … and {more} more kernel segments"));
     segments.iter().take(MOST_SEGMENTS).map(line).chain(rest)
+}
+
+/// FreeBSD takes its one module for what its own loader leaves, and stops.
+fn refuse_initrd(boot: &BootPlan, initrd: &Source) -> Result<(), Error> {
+    match boot.kernel.system() {
+        Some(System::FreeBsd) => Err(Error::Asked(format!(
+            "--initrd {}: FreeBSD's kernel takes a module for its loader's metadata; build the file system \
+             into it (MD_ROOT), or give it a --disk",
+            initrd.name()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Devices by name are for guests that have names for them.
@@ -463,6 +476,7 @@ pub fn inspect(name: &Path) -> Result<Vec<String>, Error> {
         format!("format: {}", image.format()),
         format!("architecture: {}", image.arch()),
     ];
+    lines.extend(kernel.system().map(|system| format!("system: {system}")));
     if let Some(setup) = kernel.setup() {
         lines.extend(setup.version.as_ref().map(|version| format!("version: {version}")));
         lines.push(setup.to_string());

@@ -4,8 +4,8 @@
 //! nor PIT, although KVM has both 8259s and the MADT says so. Linux then has its clocks from KVM; in
 //! software emulation it has none but the PIT, so there the tables say that there is fixed hardware.
 //!
-//! No `\_S5`: a guest that could switch itself off by ACPI would take its exit status along (Nanos
-//! does). The reset register is the keyboard controller's, which is all of it that there is.
+//! No `\_S5` but for guests that have no other way to end: a guest that could switch itself off by ACPI would
+//! take its exit status along (Nanos does). The reset register is the keyboard controller's, which is all of it that there is.
 
 use acpi_tables::aml::{
     AddressSpace as Resource, AddressSpaceCacheable, Device, EISAName, IO, Interrupt,
@@ -79,7 +79,13 @@ pub struct Tables {
     pub virtio: Vec<VirtioSlot>,
     /// The PCI bus, if devices are there.
     pub pci: Option<PciHost>,
+    /// The port at which the guest switches itself off, if it can: the sleep control register, and behind it
+    /// the status register (4.8.3.7).
+    pub power: Option<u16>,
 }
+
+/// What a guest writes to sleep control to switch itself off (SLP_TYP), by `\_S5` (7.4.2.6).
+const SLEEP_TYPE: u8 = 5;
 
 impl Tables {
     /// All tables, to stand at [`RSDP`]: one address after the other, each at a multiple of 16.
@@ -90,7 +96,8 @@ impl Tables {
             Platform::Hypervisor => None,
             Platform::Qemu => Some(all.add(&PM1_REGISTERS)),
         };
-        let fadt = all.add(&fadt(dsdt, pm1, self.pci.is_some_and(|host| host.msi)));
+        let msi = self.pci.is_some_and(|host| host.msi);
+        let fadt = all.add(&fadt(dsdt, pm1, msi, self.power));
         let madt = all.add(self.madt(platform).as_slice());
         let mut xsdt = Sdt::new(*b"XSDT", HEADER, 1, OEM, OEM_TABLE, OEM_REVISION);
         let mcfg = self.pci.map(|host| all.add(&mcfg(&host)));
@@ -171,12 +178,16 @@ impl Tables {
         let scope = Scope::raw(Path::new("_SB_"), devices);
         let mut dsdt = Sdt::new(*b"DSDT", HEADER, 2, OEM, OEM_TABLE, OEM_REVISION);
         dsdt.append_slice(&scope);
+        if self.power.is_some() {
+            let sleep = Package::new(vec![&SLEEP_TYPE]);
+            dsdt.append_slice(&serialized(&Name::new(Path::new("_S5_"), &sleep)));
+        }
         dsdt
     }
 }
 
-/// `pm1`: where the registers of the fixed hardware are, if there is some.
-fn fadt(dsdt: u64, pm1: Option<u64>, msi: bool) -> Vec<u8> {
+/// `pm1`: where the registers of the fixed hardware are, if there is some; `power`: [`Tables::power`].
+fn fadt(dsdt: u64, pm1: Option<u64>, msi: bool, power: Option<u16>) -> Vec<u8> {
     let mut fadt = FADTBuilder::new(OEM, OEM_TABLE, OEM_REVISION)
         .dsdt_64(dsdt)
         .flag(Flags::Wbinvd)
@@ -198,8 +209,12 @@ fn fadt(dsdt: u64, pm1: Option<u64>, msi: bool) -> Vec<u8> {
     fadt.century = CENTURY;
     let boot = if msi { NO_VGA } else { NO_VGA | NO_MSI };
     fadt.iapc_boot_arch = boot.into();
-    let port = u64::from(RESET_PORT);
-    fadt.reset_reg = GAS::new(AddressSpace::SystemIo, 8, 0, AccessSize::ByteAccess, port);
+    let port = |port| GAS::new(AddressSpace::SystemIo, 8, 0, AccessSize::ByteAccess, port);
+    fadt.reset_reg = port(RESET_PORT.into());
+    if let Some(power) = power {
+        fadt.sleep_control_reg = port(power.into());
+        fadt.sleep_status_reg = port(u64::from(power) + 1);
+    }
     fadt.reset_value = RESET_COMMAND;
     serialized(&fadt.finalize())
 }

@@ -8,13 +8,13 @@ fn virtio_slots() -> impl Iterator<Item = VirtioSlot> {
 }
 
 fn tables(cpus: u32, devices: usize) -> Vec<u8> {
-    Tables { cpus, virtio: virtio_slots().take(devices).collect(), pci: None }
+    Tables { cpus, virtio: virtio_slots().take(devices).collect(), pci: None, power: None }
         .bytes(Platform::Hypervisor)
 }
 
 #[test]
 fn where_the_pit_keeps_time_the_tables_have_fixed_hardware_and_its_interrupt() {
-    let all = Tables { cpus: 1, virtio: Vec::new(), pci: None }.bytes(Platform::Qemu);
+    let all = Tables { cpus: 1, virtio: Vec::new(), pci: None, power: None }.bytes(Platform::Qemu);
     let fadt = find(&all, b"FACP");
     assert_eq!(u32_at(fadt, 112) >> 20 & 1, 0);
     assert_eq!((u32_at(fadt, 56), u32_at(fadt, 64), fadt[88], fadt[89]), (0, 0, 4, 2));
@@ -128,6 +128,19 @@ fn the_dsdt_has_com1_the_clock_and_each_virtio_device_with_its_window_and_line()
         assert_eq!(has(dsdt, &[window, line].concat()), 1, "{slot:?}");
     }
     assert_eq!(has(tables(4, 0).as_slice(), b"LNRO0005"), 0);
+}
+
+#[test]
+fn who_switches_off_by_acpi_has_a_register_for_it_and_its_value() {
+    let power = Tables { cpus: 2, virtio: Vec::new(), pci: None, power: Some(0x604) };
+    let all = power.bytes(Platform::Hypervisor);
+    let fadt = find(&all, b"FACP");
+    assert_eq!(fadt[244..256], [1, 8, 0, 1, 4, 6, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(fadt[256..268], [1, 8, 0, 1, 5, 6, 0, 0, 0, 0, 0, 0]);
+    let dsdt = table(&all, u64_at(fadt, 140));
+    assert_eq!(has(dsdt, b"\x08_S5_\x12\x04\x01\x0a\x05"), 1);
+    let none = tables(2, 0);
+    assert_eq!(find(&none, b"FACP")[244..268], [0; 24]);
 }
 
 #[test]

@@ -10,9 +10,16 @@ use crate::image::hermit::Interface;
 use crate::machine::map::{pc, virt};
 
 /// The BIOS data area's words for where the extended one begins, in paragraphs, and for the KiB of
-/// conventional memory: [`LOW_END`]. Xen looks nowhere else for room below 1 MiB.
-pub(super) const EXTENDED_DATA: u64 = 0x40e;
-pub(super) const CONVENTIONAL: u64 = 0x413;
+/// conventional memory: [`LOW_END`]. Xen looks nowhere else for room below 1 MiB, and who looks for an MP table
+/// begins there.
+pub(super) const BIOS_DATA: [(u64, [u8; 2]); 2] =
+    [(0x40e, word(LOW_END >> 4)), (0x413, word(LOW_END >> 10))];
+
+/// The low 16 bits.
+const fn word(value: u64) -> [u8; 2] {
+    let [b0, b1, ..] = value.to_le_bytes();
+    [b0, b1]
+}
 
 /// The GDT that the boot vCPU's segments come from.
 pub(super) const GDT: u64 = 0x500;

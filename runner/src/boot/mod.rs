@@ -8,11 +8,13 @@ mod acpi;
 mod bytes;
 mod cmdline;
 mod el1;
+pub mod ends;
 mod fdt;
 pub mod hvt;
 mod layout;
 mod linux;
 mod load;
+mod mp;
 mod multiboot;
 mod pc;
 mod pvh;
@@ -31,10 +33,10 @@ pub use cmdline::{CommandLine, nanos_mounts, nanos_overrides, plain_words, shell
 pub use fdt::Tree;
 pub use load::Loaded;
 
-use crate::devices::power::ExitCode;
-use crate::image::{Arch, Format, Image, Kernel, Source};
+use crate::image::{Arch, Format, Image, Kernel, Source, System};
 use crate::machine::map::{self, Board};
 use crate::machine::slot::{Place, VIRTIO_WINDOW, VirtioSlot};
+use ends::Ends;
 use hvt::Hvt;
 use uhyve::Uhyve;
 
@@ -174,12 +176,14 @@ pub struct BootPlan {
     pub initrd: Option<Source>,
     /// ACPI tables, if the guest gets some.
     pub acpi: Option<AcpiTables>,
+    /// The number of processors for Intel's MP table, if the guest gets that.
+    pub mp: Option<u32>,
     /// What the device tree tells an aarch64 guest.
     pub tree: Tree,
     /// What the kernel is told.
     pub command_line: CommandLine,
-    /// What a value at the exit port means.
-    pub exit_code: ExitCode,
+    /// How the guest ends, and what it says by it.
+    pub ends: &'static Ends,
     /// The kernel ends with a status by a semihosting call, which becomes a hypercall.
     pub exits_by_semihosting: bool,
     /// What hvt's guests have beside; nothing for others.
@@ -190,12 +194,6 @@ pub struct BootPlan {
 
 /// The port a guest writes its exit value to (QEMU's `isa-debug-exit` as OPS places it).
 pub const EXIT_PORT: u16 = 0x501;
-
-/// An exit value is the status itself, as far as a process's status goes: 8 bits.
-fn status_is_value(raw: u64) -> u8 {
-    let [low, ..] = raw.to_le_bytes();
-    low
-}
 
 /// Why an image cannot be booted as asked.
 #[derive(Debug, thiserror::Error)]
@@ -303,21 +301,21 @@ impl BootPlan {
             return Err(Error::OtherEntry { name: name(), asked: protocol, can: can.join(", ") });
         };
         let exits_by_semihosting = image.is_disk() && kernel.arch() == Arch::Aarch64;
+        let ends = Ends::of(protocol, &kernel);
         let (mut hvt, mut uhyve) = (None, None);
         let usual = Board::of(kernel.arch());
-        let (kernel, board, exit_code): (_, _, ExitCode) = match protocol {
+        let (kernel, board) = match protocol {
             Protocol::Hvt => {
                 hvt = Some(Hvt::default());
                 let board = map::hvt::board(kernel.arch());
-                (kernel, board, hvt::status)
+                (kernel, board)
             }
             Protocol::Uhyve => {
                 uhyve = Some(Uhyve::default());
-                let (kernel, board) = uhyve::placed(kernel)?;
-                (kernel, board, hvt::status)
+                uhyve::placed(kernel)?
             }
-            Protocol::Multiboot => (kernel.by_multiboot(), usual, status_is_value),
-            _ => (kernel, usual, status_is_value),
+            Protocol::Multiboot => (kernel.by_multiboot(), usual),
+            _ => (kernel, usual),
         };
         let entry = protocol.entry(&kernel).unwrap_or(entry);
         Ok(Self {
@@ -327,9 +325,10 @@ impl BootPlan {
             kernel,
             initrd: None,
             acpi: None,
+            mp: None,
             tree: Tree { cpus: 1, virtio: Vec::new(), pci: None },
             command_line: CommandLine::default(),
-            exit_code,
+            ends,
             exits_by_semihosting,
             hvt,
             uhyve,
@@ -351,12 +350,31 @@ impl BootPlan {
     }
 
     /// Whether the guest is of a kind that takes a PC's interval timer for granted: Multiboot has no way to
-    /// tell it of another, and memtest86+ measures its processor by it. Others are spared its cost.
+    /// tell it of another, and some systems measure their processor by it. Others are spared its cost.
     #[must_use]
     pub fn needs_interval_timer(&self) -> bool {
-        let version = self.kernel.setup().and_then(|setup| setup.version.as_deref());
-        self.protocol == Protocol::Multiboot
-            || version.is_some_and(|version| version.starts_with("Memtest86+"))
+        let needs = match self.kernel.system() {
+            Some(System::Unikraft | System::Memtest86Plus | System::FreeBsd | System::NetBsd) => {
+                true
+            }
+            Some(System::Osv) | None => self.protocol == Protocol::Multiboot,
+        };
+        needs && self.kernel.arch() == Arch::X86_64
+    }
+
+    /// The old hardware that only guests of its kind have, for a person.
+    pub fn old_hardware(&self) -> Vec<String> {
+        let timer =
+            self.needs_interval_timer().then(|| "interval timer, ports 0x40-0x43".to_owned());
+        let own = self.ends.ports().filter(|(port, _)| *port != EXIT_PORT);
+        let own = own.map(|(port, _)| format!("power, port {port:#x}"));
+        timer.into_iter().chain(own).collect()
+    }
+
+    /// Whether it is a BSD's kernel for virtual machines without ACPI.
+    fn is_bsd(&self) -> bool {
+        matches!(self.kernel.system(), Some(System::FreeBsd | System::NetBsd))
+            && self.protocol == Protocol::Pvh
     }
 
     /// How the guest finds its devices.
@@ -364,14 +382,20 @@ impl BootPlan {
     pub fn announcement(&self) -> Announcement {
         match (self.protocol, self.kernel.setup()) {
             (Protocol::Linux64, None) => Announcement::CommandLine,
+            // These read of them there, however they are entered.
+            (Protocol::Pvh, None)
+                if matches!(self.kernel.system(), Some(System::Osv)) || self.is_bsd() =>
+            {
+                Announcement::CommandLine
+            }
             (Protocol::Arm64 | Protocol::Uhyve, _) => Announcement::DeviceTree,
             (Protocol::Hvt, _) => Announcement::Manifest,
             _ => Announcement::Acpi,
         }
     }
 
-    /// Plans for `cpus` processors and for virtio devices, and returns the words about these that
-    /// belong on the command line.
+    /// Plans for `cpus` processors and for virtio devices, and returns the words that belong on the
+    /// command line before all others: what it begins with, and those about these devices.
     ///
     /// A guest of one CPU that takes its devices from the command line has no use for ACPI tables, and
     /// gets none.
@@ -390,22 +414,23 @@ impl BootPlan {
             }
             Place::Pci { .. } => None,
         };
+        let mut words: Vec<String> = self.first_word(on_bus).into_iter().collect();
         match self.announcement() {
-            Announcement::Acpi => {
-                self.acpi = Some(AcpiTables { cpus, virtio, pci });
-                Vec::new()
-            }
-            Announcement::DeviceTree => {
-                self.tree = Tree { cpus, virtio, pci };
-                Vec::new()
-            }
-            Announcement::Manifest => Vec::new(),
+            Announcement::Acpi => self.acpi = Some(AcpiTables { cpus, virtio, pci, power: None }),
+            Announcement::DeviceTree => self.tree = Tree { cpus, virtio, pci },
+            Announcement::Manifest => {}
             Announcement::CommandLine => {
-                let processors = AcpiTables { cpus, virtio: Vec::new(), pci: None };
-                self.acpi = (cpus > 1).then_some(processors);
-                virtio.into_iter().filter_map(word).collect()
+                let bsd = self.is_bsd();
+                self.mp = bsd.then_some(cpus);
+                // OSv, which finds them there, switches off by nothing else then.
+                let osv = self.kernel.system() == Some(System::Osv);
+                let power = osv.then_some(ends::POWER_PORT);
+                let processors = AcpiTables { cpus, virtio: Vec::new(), pci: None, power };
+                self.acpi = (cpus > 1 && !bsd).then_some(processors);
+                words.extend(virtio.into_iter().filter_map(word));
             }
         }
+        words
     }
 
     /// Sets the command line.
@@ -457,11 +482,13 @@ impl BootPlan {
     }
 
     /// What a command line begins with: by Multiboot the kernel's file name, as one word, which kernels
-    /// skip as programs do.
-    #[must_use]
-    pub fn first_word(&self) -> Option<String> {
-        if self.protocol != Protocol::Multiboot {
-            return None;
+    /// skip as programs do. Unikraft's program has it as its own name, however it is entered. OSv is spared
+    /// the search for a PCI bus that is not there.
+    fn first_word(&self, pci: bool) -> Option<String> {
+        let system = self.kernel.system();
+        if self.protocol != Protocol::Multiboot && system != Some(System::Unikraft) {
+            let spared = system == Some(System::Osv) && !pci && self.kernel.arch() == Arch::X86_64;
+            return spared.then(|| "--nopci".to_owned());
         }
         let path = std::path::Path::new(self.kernel.view().source().name());
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();

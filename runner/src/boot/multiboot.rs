@@ -7,8 +7,7 @@ use hv::arch::x86_64;
 use super::Gpas;
 use super::bytes::Bytes;
 use super::layout::{
-    COMMAND_LINE, CONVENTIONAL, EXTENDED_DATA, GDT, LOADER_NAME, LOW_END, MEMORY_MAP, MODULES,
-    STACK_TOP, START_INFO, usable_ram,
+    COMMAND_LINE, GDT, LOADER_NAME, LOW_END, MEMORY_MAP, MODULES, STACK_TOP, START_INFO, usable_ram,
 };
 
 /// In EAX: a boot loader of this specification.
@@ -25,9 +24,9 @@ const NAME: &[u8] = b"runner\0";
 /// Fields of 32 bits behind the loader's name, which tell of nothing: APM, VBE, a frame buffer.
 const WORDS_BEHIND_NAME: usize = 12;
 
-/// The boot data and where it goes: information, loader's name, module list, memory map, and what a BIOS
-/// leaves about memory. A ram disk is the one module, with an empty string.
-pub(super) fn info(ram: &[Gpas], initrd: Option<&Gpas>) -> [(u64, Vec<u8>); 6] {
+/// The boot data and where it goes: information, loader's name, module list, memory map. A ram disk is the one
+/// module, with an empty string.
+pub(super) fn info(ram: &[Gpas], initrd: Option<&Gpas>) -> [(u64, Vec<u8>); 4] {
     let low = |address: u64| u32::try_from(address).unwrap_or(u32::MAX);
     let map: Vec<Gpas> = usable_ram(ram).collect();
     // KiB of conventional memory, and from 1 MiB to the first hole.
@@ -56,15 +55,7 @@ pub(super) fn info(ram: &[Gpas], initrd: Option<&Gpas>) -> [(u64, Vec<u8>); 6] {
     let table = map.iter().fold(Bytes::default(), |table, range| {
         table.u32(ENTRY_SIZE).u64(range.start).u64(range.end - range.start).u32(RAM)
     });
-    let word = |value: u64| low(value).to_le_bytes()[..2].to_vec();
-    [
-        (START_INFO, info.0),
-        (LOADER_NAME, NAME.to_vec()),
-        (MODULES, module.0),
-        (MEMORY_MAP, table.0),
-        (EXTENDED_DATA, word(LOW_END >> 4)),
-        (CONVENTIONAL, word(LOW_END >> 10)),
-    ]
+    [(START_INFO, info.0), (LOADER_NAME, NAME.to_vec()), (MODULES, module.0), (MEMORY_MAP, table.0)]
 }
 
 /// The boot vCPU: 32-bit protected mode without paging, EBX at the information, a stack that can be used.
@@ -90,9 +81,8 @@ mod tests {
     fn the_information_has_its_fields_where_the_specification_has_them() {
         let ram = [0..3 * GIB, 4 * GIB..5 * GIB];
         let initrd = 0x200_0000..0x200_0801;
-        let [(at, info), (name_at, name), (modules_at, module), (map_at, map), extended, base] =
+        let [(at, info), (name_at, name), (modules_at, module), (map_at, map)] =
             super::info(&ram, Some(&initrd));
-        assert_eq!((extended.1, base.1), (vec![0xc0, 0x9f], vec![0x7f, 0x02]));
         assert_eq!((at, info.len(), name.as_slice()), (START_INFO, 116, NAME));
         assert!(at + 116 <= name_at && name_at + 7 <= modules_at && modules_at + 16 <= map_at);
         let info = words(&info);

@@ -5,9 +5,11 @@ use hv::State;
 use hv::arch::x86_64::{GDT_SIZE, IDENTITY_MAP_SIZE, write_gdt, write_identity_map};
 
 use super::acpi::RESET_CODE;
-use super::layout::{BOOT_DATA, COMMAND_LINE, GDT, PAGE_TABLES, RESET_VECTOR, RSDP, ZERO_PAGE};
+use super::layout::{
+    BIOS_DATA, BOOT_DATA, COMMAND_LINE, GDT, PAGE_TABLES, RESET_VECTOR, RSDP, ZERO_PAGE,
+};
 use super::load::{Loading, does_not_fit};
-use super::{BootPlan, Error, Gpas, Platform, linux, multiboot, pvh};
+use super::{BootPlan, Error, Gpas, Platform, linux, mp, multiboot, pvh};
 
 impl BootPlan {
     /// Linux's 64-bit entry: writes the boot data, and returns the boot vCPU's registers.
@@ -49,6 +51,9 @@ impl BootPlan {
         loading: &mut Loading<'_>,
     ) -> Result<State, Error> {
         let rsdp = self.load_pc(ram, platform, loading)?;
+        if let Some(cpus) = self.mp {
+            self.load_mp(cpus, ram, platform, loading)?;
+        }
         for (gpa, bytes) in pvh::start_info(ram, initrd, rsdp) {
             loading.write(gpa, &bytes)?;
         }
@@ -65,6 +70,7 @@ impl BootPlan {
     ) -> Result<State, Error> {
         // ACPI tables are found where a BIOS has them: this version has no way to tell of them.
         self.load_pc(ram, platform, loading)?;
+        load_bios_data(loading)?;
         for (gpa, bytes) in multiboot::info(ram, initrd) {
             loading.write(gpa, &bytes)?;
         }
@@ -83,6 +89,27 @@ impl BootPlan {
         loading.ranges.push(GDT..GDT + u64::from(GDT_SIZE));
         loading.write(COMMAND_LINE, &self.command_line.terminated())?;
         self.load_acpi(ram, platform, loading)
+    }
+
+    /// Writes Intel's MP table, and how it is found.
+    fn load_mp(
+        &self,
+        cpus: u32,
+        ram: &[Gpas],
+        platform: Platform,
+        loading: &mut Loading<'_>,
+    ) -> Result<(), Error> {
+        let what = || format!("the MP table for {cpus} CPUs");
+        if cpus > mp::MOST {
+            let why = format!("it has names for {} CPUs", mp::MOST);
+            return Err(does_not_fit(what(), &(RSDP..RSDP), why, "ask for fewer CPUs"));
+        }
+        load_bios_data(loading)?;
+        for (gpa, bytes) in mp::tables(cpus, platform) {
+            self.fits(&(gpa..gpa.saturating_add(bytes.len() as u64)), ram, what)?;
+            loading.write(gpa, &bytes)?;
+        }
+        Ok(())
     }
 
     fn zero_page(&self, ram: &[Gpas], initrd: Option<&Gpas>, rsdp: u64) -> Vec<u8> {
@@ -112,4 +139,9 @@ impl BootPlan {
         }
         Ok(RSDP)
     }
+}
+
+/// What a BIOS leaves about memory.
+fn load_bios_data(loading: &mut Loading<'_>) -> Result<(), Error> {
+    BIOS_DATA.iter().try_for_each(|(gpa, bytes)| loading.write(*gpa, bytes))
 }

@@ -1,6 +1,7 @@
 //! How an x86_64 guest ends: a value to an exit port, or a reset through the keyboard controller.
 //!
-//! Which value means what is part of the guest's boot protocol ([`ExitCode`]), not of the device.
+//! Which value means what is part of the guest's boot protocol ([`ExitCode`], `boot::ends`), not of the
+//! device.
 
 use hv::Width;
 
@@ -8,8 +9,50 @@ use crate::machine::bus::Device;
 use crate::machine::map::pc::RESET_COMMAND;
 use crate::machine::stop::{Reason, Stop};
 
-/// From the value a guest writes to its exit port to the status of this process.
-pub type ExitCode = fn(u64) -> u8;
+/// What the values that a guest may end with mean: the first line that fits counts. Whatever none fits ends
+/// nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExitCode(pub &'static [(Raw, Status)]);
+
+/// Values as the guest gives them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Raw {
+    /// This one.
+    Is(u64),
+    /// Those that have this bit.
+    Bit(u32),
+    /// Any.
+    Any,
+}
+
+/// The exit status of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// This one.
+    Is(u8),
+    /// The value itself as far as a process's status goes, its low 8 bits, but for failures that would look
+    /// like success: those are 255.
+    Low,
+}
+
+impl ExitCode {
+    /// The status that `raw` stands for.
+    #[must_use]
+    pub fn status(self, raw: u64) -> Option<u8> {
+        let fits = |is: &Raw| match *is {
+            Raw::Is(value) => value == raw,
+            Raw::Bit(bit) => raw.checked_shr(bit).unwrap_or_default() & 1 != 0,
+            Raw::Any => true,
+        };
+        let [low, ..] = raw.to_le_bytes();
+        let (_, status) = self.0.iter().find(|(is, _)| fits(is))?;
+        Some(match *status {
+            Status::Is(status) => status,
+            Status::Low if low == 0 && raw != 0 => u8::MAX,
+            Status::Low => low,
+        })
+    }
+}
 
 /// A port that ends the run with the value written to it (QEMU's `isa-debug-exit`, but exact).
 #[derive(Debug)]
@@ -31,8 +74,10 @@ impl Device for ExitPort {
     }
 
     fn write(&self, offset: u64, _width: Width, value: u64) {
-        if offset == 0 {
-            self.stop.request(Reason::Exit { raw: value, status: (self.code)(value) });
+        if offset == 0
+            && let Some(status) = self.code.status(value)
+        {
+            self.stop.request(Reason::Exit { raw: value, status });
         }
     }
 }
@@ -72,10 +117,35 @@ mod tests {
     #[test]
     fn the_first_value_written_to_the_exit_port_is_the_status() {
         let stop = Stop::default();
-        let port = ExitPort::new(|raw| raw.to_le_bytes()[0], stop.clone());
+        let port = ExitPort::new(ExitCode(&[(Raw::Any, Status::Low)]), stop.clone());
+        port.write(1, Width::W1, 3);
+        assert!(!stop.requested());
         port.write(0, Width::W4, 0x107);
         port.write(0, Width::W1, 9);
         assert_eq!(stop.reason(), Some(&Reason::Exit { raw: 0x107, status: 7 }));
+    }
+
+    #[test]
+    fn a_value_that_means_nothing_ends_nothing() {
+        let stop = Stop::default();
+        let port = ExitPort::new(ExitCode(&[(Raw::Bit(13), Status::Is(0))]), stop.clone());
+        for value in [0, 1, 0x1fff, 0xc000, !0x2000] {
+            port.write(0, Width::W2, value);
+        }
+        assert!(!stop.requested());
+        port.write(0, Width::W2, 0x3c01);
+        assert_eq!(stop.reason(), Some(&Reason::Exit { raw: 0x3c01, status: 0 }));
+    }
+
+    #[test]
+    fn a_status_is_the_first_that_fits_and_0_only_for_success() {
+        let low = ExitCode(&[(Raw::Any, Status::Low)]);
+        for (raw, wanted) in [(0, 0), (1, 1), (255, 255), (256, 255), (263, 7), (u64::MAX, 255)] {
+            assert_eq!(low.status(raw), Some(wanted), "{raw}");
+        }
+        let code = ExitCode(&[(Raw::Is(41), Status::Is(0)), (Raw::Any, Status::Is(3))]);
+        assert_eq!([0, 41, 42].map(|raw| code.status(raw)), [Some(3), Some(0), Some(3)]);
+        assert_eq!(ExitCode(&[(Raw::Bit(64), Status::Is(0))]).status(u64::MAX), None);
     }
 
     #[test]

@@ -53,7 +53,9 @@ impl Calls for Semihosting {
             && let Some(code) = block.checked_add(8).and_then(word)
         {
             let raw = if reason == ADP_STOPPED_APPLICATION_EXIT { code } else { FAILURE };
-            self.stop.request(Reason::Exit { raw, status: (self.code)(raw) });
+            if let Some(status) = self.code.status(raw) {
+                self.stop.request(Reason::Exit { raw, status });
+            }
         }
     }
 }
@@ -77,7 +79,7 @@ mod tests {
             memory.write_obj(value, GuestAddress(RAM + 0x1000 + offset)).unwrap();
         }
         let stop = Stop::default();
-        let code = |raw: u64| raw.to_le_bytes()[0];
+        let code = crate::boot::ends::AARCH64.code();
         Semihosting::new(memory, code, stop.clone()).call(function, [at, 0], translate);
         stop.reason().cloned()
     }

@@ -123,9 +123,9 @@ pub(super) fn supervise(
         signals.control_job();
         let signal = || signals.first().map(Reason::Signal);
         let escape = || heard.escaped.then_some(Reason::Escape);
-        let exit = heard.exit.map(|byte| Reason::Exit {
-            raw: byte.into(),
-            status: (plan.boot.exit_code)(byte.into()),
+        let exit = heard.exit.and_then(|byte| {
+            let raw = byte.into();
+            plan.boot.ends.code().status(raw).map(|status| Reason::Exit { raw, status })
         });
         let end = exit.or_else(signal).or_else(escape).map(End::Ours);
         end.or_else(|| heard.gone().map(|()| End::Its))
@@ -159,7 +159,7 @@ pub(super) fn supervise(
         End::Ours(reason) => Outcome::of(&reason),
         End::Its => {
             make_durable(plan);
-            outcome(status, &heard, plan.boot.exit_code)
+            outcome(status, &heard, plan.boot.ends.code())
         }
     })
 }
@@ -224,7 +224,7 @@ fn its_reason(status: ExitStatus, heard: &Heard, exit_code: ExitCode) -> Option<
         // Semihosting's exit is QEMU's.
         code if said(Mark::Began) => {
             let raw = u64::try_from(code).ok()?;
-            Some(Reason::Exit { raw, status: exit_code(raw) })
+            exit_code.status(raw).map(|status| Reason::Exit { raw, status })
         }
         _ => None,
     }
@@ -394,7 +394,7 @@ mod tests {
     }
 
     fn outcome(status: ExitStatus, heard: &Heard) -> Outcome {
-        super::outcome(status, heard, |raw| raw.to_le_bytes()[0])
+        super::outcome(status, heard, crate::boot::ends::AARCH64.code())
     }
 
     fn on_pc(log: &str, words: &str) -> Heard {

@@ -11,6 +11,7 @@ use super::hermit::Hermit;
 use super::multiboot::Multiboot;
 use super::solo5::{Abi, Solo5, Solo5Error};
 use super::source::{ReadError, Source};
+use super::system::System;
 use super::view::{Piece, View};
 use super::{Error, Problem, recognise};
 
@@ -38,6 +39,7 @@ pub struct Kernel {
     setup: Option<Setup>,
     solo5: Option<Solo5>,
     hermit: Option<Hermit>,
+    system: Option<System>,
 }
 
 /// Where Solo5's unikernels begin, at the lowest (`hvt_abi.h`, `HVT_GUEST_MIN_BASE`).
@@ -85,8 +87,13 @@ impl Kernel {
                 false => ElfError::EntryVirtual(elf.entry),
             }));
         }
+        let system = match file {
+            // What a disk's file system has is Nanos.
+            Some(_) => None,
+            None => System::of_elf(&view, &elf),
+        };
         let Elf { arch, segments, .. } = elf;
-        Ok(Self { entry, pvh_entry, multiboot, ..Self::loading(view, arch, segments) })
+        Ok(Self { entry, pvh_entry, multiboot, system, ..Self::loading(view, arch, segments) })
     }
 
     /// A Solo5 unikernel for hvt, which is entered in one way only.
@@ -134,9 +141,9 @@ impl Kernel {
     /// The kernel in a bzImage.
     pub(super) fn of_bzimage(view: View, image: BzImage) -> Self {
         let BzImage { segment, entry64, entry32, setup } = image;
-        let (entry32, setup) = (Some(entry32), Some(setup));
+        let (system, entry32, setup) = (System::of_bzimage(&setup), Some(entry32), Some(setup));
         let rest = Self::loading(view, Arch::X86_64, vec![segment]);
-        Self { entry: entry64, entry32, setup, ..rest }
+        Self { entry: entry64, entry32, setup, system, ..rest }
     }
 
     /// The kernel in a file that only its Multiboot header describes.
@@ -174,6 +181,7 @@ impl Kernel {
             setup: None,
             solo5: None,
             hermit: None,
+            system: None,
         }
     }
 
@@ -230,6 +238,12 @@ impl Kernel {
     #[must_use]
     pub fn pvh_entry(&self) -> Option<u32> {
         self.pvh_entry
+    }
+
+    /// Whose kernel it is, if it says so and it matters.
+    #[must_use]
+    pub fn system(&self) -> Option<System> {
+        self.system
     }
 
     /// What a Solo5 unikernel says of itself, and where it is entered.

@@ -2,13 +2,15 @@
 //!
 //! A note is namesz, descsz, type (32 bits each), the name with its NUL, the description, each
 //! padded to 4 bytes, or to 8 where the segment is aligned to 8. Known here: PVH's entry (Xen's
-//! `elfnote.h`, type 18), Solo5's ABI1 and MFT1 ([`solo5`]), Hermit's entry version and the version of
-//! uhyve's interface (`hermit-entry`), and GNU's ABI tag, which marks a program, or a kernel of Hermit's.
+//! `elfnote.h`, type 18) and the guest's name (6), Solo5's ABI1 and MFT1 ([`solo5`]), Hermit's entry version and the
+//! version of uhyve's interface (`hermit-entry`), and GNU's ABI tag, which marks a program, or a kernel of Hermit's.
 
 use super::bytes::{array, u32_at};
 use super::solo5::{self, Abi, Manifest, ManifestError};
+use super::system::System;
 
 const PVH_ENTRY: u32 = 18;
+const GUEST_OS: u32 = 6;
 const HERMIT_ENTRY: u32 = 0x5a00;
 const UHYVE_INTERFACE: u32 = 0x5b00;
 const GNU_ABI_TAG: u32 = 1;
@@ -49,6 +51,8 @@ pub enum NoteError {
 pub struct Notes {
     /// Physical address of the 32-bit PVH entry.
     pub pvh_entry: Option<u32>,
+    /// Whose kernel it says it is.
+    pub guest: Option<System>,
     /// What a Solo5 unikernel is built for.
     pub solo5: Option<Abi>,
     /// The devices that it wants.
@@ -89,6 +93,7 @@ impl Notes {
                 }
                 self.pvh_entry = Some(entry);
             }
+            (b"Xen", GUEST_OS) => self.guest = self.guest.or(System::by_name(note.desc)),
             (solo5::NAME, solo5::ABI) => {
                 let abi = Abi::read(note.desc).ok_or(NoteError::Solo5(at))?;
                 same(&mut self.solo5, abi, at)?;

@@ -12,6 +12,8 @@ fn each_known_note_is_understood_and_others_are_passed_over() {
     let segment = [
         note(b"stapsdt\0", 3, b"whatever"),
         pvh_note(0x10_0000),
+        note(b"Xen\0", 6, b"FreeBSD\0"),
+        note(b"Xen\0", 6, b"NetBSD\0"),
         solo5_note(1, 2),
         note(b"Solo5\0", 0x3154_464d, &solo5_manifest(&[])),
         note(b"HERMIT\0", 0x5a00, &[4]),
@@ -23,6 +25,7 @@ fn each_known_note_is_understood_and_others_are_passed_over() {
     let notes = read(&segment).unwrap();
     let expected = Notes {
         pvh_entry: Some(0x10_0000),
+        guest: Some(System::FreeBsd),
         solo5: Some(Abi { target: 1, version: 2 }),
         solo5_manifest: Some(Manifest { entries: vec![None] }),
         hermit: Some(4),

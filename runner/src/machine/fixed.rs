@@ -11,7 +11,7 @@ use super::bus::Bus;
 use super::devices::{interrupt, level};
 use super::map::{pc, virt};
 use super::stop::Stop;
-use crate::boot::{BootPlan, EXIT_PORT};
+use crate::boot::BootPlan;
 use crate::devices::pl011::Pl011;
 use crate::devices::pl031::Pl031;
 use crate::devices::power::{ExitPort, ResetPort};
@@ -41,7 +41,7 @@ pub(super) fn add<V: Vm>(
     match boot.board.arch {
         Arch::X86_64 => pc(vm, boot, console, stop, bus),
         Arch::Aarch64 => {
-            let semihosting = Semihosting::new(memory.clone(), boot.exit_code, stop.clone());
+            let semihosting = Semihosting::new(memory.clone(), boot.ends.code(), stop.clone());
             bus.answer_calls(Arc::new(semihosting));
             virt(vm, console, bus)
         }
@@ -67,8 +67,10 @@ fn pc<V: Vm>(
     let Console { stdout, drained } = console;
     let com1 = Arc::new(Com1::new(interrupt(vm, pc::COM1_LINE)?, stdout, drained));
     bus.add(Address::Port(pc::COM1), serial::PORTS, com1.clone());
-    let exit = ExitPort::new(boot.exit_code, stop.clone());
-    bus.add(Address::Port(EXIT_PORT), 4, Arc::new(exit));
+    for (port, code) in boot.ends.ports() {
+        // As wide as the widest access.
+        bus.add(Address::Port(port), 4, Arc::new(ExitPort::new(code, stop.clone())));
+    }
     bus.add(Address::Port(pc::RESET_PORT), 1, Arc::new(ResetPort::new(stop.clone())));
     bus.add(Address::Port(pc::RTC), rtc::PORTS, Arc::new(Rtc::new(Box::new(wall_clock))));
     Ok(com1)

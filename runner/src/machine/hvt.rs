@@ -102,7 +102,7 @@ pub(super) fn add(
             clock: wall_clock,
             blocks: plan.blocks.iter().map(block).collect(),
             desk,
-            code: boot.exit_code,
+            code: boot.ends.code(),
             stop: stop.clone(),
         },
     );

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hv::{GuestMemory, GuestRam, Width};
+use runner::boot::ends::HVT;
 use runner::boot::hvt::{BOOT_INFO, KERNELS};
 use runner::devices::hvt::desk::Desk;
 use runner::devices::hvt::{Block, Hypercalls, Machine};
@@ -57,7 +58,7 @@ pub fn hvt(data: &[u8]) {
                 (2, Block::new(disk("two", &other, true), LEN, 1024)),
             ],
             desk: Arc::clone(&desk),
-            code: |raw| raw.to_le_bytes()[0],
+            code: HVT.code(),
             stop: stop.clone(),
         },
     );

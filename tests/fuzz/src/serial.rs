@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use hv::{Address, Width};
+use runner::boot::ends::PC;
 use runner::devices::power::{ExitPort, ResetPort};
 use runner::devices::serial::{Com1, PORTS};
 use runner::devices::uart::Uart;
@@ -35,7 +36,7 @@ pub fn serial(data: &[u8]) {
     ));
     let mut bus = Bus::default();
     bus.add(Address::Port(COM1), PORTS, com1.clone());
-    bus.add(Address::Port(EXIT), 4, Arc::new(ExitPort::new(low_byte, stop.clone())));
+    bus.add(Address::Port(EXIT), 4, Arc::new(ExitPort::new(PC.code(), stop.clone())));
     bus.add(Address::Port(RESET), 1, Arc::new(ResetPort::new(stop.clone())));
     let mut model = Model::default();
     for _ in 0..ACTIONS {
@@ -87,7 +88,10 @@ fn count(counter: &Arc<AtomicU32>) -> impl Fn() + Send + Sync + 'static {
 }
 
 fn low_byte(raw: u64) -> u8 {
-    raw.to_le_bytes()[0]
+    match raw.to_le_bytes()[0] {
+        0 if raw != 0 => 255,
+        low => low,
+    }
 }
 
 /// A console in one of four moods: takes all, takes a byte at a time, takes nothing, fails.

@@ -67,6 +67,18 @@ pub mod x86_64 {
             "x86_64/multiboot" ".bin":
             ELF32 = "elf32",
             RAW = "raw",
+            UNIKRAFT = "unikraft",
+        }
+    }
+
+    /// Those that do what the kernels of other systems do.
+    pub mod systems {
+        guests! {
+            "x86_64/systems" ".elf":
+            FREEBSD = "freebsd",
+            NETBSD = "netbsd",
+            OSV = "osv",
+            UNIKRAFT = "unikraft",
         }
     }
 
@@ -249,6 +261,7 @@ mod tests {
             crate::x86_64::kvm::LIST,
             crate::x86_64::multiboot::LIST,
             crate::x86_64::programs::LIST,
+            crate::x86_64::systems::LIST,
             crate::aarch64::conformance::LIST,
             crate::aarch64::firmware::LIST,
             crate::aarch64::hvt::LIST,

@@ -71,6 +71,9 @@ pub(crate) const X86_64: &[AllowedSkip] = &[
     emulated("runner/vm::emulation::where_there_is_no_kvm_the_same_command_still_runs_and_says_so"),
     emulated("runner/vm::emulation::a_qemu_that_emulates_is_in_its_own_jail_unless_none_is_wanted"),
     emulated(
+        "runner/vm::systems::in_software_emulation_unikraft_sleeps_by_an_8259_and_ends_by_the_exit_port",
+    ),
+    emulated(
         "runner/vm::emulated_virt::hello_greets_from_an_emulated_virt_and_finds_its_processors",
     ),
     emulated(

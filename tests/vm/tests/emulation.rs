@@ -20,7 +20,7 @@ const QEMU: &str = "qemu-system-x86_64";
 /// What every emulated run says first.
 const NOTICE: &str = "running in software emulation (qemu-system-x86_64 ";
 
-fn qemu() -> Result<(), String> {
+pub(super) fn qemu() -> Result<(), String> {
     if !cfg!(target_arch = "x86_64") {
         return Err("the guests are for x86_64".to_owned());
     }

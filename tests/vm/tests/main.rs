@@ -48,3 +48,5 @@ mod network;
 mod ops;
 #[cfg(target_arch = "x86_64")]
 mod protocols;
+#[cfg(target_arch = "x86_64")]
+mod systems;

@@ -122,12 +122,6 @@ pub(super) fn tell_counter(memory: &GuestMemory, hz: Option<u64>) -> hv::Result<
     memory.write_obj(hz, GuestAddress(BOOT_INFO + info::COUNTER)).map_err(failed)
 }
 
-/// Exit statuses as the tender has them, 8 bits, but for the failures that would look like success.
-pub fn status(raw: u64) -> u8 {
-    let [low, ..] = raw.to_le_bytes();
-    if low == 0 && raw != 0 { u8::MAX } else { low }
-}
-
 /// The first device of the manifest that is not attached.
 pub fn missing<'a>(solo5: &'a Solo5, hvt: &Hvt) -> Option<(&'a str, Kind)> {
     let there = |handle| hvt.attached.iter().any(|(attached, _)| *attached == handle);

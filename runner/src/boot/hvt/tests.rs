@@ -207,13 +207,6 @@ fn more_changes_of_rights_than_there_are_tables_for_are_refused() {
 }
 
 #[test]
-fn a_status_is_the_low_byte_and_0_only_for_success() {
-    for (raw, wanted) in [(0, 0), (1, 1), (255, 255), (256, 255), (263, 7), (0xffff_ffff, 255)] {
-        assert_eq!(status(raw), wanted, "{raw}");
-    }
-}
-
-#[test]
 fn a_segment_on_the_last_page_there_is_is_refused_when_it_is_loaded() {
     let last = u64::MAX - 0xffe;
     let plan = plan(Arch::X86_64, |file| {

@@ -212,7 +212,9 @@ impl Hypercalls {
             self.guest.readable("halt", cookie, COOKIE)?;
         }
         let raw = status & Width::W4.mask();
-        self.stop.request(Reason::Exit { raw, status: (self.code)(raw) });
+        if let Some(status) = self.code.status(raw) {
+            self.stop.request(Reason::Exit { raw, status });
+        }
         Ok(())
     }
 }

@@ -125,7 +125,9 @@ impl Hypercalls {
             Version::V1 => structures::exit(&self.guest, value)?,
             Version::V2 => value & Width::W4.mask(),
         };
-        self.stop.request(Reason::Exit { raw, status: (self.code)(raw) });
+        if let Some(status) = self.code.status(raw) {
+            self.stop.request(Reason::Exit { raw, status });
+        }
         Ok(())
     }
 

@@ -6,6 +6,7 @@
 
 mod error;
 mod header;
+pub mod sections;
 
 pub use error::ElfError;
 use hv::Arch;

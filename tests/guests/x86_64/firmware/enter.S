@@ -19,6 +19,8 @@
         .equ EFER, 0xc0000080
         .equ EFER_LME, 1 << 8
         .equ EFER_LMA, 1 << 10
+        .equ LINT0, 0xfee00350          /* of the local APIC */
+        .equ EXTINT, 0x700
 
         .text
 start:
@@ -84,6 +86,9 @@ protected:
         mov     %eax, %ds
         mov     %eax, %es
         mov     %eax, %ss
+        /* The 8259s' interrupts come to the boot vCPU, as a BIOS leaves them, and KVM (virtual wire mode, MP
+         * 1.4, 3.6.2.2). */
+        movl    $EXTINT, LINT0
         mov     cr2, %eax
         mov     %eax, %cr2
         mov     cr3, %eax

@@ -100,6 +100,11 @@ fn c63_an_exit_value_of_any_width_ends_the_run_and_no_port_beside_it_does() {
             .output(4, EXIT - 1, 9)
             .output(4, EXIT + 1, 9)
             .input(4, EXIT, 0, 0)
+            // Where other systems' kernels switch off, and a hypervisor is told of a panic.
+            .output(2, 0x604, 0x2000)
+            .output(4, 0x604, 0x3c00)
+            .output(1, 0x505, 1)
+            .output(1, 0xf4, 1)
             .output(width, EXIT, value)
             .end(99);
         assert_eq!(Guest::new(script).ends_with(status).stderr, "");

@@ -1,0 +1,124 @@
+//! How guests end, and what they say by it: which value, given where, stands for which exit status. It is
+//! part of a guest's boot protocol, and one table: 41 is success for one guest, and a failure's number for
+//! another. README.md has it, too, and a test compares.
+//!
+//! What has no value, a reset, PSCI's calls or a crash, is the same for all of them: `outcome`.
+
+use crate::devices::power::{ExitCode, Raw, Status};
+use crate::image::{Kernel, System};
+use crate::outcome::status::CRASHED;
+use hv::Arch;
+
+use super::{EXIT_PORT, Protocol};
+
+/// How guests of a kind end with a value.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// Which guests, for a person.
+    pub guests: &'static str,
+    /// Where they give a value, and what it means.
+    pub exits: &'static [(Place, ExitCode)],
+}
+
+/// Where a guest gives a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// By a write to an I/O port.
+    Port(u16),
+    /// By semihosting's `SYS_EXIT`.
+    SysExit,
+    /// By hvt's hypercall `halt`.
+    Halt,
+    /// By uhyve's hypercall `exit`.
+    Exit,
+}
+
+/// The value is the status.
+const VALUE: ExitCode = ExitCode(&[(Raw::Any, Status::Low)]);
+
+/// Guests of the x86_64 machine.
+pub static PC: Ends = Ends {
+    guests: "x86_64: Nanos, and all that are not named",
+    exits: &[(Place::Port(EXIT_PORT), VALUE)],
+};
+
+/// Where QEMU's PC has the control register of ACPI's power management (PM1a, ACPI 6.5, 4.8.3.2.1), and the
+/// bit in it that switches it off (`SLP_EN`).
+pub(super) const POWER_PORT: u16 = 0x604;
+const SLEEP: u32 = 13;
+
+/// Unikraft (`plat/common/x86/cpu_native.c`), which knows QEMU's PC: power off, or where that did nothing, 41
+/// to the port that ends QEMU; a crash says 42 there before. For Firecracker it resets, and then does the
+/// same.
+pub static UNIKRAFT: Ends = Ends {
+    guests: "x86_64: Unikraft",
+    exits: &[
+        (
+            Place::Port(EXIT_PORT),
+            ExitCode(&[
+                (Raw::Is(41), Status::Is(0)),
+                (Raw::Is(42), Status::Is(CRASHED)),
+                (Raw::Any, Status::Low),
+            ]),
+        ),
+        (Place::Port(POWER_PORT), ExitCode(&[(Raw::Bit(SLEEP), Status::Is(0))])),
+    ],
+};
+
+/// The same of a machine without PM1 (sleep control register, 4.8.3.7), which has that at the same port.
+const SLEEP_BYTE: u32 = 5;
+
+/// OSv (`arch/x64/power.cc`), which with ACPI tables, as several processors take, has no other way to end.
+pub static OSV: Ends = Ends {
+    guests: "x86_64: OSv",
+    exits: &[
+        (Place::Port(EXIT_PORT), VALUE),
+        (Place::Port(POWER_PORT), ExitCode(&[(Raw::Bit(SLEEP_BYTE), Status::Is(0))])),
+    ],
+};
+
+/// Guests of the aarch64 machine.
+pub static AARCH64: Ends =
+    Ends { guests: "aarch64: Nanos, and all others", exits: &[(Place::SysExit, VALUE)] };
+
+/// Solo5's guests for hvt.
+pub static HVT: Ends = Ends { guests: "Solo5, hvt", exits: &[(Place::Halt, VALUE)] };
+
+/// Hermit's guests by uhyve's interface.
+pub static UHYVE: Ends = Ends { guests: "Hermit, uhyve", exits: &[(Place::Exit, VALUE)] };
+
+impl Ends {
+    /// All there are.
+    pub const ALL: [&Ends; 6] = [&PC, &UNIKRAFT, &OSV, &AARCH64, &HVT, &UHYVE];
+
+    /// Those of `kernel`, entered by `protocol`.
+    #[must_use]
+    pub fn of(protocol: Protocol, kernel: &Kernel) -> &'static Self {
+        match (protocol, kernel.arch(), kernel.system()) {
+            (Protocol::Hvt, ..) => &HVT,
+            (Protocol::Uhyve, ..) => &UHYVE,
+            (_, Arch::X86_64, Some(System::Unikraft)) => &UNIKRAFT,
+            (_, Arch::X86_64, Some(System::Osv)) => &OSV,
+            (_, Arch::X86_64, _) => &PC,
+            (_, Arch::Aarch64, _) => &AARCH64,
+        }
+    }
+
+    /// What the value means that a guest ends with where every guest of its machine does.
+    #[must_use]
+    pub fn code(&self) -> ExitCode {
+        self.exits.first().map_or(VALUE, |(_, code)| *code)
+    }
+
+    /// The ports at which such a guest ends.
+    pub fn ports(&self) -> impl Iterator<Item = (u16, ExitCode)> {
+        self.exits.iter().filter_map(|(place, code)| match place {
+            Place::Port(port) => Some((*port, *code)),
+            Place::SysExit | Place::Halt | Place::Exit => None,
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "ends_tests.rs"]
+mod tests;
