@@ -271,7 +271,8 @@ fn in_parallel(
 /// # Errors
 /// When one does not come back as it was.
 pub fn datagrams(server: SocketAddr, size: usize, count: u64) -> io::Result<u64> {
-    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    let any = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = UdpSocket::bind(any)?;
     socket.connect(server)?;
     socket.set_read_timeout(Some(Duration::from_secs(3)))?;
     let mut bytes = vec![0; pattern::CHUNK];

@@ -1,6 +1,7 @@
-//! `peer serve PORT` answers, `peer WHAT ADDRESS:PORT [NUMBER…]` asks (see `ask`), `peer vsock WHAT PORT …`
+//! `peer serve PORT` answers, or `peer serve ADDRESS:PORT`; `peer WHAT ADDRESS:PORT [NUMBER…]` asks (see `ask`), `peer vsock WHAT PORT …`
 //! does both by vsock (see `vsock`).
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
 use peer::ask;
@@ -26,11 +27,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// Serves for ever.
-fn serve(port: Option<&String>) -> peer::Result<String> {
-    let port = port.and_then(|port| port.parse().ok()).ok_or("a port is missing")?;
-    let address = (std::net::Ipv4Addr::UNSPECIFIED, port).into();
-    let _server = Server::start(address).map_err(|error| format!("port {port}: {error}"))?;
+/// Serves for ever, at a port by IPv4 or at an address.
+fn serve(place: Option<&String>) -> peer::Result<String> {
+    let place = place.ok_or("a port is missing")?;
+    let address = match place.parse() {
+        Ok(port) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+        Err(_) => place.parse().map_err(|error| format!("{place}: {error}"))?,
+    };
+    let _server = Server::start(address).map_err(|error| format!("{address}: {error}"))?;
     println!("serves");
     loop {
         std::thread::park();

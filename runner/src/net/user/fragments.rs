@@ -1,13 +1,13 @@
-//! Datagrams that come in fragments (RFC 791 §3.2), put together again: UDP and ICMP alone, a few at a
-//! time and not for long. Fragments that overlap have no honest use, and drop the whole datagram
-//! (RFC 5722 says so for IPv6).
+//! Datagrams that come in fragments (RFC 791 §3.2, RFC 8200 §4.5), put together again: UDP and ICMP alone,
+//! a few at a time and not for long. Fragments that overlap have no honest use, and drop the whole
+//! datagram (RFC 5722 says so for IPv6).
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use smoltcp::wire::IpProtocol;
 
-use super::ipv4::{Fragment, Header};
+use super::packet::Header;
 use crate::net::frame::Bytes;
 
 /// Datagrams whose fragments wait for others. Beyond them the oldest is dropped.
@@ -19,13 +19,24 @@ const LARGEST: usize = 65_535 - 20;
 /// Pieces of a datagram that do not touch each other. Those of one that comes in order are one.
 const PIECES: usize = 32;
 
+/// A part of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fragment {
+    /// By which the parts of one are known.
+    pub(super) identification: u32,
+    /// Where it begins.
+    pub(super) at: usize,
+    /// Whether there is more behind it.
+    pub(super) more: bool,
+}
+
 /// Whose fragment it is (RFC 791 §2.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Key {
-    source: Ipv4Addr,
-    destination: Ipv4Addr,
+    source: IpAddr,
+    destination: IpAddr,
     protocol: IpProtocol,
-    identification: u16,
+    identification: u32,
 }
 
 #[derive(Debug)]
@@ -179,15 +190,16 @@ impl Datagram {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv4Addr;
     use vm_memory::VolatileSlice;
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn header(identification: u16) -> (Header, Fragment) {
+    fn header(identification: u32) -> (Header, Fragment) {
         let fragment = Fragment { identification, at: 0, more: true };
         let header = Header {
-            source: Ipv4Addr::new(10, 0, 2, 15),
-            destination: Ipv4Addr::new(1, 2, 3, 4),
+            source: Ipv4Addr::new(10, 0, 2, 15).into(),
+            destination: Ipv4Addr::new(1, 2, 3, 4).into(),
             protocol: IpProtocol::Udp,
             len: 20,
             body: 0,
@@ -200,7 +212,7 @@ mod tests {
     /// Adds bytes `from..to` of a datagram whose byte number n is n mod 256.
     fn add(
         fragments: &mut Fragments,
-        identification: u16,
+        identification: u32,
         from: usize,
         to: usize,
         more: bool,
@@ -238,7 +250,7 @@ mod tests {
             assert_eq!(add(&mut fragments, identification, 0, 8, true), None);
         }
         for identification in (0..8).rev() {
-            let len = 16 + usize::from(identification);
+            let len = 16 + identification as usize;
             let whole = add(&mut fragments, identification, 8, len, false).unwrap();
             assert!(is_right(&whole, len));
         }

@@ -11,11 +11,11 @@ use super::addresses::{BROADCAST, DNS, DNS_6, GATEWAY, GATEWAY_6, ROUTER_6, may_
 use super::counters::Cause;
 use super::icmp::{self, Lost, Reason};
 use super::out::Out;
-use super::packet::{COPIED, Packet};
+use super::packet::{COPIED, Header, Packet};
 use super::ping::Echo;
 use super::policy::{Destination, Refusal};
 use super::tcp::{Tcp, Why};
-use super::{User, datagram, dhcp, ipv4, ipv6, udp};
+use super::{User, datagram, dhcp, udp};
 use crate::net::ETHERNET;
 use crate::net::frame::{Bytes, Frame, Offload};
 
@@ -23,45 +23,46 @@ use crate::net::frame::{Bytes, Frame, Offload};
 const SYN: usize = 20;
 
 impl User {
-    /// A packet of IPv4 that begins with `head`.
-    pub(super) fn ipv4(
+    /// A packet that begins with `head`, in whose front is `header`.
+    pub(super) fn ip(
         &mut self,
+        header: &Header,
         head: &[u8],
         frame: &Frame<'_>,
         now: Duration,
     ) -> Result<(), Cause> {
-        let bytes = frame.bytes.skip(ETHERNET);
-        let header = ipv4::parse(head, bytes.len(), frame.offload.segment.is_some())?;
-        let (source, destination) = (IpAddr::V4(header.source), IpAddr::V4(header.destination));
-        // A client of DHCP's has no address yet.
-        let is_nobody = source.is_unspecified() && header.protocol == IpProtocol::Udp;
+        let Header { source, destination, protocol, hops, .. } = *header;
+        // A client of DHCP's has no address yet, and a guest that makes itself one asks whether another
+        // has it (RFC 4862 §5.4).
+        let nameless = if source.is_ipv4() { IpProtocol::Udp } else { IpProtocol::Icmpv6 };
+        let is_nobody = source.is_unspecified() && protocol == nameless;
         if source == destination || !is_nobody && !may_be_guest(source) {
             return Err(Cause::Spoofed);
         }
         self.shown(source, now);
-        let body = bytes.skip(header.len).take(header.body);
+        let body = frame.bytes.skip(ETHERNET).skip(header.len).take(header.body);
         let head = head.get(header.len..).unwrap_or_default();
         let packet = Packet {
             source,
             destination,
             head: head.get(..head.len().min(body.len())).unwrap_or_default(),
             body,
-            unsummed: is_unsummed(header.protocol, header.len, frame.offload),
+            unsummed: is_unsummed(protocol, header.len, frame.offload),
         };
-        if header.hops <= 1 && goes_on(destination) {
+        if hops <= 1 && goes_on(destination) {
             // Of a datagram in fragments the first one is worth a word.
             if header.fragment.is_none_or(|fragment| fragment.at == 0) {
-                self.lost(Reason::Hops, &packet, header.protocol);
+                self.lost(Reason::Hops, &packet, protocol);
             }
             return Err(Cause::Hops);
         }
         let Some(fragment) = header.fragment else {
-            return self.packet(&packet, header.protocol, header.hops, now);
+            return self.packet(&packet, protocol, hops, now);
         };
-        if ![IpProtocol::Udp, IpProtocol::Icmp].contains(&header.protocol) {
+        if protocol != IpProtocol::Udp && protocol != icmp::protocol(source) {
             return Err(Cause::Fragment);
         }
-        let Some(mut whole) = self.fragments.add(&header, fragment, body, now) else {
+        let Some(mut whole) = self.fragments.add(header, fragment, body, now) else {
             return Ok(());
         };
         let slices = [VolatileSlice::from(whole.as_mut_slice())];
@@ -70,39 +71,7 @@ impl User {
         let copied = body.copy_to(&mut head);
         let head = head.get(..copied).unwrap_or_default();
         let packet = Packet { head, body, unsummed: false, ..packet };
-        self.packet(&packet, header.protocol, header.hops, now)
-    }
-
-    /// A packet of IPv6 that begins with `head`.
-    pub(super) fn ipv6(
-        &mut self,
-        head: &[u8],
-        frame: &Frame<'_>,
-        now: Duration,
-    ) -> Result<(), Cause> {
-        let bytes = frame.bytes.skip(ETHERNET);
-        let header = ipv6::parse(head, bytes.len(), frame.offload.segment.is_some())?;
-        let (source, destination) = (IpAddr::V6(header.source), IpAddr::V6(header.destination));
-        // A guest that makes itself an address asks whether another has it (RFC 4862 §5.4).
-        let is_nobody = source.is_unspecified() && header.protocol == IpProtocol::Icmpv6;
-        if source == destination || !is_nobody && !may_be_guest(source) {
-            return Err(Cause::Spoofed);
-        }
-        self.shown(source, now);
-        let body = bytes.skip(ipv6::HEADER).take(header.body);
-        let head = head.get(ipv6::HEADER..).unwrap_or_default();
-        let packet = Packet {
-            source,
-            destination,
-            head: head.get(..head.len().min(body.len())).unwrap_or_default(),
-            body,
-            unsummed: is_unsummed(header.protocol, ipv6::HEADER, frame.offload),
-        };
-        if header.hops <= 1 && goes_on(destination) {
-            self.lost(Reason::Hops, &packet, header.protocol);
-            return Err(Cause::Hops);
-        }
-        self.packet(&packet, header.protocol, header.hops, now)
+        self.packet(&packet, protocol, hops, now)
     }
 
     /// A packet, all of it.

@@ -1,38 +1,13 @@
 //! The checks of an IPv4 header (RFC 791 §3.1, RFC 1122 §3.2.1).
 
-use std::net::Ipv4Addr;
-
-use smoltcp::wire::{IpProtocol, Ipv4Packet};
+use smoltcp::wire::Ipv4Packet;
 
 use super::counters::Cause;
+use super::fragments::Fragment;
+use super::packet::Header;
 
 /// The most bytes of a header, with all its options.
 pub(super) const LONGEST: usize = 60;
-
-/// What a header says, after its checks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Header {
-    pub(super) source: Ipv4Addr,
-    pub(super) destination: Ipv4Addr,
-    pub(super) protocol: IpProtocol,
-    /// Bytes of the header. Options are not looked at.
-    pub(super) len: usize,
-    /// Bytes behind it. What the frame has beyond is padding.
-    pub(super) body: usize,
-    pub(super) hops: u8,
-    /// Which part of a datagram this is, when it is not all of it.
-    pub(super) fragment: Option<Fragment>,
-}
-
-/// A part of a datagram.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Fragment {
-    pub(super) identification: u16,
-    /// Where it begins.
-    pub(super) at: usize,
-    /// Whether there is more behind it.
-    pub(super) more: bool,
-}
 
 /// Reads the header of a packet that has `len` bytes in its frame and begins with `head`. Of a TCP
 /// segment that is to be cut (`segment`) neither the length nor the checksum need be right yet: each
@@ -53,10 +28,10 @@ pub(super) fn parse(head: &[u8], len: usize, segment: bool) -> Result<Header, Ca
         return Err(Cause::Checksum);
     }
     let (at, more) = (usize::from(packet.frag_offset()), packet.more_frags());
-    let identification = packet.ident();
+    let identification = packet.ident().into();
     Ok(Header {
-        source: packet.src_addr(),
-        destination: packet.dst_addr(),
+        source: packet.src_addr().into(),
+        destination: packet.dst_addr().into(),
         protocol: packet.next_header(),
         len: header,
         body: whole.saturating_sub(header),
@@ -68,6 +43,8 @@ pub(super) fn parse(head: &[u8], len: usize, segment: bool) -> Result<Header, Ca
 #[cfg(test)]
 mod tests {
     use super::*;
+    use smoltcp::wire::IpProtocol;
+    use std::net::Ipv4Addr;
 
     /// A header with `ihl` words that says it has `total` bytes, with a good checksum.
     fn header(ihl: u8, total: u16) -> Vec<u8> {

@@ -1,25 +1,15 @@
-//! The checks of an IPv6 header (RFC 8200 §3). Extension headers are not read: what needs them, groups
-//! of multicast and fragments, reaches nobody.
-
-use std::net::Ipv6Addr;
+//! The checks of an IPv6 header (RFC 8200 §3), and of the header of a fragment behind it (§4.5). Other
+//! extension headers are not read: what needs them, groups of multicast, reaches nobody.
 
 use smoltcp::wire::{IpProtocol, Ipv6Packet};
 
 use super::counters::Cause;
+use super::fragments::Fragment;
+use super::packet::Header;
 
-/// Bytes of the header.
+/// Bytes of the header, and of that of a fragment.
 pub(super) const HEADER: usize = 40;
-
-/// What a header says, after its checks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Header {
-    pub(super) source: Ipv6Addr,
-    pub(super) destination: Ipv6Addr,
-    pub(super) protocol: IpProtocol,
-    /// Bytes behind it. What the frame has beyond is padding.
-    pub(super) body: usize,
-    pub(super) hops: u8,
-}
+const EXTENSION: usize = 8;
 
 /// Reads the header of a packet that has `len` bytes in its frame and begins with `head`. Of a TCP
 /// segment that is to be cut (`segment`) the length need not be right yet.
@@ -31,12 +21,39 @@ pub(super) fn parse(head: &[u8], len: usize, segment: bool) -> Result<Header, Ca
     if packet.version() != 6 || body > there {
         return Err(Cause::Header);
     }
-    Ok(Header {
-        source: packet.src_addr(),
-        destination: packet.dst_addr(),
+    let whole = Header {
+        source: packet.src_addr().into(),
+        destination: packet.dst_addr().into(),
         protocol: packet.next_header(),
+        len: HEADER,
         body,
         hops: packet.hop_limit(),
+        fragment: None,
+    };
+    match whole.protocol {
+        IpProtocol::Ipv6Frag => fragment(whole, head),
+        _ => Ok(whole),
+    }
+}
+
+/// What the header of a fragment says besides.
+fn fragment(whole: Header, head: &[u8]) -> Result<Header, Cause> {
+    let extension = head.get(HEADER..).and_then(|behind| behind.first_chunk::<EXTENSION>());
+    let (Some([next, _, high, low, identification @ ..]), Some(body)) =
+        (extension, whole.body.checked_sub(EXTENSION))
+    else {
+        return Err(Cause::Header);
+    };
+    let place = u16::from_be_bytes([*high, *low]);
+    let (at, more) = (usize::from(place & !7), place & 1 == 1);
+    let identification = u32::from_be_bytes(*identification);
+    Ok(Header {
+        protocol: IpProtocol::from(*next),
+        len: whole.len.saturating_add(EXTENSION),
+        body,
+        // One that is all there is may say so (RFC 6946).
+        fragment: (at > 0 || more).then_some(Fragment { identification, at, more }),
+        ..whole
     })
 }
 
@@ -59,6 +76,22 @@ mod tests {
         let found = parse(&header(8), 60, false).unwrap();
         assert_eq!((found.body, found.hops, found.protocol), (8, 64, IpProtocol::Udp));
         assert_eq!(parse(&header(0), 3040, true).unwrap().body, 3000);
+    }
+
+    #[test]
+    fn a_fragment_says_where_it_belongs_and_one_without_its_header_is_refused() {
+        let mut bytes = [&header(24)[..], &[17, 0, 0xff, 0xf9, 0, 1, 0, 2], &[0; 16]].concat();
+        bytes[6] = IpProtocol::Ipv6Frag.into();
+        let found = parse(&bytes, 64, false).unwrap();
+        let wanted = Fragment { identification: 0x1_0002, at: 65_528, more: true };
+        assert_eq!((found.protocol, found.fragment), (IpProtocol::Udp, Some(wanted)));
+        assert_eq!((found.len, found.body), (48, 16));
+        (bytes[42], bytes[43]) = (0, 6);
+        assert_eq!(parse(&bytes, 64, false).unwrap().fragment, None, "all of it");
+        // N56
+        bytes[5] = 7;
+        assert_eq!(parse(&bytes, 64, false), Err(Cause::Header));
+        assert_eq!(parse(&bytes[..47], 64, false), Err(Cause::Header));
     }
 
     #[test]

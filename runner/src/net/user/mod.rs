@@ -18,7 +18,7 @@
 //!   is answered, a request to another server is not, and a refusal names no address.
 //! - An ICMP error comes from the gateway, also about what was sent to this host.
 //! - There is IPv6 where the host has a way to the world by it, with the name server in the router's
-//!   advertisement (RFC 8106) and no DHCPv6. Fragments of IPv6 from the guest are dropped.
+//!   advertisement (RFC 8106) and no DHCPv6.
 //! - There is neither TFTP nor SMB.
 
 pub mod addresses;
@@ -182,6 +182,7 @@ impl User {
             return Err(Cause::Size);
         };
         let ethernet = EthernetFrame::new_unchecked(ethernet);
+        let (len, cut) = (len.saturating_sub(ETHERNET), frame.offload.segment.is_some());
         if ethernet.src_addr() != EthernetAddress(self.mac) {
             return Err(Cause::Sender);
         }
@@ -191,8 +192,10 @@ impl User {
                 self.shown(shown.into(), now);
                 Ok(())
             }
-            EthernetProtocol::Ipv4 => self.ipv4(head, frame, now),
-            EthernetProtocol::Ipv6 if self.has_ipv6 => self.ipv6(head, frame, now),
+            EthernetProtocol::Ipv4 => self.ip(&ipv4::parse(head, len, cut)?, head, frame, now),
+            EthernetProtocol::Ipv6 if self.has_ipv6 => {
+                self.ip(&ipv6::parse(head, len, cut)?, head, frame, now)
+            }
             _ => Err(Cause::EtherType),
         }
     }

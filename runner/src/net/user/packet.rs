@@ -3,11 +3,29 @@
 
 use std::net::IpAddr;
 
+use smoltcp::wire::IpProtocol;
+
+use super::fragments::Fragment;
 use crate::net::frame::Bytes;
 
 /// The most bytes of transport headers that are copied out of guest memory: TCP's with all its options
 /// (60), and those of ICMP with the packet it quotes.
 pub(super) const COPIED: usize = 96;
+
+/// What an IP header says, after its checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) source: IpAddr,
+    pub(super) destination: IpAddr,
+    pub(super) protocol: IpProtocol,
+    /// Bytes of the header. Options are not looked at.
+    pub(super) len: usize,
+    /// Bytes behind it. What the frame has beyond is padding.
+    pub(super) body: usize,
+    pub(super) hops: u8,
+    /// Which part of a datagram this is, when it is not all of it.
+    pub(super) fragment: Option<Fragment>,
+}
 
 /// An IP packet without its IP header.
 #[derive(Clone, Copy, Debug)]

@@ -1,8 +1,8 @@
 //! A Linux on the network of runner: what it gets, what it reaches, who reaches it, and what is left when
 //! connections, guests and drivers come to an end.
 //!
-//! The world outside is on the loopback of the lab (tests/lab/src/init.sh): 192.0.2.1 is a host in it, and
-//! 169.254.169.254 has a cloud's secrets. With `RUNNER_NET_ORACLE` set to `tcg` or `kvm` the same tests
+//! The world outside is on the loopback of the lab (tests/lab/src/outside.sh): 192.0.2.1 and 2001:db8::1 are
+//! a host in it, and 169.254.169.254 has a cloud's secrets. With `RUNNER_NET_ORACLE` set to `tcg` or `kvm` the same tests
 //! drive QEMU's user network; where that differs, the tests say how and why ([`Lan::differs`]).
 
 mod addresses;
@@ -10,6 +10,7 @@ mod connections;
 mod ends;
 mod load;
 mod pci;
+mod six;
 mod tap;
 mod tools;
 
