@@ -45,6 +45,7 @@ mod packet;
 mod ping;
 pub mod policy;
 mod resolvers;
+mod sockets;
 mod tcp;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::addresses::{GATEWAY, GUEST, NETMASK, may_be_guest};
 use super::policy::Policy;
-use super::udp::out_of_descriptors;
+use super::sockets::out_of_descriptors;
 use crate::io::lock::Holders;
 use crate::io::ports;
 use crate::io::socket::Datagrams;

@@ -2,18 +2,17 @@
 //! them. Linux lets those groups have them that `net.ipv4.ping_group_range` names, and no others.
 
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::counters::Cause;
-use super::flows::{Flows, Patience};
+use super::flows::Patience;
 use super::icmp::{self, Lost, Reason};
-use super::list::List;
 use super::out::Out;
 use super::packet::Owner;
 use super::policy::Policy;
-use super::udp::{BURST, out_of_descriptors, reason};
+use super::sockets::{self, Sockets};
+use super::udp::BURST;
 use crate::io::event_loop::Watcher;
 use crate::io::socket::Datagrams;
 
@@ -34,9 +33,7 @@ struct Key {
 #[derive(Debug)]
 pub(super) struct Ping {
     policy: Policy,
-    watcher: Option<Arc<Watcher>>,
-    flows: Flows<Key, Datagrams>,
-    ready: List,
+    sockets: Sockets<Key>,
     /// It has been said that there can be no pings.
     said: bool,
 }
@@ -54,12 +51,11 @@ pub(super) struct Echo<'a> {
 
 impl Ping {
     pub(super) fn new(policy: Policy) -> Self {
-        let flows = Flows::new(MOST, IDLE, IDLE);
-        Self { policy, watcher: None, flows, ready: List::new(MOST), said: false }
+        Self { policy, sockets: Sockets::new(Owner::Ping, MOST, IDLE, IDLE), said: false }
     }
 
     pub(super) fn watch(&mut self, watcher: Arc<Watcher>) {
-        self.watcher = Some(watcher);
+        self.sockets.watch(watcher);
     }
 
     /// Sends an echo request on to `host`, which is where the guest may send it.
@@ -72,44 +68,10 @@ impl Ping {
         now: Duration,
     ) -> Result<(), Cause> {
         let key = Key { guest: echo.guest, host, id: echo.id };
-        let number = match self.flows.find(&key) {
-            Some(number) => number,
-            None => self.open(key, now)?,
-        };
-        self.flows.touch_again(number, now);
-        let Some((key, socket)) = self.flows.get(number) else { return Err(Cause::Unsent) };
-        let to = SocketAddr::new(host, 0);
-        // The first error may be an earlier one's.
-        let sent = socket.send(echo.message, to).or_else(|_| {
-            failures(self.policy, key, socket, scratch, out);
-            socket.send(echo.message, to)
-        });
-        match sent {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(Cause::Unsent),
-            Err(error) => {
-                if let Some(reason) = reason(&error) {
-                    icmp::error(reason, &lost(key.guest, echo.to, echo.message), out);
-                }
-                Err(Cause::Unsent)
-            }
-        }
-    }
-
-    fn open(&mut self, key: Key, now: Duration) -> Result<usize, Cause> {
-        let Some(watcher) = self.watcher.clone() else { return Err(Cause::Unsent) };
-        if self.flows.is_full() {
-            self.evict();
-        }
-        let opened = Datagrams::for_pings(key.host).or_else(|error| {
-            match out_of_descriptors(&error) && self.evict() {
-                true => Datagrams::for_pings(key.host),
-                false => Err(error),
-            }
-        });
-        let socket = opened.map_err(|error| {
-            if !self.said {
-                self.said = true;
+        let when = (Patience::Long, now);
+        let number = self.sockets.number(key, host, when, Datagrams::for_pings);
+        let number = number.map_err(|error| {
+            if !std::mem::replace(&mut self.said, true) {
                 crate::warning!(
                     "the guest's pings to others than its gateway are dropped: {error}; on Linux, \
                      sysctl net.ipv4.ping_group_range says which groups may send any"
@@ -117,50 +79,31 @@ impl Ping {
             }
             Cause::Ping
         })?;
-        let kept = socket.keep_failures(key.host);
-        let number = self.flows.insert(key, socket, Patience::Long, now);
-        let watched = match self.flows.get(number) {
-            Some((_, socket)) => watcher.watch_reading(socket.as_fd(), Owner::Ping.key(number)),
-            None => Ok(()),
-        };
-        kept.and(watched).map(|()| number).map_err(|_| {
-            self.remove(number);
-            Cause::Unsent
+        let (key, socket) = self.sockets.get(number).ok_or(Cause::Unsent)?;
+        let lost = lost(key.guest, echo.to, echo.message);
+        sockets::send(socket, echo.message, SocketAddr::new(host, 0), &lost, out, |out| {
+            failures(self.policy, key, socket, scratch, out);
         })
-    }
-
-    fn evict(&mut self) -> bool {
-        let oldest = self.flows.oldest();
-        oldest.map(|number| self.remove(number)).is_some()
-    }
-
-    fn remove(&mut self, number: usize) {
-        self.ready.remove(number);
-        self.flows.remove(number);
     }
 
     /// Something has come.
     pub(super) fn ready(&mut self, number: usize) {
-        if self.flows.get(number).is_some() {
-            self.ready.push(number);
-        }
+        self.sockets.ready(number);
     }
 
     /// Gives the guest the replies that have come, as far as it has room: a burst. Whether there is more.
     pub(super) fn emit(&mut self, scratch: &mut [u8], out: &mut Out<'_>) -> bool {
-        if self.ready.first().is_some()
-            && out.has_room()
-            && let Some(number) = self.ready.pop()
+        if let Some(number) = self.sockets.next(out)
             && !self.drain(number, scratch, out)
         {
-            self.ready.push(number);
+            self.sockets.ready(number);
         }
-        self.ready.first().is_some()
+        self.sockets.is_waiting()
     }
 
     /// Reads a socket. Whether it is empty.
     fn drain(&mut self, number: usize, scratch: &mut [u8], out: &mut Out<'_>) -> bool {
-        let Some((key, socket)) = self.flows.get(number) else { return true };
+        let Some((key, socket)) = self.sockets.get(number) else { return true };
         for _ in 0..BURST {
             if !out.has_room() {
                 return false;
@@ -187,19 +130,16 @@ impl Ping {
 
     /// Closes what has been idle for too long.
     pub(super) fn expire(&mut self, now: Duration) {
-        while let Some(number) = self.flows.expired(now) {
-            self.remove(number);
-        }
+        self.sockets.expire(now);
     }
 
     pub(super) fn deadline(&self) -> Option<Duration> {
-        self.flows.deadline()
+        self.sockets.deadline()
     }
 
     /// Closes all.
     pub(super) fn clear(&mut self) {
-        self.flows.clear();
-        self.ready.clear();
+        self.sockets.clear();
     }
 }
 

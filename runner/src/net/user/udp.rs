@@ -5,9 +5,7 @@
 //!
 //! What the guest has no room for waits in the sockets, as much as the kernel keeps.
 
-use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,12 +13,12 @@ use smoltcp::wire::IpProtocol;
 
 use super::counters::Cause;
 use super::datagram::{self, Datagram};
-use super::flows::{Flows, Patience};
+use super::flows::Patience;
 use super::icmp::{self, Lost, Reason};
-use super::list::List;
 use super::out::Out;
 use super::packet::Owner;
 use super::policy::Policy;
+use super::sockets::{self, Sockets};
 use crate::io::event_loop::Watcher;
 use crate::io::socket::Datagrams;
 
@@ -39,20 +37,16 @@ pub(super) const BURST: usize = 32;
 #[derive(Debug)]
 pub(super) struct Udp {
     policy: Policy,
-    watcher: Option<Arc<Watcher>>,
-    flows: Flows<SocketAddr, Datagrams>,
-    /// Those in which something waits.
-    ready: List,
+    sockets: Sockets<SocketAddr>,
 }
 
 impl Udp {
     pub(super) fn new(policy: Policy) -> Self {
-        let flows = Flows::new(MOST, SHORT, LONG);
-        Self { policy, watcher: None, flows, ready: List::new(MOST) }
+        Self { policy, sockets: Sockets::new(Owner::UdpFlow, MOST, SHORT, LONG) }
     }
 
     pub(super) fn watch(&mut self, watcher: Arc<Watcher>) {
-        self.watcher = Some(watcher);
+        self.sockets.watch(watcher);
     }
 
     /// Sends a datagram of the guest's on to `to`, which it may reach. `scratch` is for what has become
@@ -66,87 +60,28 @@ impl Udp {
         now: Duration,
     ) -> Result<(), Cause> {
         let patience = if to.port() == NAMES { Patience::Short } else { Patience::Long };
-        let number = match self.flows.find(&datagram.source) {
-            Some(number) => number,
-            None => self.open(datagram.source, to, patience, now).map_err(|_| Cause::Unsent)?,
-        };
-        self.flows.touch(number, patience, now);
-        let Some((guest, socket)) = self.flows.get(number) else { return Err(Cause::Unsent) };
-        // The first error may be an earlier datagram's.
-        let sent = socket.send(datagram.bytes, to).or_else(|_| {
+        let number =
+            self.sockets.number(datagram.source, to.ip(), (patience, now), Datagrams::open);
+        let number = number.map_err(|_| Cause::Unsent)?;
+        let (guest, socket) = self.sockets.get(number).ok_or(Cause::Unsent)?;
+        sockets::send(socket, datagram.bytes, to, &lost(datagram), out, |out| {
             failures(self.policy, guest, socket, scratch, out);
-            socket.send(datagram.bytes, to)
-        });
-        match sent {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(Cause::Unsent),
-            Err(error) => {
-                if let Some(reason) = reason(&error) {
-                    icmp::error(reason, &lost(datagram), out);
-                }
-                Err(Cause::Unsent)
-            }
-        }
-    }
-
-    fn open(
-        &mut self,
-        guest: SocketAddr,
-        to: SocketAddr,
-        patience: Patience,
-        now: Duration,
-    ) -> io::Result<usize> {
-        let Some(watcher) = self.watcher.clone() else {
-            return Err(io::ErrorKind::NotFound.into());
-        };
-        if self.flows.is_full() {
-            self.evict();
-        }
-        let socket =
-            Datagrams::open(to.ip()).or_else(|error| match out_of_descriptors(&error) {
-                true if self.evict() => Datagrams::open(to.ip()),
-                _ => Err(error),
-            })?;
-        socket.keep_failures(to.ip())?;
-        let number = self.flows.insert(guest, socket, patience, now);
-        let watched = match self.flows.get(number) {
-            Some((_, socket)) => watcher.watch_reading(socket.as_fd(), Owner::UdpFlow.key(number)),
-            None => Ok(()),
-        };
-        if watched.is_err() {
-            self.remove(number);
-        }
-        watched.map(|()| number)
-    }
-
-    /// Closes the port that was idle longest. Whether there was one.
-    fn evict(&mut self) -> bool {
-        let oldest = self.flows.oldest();
-        oldest.map(|number| self.remove(number)).is_some()
-    }
-
-    fn remove(&mut self, number: usize) {
-        self.ready.remove(number);
-        self.flows.remove(number);
+        })
     }
 
     /// Something has come for a port.
     pub(super) fn ready(&mut self, number: usize) {
-        if self.flows.get(number).is_some() {
-            self.ready.push(number);
-        }
+        self.sockets.ready(number);
     }
 
     /// Gives the guest what has come, as far as it has room: a burst. Whether there is more.
     pub(super) fn emit(&mut self, scratch: &mut [u8], out: &mut Out<'_>, now: Duration) -> bool {
-        if self.ready.first().is_some()
-            && out.has_room()
-            && let Some(number) = self.ready.pop()
+        if let Some(number) = self.sockets.next(out)
             && !self.drain(number, scratch, out, now)
         {
-            self.ready.push(number);
+            self.sockets.ready(number);
         }
-        self.ready.first().is_some()
+        self.sockets.is_waiting()
     }
 
     /// Reads a socket. Whether it is empty.
@@ -157,8 +92,8 @@ impl Udp {
         out: &mut Out<'_>,
         now: Duration,
     ) -> bool {
-        self.flows.touch_again(number, now);
-        let Some((guest, socket)) = self.flows.get(number) else { return true };
+        self.sockets.touch(number, now);
+        let Some((guest, socket)) = self.sockets.get(number) else { return true };
         for _ in 0..BURST {
             if !out.has_room() {
                 return false;
@@ -179,19 +114,16 @@ impl Udp {
 
     /// Closes ports that have been idle for too long.
     pub(super) fn expire(&mut self, now: Duration) {
-        while let Some(number) = self.flows.expired(now) {
-            self.remove(number);
-        }
+        self.sockets.expire(now);
     }
 
     pub(super) fn deadline(&self) -> Option<Duration> {
-        self.flows.deadline()
+        self.sockets.deadline()
     }
 
     /// Closes all.
     pub(super) fn clear(&mut self) {
-        self.flows.clear();
-        self.ready.clear();
+        self.sockets.clear();
     }
 
     /// Closes the host's loopback.
@@ -203,7 +135,7 @@ impl Udp {
     /// How many ports have a socket.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.flows.len()
+        self.sockets.len()
     }
 }
 
@@ -247,20 +179,4 @@ pub(super) fn lost<'a>(datagram: &Datagram<'a>) -> Lost<'a> {
         head: datagram.whole,
         len: datagram.whole.len(),
     }
-}
-
-/// What the host's error is in ICMP's words.
-pub(super) fn reason(error: &io::Error) -> Option<Reason> {
-    match error.kind() {
-        io::ErrorKind::NetworkUnreachable => Some(Reason::Network),
-        io::ErrorKind::HostUnreachable => Some(Reason::Host),
-        // A broadcast address of the host's networks, or a rule of its firewall.
-        io::ErrorKind::PermissionDenied => Some(Reason::Prohibited),
-        _ => None,
-    }
-}
-
-/// Whether the process, or the system, has no descriptors left.
-pub(super) fn out_of_descriptors(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
