@@ -2,7 +2,7 @@
 //! of this host's loopback and no others: wherever a frame wants to go, a fence sends it there.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use runner::io::event_loop::EventLoop;
@@ -60,8 +60,8 @@ struct Net {
     now: Duration,
     guest: Guest,
     world: World,
-    /// Where the ports are that are forwarded: of UDP's and of TCP's.
-    forwarded: [SocketAddr; 2],
+    /// Where the ports are that are forwarded: of UDP's and of TCP's, and by IPv6 where there is any.
+    forwarded: Vec<[SocketAddr; 2]>,
 }
 
 /// What the guest has accepted and got.
@@ -70,7 +70,7 @@ struct Guest {
     features: u64,
     room: usize,
     /// The last segment of TCP's: from where, to which port, what to acknowledge, from where on.
-    heard: Option<(Ipv4Addr, [u16; 2], u32, u32)>,
+    heard: Option<(IpAddr, [u16; 2], u32, u32)>,
 }
 
 /// The rest of the host.
@@ -79,6 +79,7 @@ struct World {
     names: UdpSocket,
     listener: TcpListener,
     client: UdpSocket,
+    client_6: Option<UdpSocket>,
     streams: Vec<TcpStream>,
 }
 
@@ -92,7 +93,8 @@ impl World {
             socket.set_nonblocking(true)?;
         }
         listener.set_nonblocking(true)?;
-        Ok(Self { datagrams, names, listener, client, streams: Vec::new() })
+        let client_6 = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).ok();
+        Ok(Self { datagrams, names, listener, client, client_6, streams: Vec::new() })
     }
 
     /// Ports that the guest may reach at the gateway.
@@ -101,8 +103,9 @@ impl World {
         Ok([port(self.datagrams.local_addr())?, port(self.listener.local_addr())?, CLOSED])
     }
 
-    fn act(&mut self, input: &mut Input<'_>, [udp, tcp]: [SocketAddr; 2]) {
+    fn act(&mut self, input: &mut Input<'_>, forwarded: &[[SocketAddr; 2]]) {
         let mut buffer = [0; 2048];
+        let [udp, tcp] = forwarded[usize::from(input.byte()) % forwarded.len()];
         match input.byte() % 8 {
             // An answer of any size, perhaps in fragments.
             0 => {
@@ -125,7 +128,10 @@ impl World {
                 }
             }
             2 => {
-                let _ = self.client.send_to(&vec![1; usize::from(input.half() % 3000)], udp);
+                let client =
+                    if udp.is_ipv4() { Some(&self.client) } else { self.client_6.as_ref() };
+                let bytes = vec![1; usize::from(input.half() % 3000)];
+                client.map(|client| client.send_to(&bytes, udp));
             }
             3 if self.streams.len() < 8 => {
                 if let Ok((stream, _)) = self.listener.accept() {
@@ -171,11 +177,14 @@ impl World {
 impl Net {
     fn new() -> io::Result<Self> {
         let world = World::new()?;
-        let host = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let forward = |transport| Forward { transport, host, guest: 80 };
+        let mut hosts = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
+        hosts.extend(world.client_6.as_ref().map(|_| SocketAddr::from((Ipv6Addr::LOCALHOST, 0))));
+        let both = |host| {
+            [Transport::Udp, Transport::Tcp].map(|transport| Forward { transport, host, guest: 80 })
+        };
         let options = Options {
             policy: Policy { host_loopback: true, link_local: false },
-            forwards: vec![forward(Transport::Udp), forward(Transport::Tcp)],
+            forwards: hosts.into_iter().flat_map(both).collect(),
             resolvers: vec![world.names.local_addr()?, (Ipv4Addr::LOCALHOST, CLOSED).into()],
             mac: GUEST_MAC,
             guest: GuestAddress::default(),
@@ -183,10 +192,12 @@ impl Net {
         let mut user = User::open(options).map_err(|_| ErrorKind::AddrInUse)?;
         let lp = EventLoop::new()?;
         user.watch(lp.watcher()?)?;
-        let [(_, udp), (_, tcp)] = user.forwards()[..] else { unreachable!("two were forwarded") };
+        let forwards = user.forwards();
+        let (pairs, _) = forwards.as_chunks::<2>();
+        let forwarded = pairs.iter().map(|pair| pair.map(|(_, real)| real)).collect();
         user.activate(Some(0));
         let guest = Guest { room: 64, ..Guest::default() };
-        Ok(Self { user, lp, now: Duration::ZERO, guest, world, forwarded: [udp, tcp] })
+        Ok(Self { user, lp, now: Duration::ZERO, guest, world, forwarded })
     }
 
     fn act(&mut self, input: &mut Input<'_>) {
@@ -200,7 +211,7 @@ impl Net {
                 self.now += Duration::from_millis(u64::from(input.half()).pow(2) >> 12);
                 self.turn();
             }
-            13 | 14 => self.world.act(input, self.forwarded),
+            13 | 14 => self.world.act(input, &self.forwarded),
             _ => {
                 let features = u64::from(input.half());
                 self.guest.features = features & (GUEST_CSUM | GUEST_TSO4 | GUEST_TSO6);
@@ -251,6 +262,9 @@ impl Net {
         let repair = !input.one_in(8);
         let Ok(ports) = self.world.ports() else { return };
         let port = ports[usize::from(input.byte()) % ports.len()];
+        // Who has been heard is in this world, too.
+        let heard = self.guest.heard.map(|(_, [theirs, _], ..)| theirs.to_be_bytes());
+        let is_heard = |place: Option<&[u8]>| heard.is_some_and(|heard| place == Some(&heard));
         match frame.get(12..14) {
             Some(kind) if kind == IPV4 && frame.len() >= 34 => {
                 let places = [GATEWAY, DNS, GUEST, Ipv4Addr::LOCALHOST, Ipv4Addr::BROADCAST];
@@ -261,7 +275,7 @@ impl Net {
                 let at_gateway = *destination == GATEWAY.octets();
                 let body = 14 + usize::from(frame[14] & 0xf) * 4;
                 let dhcp = frame[23] == UDP && frame.get(body + 2..body + 4) == Some(&[0, 67]);
-                if at_gateway && !dhcp {
+                if at_gateway && !dhcp && !is_heard(frame.get(body + 2..body + 4)) {
                     // Whatever the protocol: it may be a fragment's first bytes.
                     put(frame, body + 2, &port.to_be_bytes());
                 }
@@ -275,7 +289,9 @@ impl Net {
                 // Neighbours are looked for at other addresses; they have no ports.
                 if frame[20] != 58 {
                     put(frame, 38, &gateway);
-                    put(frame, 56, &port.to_be_bytes());
+                    if !is_heard(frame.get(56..58)) {
+                        put(frame, 56, &port.to_be_bytes());
+                    }
                 }
                 if repair {
                     sum_ipv6(frame);
@@ -350,20 +366,28 @@ impl Guest {
             assert_eq!(usize::from(total), frame.len() - 14);
             assert_ne!(frame[26..30], GUEST.octets());
             if frame[23] == TCP {
-                self.hear(&frame[26..]);
+                let from = Ipv4Addr::new(frame[26], frame[27], frame[28], frame[29]);
+                self.hear(from.into(), &frame[34..]);
+            }
+        }
+        if frame[12..14] == IPV6 {
+            let len = u16::from_be_bytes([frame[18], frame[19]]);
+            assert_eq!(usize::from(len), frame.len() - 54);
+            if frame[20] == TCP {
+                let from: [u8; 16] = frame[22..38].try_into().expect("16 bytes");
+                self.hear(Ipv6Addr::from(from).into(), &frame[54..]);
             }
         }
     }
 
-    /// Notes what an answer to a segment would be. From the source's address on.
-    fn hear(&mut self, packet: &[u8]) {
-        let half = |at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
+    /// Notes what an answer to a segment would be.
+    fn hear(&mut self, from: IpAddr, segment: &[u8]) {
+        let half = |at: usize| u16::from_be_bytes([segment[at], segment[at + 1]]);
         let word = |at| u32::from(half(at)) << 16 | u32::from(half(at + 2));
-        let header = usize::from(packet[20] >> 4) * 4;
-        let ends = u32::from(packet[21] & 1) + u32::from(packet[21] >> 1 & 1);
-        let len = u32::try_from(packet.len() - 8 - header).unwrap_or(0) + ends;
-        let from = Ipv4Addr::new(packet[0], packet[1], packet[2], packet[3]);
-        self.heard = Some((from, [half(8), half(10)], word(12).wrapping_add(len), word(16)));
+        let header = usize::from(segment[12] >> 4) * 4;
+        let ends = u32::from(segment[13] & 1) + u32::from(segment[13] >> 1 & 1);
+        let len = u32::try_from(segment.len() - header).unwrap_or(0) + ends;
+        self.heard = Some((from, [half(0), half(2)], word(4).wrapping_add(len), word(8)));
     }
 
     fn udp(&self, input: &mut Input<'_>) -> Vec<u8> {
@@ -381,7 +405,12 @@ impl Guest {
     fn tcp(&self, input: &mut Input<'_>) -> Vec<u8> {
         let (to, [theirs, ours], ack, seq) = match self.heard {
             Some(heard) if !input.one_in(4) => heard,
-            _ => (GATEWAY, [CLOSED, u16::from(input.byte()) | 1 << 10], input.word(), input.word()),
+            _ => (
+                GATEWAY.into(),
+                [CLOSED, u16::from(input.byte()) | 1 << 10],
+                input.word(),
+                input.word(),
+            ),
         };
         // Mostly what is due, and else a bit off.
         let off = |input: &mut Input<'_>| match input.byte() {
@@ -405,7 +434,15 @@ impl Guest {
         segment.extend([0; 4]);
         segment.extend(&options[..usize::from(words) * 4]);
         segment.extend(vec![3; usize::from(input.byte() / 2) * usize::from(input.byte() / 16)]);
-        ip(TCP, to, &segment)
+        match to {
+            IpAddr::V4(to) => ip(TCP, to, &segment),
+            IpAddr::V6(to) => {
+                let len = u16::try_from(segment.len()).unwrap_or(u16::MAX).to_be_bytes();
+                let source = Ipv6Addr::new(0xfec0, 0, 0, 0, 0, 0, 0, 15).octets();
+                let header = [0x60, 0, 0, 0, len[0], len[1], TCP, 64];
+                frame(IPV6, &[&header[..], &source, &to.octets(), &segment].concat())
+            }
+        }
     }
 
     fn ipv6(input: &mut Input<'_>) -> Vec<u8> {
