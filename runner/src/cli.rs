@@ -169,8 +169,7 @@ Options:
       --ip-address, --netmask, --gateway, --ipv6-address ADDRESS
                         the guest's own addresses, in place of what DHCP tells it
       --mac ADDRESS     its hardware address
-      --host-loopback   let the guest reach the host's own services, at 10.0.2.2
-      --link-local      let it reach 169.254.0.0/16, where clouds keep credentials
+      --host-loopback, --link-local  let it reach the host, by 10.0.2.2; 169.254.0.0/16
       --pcap FILE       write what goes over the network to FILE, for tcpdump
   -i, --imagename NAME  the same as IMAGE
   -k, --kernel FILE     boot this kernel in place of the image's own
@@ -180,6 +179,7 @@ Options:
       --rng             random bytes by a virtio device [for what OPS builds, on pci]
       --vsock PATH[,cid=N]  sockets between the guest and the host's PATH and PATH_PORT
       --console WHICH   serial, or virtio: a virtio console besides, with stdin [serial]
+      --channel NAME=PATH  a virtio port NAME, for who listens at PATH; repeatable
       --balloon[=SIZE]  free memory goes back to the host; with SIZE so much in any case
       --append TEXT     add TEXT to the kernel's command line
       --jail WHICH      on, strict (all of it or no run), off [on]
@@ -309,6 +309,7 @@ fn typed_devices(matches: &ArgMatches) -> Result<Devices, Failure> {
             false => values::memory(&text(v)?),
         })?,
         console: one(matches, "console", |v| values::console(&text(v)?))?,
+        channels: all(matches, "channel", values::channel)?,
     })
 }
 
@@ -484,6 +485,7 @@ fn definition() -> clap::Command {
         .arg(flag("rng"))
         .arg(option("vsock"))
         .arg(option("console"))
+        .arg(repeated("channel"))
         .arg(option("balloon").num_args(0..=1).require_equals(true).default_missing_value(""))
         .arg(option("timeout"))
         .arg(option("report"))

@@ -20,7 +20,7 @@ use crate::image::{self, Access, Arch, Image, Kernel, Marks, Segment, Source, Sy
 use crate::jail::Role;
 use crate::machine::map::{Board, MIB};
 use crate::machine::slot::{Place, VirtioBus, VirtioSlot};
-pub use devices::{DeviceKind, DevicePlan, SharePlan, VsockPlan};
+pub use devices::{ConsolePlan, DeviceKind, DevicePlan, SharePlan, VsockPlan};
 pub use disks::DiskPlan;
 use disks::Room;
 pub use hvt::{BlockPlan, HvtPlan, PortPlan};

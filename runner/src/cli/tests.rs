@@ -64,7 +64,7 @@ fn options_may_follow_the_image_and_precede_the_command() {
 fn every_option_arrives() {
     let line = "runner img -c a -c b -x=kvm -m 1G --cpus 3 -k vmlinux --initrd i --entry pvh --append q=1 --append=-r -a -v \
                 -a x -e A=1 -e B=x=y --disk d,ro,format=qcow2 --disk e,f --mounts v:/w --ephemeral -v --timeout 500ms --report r --stdin \
-                --jail=strict --virtio=pci --rng --vsock v,cid=5 --balloon=1G --share f:t:ro --share g --console virtio -p 8080:80 -p 443 --udp 53 --net tap:t0 -t t1 -b --bridgename b1 \
+                --jail=strict --virtio=pci --rng --vsock v,cid=5 --balloon=1G --share f:t:ro --share g --console virtio --channel n=s=1 -p 8080:80 -p 443 --udp 53 --net tap:t0 -t t1 -b --bridgename b1 \
                 --ip-address 10.0.0.2 --netmask 255.0.0.0 --gateway 10.0.0.1 --ipv6-address fd00::2 \
                 --mac 52:54:00:00:00:01 --host-loopback --link-local --pcap c --block s=f,ro --net n=user -- --y z";
     let ports = |text| network::ports(text).unwrap();
@@ -127,6 +127,7 @@ fn every_option_arrives() {
             ],
             vsock: Some(crate::config::Vsock { path: "v".into(), cid: 5 }),
             console: Some(ConsoleChoice::Virtio),
+            channels: vec![crate::config::Channel { name: "n".into(), path: "s=1".into() }],
         },
     };
     assert_eq!(run(line), wanted);

@@ -25,6 +25,8 @@ pub struct Devices {
     pub balloon: Option<u64>,
     /// Which console has stdin.
     pub console: Option<ConsoleChoice>,
+    /// Ports of a virtio console's, in the order the guest sees them.
+    pub channels: Vec<Channel>,
     /// Folders of the host to share, in the order the guest sees them.
     pub shares: Vec<Share>,
 }
@@ -38,6 +40,15 @@ pub enum ConsoleChoice {
     Virtio,
 }
 
+/// A port of the guest's before a socket of the host's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Channel {
+    /// By what the guest finds it.
+    pub name: String,
+    /// Where a program of the host's listens.
+    pub path: PathBuf,
+}
+
 /// A folder of the host for the guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Share {
@@ -49,8 +60,8 @@ pub struct Share {
     pub read_only: bool,
 }
 
-/// What is typed stands, and for the rest what the config has; shares that are typed come after the
-/// config's.
+/// What is typed stands, and for the rest what the config has; shares and channels that are typed come
+/// after the config's.
 pub(super) fn settle(typed: Devices, config: &Config) -> Devices {
     let mut shares = match config.value("Runner.Shares") {
         Some(Value::Shares(shares)) => shares.clone(),
@@ -61,7 +72,13 @@ pub(super) fn settle(typed: Devices, config: &Config) -> Devices {
         Some(Value::Balloon(size)) => *size,
         _ => None,
     };
+    let mut channels: Vec<_> = match config.value("Runner.Channels") {
+        Some(Value::Map(map)) => map.iter().map(|(name, path)| channel(name, path)).collect(),
+        _ => Vec::new(),
+    };
+    channels.extend(typed.channels);
     Devices {
+        channels,
         rng: typed.rng.or_else(|| config.switch("Runner.Rng")),
         balloon: typed.balloon.or_else(balloon),
         shares,
@@ -74,4 +91,8 @@ pub(super) fn settle(typed: Devices, config: &Config) -> Devices {
             _ => None,
         }),
     }
+}
+
+fn channel(name: &str, path: &str) -> Channel {
+    Channel { name: name.to_owned(), path: path.into() }
 }

@@ -339,6 +339,13 @@ pub static FIELDS: &[Field] = &[
         "block storage of a Solo5 guest by its manifest's names, as --block: `{\"storage\": \"disk.raw,ro\"}`",
     ),
     field(
+        "Runner.Channels",
+        Map,
+        Works,
+        "ports of a virtio console by their names, each before a program that listens at a socket, as --channel: \
+         `{\"agent\": \"agent.sock\"}`",
+    ),
+    field(
         "Runner.Console",
         Console,
         Works,

@@ -27,7 +27,7 @@ mod read;
 mod settle;
 pub mod values;
 
-pub use devices::{ConsoleChoice, Devices, Share, Vsock};
+pub use devices::{Channel, ConsoleChoice, Devices, Share, Vsock};
 pub use network::{Addresses, NetChoice, Network};
 pub use parse::{Config, parse_str};
 pub use read::{MAX_SIZE, load};

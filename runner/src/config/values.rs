@@ -9,7 +9,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{AccelChoice, ConsoleChoice, Disk, DiskFormat, JailChoice, MIB, Mount, Share, Vsock};
+use super::{
+    AccelChoice, Channel, ConsoleChoice, Disk, DiskFormat, JailChoice, MIB, Mount, Share, Vsock,
+};
 use crate::boot::Protocol;
 use crate::devices::virtio::vsock::{FIRST_CID, LAST_CID};
 use crate::machine::slot::VirtioBus;
@@ -275,6 +277,22 @@ pub fn vsock(text: &OsStr) -> Result<Vsock, String> {
     }
     let cid = u32::try_from(cid).unwrap_or(u32::MAX);
     Ok(Vsock { path: PathBuf::from(OsString::from_vec(path.to_vec())), cid })
+}
+
+/// `NAME=PATH`, cut at the first `=`. What names there can be is for the plan to say.
+///
+/// # Errors
+/// No `=`, or nothing on a side of it.
+pub fn channel(text: &OsStr) -> Result<Channel, String> {
+    let mut parts = text.as_bytes().splitn(2, |byte| *byte == b'=');
+    let name = parts.next().and_then(|name| std::str::from_utf8(name).ok());
+    match name.zip(parts.next()) {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok(Channel {
+            name: name.to_owned(),
+            path: PathBuf::from(OsString::from_vec(path.to_vec())),
+        }),
+        _ => Err("names no port and socket; write --channel NAME=PATH".into()),
+    }
 }
 
 /// `VOLUME:/PATH` or `VOLUME:/PATH:ro`, as OPS has it.

@@ -70,7 +70,7 @@ pub(super) fn arguments(plan: &Plan, fds: &Descriptors, sandbox: bool) -> Vec<St
     // A character device drops what its backend does not take at once, if the guest does not wait
     // for the UART as it should; the copy in its log file is written to the end. So the log file is
     // the pipe, and a reader that is slow makes the guest wait.
-    let virtio = plan.devices.iter().any(|device| matches!(device.kind, DeviceKind::Console));
+    let virtio = plan.devices.iter().any(|device| matches!(device.kind, DeviceKind::Console(_)));
     let serial = if virtio { "null" } else { TYPED_TO };
     words.add(&format!("-chardev {serial},id=console,logfile=/dev/fd/{}", fds.console));
     words.add("-serial chardev:console");
@@ -141,7 +141,8 @@ impl Words {
                     "-device {},id={id},deflate-on-oom=on,free-page-reporting=on",
                     device("balloon", slot)
                 )),
-                DeviceKind::Console => {
+                // Without ports of its own: refused before.
+                DeviceKind::Console(_) => {
                     let (to, bus) = (fds.console, device("serial", slot));
                     self.add(&format!("-chardev {TYPED_TO},id={id},logfile=/dev/fd/{to}"));
                     // A guest that ends by semihosting ends QEMU on the spot, and what a device hears of

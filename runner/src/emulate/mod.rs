@@ -89,6 +89,9 @@ pub enum Error {
          (Runner.Vsock)"
     )]
     Vsock,
+    /// A program that QEMU is connected to is not in its jail.
+    #[error("software emulation has no channels: leave out --channel (Runner.Channels)")]
+    Channels,
     /// QEMU is told of a balloon's size by a monitor, which it does not get.
     #[error(
         "software emulation has no size for a balloon: --balloon alone (Runner.Balloon: true) gives back what is free"
@@ -142,6 +145,11 @@ pub fn run(plan: &Plan, signals: &Signals, sandbox: bool) -> Result<Outcome, Err
     }
     if plan.vsock().is_some() {
         return Err(Error::Vsock);
+    }
+    let has_channels =
+        |kind: &DeviceKind| matches!(kind, DeviceKind::Console(it) if it.has_channels());
+    if plan.devices.iter().any(|device| has_channels(&device.kind)) {
+        return Err(Error::Channels);
     }
     if plan.devices.iter().any(|device| matches!(device.kind, DeviceKind::Balloon(1..))) {
         return Err(Error::BalloonSize);

@@ -9,6 +9,7 @@ use crate::devices::uart::Drained;
 use crate::devices::virtio::console::{Console, Keyboard, Output, Window, Wrote};
 use crate::io::console::{Now, Shared, window_size};
 use crate::io::signals;
+use crate::plan::ConsolePlan;
 
 /// What consoles of the guest's are connected to.
 pub(super) struct Ends {
@@ -25,21 +26,29 @@ impl Ends {
         Ok(Self { stdout, keyboard: keyboard.map(Arc::new) })
     }
 
-    /// The device between them.
-    pub(super) fn console(&self) -> Result<Console, Error> {
-        let Some(keyboard) = &self.keyboard else {
-            unreachable!("there is one where the device is")
-        };
-        let window = match window_size() {
-            Some(_) => {
-                let changed = signals::window_changes();
-                let changed = changed.map_err(Error::system("hear of the window's size"))?;
-                Some(Window { size: window_size, changed })
+    /// The device of a plan: between the two, where it is a console.
+    pub(super) fn console(&self, plan: &ConsolePlan) -> Result<Console, Error> {
+        let mut console = match &self.keyboard {
+            Some(keyboard) if plan.is_console => {
+                Console::new(Box::new(self.stdout.clone()), Arc::clone(keyboard), window()?)
             }
-            None => None,
+            _ => Console::without_console(),
         };
-        Ok(Console::new(Box::new(self.stdout.clone()), Arc::clone(keyboard), window))
+        for channel in plan.take_channels() {
+            console.add(channel).map_err(Error::system("open the console"))?;
+        }
+        Ok(console)
     }
+}
+
+/// The terminal's window, where the console is on one.
+fn window() -> Result<Option<Window>, Error> {
+    if window_size().is_none() {
+        return Ok(None);
+    }
+    let changed = signals::window_changes();
+    let changed = changed.map_err(Error::system("hear of the window's size"))?;
+    Ok(Some(Window { size: window_size, changed }))
 }
 
 impl Output for Shared {

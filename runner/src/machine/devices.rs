@@ -65,7 +65,7 @@ impl<H: Hypervisor> Devices<H> {
         let mut bus = Bus::default();
         let (drained, on_drained) = Input::drained(event_loop.waker());
         // There is one stdin, and who asks for the virtio console wants it there.
-        let is_console = |device: &DevicePlan| matches!(device.kind, DeviceKind::Console);
+        let is_console = |device: &DevicePlan| matches!(&device.kind, DeviceKind::Console(plan) if plan.is_console);
         let (to_uart, to_virtio): (Drained, _) = match plan.devices.iter().any(is_console) {
             true => (Box::new(|| ()), Some(on_drained)),
             false => (on_drained, None),

@@ -43,7 +43,7 @@ fn device(kind: &DeviceKind, ends: &Ends) -> Result<Option<Box<dyn Served>>, Err
     Ok(match kind {
         DeviceKind::Rng => Some(Box::new(Rng::default())),
         DeviceKind::Balloon(size) => Some(Box::new(Balloon::new(*size))),
-        DeviceKind::Console => Some(Box::new(ends.console()?)),
+        DeviceKind::Console(plan) => Some(Box::new(ends.console(plan)?)),
         DeviceKind::Share(_) => None,
         DeviceKind::Vsock(vsock) => match vsock.take_device() {
             Some(device) => Some(Box::new(device)),

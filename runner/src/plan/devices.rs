@@ -1,6 +1,7 @@
 //! The guest's further virtio devices, neither disks nor its network: chosen, opened, given a place in
 //! the machine behind those.
 
+mod console;
 mod vsock;
 
 use std::fmt;
@@ -11,6 +12,7 @@ use crate::log::printable_path;
 use crate::machine::map::MIB;
 use crate::machine::slot::{VIRTIO_SLOTS, VirtioBus, VirtioSlot};
 use crate::p9::{Folder, Unfit};
+pub use console::ConsolePlan;
 pub use vsock::VsockPlan;
 
 /// A further device of the guest.
@@ -31,8 +33,8 @@ pub enum DeviceKind {
     Rng,
     /// Sockets.
     Vsock(VsockPlan),
-    /// A console on stdout and stdin.
-    Console,
+    /// A console on stdout and stdin, ports before programs of the host's, or both.
+    Console(ConsolePlan),
     /// Memory that goes back to the host: this many bytes in any case.
     Balloon(u64),
     /// A folder of the host.
@@ -59,7 +61,7 @@ impl DeviceKind {
             DeviceKind::Share(_) => "share",
             DeviceKind::Vsock(_) => "vsock",
             DeviceKind::Balloon(_) => "balloon",
-            DeviceKind::Console => "console",
+            DeviceKind::Console(_) => "console",
         }
     }
 }
@@ -74,7 +76,7 @@ impl fmt::Display for DeviceKind {
                 write!(f, "{path}{how}, tag {tag}")
             }
             DeviceKind::Vsock(vsock) => vsock.fmt(f),
-            DeviceKind::Console => f.write_str("stdout and stdin"),
+            DeviceKind::Console(console) => console.fmt(f),
             DeviceKind::Balloon(0) => f.write_str("free memory goes back to the host"),
             DeviceKind::Balloon(size) => {
                 write!(f, "free memory goes back to the host, and {} MiB of it always", size / MIB)
@@ -129,9 +131,9 @@ pub(super) fn choose(
         }
         kinds.push(DeviceKind::Balloon(size));
     }
-    if settings.devices.console == Some(ConsoleChoice::Virtio) {
-        kinds.push(DeviceKind::Console);
-    }
+    let is_console = settings.devices.console == Some(ConsoleChoice::Virtio);
+    let console = ConsolePlan::new(is_console, settings.devices.channels.clone());
+    kinds.extend(console.map_err(Error::Asked)?.map(DeviceKind::Console));
     match kinds.len() <= VIRTIO_SLOTS {
         true => Ok(kinds),
         false => Err(Error::Asked(format!(
@@ -193,6 +195,7 @@ impl DevicePlan {
     pub(super) fn open(&self) -> Result<(), Error> {
         match &self.kind {
             DeviceKind::Vsock(vsock) => vsock.open().map_err(Error::Asked),
+            DeviceKind::Console(console) => console.open().map_err(Error::Asked),
             _ => Ok(()),
         }
     }

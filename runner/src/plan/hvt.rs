@@ -155,6 +155,7 @@ fn refuse(settings: &Settings, image: &Image) -> Result<(), Error> {
         (!settings.devices.shares.is_empty(), "--share", "Solo5 guests have no shared folders"),
         (settings.devices.balloon.is_some(), "--balloon", "Solo5 guests have no virtio devices"),
         (settings.devices.console.is_some(), "--console", "Solo5 guests have one console, stdout"),
+        (!settings.devices.channels.is_empty(), "--channel", "Solo5 guests have no virtio devices"),
         (!settings.env.is_empty(), "environment", "Solo5 guests have arguments only"),
         (!network.addresses.is_empty(), "an address", "tell the guest by its arguments (-a)"),
         (settings.stdin, "--stdin", "Solo5 guests have no console to read from"),

@@ -1,11 +1,15 @@
-//! The virtio console: see [`served`](super::served). Its output takes what the input says.
+//! The virtio console with a port beside it: see [`served`](super::served). Its output takes what the input
+//! says; the port's program sends, reads and goes.
 
+use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::os::fd::BorrowedFd;
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use runner::devices::uart::Uart;
-use runner::devices::virtio::console::{Console, Keyboard, Output, Wrote};
+use runner::devices::virtio::console::{Channel, Console, Keyboard, Output, Wrote};
 
 use super::input::Input;
 use super::served::{DATA, Machine, WRITE};
@@ -36,13 +40,21 @@ impl Output for Screen {
     }
 }
 
+/// The key of the port's socket.
+const PORT_SOCKET: usize = 7;
+
 /// A list of actions.
 pub fn console(data: &[u8]) {
     let screen = Screen(Arc::new(Mutex::new((Wrote::Taken(512), Vec::new()))));
     let keyboard = Arc::new(Keyboard::new(Box::new(|| ())).expect("an event"));
-    let device = Console::new(Box::new(screen.clone()), Arc::clone(&keyboard), None);
+    let mut device = Console::new(Box::new(screen.clone()), Arc::clone(&keyboard), None);
+    let (program, ours) = UnixStream::pair().expect("a pair");
+    for end in [&program, &ours] {
+        end.set_nonblocking(true).expect("a socket");
+    }
+    device.add(Channel::over("port", ours)).expect("an event");
     let mut machine = Machine::new(device);
-    machine.run(Input(data), |machine, input| match input.byte() % 3 {
+    machine.run(Input(data), |machine, input| match input.byte() % 6 {
         0 => {
             let room = keyboard.room();
             let typed = vec![input.byte(); usize::from(input.half())];
@@ -58,7 +70,20 @@ pub fn console(data: &[u8]) {
             screen.0.lock().expect("nobody panics with it").0 = answer;
         }
         // It is announced as writable.
-        _ => machine.ready(0),
+        2 => machine.ready(0),
+        3 => {
+            let _ = (&program).write(&vec![input.byte(); usize::from(input.half())]);
+            machine.ready(PORT_SOCKET);
+        }
+        4 => {
+            let _ = (&program).read(&mut vec![0; usize::from(input.half())]);
+            machine.ready(PORT_SOCKET);
+        }
+        _ => {
+            let how = if input.one_in(2) { Shutdown::Write } else { Shutdown::Both };
+            let _ = program.shutdown(how);
+            machine.ready(PORT_SOCKET);
+        }
     });
     screen.0.lock().expect("nobody panics with it").0 = Wrote::Taken(512);
     machine.ready(0);

@@ -25,7 +25,7 @@ const SIZE: u64 = 4;
 const ACTIONS: usize = 256;
 
 /// Each queue has its parts in pages of its own, below this.
-const QUEUES: u64 = 0x1_0000;
+const QUEUES: u64 = DATA;
 const AVAILABLE: u64 = 0x1000;
 const USED: u64 = 0x2000;
 const PLACE: u64 = 0x3000;

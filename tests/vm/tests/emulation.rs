@@ -349,6 +349,10 @@ fn a_socket_device_is_refused_when_emulated_and_leaves_no_socket() {
     assert_eq!((finished.status, &*finished.stdout), (Some(125), &b""[..]), "{finished}");
     says(&finished.stderr, &["software emulation has no socket device", "leave out --vsock"]);
     assert!(!path.exists());
+    let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let option = format!("--channel=agent={}", path.display());
+    let finished = runner(["--accel=off", &option, "hello"]).ends_with(125);
+    says(&finished.stderr, &["software emulation has no channels", "leave out --channel"]);
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::time::Duration;
 use super::super::named::{NamedBlock, NamedNet};
 use super::super::network::{Asked, Network};
 use super::super::{
-    AccelChoice, Addresses, ConsoleChoice, Devices, Disk, DiskFormat, JailChoice, Mount, NetChoice,
-    Settings, Share, Vsock,
+    AccelChoice, Addresses, Channel, ConsoleChoice, Devices, Disk, DiskFormat, JailChoice, Mount,
+    NetChoice, Settings, Share, Vsock,
 };
 use super::{settled, try_settled};
 use crate::boot::Protocol;
@@ -91,7 +91,7 @@ const ALL: &str = r#"{
     },
     "Runner": {
         "Append": "x=1",
-        "Balloon": "8M", "Blocks": {"storage": "s.raw,ro"}, "Console": "virtio",
+        "Balloon": "8M", "Blocks": {"storage": "s.raw,ro"}, "Console": "virtio", "Channels": {"agent": "a.sock"},
         "Disks": [{"Path": "more.raw", "ReadOnly": true}],
         "Entry": "pvh",
         "Ephemeral": true,
@@ -116,6 +116,10 @@ const ALL: &str = r#"{
 fn asked(transport: Transport, host: &str, guest: u16, by: &str) -> Asked<Forward> {
     let host = host.parse().unwrap();
     Asked { value: Forward { transport, host, guest }, by: by.into() }
+}
+
+fn channel(name: &str, path: &str) -> Channel {
+    Channel { name: name.into(), path: path.into() }
 }
 
 fn vsock(path: &str, cid: u32) -> Vsock {
@@ -171,6 +175,7 @@ fn a_config_says_everything_the_command_line_can() {
             vsock: Some(vsock("v.sock", 9)),
             balloon: Some(8 << 20),
             console: Some(ConsoleChoice::Virtio),
+            channels: vec![channel("agent", "a.sock")],
             shares: shares().to_vec(),
         },
         verbose: true,
@@ -187,7 +192,7 @@ fn a_config_says_everything_the_command_line_can() {
 #[test]
 fn the_command_line_wins_over_a_config() {
     let line = "typed -x=kvm -m 1G --cpus 3 -k k --initrd i --entry linux32 --append y=2 -a x -e B=3 \
-                -e C=4 --disk d,ro --mounts data:/typed --timeout 1 --report r --jail=off --virtio mmio --rng --balloon --console=serial --vsock w --share typed:t \
+                -e C=4 --disk d,ro --mounts data:/typed --timeout 1 --report r --jail=off --virtio mmio --rng --balloon --console=serial --channel b=c --vsock w --share typed:t \
                 -p 80 --udp 53 --udp [::1]:53:54 --net=user --ip-address 10.0.2.9 --mac 52:54:00:00:00:02 \
                 --pcap other --block other=o.raw --block storage=typed.raw --net service=user";
     let mut network = configured();
@@ -224,6 +229,7 @@ fn the_command_line_wins_over_a_config() {
             balloon: Some(0),
             shares: [&shares()[..], &[share("typed", Some("t"), false)]].concat(),
             console: Some(ConsoleChoice::Serial),
+            channels: vec![channel("agent", "a.sock"), channel("b", "c")],
         },
         verbose: true,
         timeout: Some(Duration::from_secs(1)),

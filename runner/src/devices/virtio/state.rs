@@ -82,12 +82,11 @@ pub enum Own {
         /// Bytes that are done of the report that is the next request.
         reported: u64,
     },
-    /// A console. What is in the hands of its reader is not kept.
+    /// A console. What is in the hands of its readers is not kept, nor are the connections of its ports:
+    /// each goes on over the one that the new device was given.
     Console {
-        /// Bytes that are sent of the request that is next to be.
-        sent: u64,
-        /// Input that the guest has not taken.
-        input: Vec<u8>,
+        /// The ports, in the order of their numbers.
+        ports: Vec<PortState>,
     },
     /// A socket device. Its connections end with the process that has their sockets, and the driver is
     /// told so by an event (§5.10.6.7).
@@ -101,6 +100,38 @@ pub enum Own {
         /// The driver had a session.
         lost: bool,
     },
+}
+
+/// A console's port.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortState {
+    /// Bytes that are sent of the request that is next to be.
+    pub sent: u64,
+    /// Input that the guest has not taken.
+    pub input: Vec<u8>,
+    /// The driver has the port, where it knows of several.
+    pub ready: bool,
+    /// A program of the guest's has it open.
+    pub open: bool,
+    /// What the driver is to be told of it.
+    pub due: DueState,
+}
+
+/// Messages about a port (§5.3.6.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DueState {
+    /// It is there.
+    pub add: bool,
+    /// It is a console.
+    pub console: bool,
+    /// It has a size.
+    pub resize: bool,
+    /// It has a name.
+    pub name: bool,
+    /// Its other end is open, or is no longer.
+    pub open: bool,
 }
 
 impl Own {

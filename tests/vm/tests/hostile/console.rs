@@ -1,17 +1,18 @@
 //! What no good driver does with a console (virtio 1.2 §5.3), and readers of stdout that are slow.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::super::support::files::{Folder, kernel_for};
+use super::super::support::files::kernel_for;
 use super::super::support::program::runner;
 use super::super::support::terminal::Terminal;
 use super::driver::register::{CONFIG, INTERRUPT_STATUS};
 use super::driver::*;
 use super::script::{Bus, Script};
-use super::{Guest, accelerator, bounded, or_skip};
+use super::{Folder, Guest, accelerator, bounded, or_skip};
 
 /// It has a size (§5.3.3).
 const SIZE: u64 = 1;
@@ -220,5 +221,84 @@ fn in_software_emulation_a_guest_for_arm64_need_not_wait_for_its_last_words() {
                 .arg(kernel_for("aarch64", "script"));
             assert_eq!(run.ends_with(7).text(), "the end\n", "{option}");
         }
+    }
+}
+
+/// It has ports (§5.3.3), and those of the second one.
+const MULTIPORT: u64 = 2;
+const SAID: u64 = 2;
+const HEARD: u64 = 3;
+const IN: u64 = 4;
+const OUT: u64 = 5;
+const ALL: u64 = 6;
+
+/// Messages (§5.3.6.2).
+const DEVICE_READY: u16 = 0;
+const PORT_READY: u16 = 3;
+const PORT_OPEN: u16 = 6;
+
+impl Script {
+    /// Says something of a port, as the nth since the start, and waits until it is heard.
+    fn says(self, nth: u16, id: u32, event: u16, value: u16) -> Self {
+        let bytes = [&id.to_le_bytes()[..], &event.to_le_bytes(), &value.to_le_bytes()].concat();
+        self.copy(DATA + 0x800, &bytes)
+            .offer_to(HEARD, &[(DATA + 0x800, 8, 0, 0)])
+            .served_by(HEARD, nth)
+    }
+}
+
+/// A program that listens, and the option that has the guest's port lead to it.
+fn listener(folder: &Folder) -> (UnixListener, String) {
+    let path = folder.path().join("agent.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    (listener, format!("--channel=agent={}", path.display()))
+}
+
+#[test]
+fn bytes_go_both_ways_between_a_port_and_a_program_of_the_hosts() {
+    or_skip!(accelerator());
+    for (bus, more) in [(Bus::Mmio, Some("--console=virtio")), (Bus::Pci, None)] {
+        let folder = Folder::new();
+        let (listener, option) = listener(&folder);
+        let script = Script::on(bus).start_queues(MULTIPORT, ALL);
+        let script = script.offer_to(SAID, &[(BIG, 64, WRITE, 0)]).says(1, 1, PORT_READY, 1);
+        // The name comes first.
+        let script =
+            script.served_by(SAID, 1).expect(2, BIG + 4, 7).expect(4, BIG + 8, 0x6e65_6761);
+        let script = script.says(2, 1, PORT_OPEN, 1).offer_to(IN, &[(BIG + 0x1000, 64, WRITE, 0)]);
+        let script = script.served_by(IN, 1).expect(4, BIG + 0x1000, 0x676e_6970);
+        let script = script.copy(DATA, b"pong").offer_to(OUT, &[(DATA, 4, 0, 0)]);
+        let guest = Guest::new(script.served_by(OUT, 1).end(7)).without_disk().option(&option);
+        let guest = match more {
+            Some(more) => guest.option(more),
+            None => guest,
+        };
+        let running = guest.runner().start();
+        let (mut program, _) = listener.accept().unwrap();
+        program.write_all(b"ping").unwrap();
+        let mut answer = Vec::new();
+        program.read_to_end(&mut answer).unwrap();
+        let finished = running.finish();
+        assert_eq!((finished.status, &*finished.stderr, &*answer), (Some(7), "", &b"pong"[..]));
+    }
+}
+
+#[test]
+fn c60_messages_that_make_no_sense_are_nobodys_and_those_that_are_none_stop_the_device() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    let (_listener, option) = listener(&folder);
+    let guest = |script: Script| Guest::new(script.end(0)).without_disk().option(&option);
+    for bus in [Bus::Mmio, Bus::Pci] {
+        let script = Script::on(bus).start_queues(MULTIPORT, ALL);
+        let script = script.says(1, u32::MAX, PORT_READY, 1).says(2, 2, PORT_OPEN, 1);
+        let script = script.says(3, 1, u16::MAX, u16::MAX).says(4, 0, DEVICE_READY, u16::MAX);
+        guest(script.says(5, 0x8000_0001, PORT_OPEN, 1)).ends_with(0).quiet_text();
+        let script = Script::on(bus).start_queues(MULTIPORT, ALL);
+        let script = script.offer_to(HEARD, &[(DATA, 7, 0, 0)]).broken();
+        let finished = guest(script).ends_with(0);
+        let wanted = "runner: console0: stopped until the driver resets it: the chain at descriptor 0: \
+                      no whole header\n";
+        assert_eq!(finished.stderr, wanted, "{finished}");
     }
 }

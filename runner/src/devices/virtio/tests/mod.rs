@@ -487,6 +487,11 @@ impl Rig {
         self.memory.store(next.to_le(), GuestAddress(available + 2), Ordering::Release).unwrap();
     }
 
+    /// How many chains of a queue were made available.
+    pub(super) fn offered_of(&self, queue: usize) -> u16 {
+        self.next_available[queue]
+    }
+
     pub(super) fn set_available_index(&self, index: u16) {
         self.memory.store(index.to_le(), GuestAddress(AVAILABLE + 2), Ordering::Release).unwrap();
     }

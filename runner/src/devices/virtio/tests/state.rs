@@ -5,7 +5,7 @@ mod own;
 mod subjects;
 
 use super::super::pci::PciState;
-use super::super::state::{Own, VirtioState};
+use super::super::state::{Own, PortState, VirtioState};
 use super::{On, RAM, Rig, USED, memory, reg};
 use crate::devices::state::{Machine, Refused, State, Undescribed};
 use subjects::{Subject, balloon, block, console, net, rng, share, subjects, vsock};
@@ -191,9 +191,14 @@ fn every_register_that_cannot_have_been_so_is_refused_by_its_name() {
         assert!(said.contains("own: such a device has nothing"), "{said}");
     }
     let said = refusal(&console(), On::Mmio, |(state, _)| {
-        state.own = Own::Console { sent: 0, input: vec![0; 4097] };
+        let port = PortState { input: vec![0; 4097], ..PortState::default() };
+        state.own = Own::Console { ports: vec![port] };
     });
-    assert!(said.contains("own.input: 4097 bytes, and there is room for 4096"), "{said}");
+    assert!(said.contains("own.ports[0].input: 4097 bytes, and there is room for 4096"), "{said}");
+    let said = refusal(&console(), On::Mmio, |(state, _)| {
+        state.own = Own::Console { ports: Vec::new() };
+    });
+    assert!(said.contains("own.ports: 0, and this device has 1"), "{said}");
 }
 
 type SpoilFunction = fn(&mut PciState);

@@ -9,7 +9,7 @@ use virtio_bindings::virtio_blk::{VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_OUT};
 use super::super::super::balloon::Balloon;
 use super::super::super::block::{Disk, Scratch};
 use super::super::super::console::{Console, Keyboard};
-use super::super::super::state::Own;
+use super::super::super::state::{Own, PortState};
 use super::super::super::vsock::{Sockets, Vsock};
 use super::super::block::{DATA, LEN, file, request};
 use super::super::{Kind, On, RAM, Rig, SEAM, WRITE, memory};
@@ -74,7 +74,8 @@ fn half_a_line_on_the_screen_and_what_was_typed_are_kept() {
     rig.kick_queue(1);
     typed.receive(b"typed");
     let saved = through_a_file(&rig.describe().unwrap());
-    assert_eq!(saved.0.own, Own::Console { sent: 4, input: b"typed".to_vec() });
+    let port = PortState { sent: 4, input: b"typed".to_vec(), ..PortState::default() };
+    assert_eq!(saved.0.own, Own::Console { ports: vec![port] });
     let mut other = rig.moved_to(On::Mmio, make(&keyboard()));
     other.restore(&saved).unwrap();
     assert_eq!(other.describe().unwrap(), saved);
