@@ -24,6 +24,7 @@ pub mod pl011;
 pub mod rng;
 pub mod serial;
 mod served;
+pub mod uhyve;
 pub mod vsock;
 
 /// A target: the name of its corpus, and what it does.
@@ -52,5 +53,6 @@ pub const TARGETS: &[Target] = &[
     ("rng", rng::rng),
     ("serial", serial::serial),
     ("tfs", image::tfs),
+    ("uhyve", uhyve::uhyve),
     ("vsock", vsock::vsock),
 ];
