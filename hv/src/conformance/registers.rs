@@ -94,6 +94,7 @@ fn general_purpose_registers_reach_the_guest_and_come_back<H: Hypervisor>(bench:
     ok(guest.vcpu.set_state(&state.into()));
     let expected = inverted(&state.regs);
     guest.writes(Address::Port(0xe0), Width::W1, expected.rax & 0xff);
+    assert_eq!(guest.vcpu.argument(), Some(expected.rdi), "while the access is pending");
     guest.settles();
     // The guest ends with a jump to itself, which is 2 bytes long.
     let expected = Regs { rip: bench.image_end() - 2, ..expected };

@@ -3,9 +3,9 @@
 use guests::{aarch64::conformance as aarch64, x86_64::conformance as x86_64};
 
 use super::Image;
-use super::bench::Bench;
+use super::bench::{Bench, ok};
 use crate::exit::{Address, Width};
-use crate::traits::Hypervisor;
+use crate::traits::{Hypervisor, Vcpu};
 
 const MEET: Image = Image::both(x86_64::MEET, aarch64::MEET);
 
@@ -13,6 +13,7 @@ declare! {
     two_vcpus_run_at_the_same_time(MEET) needs Processor;
     four_vcpus_run_at_the_same_time(MEET) needs Processor;
     a_second_processor_waits_for_init_and_sipi(Image::x86_64(x86_64::SIPI)) needs IrqChip;
+    a_second_processor_can_begin_by_itself(Image::x86_64(x86_64::MEET)) needs IrqChip;
 }
 
 /// Each waits for all the others, and says its own number.
@@ -40,5 +41,17 @@ fn a_second_processor_waits_for_init_and_sipi<H: Hypervisor>(bench: &Bench<'_, H
         } else {
             guest.writes(Address::Port(0xe0), Width::W1, 0x55);
         }
+    });
+}
+
+fn a_second_processor_can_begin_by_itself<H: Hypervisor>(bench: &Bench<'_, H>) {
+    bench.on_threads(2, |id, guest| {
+        bench.set_out(guest, id, [id.into(), 2]);
+        if id > 0 {
+            let state = ok(guest.vcpu.state());
+            ok(guest.vcpu.begin_at(&state));
+        }
+        guest.reports(id.into());
+        guest.ends();
     });
 }
