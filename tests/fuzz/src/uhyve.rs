@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread;
 
 use hv::{GuestMemory, GuestRam, Width};
+use runner::boot::ends::UHYVE;
 use runner::devices::hypercall::Guest;
 use runner::devices::uhyve::desk::{Desk, Server};
 use runner::devices::uhyve::files::{Files, Mapping};
@@ -86,7 +87,7 @@ pub fn uhyve(data: &[u8]) {
             console: Box::new(io::sink()),
             words: Words { arguments: vec!["fuzz".into(), "a b".into()], environment: vec![] },
             files: Files::new(mappings),
-            code: |raw| raw.to_le_bytes()[0],
+            code: UHYVE.code(),
             stop: stop.clone(),
         }));
         for _ in 0..ACTIONS {

@@ -223,14 +223,11 @@ fn both_versions_write_open_read_move_and_remove_files_in_a_shared_folder_and_in
 fn v77_pointers_out_of_memory_end_the_run_and_nothing_is_done() {
     or_skip!(accelerator());
     let outside = "are not all in the guest's memory";
-    for number in [OPEN[0], OPEN[1], SERIAL[1], WRITE, READ, STAT, 0x740, 0x780] {
-        for at in [END - 3, END, 0xffff_fffc] {
-            violates(&Script::default().raw(number, at), outside);
-        }
+    // Each call and each end of memory are the device's own tests'.
+    for (number, at) in [(OPEN[0], END - 3), (STAT, END), (0x780, 0xffff_fffc)] {
+        violates(&Script::default().raw(number, at), outside);
     }
-    for (at, len) in [(END - 3, 4), (END, 1), (AT, u64::MAX), (u64::MAX, 2)] {
-        violates(&Script::default().call(SERIAL[0], &[at, len]), outside);
-    }
+    violates(&Script::default().call(SERIAL[0], &[AT, u64::MAX]), outside);
     violates(&Script::default().call(UNLINK[0], &[END]), outside);
     // A virtual address that is mapped nowhere.
     let script = Script::default().store(AT, 1).store(AT + 4, 1 << 46).store(AT + 12, 4);
