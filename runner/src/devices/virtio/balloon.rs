@@ -227,12 +227,6 @@ mod tests {
         u32::try_from(bytes.len()).unwrap()
     }
 
-    /// Whether the pages are gone, where that shows: Linux takes them at once.
-    fn is_gone(rig: &Rig, at: u64, len: usize) -> bool {
-        // macOS takes them when it likes.
-        rig.bytes(at, len).iter().all(|byte| *byte == 0) || cfg!(target_os = "macos")
-    }
-
     #[test]
     fn a_driver_finds_how_large_it_is_to_be_and_writes_how_large_it_is() {
         let rig = Rig::served(Box::new(Balloon::new(8 << 20)));
@@ -256,7 +250,7 @@ mod tests {
             rig.kick_queue(queue);
             assert_eq!((rig.used_index_of(queue), rig.interrupts()), (1, 1));
         }
-        assert!(is_gone(&rig, DATA, 0x1_0000));
+        assert!(rig.is_gone(DATA, 0x1_0000));
         assert!(rig.bytes(DATA + 0x1_0000, 0x3_0000).iter().all(|byte| *byte == 7));
         rig.fill(DATA, 9, 0x1_0000);
         assert_eq!(rig.bytes(DATA, 0x1_0000), vec![9; 0x1_0000]);
@@ -315,7 +309,7 @@ mod tests {
         }
         assert_eq!((rig.used_index_of(2), rig.more(), rig.interrupts()), (1, false, 1));
         for at in [start, SEAM, start + MOST_BYTES, start + u64::from(len) - 0x1_0000] {
-            assert!(is_gone(&rig, at, 0x1_0000), "{at:#x}");
+            assert!(rig.is_gone(at, 0x1_0000), "{at:#x}");
         }
         assert_eq!(rig.bytes(start + u64::from(len), 0x1000), vec![7; 0x1000]);
     }
@@ -334,7 +328,7 @@ mod tests {
         rig.offer_to(2, 0);
         rig.kick_queue(2);
         assert_eq!(rig.used_index_of(2), 1);
-        assert!(is_gone(&rig, SEAM, 0x1_0000));
+        assert!(rig.is_gone(SEAM, 0x1_0000));
     }
 
     #[test]

@@ -251,6 +251,15 @@ mod tests {
         }
     }
 
+    /// The lists of the sources themselves, so that who changes them hears of it before the lab does.
+    #[test]
+    fn the_workspace_keeps_its_lists_and_its_limit() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
+        let found = Found::in_workspace(&root).unwrap();
+        assert!(found.total() > 100, "{}", found.describe());
+        assert_eq!(found.objections(ALLOWED, LIMIT), [] as [String; 0]);
+    }
+
     #[test]
     fn a_file_that_macos_alone_has_belongs_to_sys() {
         let error =

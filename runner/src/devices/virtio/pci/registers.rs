@@ -144,7 +144,6 @@ impl Registers<'_> {
                     _ => 0,
                 })
             }
-            // The configuration generation among them: configuration spaces here never change.
             _ => 0,
         }
     }

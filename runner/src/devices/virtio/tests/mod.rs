@@ -540,6 +540,12 @@ impl Rig {
         bytes
     }
 
+    /// Whether pages are gone that were given back, where that shows: Linux takes them at once.
+    pub(super) fn is_gone(&self, at: u64, len: usize) -> bool {
+        // macOS takes them when it likes.
+        self.bytes(at, len).iter().all(|byte| *byte == 0) || cfg!(target_os = "macos")
+    }
+
     /// The device has given up, said so once, and does nothing more.
     #[track_caller]
     pub(super) fn expect_broken(&mut self) {
