@@ -1,7 +1,7 @@
 //! Calls of the guest (HVC, SMC), and vCPUs that it switches on and off. The state machine itself has
 //! its tests in `hv_hvf::psci`.
 
-use std::sync::mpsc;
+use std::sync::{Barrier, mpsc};
 use std::time::{Duration, Instant};
 
 use hv::{Exit, Hypervisor, Kicker, Resume, State, Vcpu, VcpuSeed, Vm, VmConfig};
@@ -176,6 +176,28 @@ fn a_cpu_begins_where_it_is_told_with_the_registers_of_a_reset() {
         assert_eq!(vcpu.state().unwrap(), State::from(expected));
     };
     together(config(), |vcpu, _| ends(vcpu, Resume::Go), &[&second]);
+}
+
+#[test]
+fn a_cpu_that_is_off_sleeps_until_it_is_told_to_begin() {
+    let session = Session::begin();
+    session.play(0, [cpu_on(1, 0), end()]);
+    session.play(1, [end()]);
+    let (looked, told) = (Barrier::new(2), Barrier::new(2));
+    let first = |vcpu: &mut HvfVcpu, _: &[HvfKicker]| {
+        looked.wait();
+        ends(vcpu, Resume::Go);
+        told.wait();
+    };
+    let other = |mut vcpu: HvfVcpu| {
+        let before = vcpu.is_asleep();
+        looked.wait();
+        told.wait();
+        // Nobody has it run yet.
+        assert_eq!((before, vcpu.is_asleep()), (true, false));
+        ends(&mut vcpu, Resume::Go);
+    };
+    together(config(), first, &[&other]);
 }
 
 #[test]

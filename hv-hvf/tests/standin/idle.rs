@@ -219,3 +219,38 @@ fn all_vcpus_have_one_clock() {
     assert_eq!(offsets.len(), 3);
     assert!(offsets.iter().all(|offset| *offset == offsets[0]), "{offsets:?}");
 }
+
+#[test]
+fn the_physical_counter_is_read_from_where_the_virtual_one_began() {
+    const CNTPCT_EL0: [u8; 5] = [3, 3, 14, 0, 1];
+    let session = Session::begin();
+    // The host's counter has long begun.
+    drop(boot(with_gic()));
+    std::thread::sleep(Duration::from_millis(50));
+    let mrs = || Step::exception(esr::mrs(4, CNTPCT_EL0)).advances().for_good();
+    let store = || Step::exception(esr::store(W::W8, 4)).at(MMIO).advances();
+    session.play(0, [mrs(), store(), mrs(), store()]);
+    let before = Instant::now();
+    let (_vm, mut vcpu) = boot(with_gic());
+    let mut count = || match vcpu.run(Resume::Go).unwrap() {
+        Exit::Write { value, .. } => u128::from(value),
+        other => panic!("{other:?}"),
+    };
+    let (first, second) = (count(), count());
+    // No counter here is faster than nanoseconds.
+    let elapsed = before.elapsed().as_nanos();
+    assert!(first <= second && second <= elapsed, "{first}, {second} of {elapsed}");
+}
+
+#[test]
+fn waits_that_found_something_begin_short_again() {
+    let session = Session::begin();
+    session.play(0, (0..9).map(|_| wfi(0, 0)));
+    // A time that has come, and then a wait for who knows what.
+    session.play(0, (0..300).flat_map(|_| [wfi(ENABLE, 0), wfi(0, 0)]).chain([end()]));
+    let (_vm, mut vcpu) = boot(with_gic());
+    let before = Instant::now();
+    ends(&mut vcpu, Resume::Go);
+    // 300 long ones would take 4.8 s.
+    assert!(before.elapsed() < Duration::from_secs(4), "{:?}", before.elapsed());
+}
