@@ -1,14 +1,12 @@
 //! What macOS does this way.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 
-/// An empty file without a name, which is gone when nobody has it open any more.
+/// An empty file without a name, which is gone when nobody has it open any more, and which only this user
+/// can open before.
 pub(in crate::emulate) fn scratch_file() -> io::Result<File> {
-    let path = std::env::temp_dir().join(format!("runner-{}", std::process::id()));
-    let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-    std::fs::remove_file(&path)?;
-    Ok(file)
+    tempfile::tempfile()
 }
 
 /// Nothing: macOS has no way to end a process with its parent. QEMU is ended on every way out of
