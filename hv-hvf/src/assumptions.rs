@@ -55,6 +55,19 @@ mod tests {
     }
 
     #[test]
+    fn every_case_that_settles_a_line_is_one_of_the_suites() {
+        let cases = hv::conformance::cases::<crate::Hvf>(hv::Arch::Aarch64);
+        for Assumption { id, check, .. } in all() {
+            let Some((name, _)) =
+                check.strip_prefix("`conformance ").and_then(|rest| rest.split_once('`'))
+            else {
+                continue;
+            };
+            assert!(cases.iter().any(|case| case.name() == name), "{id}: {name}");
+        }
+    }
+
+    #[test]
     fn a_line_that_is_no_assumption_is_none() {
         assert_eq!(Assumption::of("| Id | Behaviour | Source | If | Check | State |"), None);
         assert_eq!(Assumption::of("|---|---|---|---|---|---|"), None);
