@@ -34,6 +34,10 @@ impl Skips {
     }
 }
 
+const NAMESPACES: &str =
+    "runner/vm::jail::who_cannot_have_another_root_directory_is_told_and_a_strict_jail_refuses";
+const NO_SETPRIV: &str = "the lab has no setpriv; CI's own machine runs it";
+
 /// In the lab for x86_64.
 pub(crate) const X86_64: &[AllowedSkip] = &[
     emulated(
@@ -110,10 +114,7 @@ pub(crate) const X86_64: &[AllowedSkip] = &[
     ),
     ordinary_user("runner/vm::jail::root_by_sudo_becomes_the_user_who_typed_it"),
     ordinary_user("runner/vm::jail::a_socket_device_leaves_its_folder_in_reach_and_nothing_else"),
-    AllowedSkip {
-        test: "runner/vm::jail::who_cannot_have_another_root_directory_is_told_and_a_strict_jail_refuses",
-        because: "the lab has no setpriv; CI's own machine runs it",
-    },
+    AllowedSkip { test: NAMESPACES, because: NO_SETPRIV },
 ];
 
 /// In the lab for aarch64.
@@ -142,6 +143,9 @@ pub(crate) const AARCH64: &[AllowedSkip] = &[
         "runner/vm::emulated_virt::semihosting_gives_an_emulated_guest_its_status_and_no_file_of_the_hosts",
     ),
     emulated("runner/vm::emulated_virt::more_than_qemus_virt_has_room_for_is_refused"),
+    ordinary_user("runner/vm::jail::root_by_sudo_becomes_the_user_who_typed_it"),
+    ordinary_user("runner/vm::jail::a_socket_device_leaves_its_folder_in_reach_and_nothing_else"),
+    AllowedSkip { test: NAMESPACES, because: NO_SETPRIV },
 ];
 
 /// In the same lab, over the backend for macOS.

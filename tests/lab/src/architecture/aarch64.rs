@@ -14,6 +14,9 @@ const BOOTS: &str =
 /// Why most hostile guests are not run here.
 const DEVICES: &str = "devices are the same code on both: each is reached here once over each bus";
 
+/// Why some tests of the jail are not.
+const WATCHED: &str = "dozens of runs that are watched call by call, some seconds each here";
+
 pub(crate) const AARCH64: Architecture = Architecture {
     name: "aarch64",
     debian: "arm64",
@@ -108,6 +111,9 @@ pub(crate) const AARCH64: Architecture = Architecture {
                     ("runner/vm::linux::shares::", BOOTS),
                     ("runner/vm::linux::vsock::", BOOTS),
                     ("runner/vm::hostile::", DEVICES),
+                    ("runner/vm::jail::a_file_cannot_be_opened", WATCHED),
+                    ("runner/vm::jail::a_shares_thread", WATCHED),
+                    ("runner/vm::jail::every_call_on_a_list", WATCHED),
                 ],
                 yet: &[
                     ("runner/vm::hostile::pci::", "configuration space has no ports, and no MSI-X"),
