@@ -8,6 +8,7 @@
 //! the tests inside (`agent`).
 
 mod agent;
+mod applevisor;
 mod architecture;
 mod bench;
 mod binaries;
@@ -96,6 +97,11 @@ enum Command {
         /// Where to write the report [target/mac-report.md]
         report: Option<PathBuf>,
     },
+    /// Run the tests of crates.io's applevisor over our stand-in for Apple's framework, on arm64
+    Applevisor {
+        /// Run only what has this text in its name
+        filter: Option<String>,
+    },
     /// Lint every crate for aarch64-unknown-linux-gnu
     Aarch64Linux,
     /// Run every fuzz target for some time
@@ -127,6 +133,7 @@ fn main() -> ExitCode {
         Command::Oracle { filter } => oracle::run(filter.as_deref().unwrap_or_default()),
         Command::Darwin => darwin::run(),
         Command::Mac { stand_in, report } => mac::run(stand_in, report),
+        Command::Applevisor { filter } => applevisor::run(filter.as_deref().unwrap_or_default()),
         Command::Aarch64Linux => foreign::lint("aarch64-unknown-linux-gnu"),
         Command::Fuzz { seconds, filter } => {
             fuzz::run(seconds, filter.as_deref().unwrap_or_default())
