@@ -11,7 +11,6 @@ use std::time::Duration;
 use hv::{GuestMemory, Width};
 use virtio_bindings::virtio_config::{
     VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_S_FEATURES_OK, VIRTIO_CONFIG_S_NEEDS_RESET,
-    VIRTIO_F_VERSION_1,
 };
 use virtio_bindings::virtio_mmio::{VIRTIO_MMIO_INT_CONFIG, VIRTIO_MMIO_INT_VRING};
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
@@ -318,11 +317,12 @@ impl Transport {
         }
     }
 
-    /// Features the device does not have leave FEATURES_OK clear, which tells the driver (§3.1.1).
+    /// Features the device does not have leave FEATURES_OK clear, which tells the driver (§3.1.1). A driver that
+    /// does not accept VERSION_1, which it must, and a device may put up with (§6.1, §6.2), is OSv's: all it
+    /// does is of that version.
     fn accept_features(&self, state: &mut State) {
         let known = state.driver_features & !self.identity.features == 0 && !state.unknown_features;
-        let modern = state.driver_features & (1 << VIRTIO_F_VERSION_1) != 0;
-        if known && modern {
+        if known {
             state.status = state.status.with(VIRTIO_CONFIG_S_FEATURES_OK);
         }
     }

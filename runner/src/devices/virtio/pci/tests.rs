@@ -314,7 +314,9 @@ fn features_are_read_and_accepted_by_halves() {
         pci.write(DRIVER_FEATURE_SELECT, W4, select);
         assert_eq!(pci.read(DRIVER_FEATURE, W4), half);
     }
-    // Without VERSION_1 they are not accepted.
+    // What the device has not is not accepted.
+    pci.write(DRIVER_FEATURE_SELECT, W4, 1);
+    pci.write(DRIVER_FEATURE, W4, 0x8000_0001);
     pci.write(DEVICE_STATUS, W1, 0xb);
     assert_eq!(pci.read(DEVICE_STATUS, W1), 3);
     pci.write(DRIVER_FEATURE_SELECT, W4, 1);

@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_mmio::{VIRTIO_MMIO_INT_CONFIG, VIRTIO_MMIO_INT_VRING};
 use virtio_queue::QueueT;
 
@@ -101,8 +100,6 @@ impl Transport {
             let surplus = saved.driver_features & !self.identity.features;
             let why = format!("the device does not offer {surplus:#x}: give it what it had");
             Refused::unless(surplus == 0 && !saved.unknown_features, "driver_features", &why)?;
-            let modern = saved.driver_features & (1 << VIRTIO_F_VERSION_1) != 0;
-            Refused::unless(modern, "driver_features", "VERSION_1 was not accepted")?;
         }
         let max = &self.identity.queues;
         let why = format!("{}, and the device has {}", saved.queues.len(), max.len());
