@@ -4,6 +4,7 @@ use crate::command::Result;
 use crate::guest::{Clock, Guest};
 use crate::linux::Guests;
 use crate::protocol::{End, Job, Outcome, Plan, Report};
+use crate::workspace::Workspace;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 /// its figure is the same to 0.05 % each time.
 const RUNS: usize = 7;
 const LINUX_RUNS: usize = 3;
+const FAMILY_RUNS: usize = 5;
 
 /// What was measured, or why it will not do.
 pub(crate) type Measured = Result<String>;
@@ -24,10 +26,24 @@ pub(crate) enum Gate {
     /// waits for more than it needs shows here, repeatable to a fraction of a percent, where times drown
     /// in noise.
     Hello { limit: u64 },
+    /// The same of the smallest guest of each family, as far as what it says goes: none may cost more than a
+    /// tenth above hello, whatever protocol enters it and whatever it needs of old hardware.
+    Families { limit: u64, families: &'static [Family] },
     /// The same of Debian's kernel, to an /init that does nothing but end the machine: 128 MiB, one CPU.
     /// Nearly all of it is the guest's: what we do to it shows here, a slow exit, a feature or a clock
     /// that is missing.
     Linux { limit: u64, start: LinuxStart },
+}
+
+/// A guest that stands for its family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Family {
+    /// The family, for the figures.
+    pub(crate) name: &'static str,
+    /// Its file, in `tests/guests`.
+    pub(crate) kernel: &'static str,
+    /// What is in its output.
+    pub(crate) says: &'static str,
 }
 
 /// How that kernel is started, and how it ends.
@@ -46,6 +62,7 @@ impl Gate {
         match self {
             Self::Size { .. } => "gate::size_of_the_static_runner",
             Self::Hello { .. } => "gate::instructions_of_runner_hello",
+            Self::Families { .. } => "gate::instructions_of_a_guest_of_each_family",
             Self::Linux { .. } => "gate::instructions_of_linux_to_init",
         }
     }
@@ -74,6 +91,9 @@ impl Gate {
                 };
                 (hello.instructions(runner, counting)?, limit, "instructions")
             }
+            Self::Families { limit, families } => {
+                return check_families(families, limit, runner, counting);
+            }
             Self::Linux { limit, start } => {
                 (start.of(guests).instructions(runner, counting)?, limit, "instructions")
             }
@@ -84,6 +104,32 @@ impl Gate {
             Err(format!("{value} {unit}, limit {limit}"))
         }
     }
+}
+
+/// Measures each family, in one boot of the machine.
+fn check_families(
+    families: &[Family],
+    limit: u64,
+    runner: &Path,
+    counting: &Guest<'_>,
+) -> Measured {
+    let folder = Workspace::find()?.root.join("tests/guests");
+    let start = |family: &Family| {
+        let kernel = folder.join(family.kernel);
+        Start {
+            words: vec![kernel.display().to_string()],
+            says: family.says,
+            status: 0,
+            files: vec![kernel],
+            runs: FAMILY_RUNS,
+        }
+    };
+    let starts: Vec<_> = families.iter().map(start).collect();
+    let figures = instructions(&starts, runner, counting)?;
+    let named = families.iter().zip(&figures);
+    let text: Vec<_> = named.map(|(family, figure)| format!("{} {figure}", family.name)).collect();
+    let text = format!("{} instructions, limit {limit}", text.join(", "));
+    if figures.iter().all(|figure| *figure <= limit) { Ok(text) } else { Err(text) }
 }
 
 impl LinuxStart {
@@ -102,6 +148,33 @@ impl LinuxStart {
     }
 }
 
+/// What [`Start::instructions`] says of each of these, in one boot.
+fn instructions(starts: &[Start], runner: &Path, counting: &Guest<'_>) -> Result<Vec<u64>> {
+    let plan = Plan { jobs: starts.iter().flat_map(|start| start.jobs(runner)).collect() };
+    let files = starts.iter().flat_map(|start| start.files.iter().cloned());
+    let files: Vec<_> = files.chain([runner.to_owned()]).collect();
+    let boot = || {
+        let mut outcomes = Vec::new();
+        counting.run(&plan, &files, |report| {
+            if let Report::Finished { outcome, .. } = report {
+                outcomes.push(outcome.clone());
+            }
+        })?;
+        let mut rest = outcomes.as_slice();
+        let median = |start: &Start| {
+            let (own, behind) = rest.split_at(start.runs.min(rest.len()));
+            rest = behind;
+            start.median(own)
+        };
+        starts.iter().map(median).collect::<Result<Vec<_>>>()
+    };
+    // The emulator's fault, most likely: a figure that is too high is not asked for again.
+    boot().or_else(|why| {
+        println!("lab: {why}\nlab: booting again to measure");
+        boot()
+    })
+}
+
 /// A run of `runner` that is measured.
 #[derive(Debug)]
 struct Start {
@@ -118,30 +191,20 @@ struct Start {
 impl Start {
     /// The median over some runs of user and system time, at one instruction per nanosecond.
     fn instructions(&self, runner: &Path, counting: &Guest<'_>) -> Result<u64> {
+        let figures = instructions(std::slice::from_ref(self), runner, counting)?;
+        figures.first().copied().ok_or_else(|| "nothing was measured".to_owned())
+    }
+
+    fn jobs(&self, runner: &Path) -> impl Iterator<Item = Job> {
         let job = |run: usize| Job {
-            name: format!("run {run}"),
+            name: format!("{} run {run}", self.words.join(" ")),
             program: runner.to_owned(),
             arguments: self.words.clone(),
             directory: "/".into(),
             environment: Vec::new(),
             deadline: 120,
         };
-        let plan = Plan { jobs: (0..self.runs).map(job).collect() };
-        let files: Vec<_> = self.files.iter().cloned().chain([runner.to_owned()]).collect();
-        let boot = || {
-            let mut outcomes = Vec::new();
-            counting.run(&plan, &files, |report| {
-                if let Report::Finished { outcome, .. } = report {
-                    outcomes.push(outcome.clone());
-                }
-            })?;
-            self.median(&outcomes)
-        };
-        // The emulator's fault, most likely: a figure that is too high is not asked for again.
-        boot().or_else(|why| {
-            println!("lab: {why}\nlab: booting again to measure");
-            boot()
-        })
+        (0..self.runs).map(job)
     }
 
     fn median(&self, outcomes: &[Outcome]) -> Result<u64> {

@@ -6,6 +6,7 @@ use crate::boots::Boots;
 use crate::builder::Builder;
 use crate::cache::Cache;
 use crate::command::{self, Result};
+use crate::evidence;
 use crate::gates::{Gate, Measured};
 use crate::guest::{Clock, Guest};
 use crate::linux::{self, Guests};
@@ -228,6 +229,11 @@ pub(crate) fn run(architecture: &'static Architecture, filter: &str) -> Result<(
     });
     for (gate, figures) in measured {
         tally.gate(gate.name(), figures);
+    }
+    if filter.is_empty() {
+        for wrong in evidence::unsupported(architecture.name, &tally.seen) {
+            tally.failed("the README's table of guests", &wrong);
+        }
     }
     tally.finish()
 }

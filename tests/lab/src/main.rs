@@ -20,6 +20,7 @@ mod command;
 mod coverage;
 mod cpio;
 mod darwin;
+mod evidence;
 mod foreign;
 mod fuzz;
 mod gates;

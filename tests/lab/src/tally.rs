@@ -1,9 +1,11 @@
 //! What the lab prints of its tests, and the numbers at the end.
 
 use crate::command::Result;
+use crate::evidence::Seen;
 use crate::gates;
 use crate::protocol::Outcome;
 use crate::results::{Verdict, measured};
+use std::collections::BTreeMap;
 
 /// What was printed so far, in numbers.
 #[derive(Debug, Default)]
@@ -14,6 +16,8 @@ pub(crate) struct Tally {
     failures: Vec<(String, String)>,
     /// Failed, and then passed every time.
     doubtful: Vec<String>,
+    /// How each went in the end.
+    pub(crate) seen: BTreeMap<String, Seen>,
     /// The machine itself failed, whatever its tests say.
     pub(crate) broken: bool,
 }
@@ -39,6 +43,12 @@ impl Tally {
     }
 
     fn add(&mut self, name: &str, verdict: &Verdict, note: &str) {
+        let seen = match verdict {
+            Verdict::Passed => Seen::Passed,
+            Verdict::Skipped(_) => Seen::Skipped,
+            Verdict::Failed(_) => Seen::Failed,
+        };
+        self.seen.insert(name.to_owned(), seen);
         match verdict {
             Verdict::Passed => {
                 self.passed += 1;
@@ -63,6 +73,7 @@ impl Tally {
     pub(crate) fn take_back(&mut self, name: &str, repeats: usize) {
         println!("test {name} ... ok, after a failure that {repeats} repetitions did not show");
         self.failures.retain(|(failed, _)| failed != name);
+        self.seen.insert(name.to_owned(), Seen::Passed);
         self.passed += 1;
         self.doubtful.push(name.to_owned());
     }
