@@ -5,6 +5,12 @@
 pub(super) struct Bytes(pub(super) Vec<u8>);
 
 impl Bytes {
+    /// Another field of 16 bits.
+    pub(super) fn u16(mut self, value: u16) -> Self {
+        self.0.extend(value.to_le_bytes());
+        self
+    }
+
     /// Another field of 32 bits.
     pub(super) fn u32(mut self, value: u32) -> Self {
         self.0.extend(value.to_le_bytes());
@@ -14,6 +20,18 @@ impl Bytes {
     /// Another field of 64 bits.
     pub(super) fn u64(mut self, value: u64) -> Self {
         self.0.extend(value.to_le_bytes());
+        self
+    }
+
+    /// Bytes as they are.
+    pub(super) fn put(mut self, bytes: &[u8]) -> Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    /// Zeros, until there are `len` bytes in all.
+    pub(super) fn up_to(mut self, len: usize) -> Self {
+        self.0.resize(len, 0);
         self
     }
 }

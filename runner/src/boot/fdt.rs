@@ -160,7 +160,10 @@ pub(super) fn memory(fdt: &mut FdtWriter, range: &Gpas) -> Result<(), Error> {
 /// What the kernel is told, and where it finds its console.
 fn choose(fdt: &mut FdtWriter, chosen: &Chosen<'_>) -> Result<(), Error> {
     let node = fdt.begin_node("chosen")?;
-    fdt.property_string("bootargs", chosen.command_line.as_str())?;
+    // Where nothing is said, what is built into a kernel counts: OSv has a place for it in its Image.
+    if !chosen.command_line.is_empty() {
+        fdt.property_string("bootargs", chosen.command_line.as_str())?;
+    }
     fdt.property_string("stdout-path", &format!("/pl011@{PL011:x}"))?;
     if let Some(place) = chosen.ram_disk {
         fdt.property_u64("linux,initrd-start", place.start)?;

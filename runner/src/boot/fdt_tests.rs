@@ -60,6 +60,15 @@ fn tree(cpus: u32, devices: usize, ram_disk: Option<&Gpas>) -> Properties {
 }
 
 #[test]
+fn where_nothing_is_said_a_kernels_own_command_line_counts() {
+    let ram = Board::of(Arch::Aarch64).ram(512 << 20);
+    let line = CommandLine::default();
+    let chosen = Chosen { ram: &ram, ram_disk: None, command_line: &line, seed: &[0; 40] };
+    let tree = Tree { cpus: 1, virtio: Vec::new(), pci: None };
+    assert!(!read(&tree.bytes(&chosen).unwrap()).contains_key("/chosen bootargs"));
+}
+
+#[test]
 fn the_kernel_finds_memory_its_command_line_ram_disk_console_and_seeds() {
     let tree = tree(1, 0, Some(&(0x5ff0_0000..0x5ff0_1234)));
     assert_eq!(cells(&tree["/memory@40000000 reg"]), [0, 0x4000_0000, 0, 0x2000_0000]);

@@ -5,6 +5,7 @@
 //! zero: there is none, and such a guest goes on with hypercalls.
 
 use crate::boot::CommandLine;
+use crate::boot::bytes::Bytes;
 use crate::image::solo5::{ENTRY, NAME_SIZE, Solo5};
 
 use super::{BOOT_INFO, Hvt};
@@ -52,44 +53,31 @@ pub(super) fn bytes(place: &Place, solo5: &Solo5, hvt: &Hvt, line: &CommandLine)
     let manifest = manifest(solo5, hvt);
     let manifest_at = BOOT_INFO + SIZE;
     let line_at = manifest_at + manifest.len() as u64;
-    let mut bytes = Vec::new();
     // The counter's frequency is known later; the last two are features and ring.
-    for field in [place.memory, place.kernel_end, 0, line_at, manifest_at, 0, 0] {
-        bytes.extend(field.to_le_bytes());
-    }
-    bytes.extend(manifest);
-    bytes.extend(line.terminated());
-    bytes
+    let fields = [place.memory, place.kernel_end, 0, line_at, manifest_at, 0, 0];
+    let info = fields.into_iter().fold(Bytes::default(), Bytes::u64);
+    info.put(&manifest).put(&line.terminated()).0
 }
 
 fn manifest(solo5: &Solo5, hvt: &Hvt) -> Vec<u8> {
     let entries = &solo5.manifest.entries;
-    let mut bytes = Vec::new();
-    bytes.extend(MANIFEST_VERSION.to_le_bytes());
-    bytes.extend(u32::try_from(entries.len()).unwrap_or_default().to_le_bytes());
+    let count = u32::try_from(entries.len()).unwrap_or_default();
+    let mut bytes = Bytes::default().u32(MANIFEST_VERSION).u32(count);
     for (handle, declared) in entries.iter().enumerate() {
         let attached = hvt.attached.iter().find(|(attached, _)| *attached == handle);
         let name = declared.as_ref().map_or("", |declared| declared.name.as_str());
         let kind = declared.as_ref().map_or(RESERVED, |declared| declared.kind.number());
-        let mut entry = name.as_bytes().to_vec();
-        entry.resize(NAME_SIZE, 0);
-        entry.extend(kind.to_le_bytes());
-        match attached {
+        let entry = Bytes::default().put(name.as_bytes()).up_to(NAME_SIZE).u32(kind);
+        let entry = match attached {
             Some((_, Attached::Block { capacity, block_size })) => {
-                entry.extend(capacity.to_le_bytes());
-                entry.extend(block_size.to_le_bytes());
+                entry.u64(*capacity).u16(*block_size)
             }
-            Some((_, Attached::Net { mac, mtu })) => {
-                entry.extend(mac);
-                entry.extend(mtu.to_le_bytes());
-            }
-            None => {}
-        }
+            Some((_, Attached::Net { mac, mtu })) => entry.put(mac).u16(*mtu),
+            None => entry,
+        };
         // The host's own, which is nothing for the guest, and whether there is a device.
-        entry.resize(96, 0);
-        entry.push(attached.is_some().into());
-        entry.resize(ENTRY, 0);
-        bytes.extend(entry);
+        let entry = entry.up_to(96).put(&[attached.is_some().into()]).up_to(ENTRY);
+        bytes = bytes.put(&entry.0);
     }
-    bytes
+    bytes.0
 }
