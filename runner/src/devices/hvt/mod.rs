@@ -109,12 +109,17 @@ impl Hypercalls {
         Self { shift, guest, console, clock, blocks, desk, code, stop }
     }
 
-    /// The guest is gone: brings what it wrote to its disks.
+    /// The guest is gone: brings what it wrote to its disks, to each of them whatever became of the others.
     ///
     /// # Errors
-    /// Names the disk that has not got it all.
+    /// Names the disks that have not got it all.
     pub fn finish(&self) -> Result<(), String> {
-        self.blocks.iter().try_for_each(|(_, block)| block.finish())
+        let failures = self.blocks.iter().filter_map(|(_, block)| block.finish().err());
+        let failures: Vec<String> = failures.collect();
+        match failures.is_empty() {
+            true => Ok(()),
+            false => Err(failures.join("; ")),
+        }
     }
 
     /// The run is over: whoever waits in a call comes back.

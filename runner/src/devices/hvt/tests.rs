@@ -426,3 +426,19 @@ fn whatever_is_nobodys_ends_the_run_at_any_access_in_the_tenders_words() {
         assert_eq!(stop.reason(), Some(&Reason::Violation(words.to_owned())));
     }
 }
+
+#[test]
+fn at_the_end_every_disk_gets_its_own_whatever_becomes_of_the_others() {
+    let mut bench = Bench::new(0);
+    // Nobody can write at a place of a pipe, or have it flushed.
+    let (_end, pipe) = io::pipe().unwrap();
+    let pipe = Arc::new(std::fs::File::from(std::os::fd::OwnedFd::from(pipe)));
+    for (handle, name) in [(5, "five"), (6, "six")] {
+        let disk = Disk::new(name, "pipe", Arc::clone(&pipe), 1024, false);
+        bench.calls.blocks.push((handle, Block::new(disk, 1024, 512)));
+        bench.call(4, &[handle, 0, DATA, 512, 7]);
+        assert_eq!(bench.ret(32), FAILED);
+    }
+    let failures = bench.calls.finish().unwrap_err();
+    assert!(failures.contains("five (pipe)") && failures.contains("six (pipe)"), "{failures}");
+}
