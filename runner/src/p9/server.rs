@@ -358,20 +358,11 @@ impl Server {
         count: u32,
         answer: &mut Writer<'_>,
     ) -> Result<(), Errno> {
-        let at_top = self.fids.get(fid)?.path.is_root();
-        let top = match at_top {
-            true => self.folder.attributes(&Path::default())?.inode,
-            false => 0,
-        };
         let Open::Folder(listing) = self.fids.open_mut(fid)? else { return Err(Errno::NOTDIR) };
         listing.seek(offset)?;
         answer.data(usize::try_from(count).unwrap_or(usize::MAX), |room| {
             let mut filled = 0usize;
-            while let Some(mut entry) = listing.read()? {
-                // What the folder is in is nobody's business.
-                if at_top && entry.name == b".." {
-                    entry.inode = top;
-                }
+            while let Some(entry) = listing.read()? {
                 let bytes = encoded(&entry, listing);
                 let end = filled.saturating_add(bytes.len());
                 let Some(place) = room.get_mut(filled..end) else {

@@ -191,8 +191,12 @@ impl Folder {
     pub(crate) fn open_folder(&self, path: &Path) -> Result<Listing, Errno> {
         let folder = self.folder(path)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | ALWAYS;
-        let stream = Dir::new(openat(&folder, ".", flags, Mode::empty())?)?;
-        Ok(Listing { stream, next: 0, ahead: None })
+        let fd = openat(&folder, ".", flags, Mode::empty())?;
+        let top = match path.is_root() {
+            true => Some(Self::attributes_of(&fd)?.inode),
+            false => None,
+        };
+        Ok(Listing { stream: Dir::new(fd)?, next: 0, ahead: None, top })
     }
 
     /// Makes the regular file at `path`, which must not exist, and opens it.
@@ -392,6 +396,8 @@ pub(crate) struct Listing {
     next: u64,
     /// An entry that was read, and had no room.
     ahead: Option<Entry>,
+    /// The number of the folder at the top, if it is that: what it is in is nobody's business.
+    top: Option<u64>,
 }
 
 impl Listing {
@@ -417,12 +423,9 @@ impl Listing {
         }
         let Some(entry) = self.stream.read().transpose()? else { return Ok(None) };
         self.next = self.next.saturating_add(1);
-        Ok(Some(Entry {
-            name: entry.file_name().to_bytes().to_vec(),
-            inode: entry.ino(),
-            kind: entry.file_type(),
-            next: self.next,
-        }))
+        let name = entry.file_name().to_bytes().to_vec();
+        let inode = self.top.filter(|_| name == b"..").unwrap_or(entry.ino());
+        Ok(Some(Entry { name, inode, kind: entry.file_type(), next: self.next }))
     }
 
     /// Takes back the entry that was read last.

@@ -379,3 +379,19 @@ fn way_23_the_kernels_own_files_are_not_shared_at_all() {
         assert!(matches!(refusal, Unfit::Kernels), "{folder}: {refusal}");
     }
 }
+
+#[test]
+fn a_listing_does_not_say_which_folder_the_shared_one_is_in() {
+    let guest = Guest::new();
+    fs::create_dir(guest.host("below")).unwrap();
+    let folder = Folder::open(&guest.place.path().join("shared"), false).unwrap();
+    let number = |path: &Path, name: &[u8]| {
+        let mut listing = folder.open_folder(path).unwrap();
+        let mut entries = std::iter::from_fn(|| listing.read().unwrap());
+        entries.find(|entry| entry.name == name).unwrap().inode
+    };
+    let top = folder.attributes(&Path::default()).unwrap().inode;
+    assert_eq!(number(&Path::default(), b".."), top);
+    let below = Path::default().join(Name::new(b"below").unwrap()).unwrap();
+    assert_eq!(number(&below, b".."), top);
+}
