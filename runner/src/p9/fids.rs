@@ -5,7 +5,7 @@ use std::fs::File;
 
 use super::MAX_OPEN;
 use super::errno::Errno;
-use super::path::Path;
+use super::path::{MAX_PATH, Path};
 use super::tree::Listing;
 
 /// How many fids there can be. A guest that caches names has one for each.
@@ -99,11 +99,19 @@ impl Fids {
         Some(old)
     }
 
-    /// Whether the paths would have room if `from` became `to`.
+    /// Whether the paths would have room if `from` became `to`, and none be too long: every request goes
+    /// down the whole of its own.
     pub(super) fn room_to_move(&self, from: &Path, to: &Path) -> Result<(), Errno> {
-        let moved = self.fids.values().filter(|fid| fid.path.moved(from, to).is_some());
-        let more = moved.count().saturating_mul(to.len().saturating_sub(from.len()));
-        match self.paths.saturating_add(more) <= MAX_PATHS {
+        let mut paths = self.paths;
+        for path in self.fids.values().map(|fid| &fid.path) {
+            if let Some(moved) = path.moved(from, to) {
+                if moved.len() > MAX_PATH {
+                    return Err(Errno::NAMETOOLONG);
+                }
+                paths = paths.saturating_sub(path.len()).saturating_add(moved.len());
+            }
+        }
+        match paths <= MAX_PATHS {
             true => Ok(()),
             false => Err(Errno::NOMEM),
         }

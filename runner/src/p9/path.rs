@@ -3,7 +3,7 @@
 use super::errno::Errno;
 
 /// Bytes of the longest path, as on Linux (`PATH_MAX`).
-const MAX_PATH: usize = 4096;
+pub(super) const MAX_PATH: usize = 4096;
 
 /// Bytes of the longest name, as on Linux (`NAME_MAX`).
 const MAX_NAME: usize = 255;

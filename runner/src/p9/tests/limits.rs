@@ -69,3 +69,24 @@ fn a_path_that_grows_for_ever_comes_to_an_end() {
     let long = "d".repeat(256);
     assert_eq!(guest.walk(2, &long), Err(ENAMETOOLONG));
 }
+
+#[test]
+fn a_path_does_not_grow_by_moves_either() {
+    let mut guest = Guest::new();
+    let name = "d".repeat(255);
+    // Two folders with others in them, one in the other, as deep as paths go, and a fid for the last.
+    for (number, top) in [(1, "a"), (2, "b")] {
+        guest.mkdir(0, top).unwrap();
+        guest.walk(number, top).unwrap();
+        for _ in 0..15 {
+            guest.mkdir(number, &name).unwrap();
+            guest.walk_from(number, number, &name).unwrap();
+        }
+    }
+    assert_eq!(guest.rename((0, "a"), (2, "a")), Err(ENAMETOOLONG), "of the fid below it");
+    assert!(guest.host("a").exists());
+    guest.attributes(1).unwrap();
+    guest.clunk(1).unwrap();
+    guest.rename((0, "a"), (2, "a")).unwrap();
+    assert!(!guest.host("a").exists());
+}
