@@ -101,6 +101,11 @@ pub enum ElfError {
     /// Nothing to load.
     #[error("no program header loads anything: name the linked kernel")]
     NothingToLoad,
+    /// More of them than any kernel has.
+    #[error(
+        "{0} program headers load something, and no kernel has more than 512: link it with fewer segments"
+    )]
+    TooMany(usize),
     /// A note segment longer than any kernel's.
     #[error("program header {index} holds {size} bytes of notes; no kernel has more than 65536")]
     NotesTooLong {

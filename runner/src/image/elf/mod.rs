@@ -21,6 +21,10 @@ const PF_W: u32 = 2;
 /// with 7 KiB.
 const NOTES_LIMIT: u64 = 64 << 10;
 
+/// Segments to load, which kernels have a handful of. Each is looked at for many a page and relocation, and
+/// may become a piece of RAM of its own.
+const MOST_SEGMENTS: usize = 512;
+
 /// A piece of memory to fill: `file_size` bytes from the file, then zeros up to `mem_size`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {
@@ -155,6 +159,9 @@ impl Elf {
         }
         if elf.segments.is_empty() {
             return Err(ElfError::NothingToLoad);
+        }
+        if elf.segments.len() > MOST_SEGMENTS {
+            return Err(ElfError::TooMany(elf.segments.len()));
         }
         overlaps(&elf.segments)?;
         Ok(elf)

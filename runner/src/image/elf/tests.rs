@@ -190,6 +190,30 @@ fn an_empty_segment_is_none_and_a_file_without_segments_is_refused() {
 }
 
 #[test]
+fn segments_have_a_bound() {
+    let with = |count: u16| {
+        let mut file = ElfFile::kernel();
+        let phdr = file.build()[64..120].to_vec();
+        // Behind everything else, where there is room for many.
+        (file.phoff, file.phnum) = (u64::try_from(file.build().len()).unwrap(), Some(count));
+        let mut bytes = file.build();
+        for number in 0..u64::from(count) {
+            let at = bytes.len();
+            bytes.extend(&phdr);
+            for address in [at + 16, at + 24] {
+                let place = 0x10_0000 + number * 0x1000;
+                bytes[address..address + 8].copy_from_slice(&place.to_le_bytes());
+            }
+        }
+        parse(&bytes)
+    };
+    assert_eq!(with(512).unwrap().segments.len(), 512);
+    for count in [513, 0xfffe] {
+        assert!(matches!(with(count), Err(ElfError::TooMany(many)) if many == usize::from(count)));
+    }
+}
+
+#[test]
 fn an_entry_outside_of_the_executable_segments_is_refused() {
     let entry = |entry: u64| kernel(|file| file.entry = entry).unwrap().physical_entry();
     assert!(matches!(
