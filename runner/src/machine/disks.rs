@@ -62,7 +62,7 @@ fn disk(plan: &DiskPlan) -> std::io::Result<Disk> {
     let (path, len) = (plan.source.name(), plan.size);
     let (id, file) = (&plan.id, plan.file.clone());
     if plan.format == DiskFormat::Qcow2 {
-        let image = Qcow2::open(&file).map_err(std::io::Error::other)?;
+        let image = Qcow2::open(&file, plan.source.len()).map_err(std::io::Error::other)?;
         return Ok(Disk::qcow2(id, path, image, plan.scratch.clone()));
     }
     let Some(scratch) = &plan.scratch else {

@@ -163,15 +163,18 @@ fn place(
     let (file, lock) = take(&source, wanted)?;
     let size = match format {
         DiskFormat::Raw => source.len(),
-        DiskFormat::Qcow2 => Qcow2::open(&file)
+        DiskFormat::Qcow2 => Qcow2::open(&file, source.len())
             .map_err(|error| Error::Asked(format!("{}: {error}", source.name())))?
             .size(),
     };
     if !size.is_multiple_of(512) {
         let (name, len) = (source.name(), size);
+        let remedy = match format {
+            DiskFormat::Raw => "extend it with truncate -s %512",
+            DiskFormat::Qcow2 => "make a raw disk of it with `qemu-img convert -O raw`",
+        };
         return Err(Error::Asked(format!(
-            "{name}: {len} bytes are no whole number of 512-byte sectors, as a disk has: \
-             extend it with truncate -s %512"
+            "{name}: {len} bytes are no whole number of 512-byte sectors, as a disk has: {remedy}"
         )));
     }
     let scratch = scratch_for(source.name(), wanted, size)?;

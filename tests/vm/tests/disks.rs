@@ -267,6 +267,9 @@ fn an_image_that_is_named_as_qcow2_is_read_by_many_guests_and_written_by_none() 
         says(&why, &[&path, "read here, and not written", ",ro", "--ephemeral", "-O raw"]);
         assert!(fs::read(&path).unwrap() == image);
     }
+    let odd = folder.file("odd.qcow2", qcow2::image(&[0x5a; 1000])).display().to_string();
+    let why = runner(with_disks("disk", &[format!("{odd},ro,format=qcow2")])).refused();
+    says(&why, &[&odd, "1000 bytes", "-O raw"]);
 }
 
 #[test]

@@ -93,13 +93,12 @@ enum Place {
 }
 
 impl Qcow2 {
-    /// Looks at the image in `file`.
+    /// Looks at the image in `file`, which has `len` bytes: of a block device the file system does not say it.
     ///
     /// # Errors
     /// [`Qcow2Error`].
-    pub fn open(file: &Arc<File>) -> Result<Self, Qcow2Error> {
+    pub fn open(file: &Arc<File>, len: u64) -> Result<Self, Qcow2Error> {
         let mut header = [0; HEADER];
-        let len = file.metadata()?.len();
         let there = usize::try_from(len).unwrap_or(HEADER).min(HEADER);
         bytes_at(file, 0, header.get_mut(..there).unwrap_or_default())?;
         let number = |at: usize| {

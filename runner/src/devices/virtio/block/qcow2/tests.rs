@@ -25,6 +25,10 @@ fn file(bytes: &[u8]) -> Arc<File> {
     Arc::new(file)
 }
 
+fn open(bytes: &[u8]) -> Result<Qcow2, Qcow2Error> {
+    Qcow2::open(&file(bytes), bytes.len() as u64)
+}
+
 fn read(image: &Qcow2, offset: usize, len: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0xee; len];
     let slices: Vec<_> = bytes.chunks_mut(1000).map(VolatileSlice::from).collect();
@@ -36,7 +40,7 @@ fn read(image: &Qcow2, offset: usize, len: usize) -> io::Result<Vec<u8>> {
 #[test]
 fn the_disk_in_an_image_is_read_wherever_it_is() {
     for bytes in [image(&contents()), compressed(&contents())] {
-        let image = Qcow2::open(&file(&bytes)).unwrap();
+        let image = open(&bytes).unwrap();
         assert_eq!(image.size(), SIZE as u64);
         for (offset, len) in
             [(0, SIZE), (0, 512), (CLUSTER - 512, 1024), (3 * CLUSTER + 7, 2 * CLUSTER + 9)]
@@ -55,7 +59,20 @@ fn a_cluster_may_be_marked_as_zeros_and_the_last_one_may_be_cut_off() {
     bytes.truncate(bytes.len() - 100);
     let mut wanted = contents();
     wanted[CLUSTER..2 * CLUSTER].fill(0);
-    assert!(read(&Qcow2::open(&file(&bytes)).unwrap(), 0, SIZE).unwrap() == wanted);
+    assert!(read(&open(&bytes).unwrap(), 0, SIZE).unwrap() == wanted);
+}
+
+#[test]
+fn an_image_is_as_long_as_whoever_opened_it_says_for_a_block_device_has_no_length() {
+    let bytes = image(&contents());
+    let file = file(&bytes);
+    let image = Qcow2::open(&file, (bytes.len() - CLUSTER) as u64).unwrap();
+    // What the last cluster holds lies behind the end.
+    let last = SIZE - SIZE % CLUSTER;
+    assert!(read(&image, 0, last).unwrap() == contents()[..last]);
+    assert!(read(&image, last, SIZE - last).unwrap() == [0; SIZE % CLUSTER]);
+    // A device's length of 0 would make it no image at all.
+    assert!(matches!(Qcow2::open(&file, 0), Err(Qcow2Error::NotQcow2)));
 }
 
 #[test]
@@ -65,7 +82,12 @@ fn an_ephemeral_run_writes_over_an_image_and_not_into_it() {
     let scratch = tempfile::tempfile().unwrap();
     scratch.set_len(SIZE as u64).unwrap();
     let scratch = Scratch { file: Arc::new(scratch), folder: "/tmp".into() };
-    let disk = Disk::qcow2("d", "d", Qcow2::open(&file).unwrap(), Some(scratch.clone()));
+    let disk = Disk::qcow2(
+        "d",
+        "d",
+        Qcow2::open(&file, before.len() as u64).unwrap(),
+        Some(scratch.clone()),
+    );
     let at = CLUSTER + 512;
     disk.apply(crate::image::Patch { at: at as u64, bytes: vec![7; 512] }).unwrap();
     let mut after = vec![0; before.len()];
@@ -77,7 +99,7 @@ fn an_ephemeral_run_writes_over_an_image_and_not_into_it() {
     let mut wanted = contents()[CLUSTER..CLUSTER + 4096].to_vec();
     wanted[512..1024].fill(7);
     assert!(granule == wanted);
-    let disk = Disk::qcow2("d", "d", Qcow2::open(&file).unwrap(), None);
+    let disk = Disk::qcow2("d", "d", Qcow2::open(&file, before.len() as u64).unwrap(), None);
     disk.apply(crate::image::Patch { at: 0, bytes: vec![7; 512] }).unwrap_err();
 }
 
@@ -93,7 +115,7 @@ fn an_image_that_names_another_file_is_refused_and_nothing_is_opened() {
     let mut external = whole.clone();
     external[79] = 4;
     for bytes in [backed, external] {
-        let error = Qcow2::open(&file(&bytes)).unwrap_err().to_string();
+        let error = open(&bytes).unwrap_err().to_string();
         assert!(error.contains("in another file") && error.contains("-O qcow2"), "{error}");
     }
 }
@@ -102,7 +124,7 @@ fn an_image_that_names_another_file_is_refused_and_nothing_is_opened() {
 fn what_is_no_image_or_one_that_is_not_known_is_refused_with_the_remedy() {
     let whole = image(&contents());
     for bytes in [vec![], vec![0; 512], b"QFI".to_vec(), [0x5a; 4096].to_vec()] {
-        let error = Qcow2::open(&file(&bytes)).unwrap_err().to_string();
+        let error = open(&bytes).unwrap_err().to_string();
         assert!(error.starts_with("it is no qcow2 image: leave `format=qcow2` out"), "{error}");
     }
     for (at, byte, why) in [
@@ -118,7 +140,7 @@ fn what_is_no_image_or_one_that_is_not_known_is_refused_with_the_remedy() {
     ] {
         let mut bytes = whole.clone();
         bytes[at] = byte;
-        let error = Qcow2::open(&file(&bytes)).unwrap_err().to_string();
+        let error = open(&bytes).unwrap_err().to_string();
         assert!(
             error.contains(why) && error.contains("`qemu-img convert -O raw`"),
             "{at}: {error}"
@@ -127,7 +149,7 @@ fn what_is_no_image_or_one_that_is_not_known_is_refused_with_the_remedy() {
     // A dirty one is read.
     let mut bytes = whole.clone();
     bytes[79] = 1;
-    assert!(read(&Qcow2::open(&file(&bytes)).unwrap(), 0, SIZE).unwrap() == contents());
+    assert!(read(&open(&bytes).unwrap(), 0, SIZE).unwrap() == contents());
 }
 
 #[test]
@@ -140,13 +162,13 @@ fn tables_that_lead_nowhere_are_errors_of_the_requests_that_need_them() {
     ] {
         let mut bytes = image(&contents());
         bytes[at] = byte;
-        let error = read(&Qcow2::open(&file(&bytes)).unwrap(), CLUSTER, 512).unwrap_err();
+        let error = read(&open(&bytes).unwrap(), CLUSTER, 512).unwrap_err();
         assert!(error.to_string().contains(why), "{at}: {error}");
     }
     let mut bytes = compressed(&contents());
     let data = 5 * CLUSTER;
     bytes[data..data + 64].fill(0xff);
-    let image = Qcow2::open(&file(&bytes)).unwrap();
+    let image = open(&bytes).unwrap();
     let error = read(&image, CLUSTER, 512).unwrap_err();
     assert!(error.to_string().contains("cannot be inflated"), "{error}");
     // Nothing of it is kept.
@@ -179,7 +201,7 @@ fn a_damaged_image_is_an_error_or_some_disk_and_never_a_panic() {
         if round % 10 == 0 {
             bytes.truncate(chance.below(bytes.len()));
         }
-        let Ok(image) = Qcow2::open(&file(&bytes)) else { continue };
+        let Ok(image) = open(&bytes) else { continue };
         let size = usize::try_from(image.size()).unwrap();
         for at in [0, chance.below(SIZE), size.saturating_sub(512)] {
             // Whatever comes of it.
