@@ -5,7 +5,7 @@
 //! at once is kept: the rest of one frame, and no more.
 
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use super::framing::{self, LENGTH, Reader};
 use super::{ETHERNET, Inbox, Link, Offer, Put, Sent};
 use crate::io::event_loop::{Ready, Watcher};
 use crate::io::frames;
-use crate::io::socket::local::LONGEST;
+use crate::io::socket::local::{ACCEPTS_NOBODY, LONGEST, Local};
 use crate::log::printable_path;
 use crate::{info, warning};
 
@@ -88,8 +88,11 @@ impl Stream {
     pub fn open(path: &Path, mac: [u8; 6]) -> Result<Self, String> {
         fits(path)?;
         let name = printable_path(path);
-        let socket = UnixStream::connect(path).map_err(|error| unreachable(&name, &error))?;
-        Self::new(socket, &name, mac).map_err(|error| format!("{name}: {error}"))
+        // Not std's, which waits for as long as the program accepts nobody.
+        let socket = Local::connect(path).map_err(|error| unreachable(&name, &error))?;
+        let socket = socket.ok_or_else(|| format!("{name}: {ACCEPTS_NOBODY}"))?;
+        Self::new(OwnedFd::from(socket).into(), &name, mac)
+            .map_err(|error| format!("{name}: {error}"))
     }
 
     fn new(socket: UnixStream, name: &str, mac: [u8; 6]) -> io::Result<Self> {

@@ -25,6 +25,10 @@ const MODE: u32 = 0o600;
 pub const LONGEST: usize =
     size_of::<libc::sockaddr_un>() - std::mem::offset_of!(libc::sockaddr_un, sun_path) - 1;
 
+/// Why there is no connection where others wait, for a person.
+pub const ACCEPTS_NOBODY: &str = "the program that listens there accepts nobody, and others wait: see what it \
+                                  does, or start it again";
+
 /// A connection.
 #[derive(Debug)]
 pub struct Local(OwnedFd);
@@ -99,6 +103,12 @@ impl Local {
     /// Says that nothing more is read: the other end's writes fail.
     pub fn end_reading(&self) {
         let _ = rustix::net::shutdown(&self.0, Shutdown::Read);
+    }
+}
+
+impl From<Local> for OwnedFd {
+    fn from(Local(fd): Local) -> Self {
+        fd
     }
 }
 

@@ -205,3 +205,22 @@ fn a_socket_that_cannot_be_reached_is_named_with_the_remedy() {
     peer.set_nonblocking(true).unwrap();
     assert_eq!(drain(&mut peer), framed(&[1; 60]));
 }
+
+#[test]
+fn a_program_that_accepts_nobody_is_refused_and_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("switch");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    rustix::net::listen(&listener, 1).unwrap();
+    let mut waiting = Vec::new();
+    let refusal = loop {
+        match Stream::open(&path, [2; 6]) {
+            Ok(link) => waiting.push(link),
+            Err(refusal) => break refusal,
+        }
+        assert!(waiting.len() < 100);
+    };
+    assert!(!waiting.is_empty() && refusal.contains("switch: "), "{refusal}");
+    // macOS says the same of one that is gone.
+    assert!(refusal.contains("accepts nobody") || cfg!(target_os = "macos"), "{refusal}");
+}

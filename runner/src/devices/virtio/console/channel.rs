@@ -2,7 +2,7 @@
 //! socket in the file system when the run begins.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, read, retry_on_intr, write};
 
 use super::{Output, Wrote};
+use crate::io::socket::local::{ACCEPTS_NOBODY, Local};
 use crate::log::printable_path;
 
 /// A stream, and the name of the port before it.
@@ -40,9 +41,11 @@ impl Channel {
             };
             format!("--channel {name}={path}: {error}{remedy}")
         };
-        let socket = UnixStream::connect(path).map_err(failed)?;
-        socket.set_nonblocking(true).map_err(failed)?;
-        Ok(Self::over(name, socket))
+        // Not std's, which waits for as long as the program accepts nobody.
+        match Local::connect(path).map_err(failed)? {
+            Some(socket) => Ok(Self::over(name, OwnedFd::from(socket).into())),
+            None => Err(format!("--channel {name}={}: {ACCEPTS_NOBODY}", printable_path(path))),
+        }
     }
 
     /// Over a stream that does not block.

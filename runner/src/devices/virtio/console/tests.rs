@@ -478,3 +478,22 @@ fn a_port_goes_on_over_another_connection_and_what_it_was_to_say_is_said() {
     program.read_exact(&mut bytes).unwrap();
     assert_eq!(&bytes, b"again");
 }
+
+#[test]
+fn a_program_that_accepts_nobody_is_refused_and_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("program");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    rustix::net::listen(&listener, 1).unwrap();
+    let mut waiting = Vec::new();
+    let refusal = loop {
+        match Channel::connect("agent", &path) {
+            Ok(channel) => waiting.push(channel),
+            Err(refusal) => break refusal,
+        }
+        assert!(waiting.len() < 100);
+    };
+    assert!(!waiting.is_empty() && refusal.starts_with("--channel agent="), "{refusal}");
+    // macOS says the same of one that is gone.
+    assert!(refusal.contains("accepts nobody") || cfg!(target_os = "macos"), "{refusal}");
+}
