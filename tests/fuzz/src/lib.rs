@@ -12,6 +12,7 @@ pub mod chain;
 pub mod config;
 pub mod console;
 mod disks;
+mod driver;
 pub mod frames;
 pub mod hvt;
 pub mod image;
@@ -24,6 +25,7 @@ pub mod pl011;
 pub mod rng;
 pub mod serial;
 mod served;
+pub mod state;
 pub mod uhyve;
 pub mod vsock;
 
@@ -52,6 +54,7 @@ pub const TARGETS: &[Target] = &[
     ("pl011", pl011::pl011),
     ("rng", rng::rng),
     ("serial", serial::serial),
+    ("state", state::state),
     ("tfs", image::tfs),
     ("uhyve", uhyve::uhyve),
     ("vsock", vsock::vsock),

@@ -3,36 +3,25 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
-use hv::{GuestMemory, GuestRam, Width};
-use runner::devices::virtio::mmio::Mmio;
 use runner::devices::virtio::net::{Nic, Scratch, Work, identity};
-use runner::devices::virtio::transport::Transport;
-use runner::devices::virtio::worker::Commands;
-use runner::io::event::Event;
 use runner::io::event_loop::{Ready, Watcher};
 use runner::machine::bus::Device;
 use runner::net::frame::{Frame, HEADER, LARGEST, Offload};
 use runner::net::{ETHERNET, Inbox, Link, Offer, Put, Sent};
 use vm_memory::{Bytes, GuestAddress, VolatileSlice};
 
+use super::driver::{self, AVAILABLE, Behind, NOTIFY, STATUS};
 use super::input::Input;
 
-/// Two pieces of RAM, side by side, and nothing behind.
 const RAM: u64 = 0x4_0000;
 const SIZE: u16 = 8;
 
 /// Where the driver has its queues: descriptors, then the rings.
 const QUEUES: [u64; 2] = [0x1000, 0x5000];
-const AVAILABLE: u64 = 0x1000;
-const USED: u64 = 0x2000;
 const TABLE: u64 = 0x9000;
 const BUFFERS: u64 = 0x1_0000;
-
-const STATUS: u64 = 0x70;
-const NOTIFY: u64 = 0x50;
 
 const ACTIONS: usize = 256;
 
@@ -43,7 +32,7 @@ const MERGEABLE: u64 = 1 << 15;
 /// A list of actions.
 pub fn nic(data: &[u8]) {
     let mut input = Input(data);
-    let mut driver = Driver::new();
+    let mut driver = Machine::new();
     for _ in 0..ACTIONS {
         if input.is_empty() {
             break;
@@ -137,11 +126,9 @@ fn fill(slices: &[VolatileSlice<'_>], pieces: &[&[u8]]) -> usize {
     bytes.len() - rest.len()
 }
 
-struct Driver {
-    mmio: Mmio,
+struct Machine {
+    driver: driver::Driver,
     nic: Nic,
-    memory: GuestMemory,
-    offered: [u16; 2],
 }
 
 impl Input<'_> {
@@ -167,22 +154,13 @@ impl Input<'_> {
     }
 }
 
-impl Driver {
+impl Machine {
     fn new() -> Self {
-        let piece = || GuestRam::new(RAM / 2).expect("128 KiB");
-        let memory = hv::mem::memory([(0, piece()), (RAM / 2, piece())]).expect("two pieces");
-        let event = || Arc::new(Event::new().expect("an event"));
-        let (commands, receiver) = Commands::channel(event());
         let link = Mirror::default();
-        let transport = Arc::new(Transport::new(
-            identity("net0", &link.offer()),
-            memory.clone(),
-            Arc::new(|| ()),
-            vec![event(), event()],
-            commands,
-        ));
-        let nic = Nic::new(Arc::clone(&transport), receiver, Box::new(link));
-        Self { mmio: Mmio(transport), nic, memory, offered: [0; 2] }
+        let identity = identity("net0", &link.offer());
+        let (driver, Behind { transport, commands, .. }) =
+            driver::Driver::new(identity, driver::memory(RAM), QUEUES.into(), SIZE);
+        Self { driver, nic: Nic::new(transport, commands, Box::new(link)) }
     }
 
     fn act(&mut self, input: &mut Input<'_>) {
@@ -191,124 +169,72 @@ impl Driver {
         match action % 12 {
             0 => {
                 let (offset, width) = (u64::from(input.half() % 0x220), input.width());
-                self.mmio.write(offset, width, input.long() & width.mask());
+                self.driver.mmio.write(offset, width, input.long() & width.mask());
             }
             1 => {
                 let (offset, width) = (u64::from(input.half() % 0x220), input.width());
-                self.mmio.read(offset, width);
+                self.driver.mmio.read(offset, width);
             }
             2 => {
                 let features = u64::from(input.word()) & (OFFLOADS | MERGEABLE | 0x3000_0000);
-                self.start(features);
+                self.driver.start(features);
             }
             3 => {
                 let descriptor = (input.buffer(), input.size(), input.half() % 8, input.half() % 9);
                 let table = if input.one_in(4) { TABLE } else { QUEUES[queue] };
-                self.descriptor(table, u64::from(input.byte() % 8), descriptor);
+                self.driver.descriptor_at(table, u64::from(input.byte() % 8), descriptor);
             }
             4 => {
                 let (at, bytes) = (input.buffer(), input.bytes::<12>());
-                let _ = self.memory.write_slice(&bytes, GuestAddress(at));
+                let _ = self.driver.memory.write_slice(&bytes, GuestAddress(at));
             }
-            5 => self.offer(queue, input.half() % 10),
-            6 => self.write(QUEUES[queue] + AVAILABLE + 2, &input.half().to_le_bytes()),
+            5 => self.driver.offer(queue, input.half() % 10),
+            6 => self.driver.write(QUEUES[queue] + AVAILABLE + 2, &input.half().to_le_bytes()),
             7 => self.serve(Work { transmit: true, receive: input.one_in(2), commands: false }),
             8 => {
-                self.mmio.write(STATUS, Width::W4, 0);
-                self.offered = [0; 2];
+                self.driver.set(STATUS, 0);
+                self.driver.offered.fill(0);
             }
             9 => {
                 // Room, or a frame, as good drivers have them.
                 let flags = if queue == 0 { 2 } else { 0 };
                 let (at, len) = (BUFFERS + u64::from(input.byte()) * 0x100, input.size());
                 let head = input.half() % 8;
-                self.descriptor(QUEUES[queue], head.into(), (at, len, flags, 0));
-                self.offer(queue, head);
+                self.driver.descriptor(queue, head.into(), (at, len, flags, 0));
+                self.driver.offer(queue, head);
             }
-            10 => self.mmio.write(NOTIFY, Width::W4, input.byte().into()),
+            10 => self.driver.set(NOTIFY, input.byte().into()),
             _ => self.serve(Work { transmit: true, receive: true, commands: true }),
         }
     }
 
     fn serve(&mut self, work: Work) {
         self.nic.unblock();
-        self.nic.serve(&self.memory, &mut Scratch::default(), work, Duration::ZERO);
-    }
-
-    fn start(&mut self, features: u64) {
-        for (register, value) in [
-            (STATUS, 1),
-            (STATUS, 3),
-            (0x24, 0),
-            (0x20, features),
-            (0x24, 1),
-            (0x20, 1),
-            (STATUS, 0xb),
-        ] {
-            self.mmio.write(register, Width::W4, value);
-        }
-        for (index, base) in (0..).zip(QUEUES) {
-            for (register, value) in [
-                (0x30, index),
-                (0x38, SIZE.into()),
-                (0x80, base),
-                (0x90, base + AVAILABLE),
-                (0xa0, base + USED),
-                (0x44, 1),
-            ] {
-                self.mmio.write(register, Width::W4, value);
-            }
-        }
-        self.mmio.write(STATUS, Width::W4, 0xf);
-    }
-
-    fn descriptor(&self, table: u64, index: u64, descriptor: (u64, u32, u16, u16)) {
-        let (address, len, flags, next) = descriptor;
-        let at = table + 16 * index;
-        self.write(at, &address.to_le_bytes());
-        self.write(at + 8, &len.to_le_bytes());
-        self.write(at + 12, &flags.to_le_bytes());
-        self.write(at + 14, &next.to_le_bytes());
-    }
-
-    fn offer(&mut self, queue: usize, head: u16) {
-        let ring = QUEUES[queue] + AVAILABLE;
-        self.write(ring + 4 + 2 * u64::from(self.offered[queue] % SIZE), &head.to_le_bytes());
-        self.offered[queue] = self.offered[queue].wrapping_add(1);
-        self.write(ring + 2, &self.offered[queue].to_le_bytes());
-    }
-
-    fn write(&self, at: u64, bytes: &[u8]) {
-        self.memory.write_slice(bytes, GuestAddress(at)).expect("a place of ours is in RAM");
+        self.nic.serve(&self.driver.memory, &mut Scratch::default(), work, Duration::ZERO);
     }
 
     /// Whatever was done to it, the device can be reset, and then brings a frame to its link and back.
     fn check(mut self) {
         let all = Work { transmit: true, receive: true, commands: true };
-        self.mmio.write(STATUS, Width::W4, 0);
+        self.driver.set(STATUS, 0);
         self.serve(all);
-        assert_eq!(self.mmio.read(STATUS, Width::W4), 0, "a reset that does not end");
-        self.offered = [0; 2];
-        for queue in QUEUES {
-            for ring in [AVAILABLE, USED] {
-                self.write(queue + ring, &[0; 0x100]);
-            }
-        }
-        self.start(MERGEABLE);
+        assert_eq!(self.driver.get(STATUS), 0, "a reset that does not end");
+        self.driver.clear();
+        self.driver.start(MERGEABLE);
         let frame = [[0; HEADER].as_slice(), &[0x5a; 60]].concat();
-        self.write(BUFFERS, &frame);
-        self.descriptor(QUEUES[1], 0, (BUFFERS, 72, 0, 0));
-        self.descriptor(QUEUES[0], 0, (BUFFERS + 0x1000, 40, 2, 0));
-        self.descriptor(QUEUES[0], 1, (BUFFERS + 0x2000, 40, 2, 0));
+        self.driver.write(BUFFERS, &frame);
+        self.driver.descriptor(1, 0, (BUFFERS, 72, 0, 0));
+        self.driver.descriptor(0, 0, (BUFFERS + 0x1000, 40, 2, 0));
+        self.driver.descriptor(0, 1, (BUFFERS + 0x2000, 40, 2, 0));
         for (queue, head) in [(0, 0), (0, 1), (1, 0)] {
-            self.offer(queue, head);
+            self.driver.offer(queue, head);
         }
         self.serve(all);
         let mut parts = [vec![0; 40], vec![0; 32]];
         for (part, at) in parts.iter_mut().zip([BUFFERS + 0x1000, BUFFERS + 0x2000]) {
-            self.memory.read_slice(part, GuestAddress(at)).expect("in RAM");
+            self.driver.read(at, part);
         }
-        assert_eq!(self.mmio.read(STATUS, Width::W4), 0xf, "it works");
+        assert_eq!(self.driver.get(STATUS), 0xf, "it works");
         assert_eq!(parts.concat()[HEADER..], [0x5a; 60]);
     }
 }

@@ -3,35 +3,24 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::Arc;
 use std::time::Duration;
 
-use hv::{GuestMemory, GuestRam, Width};
-use runner::devices::virtio::mmio::Mmio;
 use runner::devices::virtio::served::Served;
-use runner::devices::virtio::transport::Transport;
 use runner::devices::virtio::virtqueues::Virtqueues;
 use runner::devices::virtio::vsock::{CONNECTIONS, HEADER, Sockets, Vsock};
-use runner::devices::virtio::worker::Commands;
-use runner::io::event::Event;
 use runner::io::event_loop::EventLoop;
 use runner::machine::bus::Device;
-use vm_memory::{Bytes, GuestAddress};
 
+use super::driver::{self, Behind, STATUS};
 use super::input::Input;
 
-/// Two pieces of RAM, side by side, and nothing behind.
 const RAM: u64 = 0x8_0000;
 const SIZE: u16 = 8;
 
 /// Where the driver has its queues: descriptors, then the rings.
 const QUEUES: [u64; 3] = [0x1000, 0x5000, 0x9000];
-const AVAILABLE: u64 = 0x1000;
-const USED: u64 = 0x2000;
 const PACKETS: u64 = 0x1_0000;
 const BUFFERS: u64 = 0x2_0000;
-
-const STATUS: u64 = 0x70;
 
 const ACTIONS: usize = 256;
 const CID: u64 = 3;
@@ -47,7 +36,7 @@ const RW: u16 = 5;
 /// A list of actions.
 pub fn vsock(data: &[u8]) {
     let mut input = Input(data);
-    let mut driver = Driver::new();
+    let mut driver = Machine::new();
     for _ in 0..ACTIONS {
         if input.is_empty() {
             break;
@@ -57,13 +46,11 @@ pub fn vsock(data: &[u8]) {
     driver.check();
 }
 
-struct Driver {
-    mmio: Mmio,
+struct Machine {
+    driver: driver::Driver,
     vsock: Vsock,
     queues: Virtqueues,
     event_loop: EventLoop,
-    memory: GuestMemory,
-    offered: [u16; 3],
     listener: UnixListener,
     /// Ends of connections that the host's programs have.
     programs: Vec<UnixStream>,
@@ -81,10 +68,8 @@ impl Input<'_> {
     }
 }
 
-impl Driver {
+impl Machine {
     fn new() -> Self {
-        let piece = || GuestRam::new(RAM / 2).expect("256 KiB");
-        let memory = hv::mem::memory([(0, piece()), (RAM / 2, piece())]).expect("two pieces");
         let folder = tempfile::tempdir().expect("a folder");
         let sockets = Sockets::open(&folder.path().join("v")).expect("a socket");
         let listener = UnixListener::bind(folder.path().join(format!("v_{HOST_PORT}")));
@@ -92,20 +77,12 @@ impl Driver {
         listener.set_nonblocking(true).expect("a listener");
         let event_loop = EventLoop::new().expect("a loop");
         let mut vsock = Vsock::new(CID, sockets);
-        let event = || Arc::new(Event::new().expect("an event"));
-        let (commands, receiver) = Commands::channel(event());
-        let transport = Arc::new(Transport::new(
-            vsock.identity("vsock0"),
-            memory.clone(),
-            Arc::new(|| ()),
-            vec![event(), event(), event()],
-            commands,
-        ));
+        let (driver, Behind { transport, commands, .. }) =
+            driver::Driver::new(vsock.identity("vsock0"), driver::memory(RAM), QUEUES.into(), SIZE);
         vsock.watch(event_loop.watcher().expect("a watcher")).expect("watched");
-        let queues = Virtqueues::new(Arc::clone(&transport), receiver);
-        let (offered, programs, now) = Default::default();
-        let mmio = Mmio(transport);
-        Self { mmio, vsock, queues, event_loop, memory, offered, listener, programs, now, folder }
+        let queues = Virtqueues::new(transport, commands);
+        let (programs, now) = Default::default();
+        Self { driver, vsock, queues, event_loop, listener, programs, now, folder }
     }
 
     fn act(&mut self, input: &mut Input<'_>) {
@@ -114,28 +91,28 @@ impl Driver {
         match action % 16 {
             0 => {
                 let (offset, width) = (u64::from(input.half() % 0x220), input.width());
-                self.mmio.write(offset, width, input.long() & width.mask());
+                self.driver.mmio.write(offset, width, input.long() & width.mask());
             }
             1 => {
                 let (offset, width) = (u64::from(input.half() % 0x220), input.width());
-                self.mmio.read(offset, width);
+                self.driver.mmio.read(offset, width);
             }
-            2 => self.start(),
+            2 => self.driver.start(1),
             3 => {
                 let at =
                     if input.one_in(8) { input.long() } else { BUFFERS + u64::from(input.half()) };
                 let len = if input.one_in(8) { input.word() } else { input.half().into() };
                 let fields = (at, len, input.half() % 8, input.half() % 9);
-                self.descriptor(queue, u64::from(input.byte() % 8), fields);
+                self.driver.descriptor(queue, u64::from(input.byte() % 8), fields);
             }
-            4 => self.offer(queue, input.half() % 10),
+            4 => self.driver.offer(queue, input.half() % 10),
             5 | 6 => self.packet(input),
             7 => {
                 // Room, as good drivers have it.
                 let len = 40 + u32::from(input.half() % 4096);
                 self.room(len);
             }
-            8 => self.mmio.write(STATUS, Width::W4, 0),
+            8 => self.driver.set(STATUS, 0),
             9 => self.connect(input),
             10 => self.programs.extend(self.listener.accept().ok().map(|(stream, _)| stream)),
             11 => {
@@ -197,18 +174,18 @@ impl Driver {
 
     /// Offers a packet: its header, and `len` bytes of whatever is behind it.
     fn put(&mut self, header: &[u8; HEADER], len: u32) {
-        let head = self.offered[1] % SIZE;
+        let head = self.driver.offered[1] % SIZE;
         let at = PACKETS + u64::from(head) * 0x1000;
-        self.write(at, header);
-        self.descriptor(1, head.into(), (at, 44 + len % 0x8000, 0, 0));
-        self.offer(1, head);
+        self.driver.write(at, header);
+        self.driver.descriptor(1, head.into(), (at, 44 + len % 0x8000, 0, 0));
+        self.driver.offer(1, head);
     }
 
     fn room(&mut self, len: u32) {
-        let head = self.offered[0] % SIZE;
+        let head = self.driver.offered[0] % SIZE;
         let at = BUFFERS + u64::from(head) * 0x2000;
-        self.descriptor(0, head.into(), (at, len, 2, 0));
-        self.offer(0, head);
+        self.driver.descriptor(0, head.into(), (at, len, 2, 0));
+        self.driver.offer(0, head);
     }
 
     /// What there is to do is done, and that has an end.
@@ -221,8 +198,8 @@ impl Driver {
                 self.vsock.reset();
             }
             (0..3).for_each(|queue| self.queues.ring(queue));
-            let more = self.vsock.serve(&mut self.queues, &self.memory, self.now);
-            self.queues.tell(&self.memory);
+            let more = self.vsock.serve(&mut self.queues, &self.driver.memory, self.now);
+            self.queues.tell(&self.driver.memory);
             if !more && ready.is_empty() {
                 return;
             }
@@ -230,52 +207,11 @@ impl Driver {
         unreachable!("it goes on for ever");
     }
 
-    fn start(&mut self) {
-        for (register, value) in
-            [(STATUS, 1), (STATUS, 3), (0x24, 0), (0x20, 1), (0x24, 1), (0x20, 1), (STATUS, 0xb)]
-        {
-            self.mmio.write(register, Width::W4, value);
-        }
-        for (index, base) in (0..).zip(QUEUES) {
-            for (register, value) in [
-                (0x30, index),
-                (0x38, SIZE.into()),
-                (0x80, base),
-                (0x90, base + AVAILABLE),
-                (0xa0, base + USED),
-                (0x44, 1),
-            ] {
-                self.mmio.write(register, Width::W4, value);
-            }
-        }
-        self.mmio.write(STATUS, Width::W4, 0xf);
-    }
-
-    fn descriptor(&self, queue: usize, index: u64, fields: (u64, u32, u16, u16)) {
-        let (address, len, flags, next) = fields;
-        let at = QUEUES[queue] + 16 * index;
-        self.write(at, &address.to_le_bytes());
-        self.write(at + 8, &len.to_le_bytes());
-        self.write(at + 12, &flags.to_le_bytes());
-        self.write(at + 14, &next.to_le_bytes());
-    }
-
-    fn offer(&mut self, queue: usize, head: u16) {
-        let ring = QUEUES[queue] + AVAILABLE;
-        self.write(ring + 4 + 2 * u64::from(self.offered[queue] % SIZE), &head.to_le_bytes());
-        self.offered[queue] = self.offered[queue].wrapping_add(1);
-        self.write(ring + 2, &self.offered[queue].to_le_bytes());
-    }
-
-    fn write(&self, at: u64, bytes: &[u8]) {
-        self.memory.write_slice(bytes, GuestAddress(at)).expect("a place of ours is in RAM");
-    }
-
     /// The header of the nth packet that is received.
     fn received(&self, nth: u64) -> Vec<u8> {
         let mut bytes = vec![0; HEADER + 4];
         let at = BUFFERS + (nth % u64::from(SIZE)) * 0x2000;
-        self.memory.read_slice(&mut bytes, GuestAddress(at)).expect("in RAM");
+        self.driver.read(at, &mut bytes);
         bytes
     }
 
@@ -283,17 +219,12 @@ impl Driver {
     /// and back.
     fn check(mut self) {
         self.programs.clear();
-        self.mmio.write(STATUS, Width::W4, 0);
+        self.driver.set(STATUS, 0);
         self.turn();
-        assert_eq!(self.mmio.read(STATUS, Width::W4), 0, "a reset that does not end");
+        assert_eq!(self.driver.get(STATUS), 0, "a reset that does not end");
         while self.listener.accept().is_ok() {}
-        self.offered = [0; 3];
-        for queue in QUEUES {
-            for ring in [AVAILABLE, USED] {
-                self.write(queue + ring, &[0; 0x100]);
-            }
-        }
-        self.start();
+        self.driver.clear();
+        self.driver.start(1);
         self.turn();
         let ports = (77, HOST_PORT);
         self.put(&header(CID, 2, ports, 0, 1, REQUEST, (0, 0x1_0000, 0)), 0);
@@ -302,8 +233,8 @@ impl Driver {
         assert_eq!(self.received(0)[30..32], RESPONSE.to_le_bytes(), "an answer");
         let (mut program, _) = self.listener.accept().expect("a connection");
         let data = header(CID, 2, ports, 4, 1, RW, (0, 0x1_0000, 0));
-        let at = PACKETS + u64::from(self.offered[1] % SIZE) * 0x1000;
-        self.write(at + 44, b"ping");
+        let at = PACKETS + u64::from(self.driver.offered[1] % SIZE) * 0x1000;
+        self.driver.write(at + 44, b"ping");
         self.put(&data, 4);
         self.turn();
         let mut bytes = [0; 4];
@@ -313,7 +244,7 @@ impl Driver {
         self.room(0x1000);
         self.turn();
         assert_eq!(self.received(1)[44..], *b"pong");
-        assert_eq!(self.mmio.read(STATUS, Width::W4), 0xf, "it works");
+        assert_eq!(self.driver.get(STATUS), 0xf, "it works");
     }
 }
 

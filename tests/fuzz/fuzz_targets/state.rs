@@ -1,0 +1,5 @@
+//! `fuzz::state::state` under libFuzzer.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::state::state(data));
