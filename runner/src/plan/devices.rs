@@ -89,7 +89,7 @@ impl fmt::Display for DeviceKind {
 ///
 /// Nobody having said, what OPS builds has an entropy device on PCI, as under OPS, whose Nanos looks for
 /// it there alone; on arm64 it has no instruction for random numbers to fall back on. It yields to what was
-/// asked for: disks and network, which take `taken` slots, and shares.
+/// asked for: disks and network, which take `taken` slots, and all other devices.
 ///
 /// # Errors
 /// More than the machine has room for; a folder that cannot be shared.
@@ -100,11 +100,6 @@ pub(super) fn choose(
     taken: usize,
 ) -> Result<Vec<DeviceKind>, Error> {
     let mut kinds = Vec::new();
-    let is_usual =
-        ops_image && bus == VirtioBus::Pci && taken + settings.devices.shares.len() < VIRTIO_SLOTS;
-    if settings.devices.rng.unwrap_or(is_usual) {
-        kinds.push(DeviceKind::Rng);
-    }
     let shares = &settings.devices.shares;
     for (number, asked) in (1..).zip(shares) {
         let tag = asked.tag.clone().unwrap_or_else(|| format!("{number}"));
@@ -134,6 +129,11 @@ pub(super) fn choose(
     let is_console = settings.devices.console == Some(ConsoleChoice::Virtio);
     let console = ConsolePlan::new(is_console, settings.devices.channels.clone());
     kinds.extend(console.map_err(Error::Asked)?.map(DeviceKind::Console));
+    let has_room = taken + kinds.len() < VIRTIO_SLOTS;
+    let is_usual = ops_image && bus == VirtioBus::Pci && has_room;
+    if settings.devices.rng.unwrap_or(is_usual) {
+        kinds.insert(0, DeviceKind::Rng);
+    }
     match kinds.len() <= VIRTIO_SLOTS {
         true => Ok(kinds),
         false => Err(Error::Asked(format!(
@@ -233,6 +233,18 @@ mod tests {
                 assert_eq!(chosen(None, &config, ops_image, bus), count);
                 assert_eq!(chosen(Some("--rng"), &config, ops_image, bus), 1);
             }
+        }
+    }
+
+    #[test]
+    fn an_entropy_device_that_nobody_asked_for_yields_to_every_other() {
+        let line =
+            ["runner", "image", "--balloon", "--console=virtio", "--vsock=v", "--share=/tmp"];
+        let Ok(crate::cli::Command::Run(options)) = crate::cli::parse(line) else { panic!() };
+        let settings = settle(*options, &parse_str("c.json", "{}").unwrap()).unwrap();
+        for (taken, first, count) in [(3, "rng", 5), (4, "share", 4)] {
+            let kinds = choose(&settings, true, VirtioBus::Pci, taken).unwrap();
+            assert_eq!((kinds[0].name(), kinds.len()), (first, count));
         }
     }
 
