@@ -139,6 +139,7 @@ impl Sources<'_> {
         let mut archive = self.without_modules()?;
         let linux = &self.architecture.linux;
         self.modules(&mut archive, "disk", self.packages, linux.disk_modules)?;
+        self.modules(&mut archive, "devices", self.packages, linux.device_modules)?;
         Ok(archive)
     }
 

@@ -71,6 +71,10 @@ pub(crate) const AARCH64: Architecture = Architecture {
         // KVM is built in.
         modules: &["drivers/net/tun.ko.xz"],
         disk_modules: &["drivers/virtio/virtio_mmio.ko.xz", "drivers/block/virtio_blk.ko.xz"],
+        device_modules: &[
+            "drivers/char/hw_random/virtio-rng.ko.xz",
+            "drivers/virtio/virtio_balloon.ko.xz",
+        ],
         net_modules: &[
             "net/core/failover.ko.xz",
             "drivers/net/net_failover.ko.xz",
@@ -110,6 +114,7 @@ pub(crate) const AARCH64: Architecture = Architecture {
                     ("runner/vm::linux::net::connections::a_thousand_connections", BOOTS),
                     ("runner/vm::linux::shares::", BOOTS),
                     ("runner/vm::linux::vsock::", BOOTS),
+                    ("runner/vm::linux::devices::", BOOTS),
                     ("runner/vm::hostile::", DEVICES),
                     ("runner/vm::jail::a_file_cannot_be_opened", WATCHED),
                     ("runner/vm::jail::a_shares_thread", WATCHED),

@@ -72,6 +72,11 @@ pub(crate) const X86_64: Architecture = Architecture {
             "drivers/virtio/virtio_pci.ko",
             "drivers/block/virtio_blk.ko",
         ],
+        device_modules: &[
+            "drivers/char/hw_random/virtio-rng.ko",
+            "drivers/virtio/virtio_balloon.ko",
+            "drivers/char/virtio_console.ko",
+        ],
         net_modules: &[
             "net/core/failover.ko",
             "drivers/net/net_failover.ko",

@@ -6,6 +6,7 @@
 #[cfg_attr(target_arch = "x86_64", path = "arch/x86_64.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "arch/aarch64.rs")]
 mod arch;
+mod devices;
 mod disk;
 mod ends;
 mod faults;
