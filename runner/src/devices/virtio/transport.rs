@@ -360,14 +360,16 @@ impl Transport {
     }
 
     fn begin_reset(&self, mut state: MutexGuard<'_, State>) {
+        // Whoever looks from now on, an interrupt handler that comes late, finds nothing to do.
+        state.interrupt_status = 0;
         if state.active {
             state.resetting = true;
             self.commands.send(Command::Reset { generation: state.generation });
         } else {
             self.clear(&mut state);
-            drop(state);
-            self.settle();
         }
+        drop(state);
+        self.settle();
     }
 
     fn clear(&self, state: &mut State) {

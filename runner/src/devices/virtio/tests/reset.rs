@@ -106,6 +106,21 @@ fn a_device_that_was_reset_starts_from_nothing() {
 }
 
 #[test]
+fn a_device_that_is_to_be_reset_has_no_interrupt_to_tell_of() {
+    let mut rig = rig(|| {});
+    rig.start(0);
+    rig.chain(&[(0x10000, 16, 0)]);
+    rig.offer(0);
+    rig.kick();
+    assert_eq!(rig.read(reg::INTERRUPT_STATUS), 1);
+    rig.write(reg::STATUS, 0);
+    // The worker has not let go yet.
+    assert_eq!((rig.status(), rig.read(reg::INTERRUPT_STATUS)), (0xf, 0));
+    rig.turn();
+    assert_eq!((rig.status(), rig.read(reg::INTERRUPT_STATUS)), (0, 0));
+}
+
+#[test]
 fn a_reset_of_a_device_that_never_started_is_over_at_once() {
     let rig = rig(|| {});
     rig.negotiate(1 << 32);
