@@ -8,6 +8,7 @@
 
 mod connect;
 mod flow;
+mod keep;
 mod listen;
 mod segment;
 mod seq;
@@ -17,9 +18,9 @@ mod timers;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::RandomState;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +43,6 @@ pub(super) use connect::{Unreachable, Why};
 use flow::{After, Outcome, State, Turn};
 pub(super) use listen::Listener;
 use segment::{Accepted, Key, LARGEST_DATA, Segment, Sum};
-use seq::Seq;
 use stage::Stage;
 use table::{FLOWS, Table};
 use timers::Timers;
@@ -432,89 +432,6 @@ impl Tcp {
         if self.table.queued(slot, true) {
             self.queue.push_back(slot);
         }
-    }
-
-    /// Notes a flow's time and what it counts as, after something has happened to it.
-    fn settle(&mut self, slot: usize) {
-        let Some(flow) = self.table.get(slot) else { return self.timers.set(slot, None) };
-        let counts = match flow.state {
-            State::Connecting | State::Answering => Some(State::Connecting),
-            State::Calling => Some(State::Calling),
-            State::Open | State::Lingering => None,
-        };
-        let before = std::mem::replace(&mut flow.counted, counts);
-        let at = flow.deadline();
-        self.timers.set(slot, at);
-        if before != counts {
-            self.count(before, counts);
-        }
-    }
-
-    fn count(&mut self, before: Option<State>, now: Option<State>) {
-        let of = |counted, state| usize::from(counted == Some(state));
-        for (sum, state) in
-            [(&mut self.opening, State::Connecting), (&mut self.calling, State::Calling)]
-        {
-            *sum = sum.saturating_add(of(now, state)).saturating_sub(of(before, state));
-        }
-    }
-
-    /// Ends a flow of which the guest need not be told.
-    fn give_up(&mut self, slot: usize) {
-        if let Some(flow) = self.table.get(slot) {
-            flow.give_up();
-        }
-        self.remove(slot);
-    }
-
-    /// Takes a flow out, and makes room for connections that wait for some.
-    fn remove(&mut self, slot: usize) {
-        let Some(mut flow) = self.table.remove(slot) else { return };
-        self.timers.set(slot, None);
-        self.count(flow.counted, None);
-        self.room.free(&mut flow.inward);
-        self.room.free(&mut flow.outward);
-        if self.stage.has(slot) {
-            self.stage.clear();
-        }
-    }
-
-    /// Notes that a flow is only there for the guest's last words, and can go if another needs its
-    /// slot.
-    fn linger(&mut self, slot: usize) {
-        if let Some(flow) = self.table.get(slot) {
-            self.room.free(&mut flow.inward);
-            self.room.free(&mut flow.outward);
-        }
-        while self.lingering.len() >= FLOWS {
-            self.lingering.pop_front();
-        }
-        self.lingering.push_back(slot);
-    }
-
-    /// Makes room in the table. Whether there is some.
-    fn make_room(&mut self) -> bool {
-        while self.table.is_full() {
-            let Some(slot) = self.lingering.pop_front() else { return false };
-            let state = self.table.get(slot).map(|flow| flow.state);
-            if state == Some(State::Lingering) {
-                self.remove(slot);
-            }
-        }
-        true
-    }
-
-    /// The most data that a packet to this address can hold.
-    fn most_to(&self, guest: IpAddr) -> usize {
-        let [four, six] = self.most;
-        if guest.is_ipv4() { four } else { six }
-    }
-
-    /// Our first sequence number between these ends (RFC 6528).
-    fn first(&self, key: &Key, now: Duration) -> Seq {
-        let [a, b, c, d, ..] = self.secret.hash_one(key).to_ne_bytes();
-        let ticks = usize::try_from(now.as_micros() / 4).unwrap_or_default();
-        Seq(u32::from_ne_bytes([a, b, c, d])).add(ticks)
     }
 }
 

@@ -6,13 +6,14 @@ mod limits;
 mod outbound;
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, TcpListener, TcpStream};
 
 use rustix::io::Errno;
 use virtio_bindings::virtio_net::{
     VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_GUEST_TSO4, VIRTIO_NET_F_GUEST_TSO6,
 };
 
+use super::seq::Seq;
 use super::*;
 use crate::io::event_loop::EventLoop;
 use crate::net::frame::Offload;
