@@ -90,6 +90,24 @@ pub mod x86_64 {
         }
     }
 
+    /// Hermit unikernels, by uhyve's interface.
+    pub mod hermit {
+        guests! {
+            "x86_64/hermit" ".elf":
+            HELLO = "hello",
+            PROCESSORS = "processors",
+            SCRIPT = "script",
+        }
+    }
+
+    /// The same by version 2 of the interface.
+    pub mod hermit2 {
+        guests! {
+            "x86_64/hermit2" ".elf":
+            HELLO = "hello",
+        }
+    }
+
     /// Solo5 unikernels for hvt.
     pub mod hvt {
         guests! {
@@ -181,6 +199,16 @@ pub mod aarch64 {
         }
     }
 
+    /// Hermit unikernels, by uhyve's interface.
+    pub mod hermit {
+        guests! {
+            "aarch64/hermit" ".elf":
+            HELLO = "hello",
+            PROCESSORS = "processors",
+            SCRIPT = "script",
+        }
+    }
+
     /// Solo5 unikernels for hvt.
     pub mod hvt {
         guests! {
@@ -256,6 +284,8 @@ mod tests {
             crate::x86_64::bzimage::LIST,
             crate::x86_64::conformance::LIST,
             crate::x86_64::firmware::LIST,
+            crate::x86_64::hermit::LIST,
+            crate::x86_64::hermit2::LIST,
             crate::x86_64::hvt::LIST,
             crate::x86_64::kernels::LIST,
             crate::x86_64::kvm::LIST,
@@ -264,6 +294,7 @@ mod tests {
             crate::x86_64::systems::LIST,
             crate::aarch64::conformance::LIST,
             crate::aarch64::firmware::LIST,
+            crate::aarch64::hermit::LIST,
             crate::aarch64::hvt::LIST,
             crate::aarch64::kernels::LIST,
             crate::aarch64::programs::LIST,
