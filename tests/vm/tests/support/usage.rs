@@ -38,7 +38,6 @@ pub(crate) fn ended(process: u32) -> io::Result<Option<Ended>> {
 }
 
 /// The most bytes of memory that this process had at a time.
-#[cfg(target_os = "linux")] // where the hostile guests run
 pub(crate) fn own_peak_memory() -> u64 {
     // SAFETY: all zeroes is a valid rusage, which is made of numbers.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
