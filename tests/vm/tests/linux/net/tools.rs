@@ -54,6 +54,10 @@ fn the_usual_programs_work_both_ways() {
         &format!("TOOL/curl -sS -o /dev/null http://1.test:{}/10", lan.at(OUTSIDE).port()),
     );
 
+    let host = lan.at(OUTSIDE).to_string().replace(':', " ");
+    let asked = format!("printf 'GET /1000 HTTP/1.0\\r\\n\\r\\n' | nc {host} | wc -c");
+    assert_eq!(guest.must(&asked).unwrap().trim(), "1060", "a head of 60 bytes, and the body");
+
     for (options, answers) in [("", 1), ("+tcp", 1)] {
         let said = tool(&mut guest, &format!("TOOL/dig {options} +short a.test"));
         assert_eq!(said.lines().count(), answers, "{said}");
