@@ -12,13 +12,14 @@ use crate::boot::load::{Loading, does_not_fit};
 
 pub(super) use crate::boot::el1::SECOND_ARGUMENT;
 
-const TABLE: u64 = 0b11;
 const PAGE_4K: u64 = 0b11;
 /// Inner shareable, accessed.
 const USED: u64 = 3 << 8 | 1 << 10;
 /// Places in `MAIR`.
 const DEVICE: u64 = 1 << 2;
 const NORMAL: u64 = 4 << 2;
+/// A table, which by way of the last entry is a page as well.
+const TABLE: u64 = PAGE_4K | USED | NORMAL;
 /// Nobody executes it.
 const NO_EXECUTE: u64 = 3 << 53;
 /// A bit for the kernel: this entry is the table itself.
@@ -104,7 +105,7 @@ pub(super) fn load(
     for gpa in (mapped.start..mapped.end).step_by(0x1000) {
         tables.map(first, gpa, NORMAL)?;
     }
-    let itself = first | PAGE_4K | USED | NORMAL | SELF;
+    let itself = first | TABLE | SELF;
     loading.put(first + 511 * 8, &itself.to_le_bytes())?;
     let mut state = start(&MMU, first, at(START), entry, loading)?;
     state.x[0] = at(BOOT_INFO);
