@@ -107,10 +107,15 @@ pub(crate) static TABLE: &[Row] = &[
         guest: "Solo5 unikernels for hvt: micro-guests, and Solo5's own tests by hand",
         cells: [(Lab(&["hvt::"]), ""), (Nothing, ""), (Lab(&["hvt::"]), "micro-guests"), (NO, "")],
     },
-    row(
-        "Hermit unikernels by uhyve's interface: micro-guests, and uhyve's published images by hand",
-        [Lab(&["hermit::"]), Nothing, Words("not run yet"), NO],
-    ),
+    Row {
+        guest: "Hermit unikernels by uhyve's interface: micro-guests, and programs of kernels 0.6 and 0.13 by hand",
+        cells: [
+            (Lab(&["hermit::"]), ""),
+            (Nothing, ""),
+            (Lab(&["hermit::"]), "micro-guests"),
+            (NO, ""),
+        ],
+    },
     row(
         "Unikraft: micro-guests; its helloworld by hand, for Firecracker in the lab, for QEMU in QEMU 7.2",
         [
