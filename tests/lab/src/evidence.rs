@@ -108,7 +108,7 @@ pub(crate) static TABLE: &[Row] = &[
         cells: [(Lab(&["hvt::"]), ""), (Nothing, ""), (Lab(&["hvt::"]), "micro-guests"), (NO, "")],
     },
     Row {
-        guest: "Hermit unikernels by uhyve's interface: micro-guests, and programs of kernels 0.6 and 0.13 by hand",
+        guest: "Hermit unikernels by uhyve's interface: micro-guests, and programs of kernels 0.6 to 0.13 by hand",
         cells: [
             (Lab(&["hermit::"]), ""),
             (Nothing, ""),
