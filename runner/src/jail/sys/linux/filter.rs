@@ -592,15 +592,15 @@ mod tests {
         // The README has these numbers. A debug build's library has one call more where it closes.
         let debug = usize::from(cfg!(debug_assertions));
         for (role, promised, fcntl) in [
-            (Role::Main, 17, debug),
-            (Role::MainDisk, 21, debug),
-            (Role::Vcpu, 18, debug),
-            (Role::Io, 24, debug),
-            (Role::Network, 37, debug),
-            (Role::Vsock, 32, debug),
-            (Role::NetworkVsock, 38, debug),
-            (Role::Disk, 23, 0),
-            (Role::Share, 36, debug),
+            (Role::Main, 18, debug),
+            (Role::MainDisk, 22, debug),
+            (Role::Vcpu, 19, debug),
+            (Role::Io, 25, debug),
+            (Role::Network, 38, debug),
+            (Role::Vsock, 33, debug),
+            (Role::NetworkVsock, 39, debug),
+            (Role::Disk, 24, 0),
+            (Role::Share, 37, debug),
         ] {
             let list = lists::list(role);
             assert_eq!(list.len(), promised + fcntl, "{role:?}");
