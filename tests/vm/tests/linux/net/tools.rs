@@ -1,5 +1,7 @@
 //! curl, dig, iperf3, nc and wget as people have them.
 
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
 use std::process::Command;
 
 use super::super::super::support::or_skip;
@@ -31,7 +33,7 @@ impl Lan {
 fn the_usual_programs_work_both_ways() {
     let lan = or_skip!(Lan::find());
     let machine = Machine { initrd: "initrd-tools", memory: 768, ..lan.machine() };
-    let (machine, forwards) = forwarded(machine, &[80, 5201]);
+    let (machine, forwards) = forwarded(machine, &[80, 5201, 9]);
     let (web, speed) = (forwards[0], forwards[1].port().to_string());
     let mut guest = lan.start(&machine);
 
@@ -57,6 +59,14 @@ fn the_usual_programs_work_both_ways() {
     let host = lan.at(OUTSIDE).to_string().replace(':', " ");
     let asked = format!("printf 'GET /1000 HTTP/1.0\\r\\n\\r\\n' | nc {host} | wc -c");
     assert_eq!(guest.must(&asked).unwrap().trim(), "1060", "a head of 60 bytes, and the body");
+    guest.must("(echo from the guest | nc -l -p 9 >/said) & sleep 1").unwrap();
+    let mut stream = TcpStream::connect(forwards[2]).unwrap();
+    stream.write_all(b"from the host\n").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut said = String::new();
+    stream.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "from the guest\n");
+    assert_eq!(guest.must("sleep 1; cat /said").unwrap().trim(), "from the host");
 
     for (options, answers) in [("", 1), ("+tcp", 1)] {
         let said = tool(&mut guest, &format!("TOOL/dig {options} +short a.test"));
