@@ -4,7 +4,7 @@
 //! Each has a place, a port on x86_64 and an address on arm64, to which the guest writes where a structure
 //! is. Those of version 1 take 32 bits on x86_64 and buffers by their virtual address, which the calling
 //! vCPU translates, page by page. Those of version 2 have physical addresses alone, and on x86_64 the
-//! structure's is in RDI. Where both know a call it is written once ([`structures`]).
+//! structure's is in RDI. Where both know a call it is written once (`structures`).
 //!
 //! A structure is read once, before anything is done, and answered last. Everything is done on the vCPU's
 //! thread but what needs files: each mapped folder has a thread of its own, which alone can open what is in
