@@ -15,8 +15,9 @@ use std::thread;
 /// Machines at once. Each has one CPU and takes one of the host's.
 const MACHINES: usize = 2;
 
-/// One boot of each should do; each of the others follows a test that took the machine down.
-const BOOTS: usize = 4;
+/// One boot of each should do; each of the others follows a test that took the machine down, or an emulator that
+/// stood still, whose test begins again.
+const BOOTS: usize = 6;
 
 /// How many tests may fail and then pass: what the emulator (an interrupt delivered twice, guest.rs), or
 /// a host with other work, is to blame for. More are a fault of ours.
@@ -99,7 +100,8 @@ impl<'a> Boots<'a> {
             }
             Report::Broken { .. } | Report::Finished { .. } | Report::Done => {}
         });
-        let fatal = started.filter(|job| !reported.contains(job));
+        let stood_still = result.as_ref().is_err_and(|failure| failure.stood_still);
+        let fatal = started.filter(|job| !reported.contains(job) && !stood_still);
         let mut missing = Vec::new();
         for (index, job) in plan.jobs.into_iter().enumerate() {
             if Some(index) == fatal {
@@ -109,11 +111,11 @@ impl<'a> Boots<'a> {
                 missing.push(job);
             }
         }
-        if let Err(error) = result {
-            println!("lab: {error}");
-            self.tally().broken |= fatal.is_none();
+        if let Err(failure) = result {
+            println!("lab: {}", failure.why);
+            self.tally().broken |= fatal.is_none() && !stood_still;
         }
-        (missing, fatal.is_some())
+        (missing, fatal.is_some() || stood_still)
     }
 
     /// Says how a test went. Gives whether it failed.
@@ -134,19 +136,24 @@ impl<'a> Boots<'a> {
         let again = failed.iter().flat_map(|job| iter::repeat_n(job.clone(), REPEATS));
         let plan = Plan { jobs: again.collect() };
         let mut passed = Vec::new();
-        let result = guest.run(&plan, self.files, |report| {
-            if let Report::Finished { job, outcome } = report
-                && let Some(spec) = plan.jobs.get(*job)
-            {
-                match judge(outcome, self.skips.of(&spec.name)) {
-                    Verdict::Passed => passed.push(spec.name.clone()),
-                    Verdict::Skipped(_) => {}
-                    Verdict::Failed(why) => println!("lab: {} failed again: {why}", spec.name),
+        for _ in 0..BOOTS {
+            passed.clear();
+            let result = guest.run(&plan, self.files, |report| {
+                if let Report::Finished { job, outcome } = report
+                    && let Some(spec) = plan.jobs.get(*job)
+                {
+                    match judge(outcome, self.skips.of(&spec.name)) {
+                        Verdict::Passed => passed.push(spec.name.clone()),
+                        Verdict::Skipped(_) => {}
+                        Verdict::Failed(why) => println!("lab: {} failed again: {why}", spec.name),
+                    }
                 }
+            });
+            let Err(failure) = result else { break };
+            println!("lab: {}", failure.why);
+            if !failure.stood_still {
+                break;
             }
-        });
-        if let Err(error) = result {
-            println!("lab: {error}");
         }
         for job in failed {
             if passed.iter().filter(|name| **name == job.name).count() == REPEATS {

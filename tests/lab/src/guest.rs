@@ -18,8 +18,9 @@ use std::time::{Duration, Instant};
 /// the clean-up after a job. On a busy machine a boot takes ten times its usual three seconds.
 const SILENCE: Duration = Duration::from_secs(120);
 
-/// For how long QEMU may use no time at all, and how often that is looked at.
-const STILL: Duration = Duration::from_secs(40);
+/// For how long QEMU may use no time at all, and how often that is looked at. Whatever hangs in a Linux that lives
+/// is ended by its test within 90 seconds, which takes time.
+const STILL: Duration = Duration::from_secs(100);
 const LOOK: Duration = Duration::from_secs(5);
 
 /// From the last report to the end of QEMU.
@@ -43,6 +44,28 @@ pub(crate) enum Clock {
 
 /// The processor that counts instructions.
 const COUNTED: &str = "-accel tcg,thread=single -smp 1";
+
+/// Why a boot did not come to its end.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) why: String,
+    /// The emulator stood still: nobody's fault who ran in it.
+    pub(crate) stood_still: bool,
+}
+
+impl From<String> for Failure {
+    fn from(why: String) -> Self {
+        Self { why, stood_still: false }
+    }
+}
+
+impl From<Failure> for String {
+    fn from(failure: Failure) -> Self {
+        failure.why
+    }
+}
+
+type Ended = std::result::Result<(), Failure>;
 
 /// A lab that is ready to boot.
 #[derive(Debug)]
@@ -68,7 +91,7 @@ impl Guest<'_> {
         plan: &Plan,
         files: &[PathBuf],
         mut report: impl FnMut(&Report),
-    ) -> Result<()> {
+    ) -> Ended {
         let folder = self.folder;
         let name = match self.clock {
             Clock::Host => format!("tests-{}", self.number),
@@ -87,15 +110,17 @@ impl Guest<'_> {
         let child = command.spawn().map_err(|e| command::cannot_start(&command, &e))?;
         let mut machine = Machine { child };
         let result = machine.reports(plan, self.until, &mut report);
-        result.map_err(|e| {
+        result.map_err(|failure| {
             let last = |path: &Path| last_lines(&fs::read(path).unwrap_or_default());
-            format!(
-                "{e}\n--- end of {}\n{}\n--- end of {}\n{}",
+            let why = format!(
+                "{}\n--- end of {}\n{}\n--- end of {}\n{}",
+                failure.why,
                 console.display(),
                 last(&console),
                 errors.display(),
                 last(&errors)
-            )
+            );
+            Failure { why, ..failure }
         })
     }
 
@@ -175,13 +200,8 @@ impl Drop for Machine {
 
 impl Machine {
     /// Hands on reports until the last one, or until time is up.
-    fn reports(
-        &mut self,
-        plan: &Plan,
-        until: Instant,
-        report: &mut impl FnMut(&Report),
-    ) -> Result<()> {
-        let stdout = self.child.stdout.take().ok_or("QEMU has no stdout")?;
+    fn reports(&mut self, plan: &Plan, until: Instant, report: &mut impl FnMut(&Report)) -> Ended {
+        let stdout = self.child.stdout.take().ok_or_else(|| "QEMU has no stdout".to_owned())?;
         let lines = lines_of(stdout);
         let mut pulse = Pulse::of(self.child.id());
         let mut running: Option<usize> = None;
@@ -190,14 +210,15 @@ impl Machine {
             let silence = SILENCE + Duration::from_secs(job.map_or(0, |job| job.deadline));
             let patience = silence.min(until.saturating_duration_since(Instant::now()));
             let during = job.map_or("between tests".to_owned(), |job| format!("in {}", job.name));
-            let line = next(&lines, patience, &mut pulse).map_err(|end| match end {
-                Silence::Hangs => {
-                    format!("the lab hangs {during}; killed after {patience:.0?} without a report")
-                }
-                Silence::StandsStill => {
-                    format!("the lab's processor stands still {during}: its emulator's fault")
-                }
-                Silence::Over => format!("the lab went down {during}"),
+            let line = next(&lines, patience, &mut pulse).map_err(|end| {
+                let why = match end {
+                    Silence::Hangs => {
+                        format!("hangs {during}; killed after {patience:.0?} without a report")
+                    }
+                    Silence::StandsStill => format!("stands still {during}: its emulator's fault"),
+                    Silence::Over => format!("went down {during}"),
+                };
+                Failure { why: format!("the lab {why}"), stood_still: end == Silence::StandsStill }
             })?;
             let Some(message) = protocol::parse(&line) else {
                 continue;
@@ -205,10 +226,10 @@ impl Machine {
             let message = message?;
             report(&message);
             match message {
-                Report::Broken { why } => return Err(format!("the lab is of no use: {why}")),
+                Report::Broken { why } => return Err(format!("the lab is of no use: {why}").into()),
                 Report::Started { job } => running = Some(job),
                 Report::Finished { .. } => running = None,
-                Report::Done => return self.power_off(),
+                Report::Done => return Ok(self.power_off()?),
             }
         }
     }
