@@ -7,7 +7,7 @@ use crate::packages::{Installed, Wanted};
 use crate::skips;
 use guests::aarch64::programs::POWER_OFF;
 
-/// Why some tests of Linux are not run here.
+/// Why some tests are not run here.
 const BOOTS: &str =
     "takes minutes, and nothing in it is this processor's: the lab for x86_64 has it";
 
@@ -112,6 +112,10 @@ pub(crate) const AARCH64: Architecture = Architecture {
                     ("runner/vm::linux::disk::what_linux_has_synced_outlives", BOOTS),
                     ("runner/vm::linux::faults::a_driver_may_reset_a_disk", BOOTS),
                     ("runner/vm::linux::net::connections::a_thousand_connections", BOOTS),
+                    ("runner/vm::linux::net::connections::they_arrive_as_well", BOOTS),
+                    ("runner/vm::linux::net::ends::", BOOTS),
+                    ("runner/vm::linux::net::tools::", BOOTS),
+                    ("runner/vm::console::what_comes_in_through_a_pipe", BOOTS),
                     ("runner/vm::linux::shares::", BOOTS),
                     ("runner/vm::linux::vsock::", BOOTS),
                     ("runner/vm::linux::devices::", BOOTS),
