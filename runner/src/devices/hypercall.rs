@@ -16,9 +16,16 @@ pub enum Violation {
     Call(u64),
     /// A call by a write of another width, or beside its place.
     #[error(
-        "a hypercall is a write of 32 bits, and this was another, {0:#x} behind the first one's place"
+        "a hypercall is a write of {bits} bits, and this was another, {behind:#x} behind {place}"
     )]
-    Width(u64),
+    Width {
+        /// How wide calls are.
+        bits: u32,
+        /// Where this one was.
+        behind: u64,
+        /// Behind what.
+        place: &'static str,
+    },
     /// A call whose pointer, or a pointer it points to, is mapped nowhere.
     #[error("{call}: the address {at:#x} is mapped nowhere")]
     Unmapped {

@@ -235,7 +235,9 @@ impl Device for Hypercalls {
         let exact = number.checked_shl(self.shift) == Some(offset) && width == Width::W4;
         let done = match exact {
             true => self.call(number, value),
-            false => Err(Violation::Width(offset)),
+            false => {
+                Err(Violation::Width { bits: 32, behind: offset, place: "the first one's place" })
+            }
         };
         if let Err(violation) = done {
             self.stop.request(violation.into());

@@ -308,7 +308,7 @@ impl Server {
             }
         }
         match self.folder.attributes(path)?.kind() {
-            FileType::Directory if wanted.changes => Err(Errno::ISDIR),
+            FileType::Directory if wanted.changes || creates => Err(Errno::ISDIR),
             FileType::Directory => Ok(Open::Folder(self.folder.open_folder(path)?)),
             FileType::Symlink => Err(Errno::LOOP),
             _ if wanted.folder => Err(Errno::NOTDIR),
@@ -369,7 +369,8 @@ impl Server {
                 let part = buffer.get_mut(..part).unwrap_or_default();
                 slice.read_slice(part, done).map_err(|_| Errno::FAULT)?;
                 let written = match retry_on_intr(|| pwrite(&*file, part, *at)) {
-                    Err(_) if total > 0 => return Ok(Done::Number(total)),
+                    // What has been written is told, and the failure the next time.
+                    Err(_) | Ok(0) if total > 0 => return Ok(Done::Number(total)),
                     Ok(0) => return Err(Errno::IO),
                     written => written?,
                 };

@@ -221,6 +221,11 @@ impl Door {
     pub fn new(place: Place, width: Width, calls: Arc<Hypercalls>) -> Self {
         Self { place, width, calls }
     }
+
+    /// What a write is that is no call.
+    fn stray(&self, behind: u64) -> Violation {
+        Violation::Width { bits: self.width.mask().count_ones(), behind, place: "its place" }
+    }
 }
 
 impl Device for Door {
@@ -230,7 +235,7 @@ impl Device for Door {
 
     fn write(&self, offset: u64, _width: Width, _value: u64) {
         // Nobody is there who could be asked for the structure.
-        self.calls.stop.request(Violation::Width(offset).into());
+        self.calls.stop.request(self.stray(offset).into());
     }
 
     fn write_by(&self, offset: u64, width: Width, value: u64, caller: &dyn Caller) {
@@ -241,7 +246,7 @@ impl Device for Door {
         };
         let done = match offset == 0 && (width == self.width || is_byte) {
             true => self.calls.carry_out(self.place, pointer.unwrap_or(value), caller),
-            false => Err(Violation::Width(offset)),
+            false => Err(self.stray(offset)),
         };
         if let Err(violation) = done {
             self.calls.stop.request(violation.into());

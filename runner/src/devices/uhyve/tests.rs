@@ -356,6 +356,7 @@ fn nothing_is_reached_but_what_is_in_a_mapped_folder() {
         assert_eq!(bench.get(DATA), *b"file");
     }
     assert_eq!(bench.open("/data/folder", 1), ISDIR);
+    assert_eq!(bench.open("/data/folder", CREATE), ISDIR);
     assert_eq!(bench.open("/data/file", CREATE | 0o200), EXIST);
     assert_eq!(bench.open("/data/x", CREATE | FOLDER), INVAL);
     assert_eq!(bench.open(&format!("/data/{}", "a".repeat(300)), 0), -36);
