@@ -249,6 +249,27 @@ pub fn bulk_down(
     })
 }
 
+/// Receives for a while: bytes that came, and the longest time in which none did.
+///
+/// # Errors
+/// When the connection fails, or ends.
+pub fn silence(server: SocketAddr, time: Duration) -> io::Result<(u64, Duration)> {
+    let begin = Instant::now();
+    let mut stream = connect(server, Purpose::Flood, 0)?;
+    let mut bytes = vec![0; pattern::CHUNK];
+    let (mut came, mut longest, mut last) = (0, Duration::ZERO, Instant::now());
+    while begin.elapsed() < time {
+        came += match stream.read(&mut bytes)? as u64 {
+            0 => return Err(ErrorKind::UnexpectedEof.into()),
+            more => more,
+        };
+        longest = longest.max(last.elapsed());
+        last = Instant::now();
+    }
+    serve::reset(stream)?;
+    Ok((came, longest))
+}
+
 fn in_parallel(
     streams: usize,
     one: impl Fn() -> io::Result<u64> + Clone + Send + 'static,
@@ -357,6 +378,8 @@ pub fn by_words(words: &[String]) -> Result<String> {
         "round-trips" => round_trips(server, count(0)).map(|times| percentiles(&times)),
         "up" => bulk_up(server, count(0), millis(1)).map(speed),
         "down" => bulk_down(server, count(0), millis(1)).map(speed),
+        "silence" => silence(server, millis(0))
+            .map(|(bytes, gap)| format!("{bytes} bytes, longest silence {} us", gap.as_micros())),
         "datagrams" => {
             datagrams(server, count(0), number(1)).map(|count| format!("{count} datagrams"))
         }

@@ -15,9 +15,10 @@ use super::{Host, Session, Value, Values, numbers};
 /// Seconds that fio runs for one number.
 const SECONDS: u32 = 2;
 
-/// Seconds that it would run beside round trips, which end before it, and how many of those.
+/// Seconds that it would run beside the network, which is measured before it ends, and milliseconds
+/// of a stream beside it.
 const SECONDS_BESIDE: u32 = 60;
-const ROUND_TRIPS: u32 = 400;
+const STREAM: u32 = 4000;
 
 /// fio in the guest, and what is the same each time: one result a line, no clock read for each request, on
 /// a guest that has no system's files.
@@ -61,20 +62,28 @@ pub fn round(rows: &[Row], monitor: &Monitor, machine: &Machine, host: &Host) ->
     if wanted(What::Durable) || wanted(What::Honoured) {
         durable(&mut guest, &mut values)?;
     }
-    if wanted(What::MedianBesideFio) || wanted(What::SlowestBesideFio) {
-        let job = Fio { way: "randwrite", depth: 32 };
-        let line = fio(job, &format!("--runtime={SECONDS_BESIDE}"));
-        guest.must(&format!("{line} >/fio 2>&1 & echo $! >/running; usleep 3000000"))?;
-        let mut session =
-            Session { wanted: &wanted, guest, server: &host.server, values: &mut values };
-        let question = format!("peer round-trips {} {ROUND_TRIPS}", session.server);
-        let ([half, most], profile) = session.ask(&question)?;
-        // It still ran: what was measured was beside it.
-        session.guest.must("kill -0 $(cat /running) || { cat /fio; false; }")?;
-        session.note(What::MedianBesideFio, half, profile.clone());
-        session.note(What::SlowestBesideFio, most, profile);
+    let beside = [What::MedianBesideFio, What::SlowestBesideFio, What::SilenceBesideFio];
+    if beside.into_iter().any(wanted) {
+        let session = Session { wanted: &wanted, guest, server: &host.server, values: &mut values };
+        beside_fio(session)?;
     }
     Ok(values)
+}
+
+/// What the network does while fio writes, as much at once as it may.
+fn beside_fio(mut session: Session<'_>) -> Result<()> {
+    let job = Fio { way: "randwrite", depth: 32 };
+    let line = fio(job, &format!("--runtime={SECONDS_BESIDE}"));
+    let start = format!("{line} >/fio 2>&1 & echo $! >/running; usleep 3000000");
+    session.guest.must(&start)?;
+    session.round_trips(What::MedianBesideFio, What::SlowestBesideFio)?;
+    if (session.wanted)(What::SilenceBesideFio) {
+        let question = format!("peer silence {} {STREAM}", session.server);
+        let ([_, longest], profile) = session.ask(&question)?;
+        session.note(What::SilenceBesideFio, longest, profile);
+    }
+    // It still ran: what was measured was beside it.
+    session.guest.must("kill -0 $(cat /running) || { cat /fio; false; }").map(drop)
 }
 
 /// A command line of the guest's.

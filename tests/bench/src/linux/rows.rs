@@ -64,6 +64,8 @@ pub enum What {
     MedianBesideFio,
     /// The slowest of a hundred.
     SlowestBesideFio,
+    /// Microseconds, the longest time in which a stream to the guest brings nothing while fio writes.
+    SilenceBesideFio,
 }
 
 /// What fio does.
@@ -139,7 +141,7 @@ const fn fio(way: &'static str, depth: u32, name: &'static str) -> Row {
     disk(What::Fio(Fio { way, depth }), name, AtLeast(1.2))
 }
 
-const ROWS: [Row; 32] = [
+const ROWS: [Row; 33] = [
     user(What::FirstAnswer, "first answer by HTTP, ms", AtMost(1.0)),
     user(What::Up, "up, 1 connection, Mbit/s", AtLeast(5.0)),
     user(What::Down, "down, 1 connection, Mbit/s", AtLeast(5.0)),
@@ -172,6 +174,7 @@ const ROWS: [Row; 32] = [
     disk(What::Honoured, "host's syncs for 1000 flushes", AtLeast(0.99)),
     disk(What::MedianBesideFio, "round trip beside it, median, us", AtMost(0.83)),
     disk(What::SlowestBesideFio, "round trip beside it, p99, us", AtMost(1.0)),
+    disk(What::SilenceBesideFio, "longest gap of a stream, us", AtMost(1.0)),
 ];
 
 /// The rows about `part` that have `filter` in their names, as printed.
