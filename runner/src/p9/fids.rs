@@ -26,8 +26,20 @@ pub(super) enum Open {
 /// What a fid stands for.
 #[derive(Debug, Default)]
 pub(super) struct Fid {
-    pub(super) path: Path,
+    path: Path,
     pub(super) open: Option<Box<Open>>,
+    /// Another file was moved to its path: by which move, counted. All fids of one file have the same.
+    replaced: Option<u64>,
+}
+
+impl Fid {
+    /// Where its file is, which has a name.
+    pub(super) fn path(&self) -> Result<&Path, Errno> {
+        match self.replaced {
+            None => Ok(&self.path),
+            Some(_) => Err(Errno::NOENT),
+        }
+    }
 }
 
 /// All of a session's.
@@ -38,6 +50,8 @@ pub(super) struct Fids {
     paths: usize,
     /// How many are open.
     open: usize,
+    /// How often something was moved.
+    moves: u64,
 }
 
 impl Fids {
@@ -60,8 +74,21 @@ impl Fids {
     pub(super) fn closed(&self, fid: u32) -> Result<&Path, Errno> {
         let fid = self.get(fid)?;
         match fid.open {
-            None => Ok(&fid.path),
+            None => fid.path(),
             Some(_) => Err(Errno::INVAL),
+        }
+    }
+
+    /// `fid`, or an open one of the same file where that has no name any more.
+    pub(super) fn known(&self, fid: u32) -> Result<&Fid, Errno> {
+        let fid = self.get(fid)?;
+        match fid.replaced {
+            Some(_) if fid.open.is_none() => {
+                let same = |other: &&Fid| other.replaced == fid.replaced && other.path == fid.path;
+                let mut others = self.fids.values().filter(same);
+                others.find(|other| other.open.is_some()).ok_or(Errno::NOENT)
+            }
+            _ => Ok(fid),
         }
     }
 
@@ -87,7 +114,18 @@ impl Fids {
         self.remove(fid);
         self.paths = paths;
         self.open = self.open.saturating_add(usize::from(open.is_some()));
-        self.fids.insert(fid, Fid { path, open: open.map(Box::new) });
+        self.fids.insert(fid, Fid { path, open: open.map(Box::new), replaced: None });
+        Ok(())
+    }
+
+    /// Makes `new` stand for the file that `fid` stands for.
+    pub(super) fn copy(&mut self, fid: u32, new: u32) -> Result<(), Errno> {
+        let Fid { path, replaced, .. } = self.get(fid)?;
+        let (path, replaced) = (path.clone(), *replaced);
+        self.set(new, path, None)?;
+        if let Some(new) = self.fids.get_mut(&new) {
+            new.replaced = replaced;
+        }
         Ok(())
     }
 
@@ -103,7 +141,7 @@ impl Fids {
     /// down the whole of its own.
     pub(super) fn room_to_move(&self, from: &Path, to: &Path) -> Result<(), Errno> {
         let mut paths = self.paths;
-        for path in self.fids.values().map(|fid| &fid.path) {
+        for path in self.fids.values().filter_map(|fid| fid.path().ok()) {
             if let Some(moved) = path.moved(from, to) {
                 if moved.len() > MAX_PATH {
                     return Err(Errno::NAMETOOLONG);
@@ -117,12 +155,15 @@ impl Fids {
         }
     }
 
-    /// `from` has become `to`: whatever is below it has another path now.
+    /// `from` has become `to`: whatever is below it has another path now, and what was at `to` has none.
     pub(super) fn moved(&mut self, from: &Path, to: &Path) {
-        for fid in self.fids.values_mut() {
+        self.moves = self.moves.wrapping_add(1);
+        for fid in self.fids.values_mut().filter(|fid| fid.replaced.is_none()) {
             if let Some(path) = fid.path.moved(from, to) {
                 self.paths = self.paths.saturating_sub(fid.path.len()).saturating_add(path.len());
                 fid.path = path;
+            } else if fid.path.below(to).is_some() {
+                fid.replaced = Some(self.moves);
             }
         }
     }
@@ -170,5 +211,31 @@ mod tests {
         assert_eq!(fids.get(2).unwrap().path.split().unwrap().0, path(b"longer"));
         assert_eq!(fids.get(3).unwrap().path, path(b"ab"));
         assert_eq!(fids.paths, "longer".len() + "longer/x".len() + "ab".len());
+    }
+
+    #[test]
+    fn what_another_was_moved_over_has_no_path_and_stays_one_file() {
+        let mut fids = Fids::default();
+        for (fid, name) in [(1, b"a"), (2, b"b"), (3, b"c")] {
+            fids.set(fid, path(name), None).unwrap();
+        }
+        fids.moved(&path(b"a"), &path(b"b"));
+        fids.copy(2, 4).unwrap();
+        fids.moved(&path(b"c"), &path(b"b"));
+        let name = |fid| fids.get(fid).unwrap().path().cloned();
+        assert_eq!(name(3), Ok(path(b"b")));
+        assert_eq!(
+            (name(1), name(2), name(4)),
+            (Err(Errno::NOENT), Err(Errno::NOENT), Err(Errno::NOENT))
+        );
+        assert_eq!(fids.closed(2), Err(Errno::NOENT));
+        let (one, two, copy) = (fids.get(1), fids.get(2), fids.get(4));
+        let of = |fid: Result<&Fid, _>| fid.unwrap().replaced;
+        assert!(of(two) == of(copy) && of(one) != of(two), "two files were there");
+        assert_eq!(fids.room_to_move(&path(b"b"), &path(&[b'b'; 255])), Ok(()));
+        for fid in 1..5 {
+            fids.remove(fid);
+        }
+        assert_eq!((fids.paths, fids.count()), (0, (0, 0)));
     }
 }

@@ -119,7 +119,7 @@ impl Server {
             Request::GetAttr { fid } => self.get_attributes(fid, answer),
             Request::SetAttr { fid, changes } => self.set_attributes(fid, &changes),
             Request::ReadLink { fid } => {
-                answer.string(&self.folder.read_link(&self.fids.get(fid)?.path)?);
+                answer.string(&self.folder.read_link(self.fids.get(fid)?.path()?)?);
                 Ok(())
             }
             Request::StatFs { fid } => self.fids.get(fid).and_then(|_| self.stat_fs(answer)),
@@ -167,10 +167,11 @@ impl Server {
             }
             Request::Link { folder, fid, name } => {
                 let path = self.below(folder, name)?;
-                self.folder.link(&self.fids.get(fid)?.path, &path)
+                self.folder.link(self.fids.get(fid)?.path()?, &path)
             }
             Request::Rename { fid, folder, name } => {
-                let (from, to) = (self.fids.get(fid)?.path.clone(), self.below(folder, name)?);
+                let from = self.fids.get(fid)?.path()?.clone();
+                let to = self.below(folder, name)?;
                 self.rename(&from, &to)
             }
             Request::RenameAt { from, to } => {
@@ -183,7 +184,7 @@ impl Server {
 
     /// The path of `name` in the folder that `fid` stands for.
     fn below(&self, fid: u32, name: Name<'_>) -> Result<Path, Errno> {
-        self.fids.get(fid)?.path.join(name)
+        self.fids.get(fid)?.path()?.join(name)
     }
 
     fn qid(&self, attributes: &Attributes) -> Qid {
@@ -235,11 +236,17 @@ impl Server {
         steps: &[Step<'_>],
         answer: &mut Writer<'_>,
     ) -> Result<(), Errno> {
-        let mut path = match fid == new {
-            true => self.fids.closed(fid)?.clone(),
-            false if self.fids.is_used(new) => return Err(Errno::INVAL),
-            false => self.fids.get(fid)?.path.clone(),
-        };
+        if fid == new {
+            self.fids.closed(fid)?;
+        } else if self.fids.is_used(new) {
+            return Err(Errno::INVAL);
+        }
+        if steps.is_empty() {
+            self.fids.copy(fid, new)?;
+            answer.u16(0);
+            return Ok(());
+        }
+        let mut path = self.fids.get(fid)?.path()?.clone();
         let mut qids = Vec::new();
         for step in steps {
             match self.step(&path, step) {
@@ -391,14 +398,14 @@ impl Server {
         match fid.open.as_deref() {
             Some(Open::File(file, _)) => Folder::attributes_of(file.as_fd()),
             Some(Open::Folder(listing)) => Folder::attributes_of(listing.fd()?),
-            None => self.folder.attributes(&fid.path),
+            None => self.folder.attributes(fid.path()?),
         }
     }
 
     fn get_attributes(&self, fid: u32, answer: &mut Writer<'_>) -> Result<(), Errno> {
         /// All but the time of birth, generation and data version.
         const BASIC: u64 = 0x7ff;
-        let attributes = self.attributes(self.fids.get(fid)?)?;
+        let attributes = self.attributes(self.fids.known(fid)?)?;
         answer.u64(BASIC);
         self.qid(&attributes).write(answer);
         for word in [attributes.mode, attributes.uid, attributes.gid] {
@@ -421,27 +428,33 @@ impl Server {
     }
 
     fn set_attributes(&self, fid: u32, changes: &Changes) -> Result<(), Errno> {
-        let fid = self.fids.get(fid)?;
+        let fid = self.fids.known(fid)?;
         self.folder.change()?;
         let open = match fid.open.as_deref() {
             Some(Open::File(file, writable)) => Some((file, *writable)),
             Some(Open::Folder(_)) | None => None,
         };
-        self.folder.set(&fid.path, open, changes)
+        self.folder.set(fid.path(), open, changes)
     }
 
     /// Removes the file and, whatever becomes of that, forgets the fid.
     fn remove(&mut self, fid: u32) -> Result<(), Errno> {
         let fid = self.fids.remove(fid).ok_or(Errno::BADF)?;
         self.folder.change()?;
-        let is_folder = self.folder.attributes(&fid.path)?.kind() == FileType::Directory;
-        self.folder.remove(&fid.path, is_folder)
+        let path = fid.path()?;
+        let is_folder = self.folder.attributes(path)?.kind() == FileType::Directory;
+        self.folder.remove(path, is_folder)
     }
 
     fn rename(&mut self, from: &Path, to: &Path) -> Result<(), Errno> {
         self.fids.room_to_move(from, to)?;
+        // Of two names of one file both stay (rename(2)).
+        let number = |path| self.folder.attributes(path).ok().map(|it| self.folder.number(&it));
+        let same = number(from).is_some_and(|file| number(to) == Some(file));
         self.folder.rename(from, to)?;
-        self.fids.moved(from, to);
+        if !same {
+            self.fids.moved(from, to);
+        }
         Ok(())
     }
 

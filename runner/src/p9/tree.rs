@@ -256,17 +256,17 @@ impl Folder {
         Ok(unlinkat(self.folder(&folder)?, name.bytes(), flags)?)
     }
 
-    /// Changes what is known about the file at `path`; `open` is the same file, and can be written if
-    /// the second part says so. Owners stay.
+    /// Changes what is known about the file at `path`, if it has one; `open` is the same file, and can be
+    /// written if the second part says so. Owners stay.
     pub(super) fn set(
         &self,
-        path: &Path,
+        path: Result<&Path, Errno>,
         open: Option<(&File, bool)>,
         changes: &Changes,
     ) -> Result<(), Errno> {
         let present = match open {
             Some((file, _)) => Self::attributes_of(file)?,
-            None => self.attributes(path)?,
+            None => self.attributes(path?)?,
         };
         let stays = |asked: Option<u32>, is: u32| asked.is_none_or(|asked| asked == is);
         if !stays(changes.uid, present.uid) || !stays(changes.gid, present.gid) {
@@ -277,20 +277,20 @@ impl Folder {
             let mode = Mode::from_raw_mode(sys::raw(mode & bits));
             match open {
                 Some((file, _)) => fchmod(file, mode)?,
-                None => self.set_mode(path, mode)?,
+                None => self.set_mode(path?, mode)?,
             }
         }
         if let Some(size) = changes.size {
             match open {
                 Some((file, true)) => ftruncate(file, size)?,
-                _ => ftruncate(self.open_file(path, OFlags::WRONLY)?, size)?,
+                _ => ftruncate(self.open_file(path?, OFlags::WRONLY)?, size)?,
             }
         }
         let times = times(changes);
         match (times, open) {
             (None, _) => Ok(()),
             (Some(times), Some((file, _))) => Ok(futimens(file, &times)?),
-            (Some(times), None) => self.set_times(path, &times),
+            (Some(times), None) => self.set_times(path?, &times),
         }
     }
 

@@ -167,6 +167,49 @@ fn fids_follow_what_is_moved() {
 }
 
 #[test]
+fn a_fid_of_what_another_file_was_moved_over_is_not_that_file() {
+    let mut guest = Guest::new();
+    for name in ["old", "new"] {
+        fs::write(guest.host(name), name).unwrap();
+    }
+    for (number, name) in [(1, "old"), (2, "old"), (3, "new")] {
+        guest.walk(number, name).unwrap();
+    }
+    let (old, new) = (guest.attributes(1), guest.attributes(3));
+    guest.open(2, RDWR).unwrap();
+    guest.rename((0, "new"), (0, "old")).unwrap();
+    // By the one that is open, it is known and changed as before.
+    assert_eq!((guest.attributes(1), guest.attributes(2), guest.attributes(3)), (old, old, new));
+    guest.set(1, 8, 0, 2).unwrap();
+    assert_eq!(guest.read(2, 0, 9).unwrap(), b"ol");
+    guest.walk_from(1, 4, "").unwrap();
+    assert_eq!((guest.attributes(4), guest.open(4, 0)), (old, Err(ENOENT)));
+    assert_eq!(guest.ask(kind::LINK, &fid(0).u32(1).text("x")), Err(ENOENT));
+    assert_eq!(guest.ask(kind::RENAME, &fid(1).u32(0).text("x")), Err(ENOENT));
+    guest.clunk(2).unwrap();
+    assert_eq!((guest.attributes(1), guest.set(1, 8, 0, 0)), (Err(ENOENT), Err(ENOENT)));
+    assert_eq!(guest.ask(kind::REMOVE, &fid(1)), Err(ENOENT));
+    assert_eq!(fs::read(guest.host("old")).unwrap(), b"new", "nothing has happened to it");
+    guest.walk(5, "old").unwrap();
+    assert_eq!(guest.attributes(5), new);
+}
+
+#[test]
+fn a_move_from_one_name_of_a_file_to_another_of_its_leaves_both() {
+    let mut guest = Guest::new();
+    fs::write(guest.host("a"), "").unwrap();
+    fs::hard_link(guest.host("a"), guest.host("b")).unwrap();
+    guest.walk(1, "a").unwrap();
+    guest.walk(2, "b").unwrap();
+    guest.rename((0, "a"), (0, "b")).unwrap();
+    guest.rename((0, "a"), (0, "a")).unwrap();
+    assert!(guest.host("a").exists() && guest.attributes(1) == guest.attributes(2));
+    guest.unlink(0, "b", 0).unwrap();
+    guest.attributes(1).unwrap();
+    assert_eq!(guest.attributes(2), Err(ENOENT));
+}
+
+#[test]
 fn an_open_file_is_there_until_it_is_closed() {
     let mut guest = Guest::new();
     guest.walk(1, "").unwrap();
