@@ -1,6 +1,7 @@
 //! A device that the I/O loop serves: what it is, and what it does with its requests. Each has a module
 //! of its own beside this one; the machine gives it its place (`machine::served`).
 
+use std::any::Any;
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -16,7 +17,7 @@ use crate::io::event_loop::{Ready, Watcher};
 
 /// A device on the I/O loop. Nothing it does may wait, and everything has a bound: others have their
 /// turn after it. Times are since the run began.
-pub trait Served: fmt::Debug + Send {
+pub trait Served: fmt::Debug + Send + Any {
     /// What its driver is told, of a device that is called `name`.
     fn identity(&self, name: &str) -> Identity;
 

@@ -12,6 +12,7 @@ mod reset;
 mod rings;
 mod state;
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -48,10 +49,10 @@ pub(super) const DESCRIPTORS: u64 = 0x1000;
 pub(super) const AVAILABLE: u64 = 0x3000;
 pub(super) const USED: u64 = 0x4000;
 /// Its further queues are as far behind one another, each.
-fn place_of(queue: usize) -> u64 {
+pub(super) fn place_of(queue: usize) -> u64 {
     queue as u64 * 0x1_0000 + if queue > 0 { 0x8_0000 } else { 0 }
 }
-/// Entries of each.
+/// Entries of each, unless a test has more.
 pub(super) const SIZE: u16 = 8;
 
 /// Descriptor flags (§2.7.5).
@@ -95,6 +96,8 @@ pub(super) struct Rig {
     /// By which the driver reaches it, where it is on PCI.
     function: Option<Function>,
     interrupts: Arc<AtomicU32>,
+    /// Entries of each queue.
+    size: u16,
     /// Of each queue that is set up, from 0 on.
     next_available: Vec<u16>,
 }
@@ -220,8 +223,8 @@ impl Rig {
         let transport = Arc::new(transport.patient(patience));
         worker.add(Arc::clone(&transport), backend).unwrap();
         let (mmio, interrupts) = (Arc::new(Mmio(transport)), Arc::default());
-        let (on_loop, nic, function, next_available) = (None, None, None, vec![0]);
-        Self { memory, mmio, worker, on_loop, nic, function, interrupts, next_available }
+        let (on_loop, nic, function, size, next_available) = (None, None, None, SIZE, vec![0]);
+        Self { memory, mmio, worker, on_loop, nic, function, interrupts, size, next_available }
     }
 
     /// A device that the I/O loop serves.
@@ -262,7 +265,8 @@ impl Rig {
             Kind::Worker(_, backend) => worker.add(transport, backend).unwrap(),
             Kind::Nic(link) => nic = Some(Nic::new(transport, receiver, link)),
         }
-        Self { memory, mmio, worker, on_loop, nic, function, interrupts, next_available }
+        let size = SIZE;
+        Self { memory, mmio, worker, on_loop, nic, function, interrupts, size, next_available }
     }
 
     /// What the device is, and its function.
@@ -324,9 +328,20 @@ impl Rig {
 
     /// What a device on the loop has watched with `key` is ready, and it has a turn.
     pub(super) fn ready(&mut self, key: usize) {
-        let ready = Ready { key, readable: true, writable: true, hung_up: false };
-        self.on_loop.as_mut().unwrap().device.ready(ready);
+        self.hears(&[Ready { key, readable: true, writable: true, hung_up: false }]);
         self.turn();
+    }
+
+    /// So is what a loop of a test's own has found.
+    pub(super) fn hears(&mut self, ready: &[Ready]) {
+        let device = &mut self.on_loop.as_mut().unwrap().device;
+        ready.iter().for_each(|ready| device.ready(*ready));
+    }
+
+    /// A device on the loop, as what it is.
+    pub(super) fn device<D: Served>(&self) -> &D {
+        let device: &dyn Any = &*self.on_loop.as_ref().unwrap().device;
+        device.downcast_ref().unwrap()
     }
 
     /// The run is over.
@@ -388,6 +403,11 @@ impl Rig {
         self.write(reg::STATUS, 0xb);
     }
 
+    /// The same, whose driver uses `count` queues of `size` entries, up to 256, before it has started.
+    pub(super) fn with_queues(self, count: usize, size: u16) -> Self {
+        Self { size, next_available: vec![0; count], ..self }
+    }
+
     /// Has the driver use that many queues, from now on.
     pub(super) fn set_up_queues(&mut self, count: usize) {
         self.next_available = vec![0; count];
@@ -398,7 +418,7 @@ impl Rig {
         for queue in 0..self.next_available.len() {
             let place = place_of(queue);
             self.write(reg::QUEUE_SEL, queue as u64);
-            self.write(reg::QUEUE_NUM, SIZE.into());
+            self.write(reg::QUEUE_NUM, self.size.into());
             self.write_address(reg::QUEUE_DESC, DESCRIPTORS + place);
             self.write_address(reg::QUEUE_DRIVER, AVAILABLE + place);
             self.write_address(reg::QUEUE_DEVICE, USED + place);
@@ -481,7 +501,7 @@ impl Rig {
     pub(super) fn offer_to(&mut self, queue: usize, head: u16) {
         let available = AVAILABLE + place_of(queue);
         let next = &mut self.next_available[queue];
-        let slot = available + 4 + 2 * u64::from(*next % SIZE);
+        let slot = available + 4 + 2 * u64::from(*next % self.size);
         self.memory.write_obj(head.to_le(), GuestAddress(slot)).unwrap();
         *next = next.wrapping_add(1);
         self.memory.store(next.to_le(), GuestAddress(available + 2), Ordering::Release).unwrap();
@@ -521,7 +541,7 @@ impl Rig {
     }
 
     pub(super) fn used_of(&self, queue: usize, index: u16) -> (u32, u32) {
-        let at = USED + place_of(queue) + 4 + 8 * u64::from(index % SIZE);
+        let at = USED + place_of(queue) + 4 + 8 * u64::from(index % self.size);
         let word = |at| u32::from_le(self.memory.read_obj(GuestAddress(at)).unwrap());
         (word(at), word(at + 4))
     }
@@ -557,6 +577,16 @@ impl Rig {
         assert_eq!((self.used_index(), self.interrupts()), (used, 0), "it went on");
     }
 
+    /// Every queue is as a driver makes it.
+    pub(super) fn empty_queues(&mut self) {
+        for queue in 0..self.next_available.len() {
+            for at in [AVAILABLE, USED] {
+                self.fill(at + place_of(queue), 0, 0x1000);
+            }
+        }
+        self.next_available.fill(0);
+    }
+
     /// Resets the device, whose worker confirms, and starts it again with an empty queue.
     #[track_caller]
     pub(super) fn restart(&mut self, features: u64) {
@@ -564,12 +594,7 @@ impl Rig {
         assert_ne!(self.status(), 0, "before the worker let go");
         self.turn();
         assert_eq!(self.status(), 0);
-        for queue in 0..self.next_available.len() {
-            for at in [AVAILABLE, USED] {
-                self.fill(at + place_of(queue), 0, 0x100);
-            }
-        }
-        self.next_available.fill(0);
+        self.empty_queues();
         self.interrupts();
         self.start(features);
     }

@@ -1,8 +1,6 @@
 //! Who may send how much (virtio 1.2 §5.10.6.3): both ends say how many bytes they have room for
 //! (`buf_alloc`), and how many they have passed on (`fwd_cnt`). Counts wrap.
 
-use super::WINDOW;
-
 /// What the guest may be sent, by its own words.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ToGuest {
@@ -34,18 +32,28 @@ impl ToGuest {
 }
 
 /// What the guest may send, as it was told.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct FromGuest {
+    /// Bytes that there is room for.
+    window: u32,
     received: u32,
     passed_on: u32,
     told: u32,
 }
 
 impl FromGuest {
+    pub(super) fn new(window: u32) -> Self {
+        Self { window, received: 0, passed_on: 0, told: 0 }
+    }
+
+    pub(super) fn window(self) -> u32 {
+        self.window
+    }
+
     /// So many bytes have come. Whether it was allowed.
     pub(super) fn take(&mut self, count: u32) -> bool {
         let kept = self.received.wrapping_sub(self.passed_on);
-        let allowed = count <= WINDOW.saturating_sub(kept);
+        let allowed = count <= self.window.saturating_sub(kept);
         self.received = self.received.wrapping_add(count);
         allowed
     }
@@ -54,12 +62,12 @@ impl FromGuest {
     /// else to tell: it may be waiting when half of the room, as it knows it, is used.
     pub(super) fn pass_on(&mut self, count: u32) -> bool {
         self.passed_on = self.passed_on.wrapping_add(count);
-        self.passed_on.wrapping_sub(self.told) >= WINDOW / 2
+        self.passed_on.wrapping_sub(self.told) >= self.window / 2
     }
 
     /// What every packet says: room, and what has been passed on.
     pub(super) fn now(self) -> (u32, u32) {
-        (WINDOW, self.passed_on)
+        (self.window, self.passed_on)
     }
 
     /// A packet has said it.
@@ -70,6 +78,7 @@ impl FromGuest {
 
 #[cfg(test)]
 mod tests {
+    use super::super::WINDOW;
     use super::*;
 
     #[test]
@@ -101,7 +110,7 @@ mod tests {
     #[test]
     fn counts_wrap() {
         let mut credit = ToGuest::default();
-        let mut window = FromGuest::default();
+        let mut window = FromGuest::new(WINDOW);
         for _ in 0..(1u64 << 32) / u64::from(WINDOW) + 2 {
             assert!(window.take(WINDOW));
             assert!(window.pass_on(WINDOW));
@@ -115,12 +124,12 @@ mod tests {
 
     #[test]
     fn the_guest_may_not_send_more_than_it_was_told() {
-        let mut window = FromGuest::default();
+        let mut window = FromGuest::new(WINDOW);
         assert!(window.take(WINDOW) && window.take(0));
         assert!(!window.take(1));
-        let mut window = FromGuest::default();
+        let mut window = FromGuest::new(WINDOW);
         assert!(!window.take(u32::MAX));
-        let mut window = FromGuest::default();
+        let mut window = FromGuest::new(WINDOW);
         assert!(window.take(WINDOW));
         assert!(!window.pass_on(WINDOW / 2 - 1));
         assert!(window.pass_on(1), "it is told before it has to wait");

@@ -14,7 +14,7 @@ use super::host::Sockets;
 use super::inbox::Inbox;
 use super::packet::{Header, Op, Ports, STREAM};
 use super::table::Table;
-use super::{CONNECTIONS, HOST, QUEUE_SIZE, WINDOW};
+use super::{CONNECTIONS, HOST, NARROW, QUEUE_SIZE, WIDE, WINDOW};
 use crate::io::event_loop::{Ready, Watcher};
 use crate::io::ring::Room;
 use crate::net::frame::Bytes;
@@ -32,6 +32,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How often that is tried, and how many at a time.
 const AGAIN: Duration = Duration::from_millis(10);
 const TRIED: usize = 32;
+
+/// How long a program of the host's may take to say which port it wants, where others wait for its place.
+const GREETING: Duration = Duration::from_secs(1);
 
 /// Key of the listening socket; those of connections, which are their numbers, are below.
 pub(super) const LISTENER: usize = 1 << 16;
@@ -81,7 +84,9 @@ pub(super) struct Exchange {
 
 impl Exchange {
     pub(super) fn new(cid: u64, sockets: Sockets) -> Self {
-        let total = usize::from(CONNECTIONS).saturating_mul(usize::try_from(WINDOW).unwrap_or(0));
+        let wide = u32::from(WIDE).saturating_mul(WINDOW);
+        let narrow = u32::from(CONNECTIONS.saturating_sub(WIDE)).saturating_mul(NARROW);
+        let total = usize::try_from(wide.saturating_add(narrow)).unwrap_or(usize::MAX);
         Self {
             cid,
             sockets,
@@ -138,8 +143,8 @@ impl Exchange {
         }
         match flow.state {
             // Nobody is there to be told.
-            State::Greeting | State::Calling if ready.hung_up => return self.drop_flow(number),
-            State::Greeting => return self.greet(number),
+            State::Greeting(_) | State::Calling if ready.hung_up => return self.drop_flow(number),
+            State::Greeting(_) => return self.greet(number),
             State::Asked if ready.hung_up => flow.end(&mut self.memory),
             State::Open if ready.hung_up => flow.lose_reader(&mut self.memory),
             State::Open if ready.writable => flow.flush(&mut self.memory),
@@ -193,14 +198,16 @@ impl Exchange {
 
     fn accept(&mut self, now: Duration) {
         for _ in 0..ACCEPTED {
-            if !self.table.has_room() && !self.make_room() {
-                // They wait until somebody leaves.
+            if !self.table.has_room() && !self.make_room(now) {
+                // They wait until somebody leaves, or says for too long not what it wants.
+                let since = self.greets_longest().map(|(since, _)| since.saturating_add(GREETING));
+                self.try_again = self.try_again.into_iter().chain(since).min();
                 return;
             }
             match self.sockets.listener().accept() {
                 Ok(Some(socket)) => {
-                    let flow = Flow::new(Ports::default(), State::Greeting, Some(socket));
-                    self.add(flow);
+                    let (state, window) = (State::Greeting(now), self.window());
+                    self.add(Flow::new(Ports::default(), state, Some(socket), window));
                 }
                 Ok(None) => {
                     self.acceptable = false;
@@ -220,14 +227,36 @@ impl Exchange {
         self.try_again.get_or_insert(now.saturating_add(AGAIN));
     }
 
-    /// A guest that is told of an end need not say that it has heard. The place of one that has not is
-    /// free when it is needed. Whether there was one.
-    fn make_room(&mut self) -> bool {
+    /// A guest that is told of an end need not say that it has heard, and a program of the host's need not
+    /// say where it wants to. Their places are free when they are needed. Whether there was one.
+    fn make_room(&mut self, now: Duration) -> bool {
         let mut numbers = self.table.numbers();
         let spent = numbers.find(|number| self.table.get(*number).is_some_and(|f| f.is_spent()));
-        let Some(number) = spent else { return false };
+        let late = |(since, _): &(Duration, _)| now.saturating_sub(*since) >= GREETING;
+        let longest = || self.greets_longest().filter(late).map(|(_, number)| number);
+        let Some(number) = spent.or_else(longest) else { return false };
         self.drop_flow(number);
         true
+    }
+
+    /// Who has not said for the longest time which port it wants, and since when.
+    fn greets_longest(&mut self) -> Option<(Duration, u16)> {
+        let numbers = self.table.numbers();
+        let greets = |number| match self.table.get(number)?.state {
+            State::Greeting(since) => Some((since, number)),
+            _ => None,
+        };
+        numbers.filter_map(greets).min()
+    }
+
+    /// Bytes that the guest may send on one more connection before any is read.
+    fn window(&mut self) -> u32 {
+        let numbers = self.table.numbers();
+        let is_wide = |number: &u16| self.table.get(*number).is_some_and(|f| f.window() == WINDOW);
+        match numbers.filter(is_wide).count() < WIDE.into() {
+            true => WINDOW,
+            false => NARROW,
+        }
     }
 
     /// Adds a connection, whose socket is watched from now on. Whether it could be.
@@ -347,14 +376,18 @@ impl Exchange {
     /// The guest wants a connection.
     fn dial(&mut self, header: &Header, now: Duration) {
         let ports = header.ports();
-        let room = self.table.has_room() || self.make_room();
+        let room = self.table.has_room() || self.make_room(now);
         if !room || self.dialling.len() >= CONNECTIONS.into() {
             self.counts.refused = self.counts.refused.saturating_add(1);
             return self.answer(header);
         }
+        let window = self.window();
         let mut flow = match self.sockets.connect(ports.host) {
-            Ok(Some(socket)) => Flow::new(ports, State::Open, Some(socket)),
-            Ok(None) => Flow::new(ports, State::Dialling(now.saturating_add(PATIENCE)), None),
+            Ok(Some(socket)) => Flow::new(ports, State::Open, Some(socket), window),
+            Ok(None) => {
+                let until = now.saturating_add(PATIENCE);
+                Flow::new(ports, State::Dialling(until), None, window)
+            }
             Err(_) => {
                 self.counts.refused = self.counts.refused.saturating_add(1);
                 return self.answer(header);
@@ -443,7 +476,7 @@ impl Exchange {
         self.answers.clear();
         for number in self.table.numbers() {
             match self.table.get(number).map(|flow| flow.state) {
-                None | Some(State::Greeting | State::Calling | State::Rest) => {}
+                None | Some(State::Greeting(_) | State::Calling | State::Rest) => {}
                 Some(State::Open) => self.guest_leaves(number),
                 Some(State::Asked | State::Dialling(_) | State::Over) => self.drop_flow(number),
             }

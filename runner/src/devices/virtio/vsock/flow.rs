@@ -3,7 +3,6 @@
 use std::io;
 use std::time::Duration;
 
-use super::WINDOW;
 use super::credit::{FromGuest, ToGuest};
 use super::packet::{Header, Op, Ports, SHUTDOWN_BOTH, SHUTDOWN_RECEIVE, SHUTDOWN_SEND};
 use crate::io::ring::{BASE, Ring, Room};
@@ -17,8 +16,8 @@ const LINE: usize = 32;
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// A program of the host's has connected, and not said yet to which port.
-    Greeting,
+    /// A program of the host's has connected, and not said yet to which port. Since then.
+    Greeting(Duration),
     /// It has, and the guest is to be asked.
     Calling,
     /// The guest was asked.
@@ -70,13 +69,14 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    pub(super) fn new(ports: Ports, state: State, socket: Option<Local>) -> Self {
+    /// Of which the guest may send `window` bytes before any is read.
+    pub(super) fn new(ports: Ports, state: State, socket: Option<Local>, window: u32) -> Self {
         Self {
             ports,
             state,
             socket,
             to_guest: ToGuest::default(),
-            from_guest: FromGuest::default(),
+            from_guest: FromGuest::new(window),
             ring: Ring::default(),
             due: Due { response: state == State::Open, ..Due::default() },
             guest_ended: 0,
@@ -92,6 +92,11 @@ impl Flow {
         self.socket = Some(socket);
         self.state = State::Open;
         self.due.response = true;
+    }
+
+    /// Bytes that may have to be kept of it.
+    pub(super) fn window(&self) -> u32 {
+        self.from_guest.window()
     }
 
     /// Both ends are done with it, and what the guest has to do is to say so.
@@ -263,7 +268,7 @@ impl Flow {
             capacity = capacity.saturating_mul(2);
         }
         // There is memory for what the guest was told that it may send.
-        let most = usize::try_from(WINDOW).unwrap_or(usize::MAX);
+        let most = usize::try_from(self.window()).unwrap_or(usize::MAX);
         let there = capacity <= most
             && memory.begin(&mut self.ring)
             && (capacity == self.ring.capacity() || memory.grow(&mut self.ring, capacity));

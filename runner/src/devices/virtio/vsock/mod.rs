@@ -45,8 +45,13 @@ pub const LAST_CID: u64 = 0xffff_fffe;
 /// is on its way to a program of the host's.
 pub const CONNECTIONS: u16 = 1024;
 
-/// Bytes that a guest may send on a connection before the host's program has read any.
+/// Bytes that a guest may send on a connection before the host's program has read any, and how many
+/// connections may be like that at a time.
 const WINDOW: u32 = 256 << 10;
+const WIDE: u16 = 64;
+
+/// The same on all others: so all that can be kept is 31 MiB.
+const NARROW: u32 = 16 << 10;
 
 /// Streams (§5.10.3): VIRTIO_VSOCK_F_STREAM.
 const F_STREAM: u64 = 1;

@@ -66,7 +66,7 @@ impl Table {
             }
         };
         // One that greets has no ports yet.
-        if flow.state != State::Greeting {
+        if !matches!(flow.state, State::Greeting(_)) {
             self.numbers.insert(flow.ports, number);
         }
         *self.flows.get_mut(usize::from(number))? = Some(flow);

@@ -5,7 +5,6 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use super::rig::*;
-use crate::devices::virtio::served::Served as _;
 use crate::devices::virtio::vsock::WINDOW;
 use crate::devices::virtio::vsock::packet::{
     Header, Op, Ports, SHUTDOWN_BOTH, SHUTDOWN_RECEIVE, SHUTDOWN_SEND,
@@ -71,7 +70,7 @@ fn a_program_that_says_something_else_is_sent_away() {
     rig.turn();
     drop(program);
     rig.turn();
-    assert_eq!(rig.vsock.connections(), 0);
+    assert_eq!(rig.connections(), 0);
 }
 
 #[test]
@@ -83,7 +82,7 @@ fn a_port_where_the_guest_does_not_listen_is_an_end_without_an_ok() {
     let ports = Ports { guest: 9, host: request.source_port };
     rig.send(&guest(ports, Op::Reset), &[]);
     assert_eq!(line(&mut program), "");
-    assert_eq!((rig.heard(), rig.vsock.connections()), (vec![], 0));
+    assert_eq!((rig.heard(), rig.connections()), (vec![], 0));
 }
 
 #[test]
@@ -118,19 +117,19 @@ fn a_listener_that_is_busy_is_waited_for_and_not_for_ever() {
         guest_port += 1;
         assert!(guest_port < 1000, "a queue without an end");
     };
-    assert!(rig.vsock.deadline().is_some_and(|when| when <= Duration::from_millis(10)));
-    rig.now += Duration::from_secs(1);
+    assert!(rig.driver.deadline().is_some_and(|when| when <= Duration::from_millis(10)));
+    rig.driver.pass(Duration::from_secs(1));
     assert_eq!(rig.heard(), []);
     let _first = listener.accept().unwrap();
-    rig.now += Duration::from_millis(10);
+    rig.driver.pass(Duration::from_millis(10));
     assert_eq!(rig.heard(), [Some(Op::Response)]);
     let another = Ports { guest: 1000, ..ports };
     rig.send(&guest(another, Op::Request), &[]);
     assert_eq!(rig.heard(), []);
-    rig.now += Duration::from_secs(2);
+    rig.driver.pass(Duration::from_secs(2));
     assert_eq!(rig.heard(), [Some(Op::Reset)]);
-    assert_eq!(rig.vsock.deadline(), None);
-    assert_eq!(rig.vsock.connections(), busy.len() + 1);
+    assert_eq!(rig.driver.deadline(), None);
+    assert_eq!(rig.connections(), busy.len() + 1);
 }
 
 #[test]
@@ -206,7 +205,7 @@ fn either_end_may_send_no_more_and_still_receive() {
     let (header, _) = rig.received().pop().unwrap();
     assert_eq!((header.op(), header.flags), (Some(Op::Shutdown), SHUTDOWN_BOTH));
     rig.send(&guest(PORTS, Op::Reset), &[]);
-    assert_eq!(rig.vsock.connections(), 0);
+    assert_eq!(rig.connections(), 0);
 
     let program = rig.dial(&listener, PORTS);
     program.shutdown(std::net::Shutdown::Write).unwrap();
@@ -257,7 +256,7 @@ fn what_the_guest_sent_before_it_closed_is_read_by_who_takes_his_time() {
     assert!(got == piece.repeat(sent / piece.len()) && is_closed(&program));
     drop(second);
     rig.turn();
-    assert_eq!(rig.vsock.connections(), 1);
+    assert_eq!(rig.connections(), 1);
 }
 
 #[test]
@@ -273,7 +272,7 @@ fn a_program_that_is_gone_takes_no_more_and_the_guest_may_go_on() {
         assert!(!rig.heard().contains(&Some(Op::Reset)));
     }
     rig.send(&end(PORTS, SHUTDOWN_BOTH), &[]);
-    assert_eq!((rig.heard(), rig.vsock.connections()), (vec![Some(Op::Reset)], 0));
+    assert_eq!((rig.heard(), rig.connections()), (vec![Some(Op::Reset)], 0));
 }
 
 #[test]
@@ -282,7 +281,7 @@ fn who_calls_before_the_guest_is_up_waits_for_it_and_a_reset_ends_what_there_was
     let (program, _) = rig.call(7);
     rig.reset();
     assert!(is_closed(&program));
-    assert_eq!(rig.vsock.connections(), 0);
+    assert_eq!(rig.connections(), 0);
     let mut early = UnixStream::connect(rig.path(None)).unwrap();
     early.write_all(b"CONNECT 9\n").unwrap();
     rig.turn();
@@ -312,7 +311,7 @@ fn a_thousand_connections_one_behind_the_other_leave_nothing() {
         assert_eq!(rig.heard(), [Some(Op::Reset)]);
         assert!(is_closed(&program));
     }
-    assert_eq!(rig.vsock.connections(), 0);
+    assert_eq!(rig.connections(), 0);
 }
 
 #[test]
@@ -320,6 +319,6 @@ fn the_socket_goes_with_the_device() {
     let rig = Rig::new();
     let path = rig.path(None);
     assert!(path.exists());
-    drop(rig.vsock);
+    drop(rig.driver);
     assert!(!path.exists());
 }

@@ -4,54 +4,33 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use hv::{GuestMemory, GuestRam, Width};
-use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
-use vm_memory::{Bytes as _, GuestAddress, VolatileSlice};
+use vm_memory::VolatileSlice;
 
-use crate::devices::virtio::mmio::Mmio;
 use crate::devices::virtio::served::Served;
-use crate::devices::virtio::transport::Transport;
-use crate::devices::virtio::virtqueues::Virtqueues;
+use crate::devices::virtio::tests::{self as driver, DESCRIPTORS, NEXT, WRITE, place_of, reg};
 use crate::devices::virtio::vsock::packet::{Header, Op, Ports};
 use crate::devices::virtio::vsock::{HEADER, HOST, Sockets, Vsock};
-use crate::devices::virtio::worker::Commands;
-use crate::io::event::Event;
 use crate::io::event_loop::EventLoop;
-use crate::machine::bus::Device;
 use crate::net::frame::Bytes;
 
 pub(super) const CID: u64 = 77;
-pub(super) const RAM: u64 = 16 << 20;
 pub(super) const SIZE: u16 = 256;
-/// Where each queue's parts are, behind its own base.
-const QUEUES: [u64; 3] = [0x1_0000, 0x2_0000, 0x3_0000];
-const AVAILABLE: u64 = 0x4000;
-const USED: u64 = 0x8000;
 /// A buffer of 4 KiB for each descriptor of the receive queue, and one for what is sent.
 const RECEIVED: u64 = 0x10_0000;
 const SENT: u64 = 0x40_0000;
 pub(super) const BUFFER: u32 = 4096;
 
-const NEXT: u16 = 1;
-const WRITE: u16 = 2;
-
 /// What the guest was sent: a header and the bytes behind it.
 pub(super) type Packet = (Header, Vec<u8>);
 
 pub(super) struct Rig {
-    pub(super) memory: GuestMemory,
-    mmio: Mmio,
-    pub(super) vsock: Vsock,
-    queues: Virtqueues,
+    pub(super) driver: driver::Rig,
     event_loop: EventLoop,
     folder: tempfile::TempDir,
-    available: [u16; 3],
     /// How many packets were taken out of the receive queue.
     seen: u16,
-    pub(super) now: Duration,
 }
 
 impl Rig {
@@ -64,67 +43,39 @@ impl Rig {
 
     /// One without.
     pub(super) fn without_room() -> Self {
-        let memory = hv::mem::memory([(0, GuestRam::new(RAM).unwrap())]).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let sockets = Sockets::open(&folder.path().join("v")).unwrap();
         let event_loop = EventLoop::new().unwrap();
         let mut vsock = Vsock::new(CID, sockets);
-        let event = || Arc::new(Event::new().unwrap());
-        let (commands, receiver) = Commands::channel(event());
-        let transport = Arc::new(Transport::new(
-            vsock.identity("vsock0"),
-            memory.clone(),
-            Arc::new(|| ()),
-            vec![event(), event(), event()],
-            commands,
-        ));
         vsock.watch(event_loop.watcher().unwrap()).unwrap();
-        let queues = Virtqueues::new(Arc::clone(&transport), receiver);
-        let (available, seen, now) = ([0; 3], 0, Duration::ZERO);
-        let mmio = Mmio(transport);
-        let mut rig =
-            Self { memory, mmio, vsock, queues, event_loop, folder, available, seen, now };
+        let driver = driver::Rig::served(Box::new(vsock)).with_queues(3, SIZE);
+        let mut rig = Self { driver, event_loop, folder, seen: 0 };
         rig.start();
         rig
     }
 
-    fn write(&self, register: u64, value: u64) {
-        self.mmio.write(register, Width::W4, value);
+    /// How many connections there are.
+    pub(super) fn connections(&self) -> usize {
+        self.driver.device::<Vsock>().connections()
     }
 
     pub(super) fn status(&self) -> u64 {
-        self.mmio.read(0x70, Width::W4)
+        self.driver.status()
     }
 
     pub(super) fn config(&self) -> u64 {
-        self.mmio.read(0x100, Width::W4)
+        self.driver.read(reg::CONFIG)
     }
 
     pub(super) fn start(&mut self) {
-        let high = 1 << (VIRTIO_F_VERSION_1 - 32);
-        for (register, value) in
-            [(0x70, 1), (0x70, 3), (0x24, 0), (0x20, 1), (0x24, 1), (0x20, high), (0x70, 0xb)]
-        {
-            self.write(register, value);
-        }
-        for (index, base) in (0..).zip(QUEUES) {
-            self.memory.write_slice(&[0; 0x1000], GuestAddress(base + AVAILABLE)).unwrap();
-            self.memory.write_slice(&[0; 0x1000], GuestAddress(base + USED)).unwrap();
-            self.write(0x30, index);
-            self.write(0x38, SIZE.into());
-            for (register, at) in [(0x80, base), (0x90, base + AVAILABLE), (0xa0, base + USED)] {
-                self.write(register, at);
-            }
-            self.write(0x44, 1);
-        }
-        (self.available, self.seen) = ([0; 3], 0);
-        self.write(0x70, 0xf);
+        self.driver.empty_queues();
+        self.driver.start(0);
+        self.seen = 0;
         self.turn();
-        assert_eq!(self.status(), 0xf);
     }
 
     pub(super) fn reset(&mut self) {
-        self.write(0x70, 0);
+        self.driver.write(reg::STATUS, 0);
         self.turn();
         assert_eq!(self.status(), 0);
     }
@@ -134,14 +85,10 @@ impl Rig {
         for _ in 0..1000 {
             self.event_loop.turn(Some(Duration::ZERO)).unwrap();
             let ready = self.event_loop.ready().to_vec();
-            ready.iter().for_each(|ready| self.vsock.ready(*ready));
-            if self.queues.obey() {
-                self.vsock.reset();
-            }
-            (0..3).for_each(|queue| self.queues.ring(queue));
-            let more = self.vsock.serve(&mut self.queues, &self.memory, self.now);
-            self.queues.tell(&self.memory);
-            if !more && ready.is_empty() {
+            self.driver.hears(&ready);
+            (0..3).for_each(|queue| self.driver.write(reg::QUEUE_NOTIFY, queue));
+            self.driver.turn();
+            if !self.driver.more() && ready.is_empty() {
                 return;
             }
         }
@@ -149,48 +96,26 @@ impl Rig {
     }
 
     fn descriptor(&self, queue: usize, index: u16, fields: (u64, u32, u16, u16)) {
-        let (address, len, flags, next) = fields;
-        let at = QUEUES[queue] + 16 * u64::from(index);
-        self.memory.write_obj(address, GuestAddress(at)).unwrap();
-        self.memory.write_obj(len, GuestAddress(at + 8)).unwrap();
-        self.memory.write_obj(flags, GuestAddress(at + 12)).unwrap();
-        self.memory.write_obj(next, GuestAddress(at + 14)).unwrap();
-    }
-
-    fn offer(&mut self, queue: usize, head: u16) {
-        let ring = QUEUES[queue] + AVAILABLE;
-        let slot = u64::from(self.available[queue] % SIZE);
-        self.memory.write_obj(head, GuestAddress(ring + 4 + 2 * slot)).unwrap();
-        self.available[queue] = self.available[queue].wrapping_add(1);
-        self.memory.write_obj(self.available[queue], GuestAddress(ring + 2)).unwrap();
-    }
-
-    fn used(&self, queue: usize) -> u16 {
-        self.memory.read_obj(GuestAddress(QUEUES[queue] + USED + 2)).unwrap()
+        self.driver.descriptor_at(DESCRIPTORS + place_of(queue), index, fields);
     }
 
     /// Room for so many packets of so many bytes.
     pub(super) fn make_room(&mut self, count: u16, len: u32) {
         for _ in 0..count {
-            let head = self.available[0] % SIZE;
+            let head = self.driver.offered_of(0) % SIZE;
             let at = RECEIVED + u64::from(head) * u64::from(BUFFER);
             self.descriptor(0, head, (at, len, WRITE, 0));
-            self.offer(0, head);
+            self.driver.offer_to(0, head);
         }
     }
 
     /// What has come since, whose room is free again where `again`.
     pub(super) fn take(&mut self, again: bool) -> Vec<Packet> {
         let mut packets = Vec::new();
-        while self.seen != self.used(0) {
-            let at = QUEUES[0] + USED + 4 + 8 * u64::from(self.seen % SIZE);
-            let (head, len): (u32, u32) = (
-                self.memory.read_obj(GuestAddress(at)).unwrap(),
-                self.memory.read_obj(GuestAddress(at + 4)).unwrap(),
-            );
-            let mut bytes = vec![0; len as usize];
+        while self.seen != self.driver.used_index() {
+            let (head, len) = self.driver.used(self.seen);
             let buffer = RECEIVED + u64::from(head) * u64::from(BUFFER);
-            self.memory.read_slice(&mut bytes, GuestAddress(buffer)).unwrap();
+            let mut bytes = self.driver.bytes(buffer, len as usize);
             let header = header_of(&mut bytes);
             let rest = bytes.split_off(HEADER);
             assert_eq!(header.len as usize, rest.len());
@@ -223,27 +148,27 @@ impl Rig {
 
     /// Puts a packet into the transmit queue: a header, and bytes, in pieces of their own.
     pub(super) fn put(&mut self, header: &Header, bytes: &[u8]) {
-        let head = 2 * (self.available[1] % (SIZE / 2));
+        let head = 2 * (self.driver.offered_of(1) % (SIZE / 2));
         let at = SENT + u64::from(head) * 0x8000;
-        self.memory.write_slice(&header.bytes(), GuestAddress(at)).unwrap();
-        self.memory.write_slice(bytes, GuestAddress(at + 0x100)).unwrap();
+        self.driver.write_bytes(at, &header.bytes());
+        self.driver.write_bytes(at + 0x100, bytes);
         let len = u32::try_from(bytes.len()).unwrap();
         self.descriptor(1, head, (at, 44, NEXT, head + 1));
         self.descriptor(1, head + 1, (at + 0x100, len, 0, 0));
-        self.offer(1, head);
+        self.driver.offer_to(1, head);
     }
 
     /// A chain as it is.
     pub(super) fn put_raw(&mut self, bytes: &[u8]) {
-        self.memory.write_slice(bytes, GuestAddress(SENT)).unwrap();
+        self.driver.write_bytes(SENT, bytes);
         let len = u32::try_from(bytes.len()).unwrap();
         self.descriptor(1, 0, (SENT, len, 0, 0));
-        self.offer(1, 0);
+        self.driver.offer_to(1, 0);
     }
 
     /// How many packets of the guest's the device has not taken.
     pub(super) fn untaken(&self) -> u16 {
-        self.available[1].wrapping_sub(self.used(1))
+        self.driver.offered_of(1).wrapping_sub(self.driver.used_index_of(1))
     }
 
     pub(super) fn send(&mut self, header: &Header, bytes: &[u8]) {
