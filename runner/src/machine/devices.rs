@@ -22,7 +22,7 @@ use super::virtio::Virtio;
 use crate::devices::hvt::Hypercalls;
 use crate::devices::uart::{Drained, Uart};
 use crate::devices::virtio::worker::WorkerThread;
-use crate::devices::{Interrupt, Level};
+use crate::devices::{Interrupt, Level, together};
 use crate::io::console::{Shared, Stdout};
 use crate::io::event::Event;
 use crate::io::event_loop::EventLoop;
@@ -137,11 +137,11 @@ impl<H: Hypervisor> Devices<H> {
 
     /// The guest is gone: brings everything it wrote to where it belongs.
     pub(super) fn finish(&mut self) -> Result<(), String> {
-        let disks = self.disks.as_mut().map_or(Ok(()), Disks::finish);
+        let disks = self.disks.iter_mut().map(Disks::finish);
         let shares = self.shares.iter_mut().map(WorkerThread::finish);
         let calls = self.calls.iter().map(|calls| calls.finish());
         let uhyve = self.uhyve.iter_mut().map(Uhyve::finish);
-        shares.chain(calls).chain(uhyve).fold(disks, Result::and)
+        together(disks.chain(shares).chain(calls).chain(uhyve))
     }
 }
 

@@ -114,12 +114,7 @@ impl Hypercalls {
     /// # Errors
     /// Names the disks that have not got it all.
     pub fn finish(&self) -> Result<(), String> {
-        let failures = self.blocks.iter().filter_map(|(_, block)| block.finish().err());
-        let failures: Vec<String> = failures.collect();
-        match failures.is_empty() {
-            true => Ok(()),
-            false => Err(failures.join("; ")),
-        }
+        super::together(self.blocks.iter().map(|(_, block)| block.finish()))
     }
 
     /// The run is over: whoever waits in a call comes back.

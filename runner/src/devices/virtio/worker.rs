@@ -325,18 +325,15 @@ impl Shared {
         self.stop.store(true, Ordering::Release);
         // A guest may activate a device, ask for a write and end before any thread has run at all.
         self.desk().collect_all(&self.memory);
-        let mut failures = Vec::new();
         let devices = self.desk().devices();
-        for index in 0..devices {
+        let finish = |index| {
             self.finish_requests(index);
-            let Some((backend, state)) = self.desk().part_with(index) else { continue };
-            failures.extend(backend.finish().err());
+            let Some((backend, state)) = self.desk().part_with(index) else { return Ok(()) };
+            let end = backend.finish();
             crate::info!("device: {state}");
-        }
-        match failures.is_empty() {
-            true => Ok(()),
-            false => Err(failures.join("; ")),
-        }
+            end
+        };
+        crate::devices::together((0..devices).map(finish))
     }
 
     /// Serves what is left for one device.
