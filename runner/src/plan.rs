@@ -124,7 +124,7 @@ impl Plan {
         // Beside them the image's own and the network.
         let taken =
             volumes.disks.len() + usize::from(image.is_disk()) + usize::from(choice.is_some());
-        let kinds = devices::choose(settings, image.is_disk(), virtio, taken)?;
+        let kinds = devices::choose(settings, &volumes.shares, image.is_disk(), virtio, taken)?;
         let mut slots = board.virtio.on(virtio);
         let room = Room { network: choice.is_some(), devices: kinds.len() };
         let beside = &volumes.disks;
@@ -170,7 +170,7 @@ impl Plan {
             cpus: settings.cpus,
             timeout: settings.timeout,
             words,
-            bus_was_asked_for: settings.virtio.is_some() || !settings.devices.shares.is_empty(),
+            bus_was_asked_for: settings.virtio.is_some() || !volumes.shares.is_empty(),
         })
     }
 

@@ -192,7 +192,7 @@ pub static FIELDS: &[Field] = &[
         "Mounts",
         Map,
         Works,
-        "volumes to attach, as --mounts: `{\"data\": \"/data\", \"logs\": \"/logs:ro\"}`",
+        "volumes to attach and folders to share, as --mounts: `{\"data\": \"/data\", \"./logs\": \"/logs:ro\"}`",
     ),
     field("NameServers", Texts, Image, ""),
     field("NanosVersion", Text, Image, ""),

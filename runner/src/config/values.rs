@@ -295,13 +295,16 @@ pub fn channel(text: &OsStr) -> Result<Channel, String> {
     }
 }
 
-/// `VOLUME:/PATH` or `VOLUME:/PATH:ro`, as OPS has it.
+/// `VOLUME:/PATH` or `VOLUME:/PATH:ro`, as OPS has it. A volume's name may have colons.
 ///
 /// # Errors
 /// Anything else.
 pub fn mount(text: &str) -> Result<Mount, String> {
-    match text.split_once(':') {
-        Some((volume, path)) if !volume.is_empty() => mount_at(volume, path),
+    let at = text.find(":/").or_else(|| text.find(':')).and_then(|at| text.split_at_checked(at));
+    match at {
+        Some((volume, path)) if !volume.is_empty() => {
+            mount_at(volume, path.strip_prefix(':').unwrap_or(path))
+        }
         _ => Err("names no volume and place; write --mounts VOLUME:/PATH".into()),
     }
 }

@@ -89,18 +89,18 @@ impl fmt::Display for DeviceKind {
 ///
 /// Nobody having said, what OPS builds has an entropy device on PCI, as under OPS, whose Nanos looks for
 /// it there alone; on arm64 it has no instruction for random numbers to fall back on. It yields to what was
-/// asked for: disks and network, which take `taken` slots, and all other devices.
+/// asked for: disks and network, which take `taken` slots, and all other devices, `shares` among them.
 ///
 /// # Errors
 /// More than the machine has room for; a folder that cannot be shared.
 pub(super) fn choose(
     settings: &Settings,
+    shares: &[Share],
     ops_image: bool,
     bus: VirtioBus,
     taken: usize,
 ) -> Result<Vec<DeviceKind>, Error> {
     let mut kinds = Vec::new();
-    let shares = &settings.devices.shares;
     for (number, asked) in (1..).zip(shares) {
         let tag = asked.tag.clone().unwrap_or_else(|| format!("{number}"));
         if ops_image {
@@ -161,8 +161,7 @@ pub(super) fn share(asked: &Share, tag: String) -> Result<SharePlan, Error> {
 fn findable(tag: &str, bus: VirtioBus) -> Result<(), Error> {
     if bus != VirtioBus::Pci {
         return Err(Error::Asked(
-            "--share: what OPS builds looks for shares on PCI alone: leave out --virtio=mmio"
-                .into(),
+            "what OPS builds looks for shared folders on PCI alone: leave out --virtio=mmio".into(),
         ));
     }
     match tag.parse::<u32>() {
@@ -217,7 +216,7 @@ mod tests {
         let line = ["runner", "image"].into_iter().chain(option);
         let Ok(crate::cli::Command::Run(options)) = crate::cli::parse(line) else { panic!() };
         let settings = settle(*options, &parse_str("c.json", config).unwrap()).unwrap();
-        choose(&settings, ops_image, bus, 0).unwrap().len()
+        choose(&settings, &settings.devices.shares, ops_image, bus, 0).unwrap().len()
     }
 
     #[test]
@@ -243,7 +242,8 @@ mod tests {
         let Ok(crate::cli::Command::Run(options)) = crate::cli::parse(line) else { panic!() };
         let settings = settle(*options, &parse_str("c.json", "{}").unwrap()).unwrap();
         for (taken, first, count) in [(3, "rng", 5), (4, "share", 4)] {
-            let kinds = choose(&settings, true, VirtioBus::Pci, taken).unwrap();
+            let kinds =
+                choose(&settings, &settings.devices.shares, true, VirtioBus::Pci, taken).unwrap();
             assert_eq!((kinds[0].name(), kinds.len()), (first, count));
         }
     }
@@ -253,7 +253,8 @@ mod tests {
         let line = ["runner", "image"].into_iter().chain(line.split(' '));
         let Ok(crate::cli::Command::Run(options)) = crate::cli::parse(line) else { panic!() };
         let settings = settle(*options, &parse_str("c.json", "{}").unwrap()).unwrap();
-        let kinds = choose(&settings, ops_image, bus, 0).map_err(|error| error.to_string())?;
+        let kinds = choose(&settings, &settings.devices.shares, ops_image, bus, 0)
+            .map_err(|error| error.to_string())?;
         Ok(kinds.iter().map(ToString::to_string).filter(|text| text.contains("tag")).collect())
     }
 
@@ -292,7 +293,7 @@ mod tests {
         let line = ["runner", "image", "-m512M", "--balloon=512M"];
         let Ok(crate::cli::Command::Run(options)) = crate::cli::parse(line) else { panic!() };
         let settings = settle(*options, &parse_str("c.json", "{}").unwrap()).unwrap();
-        let error = choose(&settings, image.0, image.1, 0).unwrap_err().to_string();
+        let error = choose(&settings, &[], image.0, image.1, 0).unwrap_err().to_string();
         assert!(error.starts_with("a balloon of 512 MiB in a guest of 512 MiB"), "{error}");
     }
 

@@ -1,5 +1,5 @@
-//! OPS's volumes: found by name (nanovms/ops, `provider/onprem/onprem_volume.go`), attached as disks behind all
-//! others, and what the guest is told of them (nanos, `src/kernel/storage.c`).
+//! OPS's volumes and folders of the host: found by name (nanovms/ops, `provider/onprem/onprem_volume.go`), attached
+//! as disks behind all others or shared, and what the guest is told of them (nanos, `src/kernel/storage.c`).
 //!
 //! A volume is a file `LABEL:UUID.raw` in `~/.ops/volumes`: a TFS that begins in the first sector. Nanos mounts a
 //! disk whose label or UUID is the name of an entry of `mounts` in its manifest, at the folder that the entry gives.
@@ -7,12 +7,16 @@
 //! told what its image does not say ([`super::told`]), by the UUID in the volume's first sector. An entry `%N` is the
 //! share with the tag N for Nanos, and a disk by its number on buses that number disks, which virtio-blk does not;
 //! here it is the N-th disk behind the image where there is no such share, and told by its UUID, too.
+//!
+//! What names no volume and is a folder of the host is shared, by the number that the image has for it: OPS numbers
+//! such folders from 0 on, in the order of their paths, and writes `%N` into the image for what its config names
+//! `./folder`.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::{DiskPlan, Error, images};
-use crate::config::{Disk, DiskFormat, Mount, Settings};
+use crate::config::{Disk, DiskFormat, Mount, Settings, Share};
 use crate::image::tfs::{Filesystem, Identity, Key, Value};
 use crate::image::{Image, Source};
 use crate::log::printable_path;
@@ -20,9 +24,10 @@ use crate::log::printable_path;
 /// So many volumes are named when none is the right one.
 const NAMED: usize = 20;
 
-/// The disks of a run beside the image, volumes among them.
+/// The disks of a run beside the image, volumes among them, and its shared folders.
 pub(super) struct Volumes<'a> {
     pub(super) disks: Vec<Disk>,
+    pub(super) shares: Vec<Share>,
     /// What is mounted, and what it is.
     mounts: Vec<(&'a Mount, Found)>,
 }
@@ -32,16 +37,17 @@ pub(super) struct Volumes<'a> {
 enum Found {
     /// One of the disks beside the image.
     Disk(usize),
-    /// A shared folder, which the guest knows by the mount's name.
-    Share,
+    /// One of the shared folders.
+    Share(usize),
 }
 
-/// Finds the volumes that `settings` names. One that is attached by its path already is that disk.
+/// Finds the volumes and folders that `settings` names. One that is attached or shared by its path already is that
+/// disk or share.
 ///
 /// # Errors
 /// Names the volume, what is there instead, and what to do.
 pub(super) fn find<'a>(settings: &'a Settings, image: &Image) -> Result<Volumes<'a>, Error> {
-    let mut volumes = Volumes { disks: settings.disks.clone(), mounts: Vec::new() };
+    let mut volumes = Volumes::of(settings);
     if let (Some(mount), false) = (settings.mounts.first(), image.is_disk()) {
         return Err(Error::Asked(format!(
             "mount {}: only what OPS builds mounts volumes at a word of runner's, and {} is a kernel: attach \
@@ -50,18 +56,17 @@ pub(super) fn find<'a>(settings: &'a Settings, image: &Image) -> Result<Volumes<
             image.source().name()
         )));
     }
-    for mount in &settings.mounts {
-        let found = match mount.volume.strip_prefix('%') {
-            Some(number) => numbered(mount, number, settings)?,
-            None => Found::Disk(volumes.named(mount, &folder()?)?),
-        };
-        let same = |taken: Found| found == taken && found != Found::Share;
+    for (mount, found) in volumes.look_up(settings, image)? {
         let clash = volumes.mounts.iter().find(|(other, taken)| {
-            same(*taken) || other.path.trim_end_matches('/') == mount.path.trim_end_matches('/')
+            found == *taken || other.path.trim_end_matches('/') == mount.path.trim_end_matches('/')
         });
         if let Some((other, taken)) = clash {
             let (one, two) = (other.volume.escape_debug(), mount.volume.escape_debug());
-            let what = if same(*taken) { "are one volume" } else { "have one place" };
+            let what = match found {
+                _ if found != *taken => "have one place",
+                Found::Disk(_) => "are one volume",
+                Found::Share(_) => "are one folder",
+            };
             return Err(Error::Asked(format!(
                 "mounts {one} and {two} {what} ({}): leave one of them out",
                 mount.path.escape_debug()
@@ -85,12 +90,10 @@ fn folder() -> Result<PathBuf, Error> {
 /// `%1` is the share with the tag 1, or else the first disk behind the image.
 fn numbered(mount: &Mount, number: &str, settings: &Settings) -> Result<Found, Error> {
     let (shares, disks) = (&settings.devices.shares, settings.disks.len());
-    let tagged = (1..).zip(shares).any(|(place, share): (usize, _)| match &share.tag {
-        Some(tag) => tag == number,
-        None => place.to_string() == number,
-    });
-    if tagged {
-        return Ok(Found::Share);
+    let mut tags = (0..).zip(shares).map(|(index, share)| tag(index, share));
+    let tagged = tags.position(|tag| tag == number);
+    if let Some(index) = tagged {
+        return Ok(Found::Share(index));
     }
     let index = number.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
     index.filter(|index| *index < disks).map(Found::Disk).ok_or_else(|| {
@@ -103,14 +106,72 @@ fn numbered(mount: &Mount, number: &str, settings: &Settings) -> Result<Found, E
     })
 }
 
-impl Volumes<'_> {
-    /// The one volume of that name in `folder`, as one of `disks`.
-    fn named(&mut self, mount: &Mount, folder: &Path) -> Result<usize, Error> {
-        let (mut matching, others): (Vec<File>, Vec<File>) =
-            list(folder)?.into_iter().partition(|file| file.is_called(&mount.volume));
-        let Some(volume) = matching.pop() else {
-            return Err(not_found(mount, folder, &others));
+/// By what the guest finds a share.
+fn tag(index: usize, share: &Share) -> String {
+    share.tag.clone().unwrap_or_else(|| index.saturating_add(1).to_string())
+}
+
+impl<'a> Volumes<'a> {
+    fn of(settings: &Settings) -> Self {
+        let (disks, shares) = (settings.disks.clone(), settings.devices.shares.clone());
+        Self { disks, shares, mounts: Vec::new() }
+    }
+
+    /// What each mount is of.
+    fn look_up(
+        &mut self,
+        settings: &'a Settings,
+        image: &Image,
+    ) -> Result<Vec<(&'a Mount, Found)>, Error> {
+        let (mut found, mut folders) = (Vec::new(), Vec::new());
+        for mount in &settings.mounts {
+            if let Some(number) = mount.volume.strip_prefix('%') {
+                found.push((mount, numbered(mount, number, settings)?));
+            } else if is_path_of_folder(&mount.volume) {
+                folders.push(mount);
+            } else {
+                let ops = folder()?;
+                match self.named(mount, &ops)? {
+                    Some(index) => found.push((mount, Found::Disk(index))),
+                    None if Path::new(&mount.volume).is_dir() => folders.push(mount),
+                    None => return Err(not_found(mount, &ops)),
+                }
+            }
+        }
+        folders.sort_by_cached_key(|mount| cleaned(&mount.volume));
+        for mount in folders {
+            found.push((mount, Found::Share(self.shared(mount, image)?)));
+        }
+        Ok(found)
+    }
+
+    /// The folder that a mount names, as one of `shares`.
+    fn shared(&mut self, mount: &Mount, image: &Image) -> Result<usize, Error> {
+        let path = PathBuf::from(&mount.volume);
+        if let Some(index) = self.shares.iter().position(|share| same_file(&share.path, &path)) {
+            return Ok(index);
+        }
+        let root = image.root()?;
+        let numbers = root.as_ref().map(numbers).unwrap_or_default();
+        let taken: Vec<String> =
+            (0..).zip(&self.shares).map(|(index, share)| tag(index, share)).collect();
+        let is_free = |number: &&String| !taken.contains(number);
+        let places = [mount.path.clone(), format!("{}:ro", mount.path)].map(String::into_bytes);
+        let mut said = numbers.iter().filter(|(_, place)| places.iter().any(|at| at == place));
+        let own = said.find_map(|(number, _)| Some(number).filter(is_free)).cloned();
+        let is_nobodys = |number: &String| {
+            !taken.contains(number) && numbers.iter().all(|(said, _)| said != number)
         };
+        let number = own.or_else(|| (0..).map(|number: u32| number.to_string()).find(is_nobodys));
+        self.shares.push(Share { path, tag: number, read_only: mount.read_only });
+        Ok(self.shares.len().saturating_sub(1))
+    }
+
+    /// The one volume of that name in `folder`, as one of `disks`, if there is one.
+    fn named(&mut self, mount: &Mount, folder: &Path) -> Result<Option<usize>, Error> {
+        let mut matching = list(folder)?;
+        matching.retain(|file| file.is_called(&mount.volume));
+        let Some(volume) = matching.pop() else { return Ok(None) };
         if !matching.is_empty() {
             matching.push(volume);
             return Err(Error::Asked(format!(
@@ -124,11 +185,11 @@ impl Volumes<'_> {
         }
         let path = folder.join(&volume.name);
         let attached = self.disks.iter().position(|disk| same_file(&disk.path, &path));
-        Ok(attached.unwrap_or_else(|| {
+        Ok(Some(attached.unwrap_or_else(|| {
             let (read_only, format) = (mount.read_only, DiskFormat::Raw);
             self.disks.push(Disk { path, read_only, format });
             self.disks.len().saturating_sub(1)
-        }))
+        })))
     }
 
     /// What the guest is told: names of volumes and where to mount them, as far as its image does not say so
@@ -148,19 +209,23 @@ impl Volumes<'_> {
         let root = image.root()?;
         let behind = disks.get(1..).unwrap_or_default();
         for (mount, found) in &self.mounts {
-            let identity = match found {
-                Found::Share => None,
+            let (identity, number, read_only) = match *found {
+                Found::Share(index) => {
+                    let Some(share) = self.shares.get(index) else { continue };
+                    (None, format!("%{}", tag(index, share)), share.read_only)
+                }
                 Found::Disk(index) => {
-                    let Some(disk) = behind.get(*index) else { continue };
-                    Some(identity(&disk.source)?)
+                    let Some(disk) = behind.get(index) else { continue };
+                    (Some(identity(&disk.source)?), String::new(), disk.read_only)
                 }
             };
             let is_it = |name: &[u8]| match &identity {
                 Some(identity) => identity.is_called(name),
-                None => name == mount.volume.as_bytes(),
+                None => name == number.as_bytes(),
             };
             let said = root.as_ref().map(|root| said(root, is_it)).unwrap_or_default();
-            let at = match mount.read_only {
+            // What nobody can write is mounted like that.
+            let at = match mount.read_only || read_only {
                 true => format!("{}:ro", mount.path),
                 false => mount.path.clone(),
             };
@@ -180,7 +245,7 @@ impl Volumes<'_> {
             }
             let name = said.first().map(|(name, _)| String::from_utf8_lossy(name).into_owned());
             let name = name.or_else(|| identity.map(|identity| identity.uuid()));
-            told.push((name.unwrap_or_else(|| mount.volume.clone()), at));
+            told.push((name.unwrap_or(number), at));
         }
         Ok(told)
     }
@@ -213,11 +278,11 @@ struct File {
 }
 
 impl File {
-    /// By its label, its UUID or both.
+    /// By its label, which may have colons, its UUID or both.
     fn is_called(&self, wanted: &str) -> bool {
-        let stem = self.name.trim_end_matches(".raw");
-        let mut parts = stem.split(':');
-        stem == wanted || parts.next() == Some(wanted) || parts.next() == Some(wanted)
+        let stem = self.name.strip_suffix(".raw").unwrap_or(&self.name);
+        let parts = stem.rsplit_once(':');
+        stem == wanted || parts.is_some_and(|(label, uuid)| label == wanted || uuid == wanted)
     }
 }
 
@@ -257,23 +322,44 @@ fn names(files: &[File]) -> String {
     }
 }
 
-fn not_found(mount: &Mount, folder: &Path, others: &[File]) -> Error {
-    let (name, folder) = (mount.volume.escape_debug(), printable_path(folder));
-    if Path::new(&mount.volume).is_dir() {
-        return Error::Asked(format!(
-            "mount {name}: it is a folder: share it with `--share {name}` and mount it by its number, \
-             `--mounts %1:{}`, or make a volume of it with `ops volume create NAME -d {name}`",
-            mount.path.escape_debug()
-        ));
-    }
-    let there = match others {
-        [] => "there is none".to_owned(),
-        others => format!("there are {}", names(others)),
+fn not_found(mount: &Mount, folder: &Path) -> Error {
+    let there = match list(folder) {
+        Ok(others) if others.is_empty() => "there is none".to_owned(),
+        Ok(others) => format!("there are {}", names(&others)),
+        Err(error) => return error,
     };
+    let (name, folder) = (mount.volume.escape_debug(), printable_path(folder));
     Error::Asked(format!(
-        "mount {name}: no volume of that label or UUID in {folder}, {there}: make it with \
-         `ops volume create`, or attach a file with --disk"
+        "mount {name}: no volume of that label or UUID in {folder}, {there}, and no folder of the host's: make a \
+         volume with `ops volume create`, or attach a file with --disk"
     ))
+}
+
+/// Whether a name is a folder's that no volume can have, as there is a `/` in it.
+fn is_path_of_folder(name: &str) -> bool {
+    name.contains('/') && Path::new(name).is_dir()
+}
+
+/// A path as OPS sorts it (Go's `path.Clean`).
+fn cleaned(path: &str) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for name in path.split('/').filter(|name| !matches!(*name, "" | ".")) {
+        match (name, names.last()) {
+            ("..", None) if path.starts_with('/') => {}
+            ("..", Some(last)) if *last != ".." => drop(names.pop()),
+            _ => names.push(name),
+        }
+    }
+    format!("{}{}", if path.starts_with('/') { "/" } else { "" }, names.join("/"))
+}
+
+/// The entries `%N` of `mounts` in the manifest: N, and where that is mounted.
+fn numbers(root: &Filesystem) -> Vec<(String, Vec<u8>)> {
+    let entry = |(name, place): (&[u8], &[u8])| {
+        let number = name.strip_prefix(b"%").and_then(|number| str::from_utf8(number).ok())?;
+        Some((number.to_owned(), place.to_vec()))
+    };
+    said(root, |_| true).into_iter().filter_map(entry).collect()
 }
 
 /// Whether two paths lead to one file.

@@ -158,6 +158,25 @@ fn volumes_stand_behind_the_image_and_its_disks_and_the_guest_is_told_where_to_m
 }
 
 #[test]
+fn a_folder_of_the_hosts_in_mounts_is_shared_and_the_guest_is_told_its_number() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    folder.file("web.img", image_with_a_place_to_mount());
+    folder.file("files/a", "");
+    folder.file("c.json", r#"{"Mounts": {"./files": "/hello:ro"}}"#);
+    let run =
+        |line: &str| runner(line.split(' ')).within(folder.path()).env("OPS_HOME", folder.path());
+    let finished = run("-v -c c.json web.img --report r.json --net=none").run();
+    assert_eq!((finished.status, finished.text()), (Some(7), LINE), "{finished}");
+    says(&finished.stderr, &["device: share0, ", "./files, read-only, tag 0"]);
+    let report = std::fs::read_to_string(folder.path().join("r.json")).unwrap();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["command_line"], "mounts.%0=/hello:ro");
+    let why = run("web.img --mounts files/a:/hello").refused();
+    says(&why, &["mount files/a: no volume of that label or UUID in ", "no folder of the host's"]);
+}
+
+#[test]
 fn a_value_with_white_space_is_refused_where_the_guest_would_split_it() {
     let folder = Folder::new();
     let image = folder.file("web.img", ops_image("tfs-v5-go-bios"));

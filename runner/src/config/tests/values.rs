@@ -153,7 +153,9 @@ fn a_mount_is_a_volume_and_a_place_as_in_ops() {
     assert_eq!(mount("data:/data"), wanted("data", "/data", false));
     assert_eq!(mount("%1:/a.b=c"), wanted("%1", "/a.b=c", false));
     assert_eq!(mount("data:/data:ro"), wanted("data", "/data", true));
-    for text in ["", "data", ":/data", "data:", "data:data", "data:/", "a:b:/data", "data:/:ro"] {
+    assert_eq!(mount("a:b:/data:ro"), wanted("a:b", "/data", true));
+    assert_eq!(mount("./a:/data"), wanted("./a", "/data", false));
+    for text in ["", "data", ":/data", "data:", "data:data", "data:/", "a:b:data", "data:/:ro"] {
         assert!(mount(text).is_err(), "{text}");
     }
 }

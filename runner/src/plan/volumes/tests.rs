@@ -31,8 +31,11 @@ type Attached = (Vec<(String, bool)>, Vec<usize>);
 
 fn named(folder: &Path, line: &[&str]) -> Result<Attached, String> {
     let settings = settings(line);
-    let mut volumes = Volumes { disks: settings.disks.clone(), mounts: Vec::new() };
-    let found = (settings.mounts.iter()).map(|mount| volumes.named(mount, folder));
+    let mut volumes = Volumes::of(&settings);
+    let found = (settings.mounts.iter()).map(|mount| {
+        let found = volumes.named(mount, folder)?;
+        found.ok_or_else(|| not_found(mount, folder))
+    });
     let found: Result<_, _> = found.collect();
     let found = found.map_err(|error: Error| error.to_string())?;
     let name = |disk: &Disk| disk.path.file_name().unwrap().to_str().unwrap().to_owned();
@@ -69,7 +72,8 @@ fn a_volume_that_is_not_there_or_there_twice_is_refused_with_those_that_are() {
         refusal("--mounts=dta:/d"),
         format!(
             "mount dta: no volume of that label or UUID in {place}, there are data:1a.raw, \
-             data:2b.raw, logs:3c.raw: make it with `ops volume create`, or attach a file with --disk"
+             data:2b.raw, logs:3c.raw, and no folder of the host's: make a volume with `ops volume \
+             create`, or attach a file with --disk"
         )
     );
     assert_eq!(
@@ -80,10 +84,64 @@ fn a_volume_that_is_not_there_or_there_twice_is_refused_with_those_that_are() {
         )
     );
     let nowhere = named(&folder.path().join("none"), &["--mounts=a:/a"]).unwrap_err();
-    assert!(nowhere.contains("/none, there is none: make it"), "{nowhere}");
-    let folder = named(folder.path(), &["--mounts=/:/a"]).unwrap_err();
-    let both = ["mount /: it is a folder: share it", "`--share /`", "`--mounts %1:/a`", "-d /`"];
-    assert!(both.into_iter().all(|part| folder.contains(part)), "{folder}");
+    assert!(nowhere.contains("/none, there is none, and no folder"), "{nowhere}");
+}
+
+#[test]
+fn a_label_may_have_colons() {
+    let folder = volumes(&["a:b:1a.raw", "a:2b.raw"]);
+    let found = |line: &str| named(folder.path(), &[line]).map(|(disks, _)| disks[0].0.clone());
+    for (line, name) in [
+        ("--mounts=a:b:/d", "a:b:1a.raw"),
+        ("--mounts=1a:/d", "a:b:1a.raw"),
+        ("--mounts=a:b:1a:/d", "a:b:1a.raw"),
+        ("--mounts=a:/d", "a:2b.raw"),
+    ] {
+        assert_eq!(found(line).as_deref(), Ok(name), "{line}");
+    }
+    assert!(found("--mounts=b:/d").unwrap_err().contains("no volume of that label or UUID"));
+}
+
+#[test]
+fn folders_of_the_host_are_shared_by_the_numbers_that_the_image_has_for_them() {
+    let host = tempfile::tempdir().unwrap();
+    let folder = |name: &str| {
+        let path = host.path().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        path.display().to_string()
+    };
+    let (a, b) = (folder("a"), folder("b"));
+    let told = |line: &[&str], image: &Image| {
+        // Sorted as OPS does, not as they are written.
+        let mounts = [format!("--mounts={b}:/data"), format!("--mounts={a}/../a:/var/log:ro")];
+        let line: Vec<&str> =
+            line.iter().copied().chain(mounts.iter().map(String::as_str)).collect();
+        let settings = settings(&line);
+        let found = find(&settings, image).unwrap();
+        let tags = (0..).zip(&found.shares).map(|(index, share)| tag(index, share));
+        let tags: Vec<_> = tags.collect();
+        let told = found.told(image, &[]).unwrap().into_iter();
+        (tags.join(" "), told.map(|(name, at)| format!("{name} {at}")).collect::<Vec<_>>())
+    };
+    let wanted = |tags: &str, told: &[&str]| {
+        (tags.to_owned(), told.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>())
+    };
+    let none = image(vec![]);
+    assert_eq!(told(&[], &none), wanted("0 1", &["%0 /var/log:ro", "%1 /data"]));
+    // One that OPS built with the same Mounts, and with others.
+    let both = vec![("%0", Node::Text("/var/log:ro")), ("%1", Node::Text("/data"))];
+    assert_eq!(told(&[], &image(both)), wanted("0 1", &[]));
+    let first = image(vec![("%0", Node::Text("/data"))]);
+    assert_eq!(told(&[], &first), wanted("1 0", &["%1 /var/log:ro"]));
+    // Beside shares, by the numbers that are left, and as one of them.
+    assert_eq!(told(&["--share=g"], &none), wanted("1 0 2", &["%0 /var/log:ro", "%2 /data"]));
+    let share = format!("--share={b}:5:ro");
+    assert_eq!(told(&[&share], &none), wanted("5 0", &["%0 /var/log:ro", "%5 /data:ro"]));
+    let again = settings(&[&format!("--mounts={a}:/data"), &format!("--mounts={a}/:/var")]);
+    let refused = find(&again, &none).err().unwrap().to_string();
+    assert!(refused.contains("are one folder (/var): leave one of them out"), "{refused}");
+    assert_eq!(cleaned("./x//y/../z/"), "x/z");
+    assert_eq!((cleaned("/../a"), cleaned("../../a")), ("/a".into(), "../../a".into()));
 }
 
 #[test]
@@ -92,7 +150,7 @@ fn of_very_many_volumes_a_few_are_named() {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let folder = volumes(&names);
     let error = named(folder.path(), &["--mounts=w:/d"]).unwrap_err();
-    assert!(error.contains("v:29.raw and 10 more: make it"), "{error}");
+    assert!(error.contains("v:29.raw and 10 more, and no folder"), "{error}");
 }
 
 /// An x86_64 image that mounts its volumes `data` and this UUID, and has folders for more.
@@ -119,14 +177,14 @@ fn image(mounts: Vec<(&'static str, Node)>) -> Image {
 }
 
 /// The run's disks: the image's place is taken by the first of them.
-fn plans(paths: &[PathBuf]) -> Vec<DiskPlan> {
+fn plans(paths: &[PathBuf], read_only: bool) -> Vec<DiskPlan> {
     let slots = Board::of(crate::image::Arch::X86_64).virtio.on(VirtioBus::Mmio);
     let plan = |(path, slot): (&PathBuf, _)| {
         let source = Source::open(path, Access::Read).unwrap();
         let file = source.file().unwrap().clone();
         let lock = DiskLock::take(&file, "d", Mode::Read).unwrap();
         let (id, format, size) = (String::new(), DiskFormat::Raw, source.len());
-        let (scratch, patch, read_only) = (None, None, true);
+        let (scratch, patch) = (None, None);
         DiskPlan { id, source, file, format, size, read_only, scratch, patch, slot, lock }
     };
     paths.iter().zip(slots).map(plan).collect()
@@ -137,10 +195,14 @@ fn told(image: &Image, volume: &[u8], at: &str) -> Result<Vec<(String, String)>,
     let folder = volumes(&["image"]);
     let path = folder.path().join("volume");
     std::fs::write(&path, volume).unwrap();
+    let (at, read_only) = match at.strip_suffix(" of a read-only disk") {
+        Some(at) => (at, true),
+        None => (at, false),
+    };
     let disk = format!("--disk={}", path.display());
     let settings = settings(&[&disk, &format!("--mounts=%1:{at}")]);
     let found = find(&settings, image).map_err(|error| error.to_string())?;
-    let disks = plans(&[folder.path().join("image"), path]);
+    let disks = plans(&[folder.path().join("image"), path], read_only);
     let told = found.told(image, &disks);
     told.map_err(|error| error.to_string().replace(&folder.path().display().to_string(), ""))
 }
@@ -153,6 +215,7 @@ fn the_guest_is_told_what_its_image_does_not_say_by_the_volumes_uuid() {
     assert_eq!(told(&none, &volume, "/data"), to(UUID, "/data"));
     assert_eq!(told(&none, &volume, "/var/log:ro"), to(UUID, "/var/log:ro"));
     assert_eq!(told(&none, &volume, "/to/log"), to(UUID, "/to/log"));
+    assert_eq!(told(&none, &volume, "/data of a read-only disk"), to(UUID, "/data:ro"));
     // Its label, as `testing` has it, or its UUID.
     for name in ["label", "612D5555-4944-2D6F-662D-31362D627974"] {
         let says = image(vec![("other", Node::Text("/x")), (name, Node::Text("/data"))]);
