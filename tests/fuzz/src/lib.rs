@@ -22,6 +22,7 @@ pub mod nic;
 pub mod p9;
 pub mod pci;
 pub mod pl011;
+pub mod qcow2;
 pub mod rng;
 pub mod serial;
 mod served;
@@ -52,6 +53,7 @@ pub const TARGETS: &[Target] = &[
     ("notes", image::notes),
     ("p9", p9::p9),
     ("pl011", pl011::pl011),
+    ("qcow2", qcow2::qcow2),
     ("rng", rng::rng),
     ("serial", serial::serial),
     ("state", state::state),

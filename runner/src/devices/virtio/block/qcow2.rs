@@ -160,7 +160,10 @@ impl Qcow2 {
     }
 
     /// Fills `input`, which is on the disk.
-    pub(super) fn read(&self, offset: u64, input: &[VolatileSlice<'_>]) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// The image cannot be read, or is damaged there.
+    pub fn read(&self, offset: u64, input: &[VolatileSlice<'_>]) -> io::Result<()> {
         let mut at = offset;
         for slice in input {
             let mut done = 0;
