@@ -159,6 +159,11 @@ impl Lab {
         guests.chain([self.runner.clone()]).collect()
     }
 
+    /// What the guests have for a shell.
+    pub(crate) fn busybox(&self) -> PathBuf {
+        self.architecture.linux.busybox(&self.packages)
+    }
+
     /// Gives the guests fio, which tests have no use for.
     pub(crate) fn add_fio(&mut self) -> Result<()> {
         let cache = Cache::open()?;

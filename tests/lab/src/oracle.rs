@@ -8,6 +8,7 @@ use crate::command::{self, Result};
 use crate::guest::OUTSIDE;
 use crate::lab::Lab;
 use crate::protocol::Job;
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -21,7 +22,7 @@ pub(crate) fn run(filter: &str) -> Result<()> {
     let wanted = [TESTS, filter];
     for job in lab.jobs_with(&wanted) {
         let begin = Instant::now();
-        let mut command = in_namespaces(job);
+        let mut command = in_namespaces(job, &lab.busybox());
         let output = command.output().map_err(|e| command::cannot_start(&command, &e))?;
         let text = String::from_utf8_lossy(&output.stdout);
         let milliseconds = begin.elapsed().as_millis();
@@ -52,10 +53,13 @@ pub(crate) fn run(filter: &str) -> Result<()> {
     }
 }
 
-fn in_namespaces(job: &Job) -> Command {
+/// With the guests' `ping`, which this machine need not have.
+fn in_namespaces(job: &Job, busybox: &Path) -> Command {
     let script = format!(
         "resolver=$(mktemp) && echo nameserver 127.0.0.1 >$resolver && \
-         mount --bind $resolver /etc/resolv.conf && rm $resolver || exit\n{OUTSIDE}\nexec \"$@\""
+         mount --bind $resolver /etc/resolv.conf && rm $resolver || exit\n\
+         mount -t tmpfs none /mnt && ln -s $BUSYBOX /mnt/ping && PATH=$PATH:/mnt || exit\n\
+         {OUTSIDE}\nexec \"$@\""
     );
     let mut command = Command::new("timeout");
     command
@@ -63,6 +67,7 @@ fn in_namespaces(job: &Job) -> Command {
         .arg(&job.program)
         .args(&job.arguments);
     command.envs(job.environment.iter().map(|(name, value)| (name, value)));
+    command.env("BUSYBOX", busybox);
     command.env("RUNNER_NET_ORACLE", "tcg").current_dir(&job.directory);
     command
 }
