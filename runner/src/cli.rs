@@ -160,6 +160,7 @@ Options:
   -p, --port PORTS      forward ports to the guest: 8080, 8080:80, 0.0.0.0:80:80, 80,443,
                         8000-8010; on 127.0.0.1 without an address; repeatable
       --udp PORTS       the same for UDP; repeatable
+      --port-wait TIME  for so long clients wait where the guest does not listen yet [0]
       --net WHICH       user, none, tap:NAME, bridge:NAME, unix:PATH, unixgram:PATH
                         [user for what OPS builds and with -p, else none];
                         NAME=WHICH, repeatable, for a Solo5 guest
@@ -339,6 +340,7 @@ fn typed_network(matches: &ArgMatches) -> Result<Typed, Failure> {
         mac: one(matches, "mac", |v| network::mac(&text(v)?))?,
         host_loopback: matches.get_flag("host-loopback"),
         link_local: matches.get_flag("link-local"),
+        port_wait: one(matches, "port-wait", |v| values::duration(&text(v)?))?,
         pcap: one(matches, "pcap", path)?,
         named,
     })
@@ -478,6 +480,7 @@ fn definition() -> clap::Command {
         .arg(option("mac"))
         .arg(flag("host-loopback"))
         .arg(flag("link-local"))
+        .arg(option("port-wait"))
         .arg(option("pcap"))
         .arg(option("imagename").short('i'))
         .arg(option("jail"))

@@ -66,7 +66,7 @@ fn every_option_arrives() {
                 -a x -e A=1 -e B=x=y --disk d,ro,format=qcow2 --disk e,f --mounts v:/w --ephemeral -v --timeout 500ms --report r --stdin \
                 --jail=strict --virtio=pci --rng --vsock v,cid=5 --balloon=1G --share f:t:ro --share g --console virtio --channel n=s=1 -p 8080:80 -p 443 --udp 53 --net tap:t0 -t t1 -b --bridgename b1 \
                 --ip-address 10.0.0.2 --netmask 255.0.0.0 --gateway 10.0.0.1 --ipv6-address fd00::2 \
-                --mac 52:54:00:00:00:01 --host-loopback --link-local --pcap c --block s=f,ro --net n=user -- --y z";
+                --mac 52:54:00:00:00:01 --host-loopback --link-local --port-wait 2s --pcap c --block s=f,ro --net n=user -- --y z";
     let ports = |text| network::ports(text).unwrap();
     let wanted = Options {
         image: Some("img".into()),
@@ -108,6 +108,7 @@ fn every_option_arrives() {
             mac: Some([0x52, 0x54, 0, 0, 0, 1]),
             host_loopback: true,
             link_local: true,
+            port_wait: Some(Duration::from_secs(2)),
             pcap: Some("c".into()),
             named: vec![NamedNet { name: "n".into(), choice: NetChoice::User, mac: None }],
         },

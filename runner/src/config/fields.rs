@@ -405,6 +405,12 @@ pub static FIELDS: &[Field] = &[
         "networks of a Solo5 guest by its manifest's names, as --net: `{\"service\": \"user\"}`",
     ),
     field("Runner.Pcap", Path, Works, "where to write what goes over the network, as --pcap"),
+    field(
+        "Runner.PortWait",
+        Time,
+        Works,
+        "for how long clients wait where the guest does not listen yet, as --port-wait",
+    ),
     field("Runner.Report", Path, Works, "where to write the JSON record, as --report"),
     field(
         "Runner.Rng",

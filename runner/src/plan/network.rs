@@ -284,6 +284,7 @@ fn user(settings: &Settings, mac: [u8; 6]) -> Result<(Box<dyn Link>, String), Er
         resolvers: user::resolvers(),
         mac,
         guest: guest_address(&network.addresses)?,
+        port_wait: network.port_wait.unwrap_or_default(),
     };
     allow_files(MOST_FILES);
     let link = User::open(options)?;

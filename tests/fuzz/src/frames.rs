@@ -188,6 +188,7 @@ impl Net {
             resolvers: vec![world.names.local_addr()?, (Ipv4Addr::LOCALHOST, CLOSED).into()],
             mac: GUEST_MAC,
             guest: GuestAddress::default(),
+            port_wait: Duration::from_millis(100),
         };
         let mut user = User::open(options).map_err(|_| ErrorKind::AddrInUse)?;
         let lp = EventLoop::new()?;

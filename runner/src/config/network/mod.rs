@@ -8,6 +8,7 @@ mod tests;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::named::NamedNet;
 use crate::net::Forward;
@@ -33,6 +34,8 @@ pub struct Network {
     pub host_loopback: bool,
     /// The guest reaches link-local addresses, the metadata of clouds among them.
     pub link_local: bool,
+    /// For how long, from the start on, clients wait for a guest that refuses them.
+    pub port_wait: Option<Duration>,
     /// Where to write what goes over the network.
     pub pcap: Option<PathBuf>,
     /// Networks of guests that have names for them.
@@ -92,6 +95,8 @@ pub struct Typed {
     pub host_loopback: bool,
     /// `--link-local`.
     pub link_local: bool,
+    /// `--port-wait`.
+    pub port_wait: Option<Duration>,
     /// `--pcap`.
     pub pcap: Option<PathBuf>,
     /// `--net NAME=`.

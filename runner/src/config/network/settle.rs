@@ -26,6 +26,10 @@ pub(in crate::config) fn settle(typed: Typed, config: &Config) -> Result<Network
         }),
         host_loopback: typed.host_loopback || config.flag("Runner.HostLoopback"),
         link_local: typed.link_local || config.flag("Runner.LinkLocal"),
+        port_wait: typed.port_wait.or_else(|| match config.value("Runner.PortWait") {
+            Some(Value::Time(time)) => Some(*time),
+            _ => None,
+        }),
         pcap: typed.pcap.or_else(|| config.text("Runner.Pcap").map(PathBuf::from)),
         named: named(typed.named, config)?,
     };
@@ -42,7 +46,17 @@ pub(in crate::config) fn settle(typed: Typed, config: &Config) -> Result<Network
             }
         )));
     }
+    if typed.port_wait.is_some() && !network.forwards.iter().any(|asked| is_tcp(&asked.value)) {
+        return Err(Error(
+            "--port-wait, and no TCP port is forwarded to the guest: forward one (-p), or leave it out"
+                .to_owned(),
+        ));
+    }
     Ok(network)
+}
+
+fn is_tcp(forward: &Forward) -> bool {
+    forward.transport == Transport::Tcp
 }
 
 /// The network that was asked for: by `--net`, by OPS's options, by `Runner.Net`, by OPS's fields.

@@ -1,5 +1,6 @@
 use std::ffi::OsStr;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use super::super::tests::{settled, try_settled};
 use super::super::{Addresses, Settings};
@@ -284,6 +285,18 @@ fn only_the_user_mode_network_forwards() {
     assert!(error.starts_with("a.json:1:16: RunConfig.Ports 80: "), "{error}");
     assert!(error.contains("a.json:1:33: RunConfig.Bridged is another"), "{error}");
     settled("hello --net=user", &[text]);
+}
+
+#[test]
+fn clients_of_no_port_cannot_wait() {
+    for line in ["--port-wait 1s", "--udp 53 --port-wait 1s"] {
+        let error = try_settled(&format!("hello {line}"), &[]).expect_err(line);
+        assert!(error.starts_with("--port-wait, and no TCP port"), "{error}");
+    }
+    let text = r#"{"RunConfig": {"Ports": ["80"]}, "Runner": {"PortWait": "2s"}}"#;
+    let wait = |line| settled(line, &[text]).network.port_wait;
+    assert_eq!(wait("hello"), Some(Duration::from_secs(2)));
+    assert_eq!(wait("hello --port-wait 500ms"), Some(Duration::from_millis(500)));
 }
 
 #[test]

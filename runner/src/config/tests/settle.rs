@@ -103,6 +103,7 @@ const ALL: &str = r#"{
         "Net": "user",
         "Nets": {"service": "tap:tap0"},
         "Pcap": "c.pcap",
+        "PortWait": "3s",
         "Report": "report.json",
         "Rng": false,
         "Shares": [{"Path": "data", "Tag": "d", "ReadOnly": true}, {"Path": "more"}],
@@ -143,6 +144,7 @@ fn configured() -> Network {
         mac: Some([0x52, 0x54, 0, 0, 0, 1]),
         host_loopback: true,
         link_local: true,
+        port_wait: Some(Duration::from_secs(3)),
         pcap: Some("c.pcap".into()),
         named: vec![named("service", NetChoice::Tap("tap0".into()))],
     }

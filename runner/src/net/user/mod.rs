@@ -125,7 +125,7 @@ impl User {
     /// # Errors
     /// [`Error`]: a port that cannot be had.
     pub fn open(options: Options) -> Result<User, Error> {
-        let Options { policy, forwards, resolvers, mac, guest } = options;
+        let Options { policy, forwards, resolvers, mac, guest, port_wait } = options;
         open::check(&forwards)?;
         let (mut ports, mut listeners, mut forwarded) = (Vec::new(), Vec::new(), Vec::new());
         for forward in forwards {
@@ -157,7 +157,7 @@ impl User {
             has_ipv6: open::has_ipv6(),
             ndp: Ndp::default(),
             dhcp: Dhcp::new(mac, address),
-            tcp: Tcp::new(policy, resolvers.clone(), listeners),
+            tcp: Tcp::new(policy, resolvers.clone(), listeners).waiting(port_wait),
             dns: Dns::new(resolvers),
             udp: Udp::new(policy),
             forwards: Forwards::new(ports),

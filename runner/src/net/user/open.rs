@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use super::addresses::{GATEWAY, GUEST, NETMASK, may_be_guest};
 use super::policy::Policy;
@@ -25,6 +26,9 @@ pub struct Options {
     pub mac: [u8; 6],
     /// The address that the guest has, or is given by DHCP.
     pub guest: GuestAddress,
+    /// For so long, from the guest's start on, a client whom the guest refuses waits on, and the guest is
+    /// called again: what is to listen there may not do so yet. TCP alone.
+    pub port_wait: Duration,
 }
 
 /// The guest's address. Without further ado 10.0.2.15, as QEMU has it.

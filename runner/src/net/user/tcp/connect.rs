@@ -54,6 +54,9 @@ impl Unreachable {
     }
 }
 
+/// How soon a guest that has refused a client is called again, where clients wait for it.
+const REFUSED: Duration = Duration::from_millis(20);
+
 /// What is known of the guest.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Guest {
@@ -346,6 +349,17 @@ impl Tcp {
         let guest = SocketAddr::new(self.guest.addresses.four.into(), guest.port());
         let key = self.free_key(guest, SocketAddr::new(GATEWAY.into(), peer.port()), now);
         key.map(|key| self.table.rename(slot, key)).is_some()
+    }
+
+    /// The guest refuses a client in the time in which what is to listen may not do so yet: calls it again
+    /// soon. Whether that is so.
+    pub(super) fn call_later(&mut self, slot: usize, now: Duration) -> bool {
+        let Some(flow) = self.table.get(slot) else { return false };
+        let waits = flow.state == State::Calling && now < self.wait_until;
+        if waits {
+            flow.call_at(now.saturating_add(REFUSED), now);
+        }
+        waits
     }
 
     /// Ends that are no other flow's: the client's own port if it can be.

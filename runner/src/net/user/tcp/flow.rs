@@ -239,6 +239,11 @@ impl Flow {
         }
     }
 
+    /// Calls the guest once more, at `at`.
+    pub(super) fn call_at(&mut self, at: Duration, now: Duration) {
+        (self.since, self.tries, self.retry, self.syn_due) = (now, 0, Some(at), false);
+    }
+
     /// When it wants to be called.
     pub(super) fn deadline(&self) -> Option<Duration> {
         match (self.retry, self.limit) {

@@ -84,6 +84,8 @@ pub(super) struct Tcp {
     listeners: Vec<Listener>,
     watcher: Option<Arc<Watcher>>,
     guest: Guest,
+    /// Until then a client whom the guest refuses waits.
+    wait_until: Duration,
     accepted: Accepted,
     /// The most that a packet can hold, over IPv4 and IPv6.
     most: [usize; 2],
@@ -129,6 +131,7 @@ impl Tcp {
             listeners,
             watcher: None,
             guest: Guest::default(),
+            wait_until: Duration::ZERO,
             accepted: Accepted::default(),
             most: [0; 2],
             table: Table::new(),
@@ -148,6 +151,11 @@ impl Tcp {
         };
         tcp.set_mtu(MTU);
         tcp
+    }
+
+    /// Clients whom the guest refuses wait until this time.
+    pub(super) fn waiting(self, wait_until: Duration) -> Self {
+        Self { wait_until, ..self }
     }
 
     /// How many descriptors there may be besides the listeners.
@@ -273,6 +281,7 @@ impl Tcp {
             }
             After::Reply(reply) => reply.push_to(&key, path, outbox),
             After::Reset if self.call_by_ipv4(slot, now) => self.queue(slot),
+            After::Reset if self.call_later(slot, now) => {}
             After::Reset => self.give_up(slot),
             After::Anew => {
                 self.give_up(slot);

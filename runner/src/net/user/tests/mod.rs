@@ -50,6 +50,7 @@ fn options(policy: Policy) -> Options {
         resolvers: Vec::new(),
         mac: GUEST_MAC,
         guest: GuestAddress::default(),
+        port_wait: Duration::ZERO,
     }
 }
 

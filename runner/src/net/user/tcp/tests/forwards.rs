@@ -86,6 +86,45 @@ fn a_client_is_reset_when_the_guest_refuses_or_never_comes_up() {
 }
 
 #[test]
+fn a_client_waits_for_a_guest_that_refuses_it_while_it_is_asked_to_and_no_longer() {
+    let (listeners, local) = forwarded();
+    let mut rig = Rig::new(0, listeners);
+    rig.tcp.wait_until = ms(1000);
+    let mut host = client(local);
+    host.write_all(b"hello").unwrap();
+    let refuse = |rig: &mut Rig| {
+        rig.until("a call", |rig| !rig.strays.is_empty());
+        let Arrived { key, segment: called, .. } = rig.strays.pop().unwrap();
+        assert!(called.syn);
+        let refusal = Say { ack: Some(called.seq.add(1)), flags: RST, ..Say::default() };
+        rig.send(&segment(key, refusal, false));
+    };
+    for _ in 0..5 {
+        let before = rig.now;
+        refuse(&mut rig);
+        assert_eq!(rig.tcp.flows(), 1);
+        rig.until("another call", |rig| !rig.strays.is_empty());
+        let gap = rig.now - before;
+        assert!((ms(19)..ms(30)).contains(&gap), "{gap:?}");
+    }
+    rig.strays.clear();
+    rig.listens = Some((80, PLAIN));
+    rig.until("the guest has it", |rig| rig.ends.iter().any(|end| end.inbox == b"hello"));
+    rig.listens = None;
+    let rst = rig.ends[0].rst();
+    rig.send(&rst);
+    assert!(rig.host_end(&mut host).is_err(), "one that was accepted does not wait");
+
+    let mut host = client(local);
+    refuse(&mut rig);
+    rig.until("the time is over", |rig| rig.now > ms(1000));
+    rig.strays.clear();
+    refuse(&mut rig);
+    assert!(rig.host_end(&mut host).is_err());
+    rig.is_clean();
+}
+
+#[test]
 fn a_client_that_does_not_wait_is_forgotten() {
     let (listeners, local) = forwarded();
     let mut rig = Rig::new(0, listeners);
