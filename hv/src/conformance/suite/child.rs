@@ -17,8 +17,9 @@ const SKIPPED: u8 = 77;
 /// How the reason for that begins, on a line of its own.
 const REASON: &str = "skipped: ";
 
-/// Plays the one case that was chosen, inside its process.
+/// Plays the one case that was chosen, inside its process, which ends with whoever has started it.
 pub(super) fn play<H: Hypervisor>(chosen: &[Case<H>], hypervisor: &H) -> ExitCode {
+    thread::spawn(|| end_with(io::stdin()));
     let [case] = chosen else {
         eprintln!("{} cases were chosen, where a process plays one", chosen.len());
         return ExitCode::from(FAILED);
@@ -34,11 +35,20 @@ pub(super) fn play<H: Hypervisor>(chosen: &[Case<H>], hypervisor: &H) -> ExitCod
     }
 }
 
+/// Ends this process when `held` comes to its end: a pipe to nowhere that [`supervise`] holds, and nobody any
+/// more once its process is gone, however it went. Signals and `PR_SET_PDEATHSIG` are not the same everywhere.
+fn end_with(mut held: impl Read) {
+    let _ = io::copy(&mut held, &mut io::sink());
+    std::process::exit(FAILED.into());
+}
+
 /// Starts a case's process, waits until it ends or `deadline` is over, and says how it came out.
 pub(super) fn supervise(command: &mut Command, deadline: Duration) -> io::Result<Outcome> {
     let (mut output, writer) = io::pipe()?;
-    command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+    command.stdin(Stdio::piped()).stdout(writer.try_clone()?).stderr(writer);
     let mut child = command.spawn()?;
+    // Waiting for the child would close it before.
+    let _held = child.stdin.take();
     // Our copies of the writing end: the output ends when the child does.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let (sender, receiver) = mpsc::channel();
@@ -81,6 +91,8 @@ fn reason(output: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::BufRead;
+
     use super::*;
 
     /// How a process that runs `script` comes out.
@@ -124,6 +136,36 @@ mod tests {
         let skipped = Outcome::Skipped("no mulps".into());
         assert_eq!(outcome("echo skipped: no mulps; exit 77", LONG), skipped);
         assert!(failure("exit 77", LONG).contains("without a reason"));
+    }
+
+    #[test]
+    fn a_process_has_its_stdin_as_long_as_it_is_waited_for() {
+        assert!(failure("cat", Duration::from_millis(200)).contains("hangs"));
+    }
+
+    #[test]
+    #[ignore = "the next test starts it"]
+    fn hangs_until_its_parent_is_gone() {
+        thread::spawn(|| end_with(io::stdin()));
+        println!("it hangs");
+        loop {
+            thread::park();
+        }
+    }
+
+    #[test]
+    fn a_case_that_hangs_ends_with_the_process_that_waits_for_it() {
+        let name = "conformance::suite::child::tests::hangs_until_its_parent_is_gone";
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", name, "--ignored", "--nocapture"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = io::BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().contains("it hangs")));
+        thread::sleep(Duration::from_millis(100));
+        assert_eq!(child.try_wait().unwrap(), None, "it has ended by itself");
+        // What a kernel does with the descriptors of a process that is killed.
+        drop(child.stdin.take());
+        assert_eq!(child.wait().unwrap().code(), Some(FAILED.into()));
     }
 
     #[test]
