@@ -121,7 +121,7 @@ pub(crate) const X86_64: &[AllowedSkip] = &[
 pub(crate) const AARCH64: &[AllowedSkip] = &[
     AllowedSkip {
         test: "hv-kvm/conformance::reads_extend_the_sign_to_the_width_of_the_register",
-        because: "KVM drops the sign, in Linux 6.12 at least",
+        because: "KVM masks a signed load from a device to its width, in Linux 6.12 at least",
     },
     emulated(
         "runner/vm::disks::runner_and_qemu_keep_each_other_from_a_disk_that_one_of_them_writes",
