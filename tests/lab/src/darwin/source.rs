@@ -192,10 +192,9 @@ impl<'a> Source<'a> {
 
     /// The word that begins at `at`.
     fn word_at(&self, at: usize) -> Option<&str> {
-        let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
-        let begins = !self.code[..at].last().is_some_and(is_word);
+        let begins = !self.code[..at].last().is_some_and(|byte| is_word(*byte));
         let rest = self.code.get(at..)?;
-        let len = rest.iter().take_while(|byte| is_word(byte)).count();
+        let len = rest.iter().take_while(|byte| is_word(**byte)).count();
         (begins && len > 0).then(|| std::str::from_utf8(&rest[..len]).ok())?
     }
 
@@ -256,16 +255,12 @@ fn literal_or_comment(text: &[u8], at: usize) -> Option<usize> {
         return to(rest.iter().position(|byte| *byte == b'\n'), 0);
     }
     if rest.starts_with(b"/*") {
-        return to(find(rest, b"*/"), 2);
+        return Some(at + comment(rest));
     }
-    let word_before = at > 0 && text[at - 1].is_ascii_alphanumeric();
-    if rest.starts_with(b"r\"") || rest.starts_with(b"r#") && !word_before {
-        let hashes = rest[1..].iter().take_while(|byte| **byte == b'#').count();
-        if rest.get(1 + hashes) != Some(&b'"') {
-            return None; // a raw identifier
-        }
+    let word_before = text[..at].last().is_some_and(|byte| is_word(*byte));
+    if let Some(from) = raw(rest).filter(|_| !word_before) {
+        let hashes = rest[..from].iter().filter(|byte| **byte == b'#').count();
         let end = [b"\"".as_slice(), &b"#".repeat(hashes)].concat();
-        let from = 2 + hashes;
         return to(find(&rest[from..], &end), from + end.len());
     }
     match rest[0] {
@@ -278,6 +273,39 @@ fn literal_or_comment(text: &[u8], at: usize) -> Option<usize> {
         }
         _ => None,
     }
+}
+
+/// How long the comment is that `rest` begins with; comments have comments in them.
+fn comment(rest: &[u8]) -> usize {
+    let (mut depth, mut at) = (0usize, 0);
+    while let Some(pair) = rest.get(at..at + 2) {
+        match pair {
+            b"/*" => depth += 1,
+            b"*/" => depth -= 1,
+            _ => {
+                at += 1;
+                continue;
+            }
+        }
+        at += 2;
+        if depth == 0 {
+            return at;
+        }
+    }
+    rest.len()
+}
+
+/// Where the inside begins of the raw string that `rest` begins with: `r"`, `br##"`, `cr#"`. A raw identifier is none.
+fn raw(rest: &[u8]) -> Option<usize> {
+    let prefix =
+        [b"r".as_slice(), b"br", b"cr"].into_iter().find(|prefix| rest.starts_with(prefix))?;
+    let hashes = rest[prefix.len()..].iter().take_while(|byte| **byte == b'#').count();
+    let quote = prefix.len() + hashes;
+    (rest.get(quote) == Some(&b'"')).then_some(quote + 1)
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
 /// Where the quote is that ends what `rest` begins.
@@ -346,6 +374,40 @@ mod tests {
         assert_eq!(Source::new(text).conditions(), Ok(vec![]));
         let text = "#[cfg(target_os = \"macos\")]\nfn a<'a>() {\n    b('}', '\\'', \"}\\\"\", b'{'); // }\n    c();\n}\nd();";
         assert_eq!(only(text), [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn raw_strings_of_every_kind_end_at_their_own_quote() {
+        for (open, close) in [
+            ("r\"", "\""),
+            ("br\"", "\""),
+            ("cr\"", "\""),
+            ("r#\"", "\"#"),
+            ("br#\"", "\"#"),
+            ("cr##\"", "\"##"),
+        ] {
+            // A backslash is nothing special in one, nor is a quote without its hashes.
+            let hashes = close.len() - 1;
+            let quote = if hashes > 0 { "\"{" } else { "" };
+            let text = format!(
+                "#[cfg(target_os = \"macos\")]\nfn a() {{\n    b({open}{quote}\\{close});\n}}\nc();"
+            );
+            assert_eq!(only(&text), [1, 2, 3, 4], "{text}");
+            let text = format!("a({open}{quote}#[cfg(target_os = 1)]{close});");
+            assert_eq!(Source::new(&text).conditions(), Ok(vec![]), "{text}");
+        }
+        // No prefix, the end of a word; no string, a raw identifier.
+        let text = "#[cfg(target_os = \"macos\")]\nfn r#fn() {\n    for_r!(\"\\\"}\");\n}\nc();";
+        assert_eq!(only(text), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_comment_ends_with_the_comments_in_it() {
+        let text = "/* a /* b */ #[cfg(target_os = \"macos\")] */ fn c() {}\n";
+        assert_eq!(Source::new(text).conditions(), Ok(vec![]));
+        let text = "#[cfg(target_os = \"macos\")]\nfn a() { /* /*/ } */ */ b();\n}\nc();";
+        assert_eq!(only(text), [1, 2, 3]);
+        assert_eq!(only("/* no end"), [] as [usize; 0]);
     }
 
     #[test]
