@@ -75,7 +75,7 @@ impl Machine {
         self.ram.push(ram);
     }
 
-    /// A vCPU of the calling thread, at [`RAM`], with X0 = [`DEVICE`].
+    /// A vCPU of the calling thread, at [`RAM`], with X0 = [`DEVICE`] and the host's clock.
     pub(crate) fn vcpu(&self) -> Vcpu {
         block_signals();
         let (mut id, mut exit) = (0, std::ptr::null());
@@ -83,6 +83,9 @@ impl Machine {
         let result =
             unsafe { hvf::hv_vcpu_create(&raw mut id, &raw mut exit, std::ptr::null_mut()) };
         assert_eq!(code(result), SUCCESS, "hv_vcpu_create");
+        // SAFETY: plain values.
+        let result = unsafe { hvf::hv_vcpu_set_vtimer_offset(id, 0) };
+        assert_eq!(code(result), SUCCESS, "hv_vcpu_set_vtimer_offset");
         let vcpu = Vcpu { id, exit };
         vcpu.set(hv_reg_t::PC, RAM);
         vcpu.set(hv_reg_t::CPSR, PSTATE_EL1H_MASKED);

@@ -1,6 +1,7 @@
 //! The framework's state, which is the process's, and the rules that concern more than one call.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 use std::time::Duration;
@@ -112,6 +113,12 @@ pub(crate) struct Map {
     /// The host address of its first byte.
     pub(crate) host: usize,
     pub(crate) writable: bool,
+}
+
+impl Map {
+    pub(crate) fn overlaps(&self, region: &Range<u64>) -> bool {
+        self.ipa < region.end && region.start < self.end
+    }
 }
 
 #[derive(Debug)]

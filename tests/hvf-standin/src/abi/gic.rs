@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::c_void;
+use std::ops::Range;
 
 use super::vm::new_object;
 use super::{Refusal, broken, call, engine, require};
@@ -93,20 +94,12 @@ pub(super) extern "C" fn hv_gic_config_set_msi_interrupt_range(
 pub(super) extern "C" fn hv_gic_create(object: *mut c_void) -> i32 {
     call("hv_gic_create", &[], |state| {
         let config = *config(state, object)?;
-        // What is not said is at 0; one of them at least has to be.
-        let [distributor, redistributors] =
-            [config.distributor, config.redistributors].map(Option::unwrap_or_default);
         if config.msi.is_some() != config.msi_range.is_some() {
             return broken(HV_BAD_ARGUMENT, "MSIs need a region and a range");
         }
-        let host = &state.host;
-        let mut regions = vec![
-            (distributor, host.distributor_size as u64),
-            (redistributors, host.redistributor_region_size as u64),
-        ];
-        regions.extend(config.msi.map(|base| (base, host.msi_region_size as u64)));
-        regions.sort_unstable();
-        if regions.windows(2).any(|pair| pair[0].0 + pair[0].1 > pair[1].0) {
+        let mut regions = regions(&state.host, &config);
+        regions.sort_unstable_by_key(|region| region.start);
+        if regions.windows(2).any(|pair| pair[0].end > pair[1].start) {
             return broken(HV_BAD_ARGUMENT, format!("regions overlap: {regions:x?}"));
         }
         if !state.vcpus.is_empty() {
@@ -116,12 +109,30 @@ pub(super) extern "C" fn hv_gic_create(object: *mut c_void) -> i32 {
         if vm.gic.is_some() {
             return broken(HV_BUSY, "there is an interrupt controller already");
         }
+        let covered = vm.maps.iter().find(|map| regions.iter().any(|region| map.overlaps(region)));
+        if let Some(map) = covered {
+            return broken(
+                HV_BAD_ARGUMENT,
+                format!("memory at IPA {:#x} is in its place", map.ipa),
+            );
+        }
         if let Some(machine) = &mut vm.machine {
             engine(machine.create_gic(&state.host, &config))?;
         }
         vm.gic = Some(config);
         Ok(())
     })
+}
+
+/// Where the interrupt controller's registers are. What is not said is at 0; one of them at least has to be.
+pub(super) fn regions(host: &Host, config: &GicConfig) -> Vec<Range<u64>> {
+    let region = |base: u64, size: usize| base..base + size as u64;
+    let mut regions = vec![
+        region(config.distributor.unwrap_or_default(), host.distributor_size),
+        region(config.redistributors.unwrap_or_default(), host.redistributor_region_size),
+    ];
+    regions.extend(config.msi.map(|base| region(base, host.msi_region_size)));
+    regions
 }
 
 fn gic(state: &State) -> Result<GicConfig, Refusal> {

@@ -5,7 +5,9 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ffi::c_void;
+use std::ops::Range;
 
+use super::gic::regions;
 use super::{Refusal, broken, call, engine, give, refuse};
 use crate::code::*;
 use crate::state::{Map, State, Vm};
@@ -31,6 +33,12 @@ fn range(state: &mut State, ipa: u64, size: usize) -> Result<(&mut Vm, u64), Ref
     }
 }
 
+/// Where the VM's interrupt controller is.
+fn controller(state: &State) -> Vec<Range<u64>> {
+    let gic = state.vm.as_ref().and_then(|vm| vm.gic);
+    gic.map(|gic| regions(&state.host, &gic)).unwrap_or_default()
+}
+
 #[unsafe(no_mangle)]
 pub(super) extern "C" fn hv_vm_map(
     address: *const c_void,
@@ -39,6 +47,7 @@ pub(super) extern "C" fn hv_vm_map(
     flags: u64,
 ) -> i32 {
     call("hv_vm_map", &[ipa, size as u64, flags], |state| {
+        let taken = controller(state);
         let (vm, end) = range(state, ipa, size)?;
         if address.is_null() || !(address.addr() as u64).is_multiple_of(GRANULE) {
             return broken(HV_BAD_ARGUMENT, format!("address {address:?} is not 16 KiB aligned"));
@@ -49,11 +58,16 @@ pub(super) extern "C" fn hv_vm_map(
         if flags & !FLAGS != 0 || flags == 0 {
             return broken(HV_BAD_ARGUMENT, format!("flags {flags:#x}"));
         }
-        if vm.maps.iter().any(|map| map.ipa < end && ipa < map.end) {
+        let map = Map { ipa, end, host: address.expose_provenance(), writable: flags & WRITE != 0 };
+        if vm.maps.iter().any(|other| map.overlaps(&(other.ipa..other.end))) {
             return broken(HV_ERROR, format!("IPA {ipa:#x} is mapped already"));
         }
-        let (host, writable) = (address.expose_provenance(), flags & WRITE != 0);
-        let map = Map { ipa, end, host, writable };
+        if taken.iter().any(|region| map.overlaps(region)) {
+            return broken(
+                HV_BAD_ARGUMENT,
+                format!("IPA {ipa:#x} covers the interrupt controller"),
+            );
+        }
         if let Some(machine) = &mut vm.machine {
             engine(machine.map(&map))?;
         }

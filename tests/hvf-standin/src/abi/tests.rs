@@ -52,6 +52,13 @@ fn a_vcpu() -> u64 {
     id
 }
 
+/// The same, with the host's clock.
+fn a_vcpu_with_a_clock() -> u64 {
+    let vcpu = a_vcpu();
+    good(hv_vcpu_set_vtimer_offset(vcpu, 0));
+    vcpu
+}
+
 fn block_signals() {
     mask_signals(libc::SIG_BLOCK);
 }
@@ -234,12 +241,12 @@ fn with_an_interrupt_controller_vcpus_run_only_with_an_affinity_of_their_own() {
     os_release(config);
     block_signals();
     session.play(0, [Step::exit(0)]);
-    let vcpu = a_vcpu();
+    let vcpu = a_vcpu_with_a_clock();
     bad(&session, hv_vcpu_run(vcpu), HV_ERROR, "was not set");
     good(hv_vcpu_set_sys_reg(vcpu, SysReg::MPIDR_EL1, 0));
     std::thread::scope(|scope| {
         let other = scope.spawn(|| {
-            let other = a_vcpu();
+            let other = a_vcpu_with_a_clock();
             good(hv_vcpu_set_sys_reg(other, SysReg::MPIDR_EL1, 0));
             std::thread::park();
             good(hv_vcpu_destroy(other));
@@ -254,6 +261,47 @@ fn with_an_interrupt_controller_vcpus_run_only_with_an_affinity_of_their_own() {
     });
     good(hv_vcpu_run(vcpu));
     destroy(vcpu);
+}
+
+#[test]
+fn a_guest_that_could_read_a_clock_that_nobody_has_set_is_a_mistake() {
+    let session = Session::begin();
+    block_signals();
+    session.play(0, [Step::exit(0)]);
+    good(hv_vm_create(null_mut()));
+    let vcpu = a_vcpu();
+    bad(&session, hv_vcpu_run(vcpu), HV_ERROR, "when the clock began");
+    good(hv_vcpu_set_vtimer_offset(vcpu, 0));
+    good(hv_vcpu_run(vcpu));
+    destroy(vcpu);
+}
+
+#[test]
+fn memory_and_the_interrupt_controller_are_not_in_one_place() {
+    // Distributor, MSI frame and redistributors: their first and their last 16 KiB, and what is around them.
+    const TAKEN: [u64; 6] =
+        [0x0800_0000, 0x0800_c000, 0x0802_0000, 0x0802_c000, 0x080a_0000, 0x0889_c000];
+    const FREE: [u64; 5] = [0x07ff_c000, 0x0801_0000, 0x0803_0000, 0x0809_c000, 0x088a_0000];
+    let session = Session::begin();
+    let config = a_gic();
+    good(hv_gic_config_set_msi_region_base(config, 0x0802_0000));
+    good(hv_gic_config_set_msi_interrupt_range(config, 80, 64));
+    good(hv_vm_create(null_mut()));
+    for ipa in TAKEN {
+        good(hv_vm_map(host(), ipa, PAGE, 7));
+        bad(&session, hv_gic_create(config), HV_BAD_ARGUMENT, &format!("IPA {ipa:#x} is in"));
+        good(hv_vm_unmap(ipa, PAGE));
+    }
+    for ipa in FREE {
+        good(hv_vm_map(host(), ipa, PAGE, 7));
+    }
+    good(hv_gic_create(config));
+    for ipa in TAKEN {
+        bad(&session, hv_vm_map(host(), ipa, PAGE, 7), HV_BAD_ARGUMENT, "interrupt controller");
+    }
+    bad(&session, hv_vm_map(host(), 0x0400_0000, 0x1000_0000, 7), HV_ERROR, "mapped already");
+    os_release(config);
+    good(hv_vm_destroy());
 }
 
 #[test]
@@ -273,7 +321,7 @@ fn loading() -> (Session, u64) {
     block_signals();
     session.play(0, [Step::load(0x1000, esr::load(Width::W4, 3), 3, 55), Step::exit(0)]);
     good(hv_vm_create(null_mut()));
-    let vcpu = a_vcpu();
+    let vcpu = a_vcpu_with_a_clock();
     good(hv_vcpu_run(vcpu));
     (session, vcpu)
 }
