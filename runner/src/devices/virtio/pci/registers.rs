@@ -98,7 +98,8 @@ impl Registers<'_> {
         }
     }
 
-    /// Reading it clears it, and with it the pin.
+    /// Reading it clears it, and with it the pin. With MSI-X on, its bits are set as without: bit 1 has to be
+    /// (§4.1.4.5.1), bit 0 may, and drivers do not look at it then (§4.1.4.5.2).
     fn take_isr(&self) -> u64 {
         self.transport.acknowledge(u32::MAX).into()
     }

@@ -440,6 +440,8 @@ fn a_device_that_gives_up_says_so_by_bit_1_and_its_configuration_vector() {
     pci.write(NOTIFY, W2, 0);
     pci.rig.turn();
     assert_eq!((pci.messages(), pci.pin()), (vec![0x52], vec![]));
+    // §4.1.4.5.1: this bit with a message as with the pin. Not so the status register's, which is the pin's.
+    assert_eq!((pci.config(COMMAND) >> 16 & 8, pci.read(ISR, W1)), (0, 2));
 }
 
 #[test]
