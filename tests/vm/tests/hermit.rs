@@ -9,7 +9,8 @@ use serde_json::Value;
 use super::support::files::{Folder, checkout};
 use super::support::host::accelerator;
 use super::support::or_skip;
-use super::support::program::{Finished, Runner, runner, says};
+use super::support::program::{Runner, runner, says};
+use super::support::script::{self, Script, printed};
 
 /// Memory of a guest here, in MiB, and where it begins.
 const MEMORY: u64 = 16;
@@ -39,56 +40,22 @@ fn unikernel(name: &str) -> PathBuf {
     checkout().join(format!("tests/guests/{}/{name}.elf", std::env::consts::ARCH))
 }
 
-/// What a guest does: words of its argument.
-#[derive(Clone, Default)]
-struct Script(Vec<String>);
+/// Stores a text with its NUL.
+fn text(script: Script, at: u64, text: &str) -> Script {
+    let mut bytes = text.as_bytes().to_vec();
+    bytes.push(0);
+    let places = (0..).map(|index| at + 8 * index);
+    bytes.chunks(8).zip(places).fold(script, |script, (part, at)| {
+        let mut word = [0; 8];
+        word[..part.len()].copy_from_slice(part);
+        script.store(at, u64::from_le_bytes(word))
+    })
+}
 
-impl Script {
-    fn word(mut self, word: String) -> Self {
-        self.0.push(word);
-        self
-    }
-
-    fn store(self, at: u64, value: u64) -> Self {
-        self.word(format!("s{at:x},{value:x}"))
-    }
-
-    /// Prints 64 bits.
-    fn print(self, at: u64) -> Self {
-        self.word(format!("r{at:x}"))
-    }
-
-    fn text(self, at: u64, text: &str) -> Self {
-        let mut bytes = text.as_bytes().to_vec();
-        bytes.push(0);
-        let places = (0..).map(|index| at + 8 * index);
-        bytes.chunks(8).zip(places).fold(self, |script, (part, at)| {
-            let mut word = [0; 8];
-            word[..part.len()].copy_from_slice(part);
-            script.store(at, u64::from_le_bytes(word))
-        })
-    }
-
-    /// Writes a value to a call's place.
-    fn raw(self, number: u64, value: u64) -> Self {
-        self.word(format!("c{number:x},{value:x}"))
-    }
-
-    /// Makes a call with a structure at `AT`, which begins with these words.
-    fn call(self, number: u64, words: &[u64]) -> Self {
-        let places = (0..).map(|index| AT + 8 * index);
-        let stored = places.zip(words).fold(self, |script, (at, word)| script.store(at, *word));
-        stored.raw(number, AT)
-    }
-
-    /// Opens a file, and prints the word with what came of it.
-    fn open(self, number: u64, path: &str, flags: u64) -> Self {
-        self.text(PATH, path).call(number, &[PATH, flags | 0o644 << 32, 0]).print(AT + 16)
-    }
-
-    fn line(&self) -> String {
-        self.0.join(" ")
-    }
+/// Opens a file, and prints the word with what came of it.
+fn open(script: Script, number: u64, path: &str, flags: u64) -> Script {
+    let script = text(script, PATH, path);
+    script.call(number, &[PATH, flags | 0o644 << 32, 0]).print(AT + 16)
 }
 
 fn with(options: &[&str], script: &Script) -> Runner {
@@ -97,22 +64,14 @@ fn with(options: &[&str], script: &Script) -> Runner {
     run.arg(unikernel("hermit/script")).arg("--").arg(script.line())
 }
 
-/// The numbers that it printed.
-fn printed(finished: &Finished) -> Vec<u64> {
-    let lines = finished.quiet_text().lines();
-    lines.map(|line| u64::from_str_radix(line, 16).unwrap()).collect()
-}
-
 /// What a call answers, as 32 bits.
 fn told(value: i32) -> u64 {
     value.cast_unsigned().into()
 }
 
-/// Ends with the guest's breaking of the rules, one line that has `wanted` in it.
+/// Breaks the rules, in words of `wanted`.
 fn violates(script: &Script, wanted: &str) {
-    let finished = with(&[], script).ends_with(126);
-    says(&finished.stderr, &["the guest broke the rules of its interface: ", wanted]);
-    assert_eq!(finished.stderr.lines().count(), 1, "{finished}");
+    script::violates(with(&[], script), wanted);
 }
 
 #[test]
@@ -141,7 +100,7 @@ fn every_status_is_the_processs_and_the_raw_value_is_in_the_report() {
     for (raw, status) in [(0_i32, 0), (7, 7), (-1, 255), (256, 255)] {
         let raw = u64::from(raw.cast_unsigned());
         for (number, at) in EXIT.into_iter().zip([AT, raw]) {
-            let script = Script::default().store(AT, raw).raw(number, at);
+            let script = Script::at(AT).store(AT, raw).raw(number, at);
             let run = with(&["--report", "r.json"], &script).within(folder.path());
             assert_eq!(run.ends_with(status).quiet_text(), "");
             let report = std::fs::read_to_string(folder.path().join("r.json")).unwrap();
@@ -170,14 +129,13 @@ fn both_versions_write_open_read_move_and_remove_files_in_a_shared_folder_and_in
     std::fs::set_permissions(&shared, std::fs::Permissions::from_mode(0o777)).unwrap();
     std::fs::write(folder.path().join("secret"), "secret").unwrap();
     std::os::unix::fs::symlink("../secret", shared.join("link")).unwrap();
-    let mut script = Script::default();
+    let mut script = Script::at(AT);
     let mut wanted = Vec::new();
     for (number, fd) in OPEN.into_iter().zip([3, 4]) {
-        script = script.open(number, &format!("/data/new{fd}"), CREATE | READ_WRITE);
+        script = open(script, number, &format!("/data/new{fd}"), CREATE | READ_WRITE);
         wanted.push(fd);
     }
-    script = script
-        .text(DATA, "content")
+    script = text(script, DATA, "content")
         .call(WRITE, &[7, 0, DATA, 4])
         .print(AT + 8)
         .call(SEEK, &[u64::MAX - 2, 2 | 4 << 32])
@@ -191,14 +149,14 @@ fn both_versions_write_open_read_move_and_remove_files_in_a_shared_folder_and_in
         let answer: i32 = if fd == 3 { 0 } else { -9 };
         wanted.push(fd | told(answer) << 32);
     }
-    script = script.text(PATH, "/data/new3").call(UNLINK[1], &[PATH, 99]).print(AT + 8);
-    script = script.text(PATH, "/data/none").call(UNLINK[0], &[PATH, 99]).print(AT + 8);
-    script = script.text(PATH, "/data/folder").call(MAKE_FOLDER, &[PATH, 13, 0]).print(AT + 16);
-    script = script.text(PATH, "/data/new4").call(STAT, &[PATH, 0, DATA, 0]).print(AT + 24);
+    script = text(script, PATH, "/data/new3").call(UNLINK[1], &[PATH, 99]).print(AT + 8);
+    script = text(script, PATH, "/data/none").call(UNLINK[0], &[PATH, 99]).print(AT + 8);
+    script = text(script, PATH, "/data/folder").call(MAKE_FOLDER, &[PATH, 13, 0]).print(AT + 16);
+    script = text(script, PATH, "/data/new4").call(STAT, &[PATH, 0, DATA, 0]).print(AT + 24);
     script = script.print(DATA + 48);
     wanted.extend([0, told(-2), 1, 1, 7]);
     for path in ["/secret", "/data/../secret", "/data/link", "/etc/passwd", "/"] {
-        script = script.open(OPEN[1], path, 0);
+        script = open(script, OPEN[1], path, 0);
         wanted.push(told(-2));
     }
     let share = format!("--share={}:data", shared.display());
@@ -207,15 +165,15 @@ fn both_versions_write_open_read_move_and_remove_files_in_a_shared_folder_and_in
     assert_eq!(std::fs::read(shared.join("new4")).unwrap(), b"content");
     assert!(!shared.join("new3").exists() && shared.join("folder").is_dir());
     // Only to be read, and without a place of its own.
-    let script = Script::default()
-        .open(OPEN[0], "/1/new4", 1)
-        .open(OPEN[0], "/1/new5", CREATE)
-        .open(OPEN[0], "/1/new4", 0);
+    let asked = [("/1/new4", 1), ("/1/new5", CREATE), ("/1/new4", 0)];
+    let script = asked
+        .into_iter()
+        .fold(Script::at(AT), |script, (path, flags)| open(script, OPEN[0], path, flags));
     let share = format!("--share={}:1:ro", shared.display());
     let finished = with(&[&share], &script).ends_with(0);
     assert_eq!(printed(&finished), [told(-30), told(-30), 3]);
     // Nobody shares anything.
-    let script = Script::default().open(OPEN[0], "/1/new4", 0).call(CLOSE[1], &[3]).print(AT);
+    let script = open(Script::at(AT), OPEN[0], "/1/new4", 0).call(CLOSE[1], &[3]).print(AT);
     assert_eq!(printed(&with(&[], &script).ends_with(0)), [told(-2), 3 | told(-9) << 32]);
 }
 
@@ -225,14 +183,14 @@ fn v77_pointers_out_of_memory_end_the_run_and_nothing_is_done() {
     let outside = "are not all in the guest's memory";
     // Each call and each end of memory are the device's own tests'.
     for (number, at) in [(OPEN[0], END - 3), (STAT, END), (0x780, 0xffff_fffc)] {
-        violates(&Script::default().raw(number, at), outside);
+        violates(&Script::at(AT).raw(number, at), outside);
     }
-    violates(&Script::default().call(SERIAL[0], &[AT, u64::MAX]), outside);
-    violates(&Script::default().call(UNLINK[0], &[END]), outside);
+    violates(&Script::at(AT).call(SERIAL[0], &[AT, u64::MAX]), outside);
+    violates(&Script::at(AT).call(UNLINK[0], &[END]), outside);
     // A virtual address that is mapped nowhere.
-    let script = Script::default().store(AT, 1).store(AT + 4, 1 << 46).store(AT + 12, 4);
+    let script = Script::at(AT).store(AT, 1).store(AT + 4, 1 << 46).store(AT + 12, 4);
     violates(&script.raw(0x400, AT), "write: the address 0x400000000000 is mapped nowhere");
-    violates(&Script::default().word("o540,1".to_owned()), "a hypercall is a write of");
+    violates(&Script::at(AT).word("o540,1".to_owned()), "a hypercall is a write of");
 }
 
 #[test]

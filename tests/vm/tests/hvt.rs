@@ -11,7 +11,8 @@ use serde_json::Value;
 use super::support::files::{Folder, checkout};
 use super::support::host::{accelerator, cpu_time};
 use super::support::or_skip;
-use super::support::program::{Finished, Runner, Running, runner, says};
+use super::support::program::{Runner, Running, runner, says};
+use super::support::script::{self, Script, printed};
 use super::support::usage::own_peak_memory;
 
 /// Where a script's structures are, and its buffers.
@@ -39,40 +40,9 @@ pub(crate) fn unikernel(name: &str) -> PathBuf {
     checkout().join(format!("tests/guests/{}/hvt/{name}.elf", std::env::consts::ARCH))
 }
 
-/// What a guest does: words of its command line.
-#[derive(Clone, Default)]
-pub(crate) struct Script(Vec<String>);
-
-impl Script {
-    fn word(mut self, word: String) -> Self {
-        self.0.push(word);
-        self
-    }
-
-    fn store(self, at: u64, value: u64) -> Self {
-        self.word(format!("s{at:x},{value:x}"))
-    }
-
-    /// Prints 64 bits.
-    fn print(self, at: u64) -> Self {
-        self.word(format!("r{at:x}"))
-    }
-
-    /// Makes a call with a structure at `AT`, which begins with these words.
-    pub(crate) fn call(self, number: u64, words: &[u64]) -> Self {
-        let places = (0..).map(|index| AT + 8 * index);
-        let stored = places.zip(words).fold(self, |script, (at, word)| script.store(at, *word));
-        stored.word(format!("c{number:x},{AT:x}"))
-    }
-
-    fn text(&self) -> String {
-        self.0.join(" ")
-    }
-}
-
 /// A guest without devices.
 fn guest(script: &Script) -> Runner {
-    runner(["-m", &MEMORY.to_string()]).arg(unikernel("script")).arg("--").arg(script.text())
+    runner(["-m", &MEMORY.to_string()]).arg(unikernel("script")).arg("--").arg(script.line())
 }
 
 /// A guest with block storage of 0x5a and two networks of its own.
@@ -84,13 +54,13 @@ pub(crate) fn with_devices(folder: &Folder, script: &Script) -> Runner {
         .arg(folder.path().join("r.json"))
         .arg(unikernel("devices"))
         .arg("--")
-        .arg(script.text())
+        .arg(script.line())
 }
 
 /// Makes every call that needs a device or the host's help, one with devices at least.
 #[cfg_attr(not(all(target_os = "linux", target_arch = "x86_64")), allow(dead_code))]
 pub(crate) fn every_call() -> Script {
-    Script::default()
+    Script::at(AT)
         .call(WALLTIME, &[0])
         .call(BLOCK_WRITE, &[1, 1024, DATA, 512, 9])
         .call(BLOCK_READ, &[1, 512, DATA, 1024, 9])
@@ -99,18 +69,9 @@ pub(crate) fn every_call() -> Script {
         .call(POLL, &[100_000_000, 0, 0])
 }
 
-/// The numbers that it printed.
-fn printed(finished: &Finished) -> Vec<u64> {
-    let lines = finished.quiet_text().lines();
-    lines.map(|line| u64::from_str_radix(line, 16).unwrap()).collect()
-}
-
-/// Ends with the guest's breaking of the rules, one line that has `wanted` in it.
+/// Breaks the rules, in words of `wanted`, and prints nothing.
 fn violates(run: Runner, wanted: &str) {
-    let finished = run.ends_with(126);
-    says(&finished.stderr, &["the guest broke the rules of its interface: ", wanted]);
-    assert_eq!(finished.stderr.lines().count(), 1, "{finished}");
-    assert_eq!(finished.text(), "");
+    assert_eq!(script::violates(run, wanted).text(), "");
 }
 
 #[test]
@@ -128,7 +89,7 @@ fn a_unikernel_greets_and_has_its_arguments() {
 fn boot_info_is_where_the_abi_has_it() {
     or_skip!(accelerator());
     let info = 0x1_0000;
-    let script = (0..7).fold(Script::default(), |script, field| script.print(info + 8 * field));
+    let script = (0..7).fold(Script::at(AT), |script, field| script.print(info + 8 * field));
     let printed = printed(&guest(&script).ends_with(0));
     let [memory, end, counter, line, manifest, features, ring] = printed[..] else {
         panic!("{printed:x?}")
@@ -146,7 +107,7 @@ fn every_status_is_the_processs_and_the_raw_value_is_in_the_report() {
     let folder = Folder::new();
     for (raw, status) in [(0, 0), (1, 1), (7, 7), (255, 255), (256, 255), (0x107, 7)] {
         let run = runner(["-m", "16", "--report", "r.json"]).arg(unikernel("script")).arg("--");
-        let script = Script::default().call(HALT, &[0, raw]).text();
+        let script = Script::at(AT).call(HALT, &[0, raw]).line();
         let finished = run.arg(script).within(folder.path()).ends_with(status);
         assert_eq!(finished.quiet_text(), "", "{raw}");
         let report = std::fs::read_to_string(folder.path().join("r.json")).unwrap();
@@ -161,7 +122,7 @@ fn the_wall_clock_is_the_hosts() {
     or_skip!(accelerator());
     let now = || std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos();
     let before = now();
-    let finished = guest(&Script::default().call(WALLTIME, &[0]).print(AT)).ends_with(0);
+    let finished = guest(&Script::at(AT).call(WALLTIME, &[0]).print(AT)).ends_with(0);
     let told = u128::from(printed(&finished)[0]);
     assert!((before..=now()).contains(&told), "{told}");
 }
@@ -170,13 +131,13 @@ fn the_wall_clock_is_the_hosts() {
 fn poll_waits_for_its_time_without_a_processor() {
     or_skip!(accelerator());
     let started = Instant::now();
-    let script = Script::default().call(POLL, &[500_000_000, 9, 9]).print(AT + 8).print(AT + 16);
+    let script = Script::at(AT).call(POLL, &[500_000_000, 9, 9]).print(AT + 8).print(AT + 16);
     let finished = guest(&script).ends_with(0);
     assert_eq!(printed(&finished), [0, 0]);
     assert!(started.elapsed() >= Duration::from_millis(500));
     // For good: it is another's affair to end that, and it costs nothing meanwhile.
     let word = u64::from_le_bytes(*b"waiting\n");
-    let script = Script::default().store(DATA, word).call(PUTS, &[DATA, 8]);
+    let script = Script::at(AT).store(DATA, word).call(PUTS, &[DATA, 8]);
     let mut running: Running = guest(&script.call(POLL, &[u64::MAX, 0, 0])).start();
     running.wait_for("waiting\n");
     let before = or_skip!(cpu_time(running.id()));
@@ -191,7 +152,7 @@ fn poll_waits_for_its_time_without_a_processor() {
 #[test]
 fn a_timeout_ends_a_guest_that_waits() {
     or_skip!(accelerator());
-    let script = Script::default().call(POLL, &[u64::MAX, 0, 0]).text();
+    let script = Script::at(AT).call(POLL, &[u64::MAX, 0, 0]).line();
     let run =
         runner(["-m", "16", "--timeout=500ms"]).arg(unikernel("script")).arg("--").arg(script);
     run.ends_with(124);
@@ -201,7 +162,7 @@ fn a_timeout_ends_a_guest_that_waits() {
 fn block_storage_is_written_and_read_and_ephemeral_when_asked() {
     or_skip!(accelerator());
     let folder = Folder::new();
-    let script = Script::default()
+    let script = Script::at(AT)
         .store(DATA, 0x1122_3344_5566_7788)
         .call(BLOCK_WRITE, &[1, 1024, DATA, 512, 9])
         .print(AT + 32)
@@ -219,12 +180,12 @@ fn block_storage_is_written_and_read_and_ephemeral_when_asked() {
     let disk = folder.file("other.img", [0x5a; 4096]);
     let run = runner(["-m", "16", "--ephemeral", "--net=service0=user", "--net=service1=user"]);
     let run = run.arg(format!("--block=storage={}", disk.display())).arg(unikernel("devices"));
-    assert_eq!(printed(&run.arg("--").arg(script.text()).ends_with(0)), told);
+    assert_eq!(printed(&run.arg("--").arg(script.line()).ends_with(0)), told);
     assert_eq!(std::fs::read(&disk).unwrap(), [0x5a; 4096]);
 
     let run = runner(["-m", "16", "--net=service0=user", "--net=service1=user"]);
     let run = run.arg(format!("--block=storage={},ro", disk.display())).arg(unikernel("devices"));
-    let finished = run.arg("--").arg(script.text()).ends_with(0);
+    let finished = run.arg("--").arg(script.line()).ends_with(0);
     assert_eq!(printed(&finished)[..2], [FAILED, OK]);
 }
 
@@ -232,7 +193,7 @@ fn block_storage_is_written_and_read_and_ephemeral_when_asked() {
 fn v77_requests_for_what_there_is_not_are_answered_so_and_the_guest_goes_on() {
     or_skip!(accelerator());
     let folder = Folder::new();
-    let mut script = Script::default();
+    let mut script = Script::at(AT);
     let mut wanted = Vec::new();
     for (handle, offset, len) in [
         (0, 0, 512),
@@ -277,7 +238,7 @@ fn v77_structures_and_buffers_out_of_memory_end_the_run_and_name_the_call() {
         (HALT, "halt"),
     ] {
         for at in [0xfffc, END - 4] {
-            let script = Script::default().word(format!("c{number:x},{at:x}"));
+            let script = Script::at(AT).raw(number, at);
             violates(with_devices(&folder, &script), &format!("{name}: "));
         }
     }
@@ -287,16 +248,16 @@ fn v77_structures_and_buffers_out_of_memory_end_the_run_and_name_the_call() {
             (NET_WRITE, vec![2, data, len]),
             (NET_READ, vec![2, data, len]),
         ] {
-            violates(with_devices(&folder, &Script::default().call(number, &words)), "not all");
+            violates(with_devices(&folder, &Script::at(AT).call(number, &words)), "not all");
         }
     }
     for data in [END - 511, u64::MAX - 511] {
         for number in [BLOCK_WRITE, BLOCK_READ] {
-            let script = Script::default().call(number, &[1, 0, data, 512]);
+            let script = Script::at(AT).call(number, &[1, 0, data, 512]);
             violates(with_devices(&folder, &script), "not all");
         }
     }
-    violates(guest(&Script::default().call(HALT, &[END - 511, 0])), "halt: 512 bytes");
+    violates(guest(&Script::at(AT).call(HALT, &[END - 511, 0])), "halt: 512 bytes");
 }
 
 #[test]
@@ -304,11 +265,11 @@ fn v77_nothing_is_written_where_the_guest_itself_cannot_write() {
     or_skip!(accelerator());
     let folder = Folder::new();
     for data in [0x1_0000, 0x10_0000, 0x10_1000] {
-        let call = Script::default().word(format!("c{WALLTIME:x},{data:x}"));
+        let call = Script::at(AT).raw(WALLTIME, data);
         violates(guest(&call), "walltime: 8 bytes");
-        let read = Script::default().call(BLOCK_READ, &[1, 0, data, 512]);
+        let read = Script::at(AT).call(BLOCK_READ, &[1, 0, data, 512]);
         violates(with_devices(&folder, &read), "not all the guest's to write");
-        violates(guest(&Script::default().store(data.max(0x10_0000), 1)), "read-only memory");
+        violates(guest(&Script::at(AT).store(data.max(0x10_0000), 1)), "read-only memory");
     }
 }
 
@@ -316,7 +277,7 @@ fn v77_nothing_is_written_where_the_guest_itself_cannot_write() {
 fn v77_a_buffer_over_its_own_structure_is_no_harm() {
     or_skip!(accelerator());
     let folder = Folder::new();
-    let script = Script::default()
+    let script = Script::at(AT)
         .call(BLOCK_READ, &[1, 0, AT, 512, 0])
         .print(AT)
         .print(AT + 32)
@@ -330,7 +291,7 @@ fn v77_a_buffer_over_its_own_structure_is_no_harm() {
 #[test]
 fn v77_calls_that_do_not_exist_and_accesses_that_are_none_end_the_run() {
     or_skip!(accelerator());
-    let word = |word: &str| guest(&Script::default().word(word.to_owned()));
+    let word = |word: &str| guest(&Script::at(AT).word(word.to_owned()));
     violates(word("c0,200000"), "hypercall 0 does not exist");
     // Behind the last one.
     violates(word("c9,200000"), "invalid guest");
@@ -372,7 +333,7 @@ fn frames_go_to_the_network_and_come_from_it_by_their_handles() {
     frame.resize(64, 0);
     for handle in [2_u64, 3] {
         let stored =
-            (DATA..).step_by(8).zip(frame.chunks(8)).fold(Script::default(), |it, (at, word)| {
+            (DATA..).step_by(8).zip(frame.chunks(8)).fold(Script::at(AT), |it, (at, word)| {
                 it.store(at, u64::from_le_bytes(word.try_into().unwrap()))
             });
         let script = stored
@@ -389,7 +350,7 @@ fn frames_go_to_the_network_and_come_from_it_by_their_handles() {
         let disk = folder.file("storage.img", [0x5a; 4096]);
         let run = runner(["-m", "16", "--net=service0=user", "--net=service1=user"]);
         let run = run.arg(format!("--block=storage={}", disk.display())).arg(unikernel("devices"));
-        let told = printed(&run.arg("--").arg(script.text()).ends_with(0));
+        let told = printed(&run.arg("--").arg(script.line()).ends_with(0));
         let [sent, ready, count, read, answer, other] = told[..] else { panic!("{told:x?}") };
         assert_eq!((sent, ready, count, read, other), (OK, 1 << handle, 1, OK, AGAIN));
         // ARP, and of it a reply.
@@ -430,7 +391,7 @@ fn the_tenders_words_and_statuses_are_understood() {
     assert_eq!(run.ends_with(0).quiet_text(), "Hello from a Solo5 unikernel! a --b\n");
     let script =
         |words: &str| runner(["solo5-hvt", "--mem=16"]).arg(unikernel("script")).arg(words);
-    script(&Script::default().call(HALT, &[0, 255]).text()).ends_with(255);
+    script(&Script::at(AT).call(HALT, &[0, 255]).line()).ends_with(255);
     let finished = script("s100000,1").ends_with(1);
     says(&finished.stderr, &["host/guest translation fault"]);
     let finished = runner(["solo5-hvt", "--mem=15"]).arg(hello()).ends_with(0);
@@ -454,7 +415,7 @@ fn a_unikernel_that_prints_all_its_memory_costs_no_more_than_that() {
     // Not into this process, which would grow.
     let folder = Folder::new();
     let path = folder.path().join("stdout");
-    let script = Script::default().call(PUTS, &[0x1_0000, END - 0x1_0000]);
+    let script = Script::at(AT).call(PUTS, &[0x1_0000, END - 0x1_0000]);
     let finished = guest(&script).stdout(File::create(&path).unwrap()).ends_with(0);
     assert_eq!(path.metadata().unwrap().len(), END - 0x1_0000);
     // A child was this process before, and may have been as large.

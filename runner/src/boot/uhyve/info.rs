@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hv::Arch;
 
+use crate::boot::bytes::Bytes;
 use crate::image::elf::Tls;
 use crate::image::hermit::{Hermit, Interface};
 
@@ -55,13 +56,9 @@ impl Info {
             1,
             self.cpus.into(),
         ];
-        let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        bytes.extend(self.khz.unwrap_or_default().to_le_bytes());
-        if arch == Arch::X86_64 {
-            bytes.extend([0; 4]);
-        }
-        bytes.extend(self.now.as_nanos().to_le_bytes());
-        bytes.resize(SIZE, 0);
-        bytes
+        let info = words.into_iter().fold(Bytes::default(), Bytes::u64);
+        let info = info.u32(self.khz.unwrap_or_default());
+        let info = if arch == Arch::X86_64 { info.u32(0) } else { info };
+        info.put(&self.now.as_nanos().to_le_bytes()).up_to(SIZE).0
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod files;
 pub(crate) mod host;
 pub(crate) mod program;
 pub(crate) mod qcow2;
+pub(crate) mod script;
 pub(crate) mod terminal;
 #[cfg(target_os = "linux")]
 pub(crate) mod trace;
