@@ -2,7 +2,7 @@
 //! which is a way into the BAR by configuration space alone (§4.1.4.9).
 
 use super::registers::{
-    BAR_LEN, COMMON, COMMON_LEN, DEVICE, ISR, NOTIFY, NOTIFY_STEP, PENDING, TABLE,
+    BAR_LEN, COMMON, COMMON_LEN, DEVICE, DEVICE_LEN, ISR, NOTIFY, NOTIFY_STEP, PENDING, TABLE,
 };
 use crate::devices::pci::config::Config;
 use crate::devices::pci::msix;
@@ -53,15 +53,15 @@ pub(super) fn add(config: &mut Config, identity: &Identity, vectors: Option<usiz
     });
     let queues = u32::try_from(identity.queues.len()).unwrap_or_default();
     let notify = queues.saturating_mul(NOTIFY_STEP);
-    let own = u32::try_from(identity.config.len()).unwrap_or_default();
     let mut plain = |kind, offset, len, more: &[u8]| {
         config.capability(VENDOR, &body(kind, offset, len, more), &[]);
     };
     plain(COMMON_CFG, COMMON, COMMON_LEN, &[]);
     plain(NOTIFY_CFG, NOTIFY, notify, &NOTIFY_STEP.to_le_bytes());
     plain(ISR_CFG, ISR, 1, &[]);
-    if own > 0 {
-        plain(DEVICE_CFG, DEVICE, own, &[]);
+    // With fields that nobody has offered, which read as 0: Hermit has its driver only of what has all.
+    if !identity.config.is_empty() {
+        plain(DEVICE_CFG, DEVICE, DEVICE_LEN, &[]);
     }
     // BAR, offset, length and data are the driver's to write.
     let mut writable = [0xff; 18];

@@ -16,6 +16,7 @@ pub(super) const COMMON: u64 = 0;
 pub(super) const COMMON_LEN: u32 = 0x40;
 pub(super) const ISR: u64 = 0x1000;
 pub(super) const DEVICE: u64 = 0x2000;
+pub(super) const DEVICE_LEN: u32 = 0x1000;
 pub(super) const NOTIFY: u64 = 0x3000;
 pub(super) const TABLE: u64 = 0x4000;
 pub(super) const PENDING: u64 = 0x5000;

@@ -202,7 +202,7 @@ fn the_capabilities_say_where_everything_is() {
     let [control, table, pending] = words.map(u64::from);
     assert_eq!((control >> 16, table, pending), (2, TABLE, PENDING), "3 vectors, BAR 0");
     for (kind, len, offset, bytes) in
-        [(1, 16, 0, 0x40), (2, 20, NOTIFY, 8), (3, 16, ISR, 1), (4, 16, OWN, 10), (5, 20, 0, 0)]
+        [(1, 16, 0, 0x40), (2, 20, NOTIFY, 8), (3, 16, ISR, 1), (4, 16, OWN, 0x1000), (5, 20, 0, 0)]
     {
         let at = pci.virtio_capability(kind);
         assert_eq!(pci.config(at) >> 16, u32::from(kind) << 8 | len, "{kind}");
