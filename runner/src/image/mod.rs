@@ -25,6 +25,7 @@
 )]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
+mod archive;
 pub mod arm64;
 mod bytes;
 pub mod bzimage;

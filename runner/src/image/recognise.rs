@@ -1,6 +1,5 @@
 //! What an image is: the order of recognition, and a name for what is not booted.
 
-use super::arm64;
 use super::bzimage::{self, BzImage};
 use super::elf::{self, Elf};
 use super::mbr::{self, Layout, MbrError, SECTOR};
@@ -8,6 +7,7 @@ use super::multiboot::{Multiboot, MultibootError};
 use super::solo5::Abi;
 use super::tfs::{Filesystem, Region, TfsError};
 use super::{Format, Image, Kernel, Problem, Source, View, kernel, magic};
+use super::{archive, arm64};
 
 /// Multiboot 2 headers are looked for this far.
 const HEAD: u64 = 32 << 10;
@@ -229,6 +229,13 @@ fn not_bootable(
     }
     if magic::is_pe(head) {
         return Ok(Problem::NotYet { what: "a program for EFI or Windows".into() });
+    }
+    if archive::is_hermit_image(source) {
+        return Ok(Problem::Foreign {
+            what: "a Hermit image, an archive with a unikernel and hermit.toml",
+            remedy: "unpack it (`mkdir app && tar xf IMAGE -C app`), and run the kernel that app/hermit.toml \
+                     names, with its app_args behind `--`, its env_vars by `-e`, and its files by `--share`",
+        });
     }
     if let Some(magic::Foreign { what, remedy }) = magic::foreign(head) {
         return Ok(Problem::Foreign { what, remedy });
