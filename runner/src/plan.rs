@@ -13,7 +13,7 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::boot::{BootPlan, CommandLine, plain_words};
+use crate::boot::{BootPlan, CommandLine, Protocol, plain_words};
 use crate::config::{AccelChoice, DiskFormat, Settings};
 use crate::image::solo5::Declared;
 use crate::image::{self, Access, Arch, Image, Kernel, Marks, Segment, Source, System};
@@ -91,7 +91,15 @@ impl Plan {
     /// # Errors
     /// Names the file, what is wrong with it and what to do.
     pub fn new(settings: &Settings) -> Result<Self, Error> {
-        let Opened { image, writable } = open_image(settings)?;
+        let initrd = match &settings.initrd {
+            Some(path) => {
+                let initrd = Source::open(path, Access::Read);
+                Some(initrd.map_err(|error| Error::Asked(format!("the ram disk {error}")))?)
+            }
+            None => None,
+        };
+        let module = initrd.as_ref().and_then(image::hermit::program);
+        let Opened { image, writable } = open_image(settings, module.is_some())?;
         require_arch(image.source().name(), image.arch(), settings.accel)?;
         check_memory(settings.memory)?;
         let kernel = match &settings.kernel {
@@ -102,6 +110,10 @@ impl Plan {
                 kernel
             }
             None => image.kernel().clone(),
+        };
+        let kernel = match initrd.as_ref().zip(module) {
+            Some((initrd, arch)) => with_module(kernel, initrd, arch)?,
+            None => kernel,
         };
         let mut boot = BootPlan::new(&image, kernel, settings.entry)?;
         if boot.hvt.is_some() {
@@ -119,7 +131,7 @@ impl Plan {
         let choice = network::choose(settings, image.is_disk())?;
         let addresses = network::addresses(settings, choice.as_ref())?;
         let board = Board::of(image.arch());
-        let virtio = settings.virtio.unwrap_or(usual_bus(&image));
+        let virtio = settings.virtio.unwrap_or(usual_bus(&image, &boot));
         let volumes = volumes::find(settings, &image)?;
         // Beside them the image's own and the network.
         let taken =
@@ -135,9 +147,7 @@ impl Plan {
         if let Some(first) = disks.first_mut() {
             first.patch = told.record()?;
         }
-        if let Some(path) = &settings.initrd {
-            let initrd = Source::open(path, Access::Read);
-            let initrd = initrd.map_err(|error| Error::Asked(format!("the ram disk {error}")))?;
+        if let Some(initrd) = initrd {
             refuse_initrd(&boot, &initrd)?;
             boot.initrd = Some(initrd);
         }
@@ -148,7 +158,14 @@ impl Plan {
         let announced = boot.announce(settings.cpus, placed);
         let mut words = Vec::new();
         if uhyve.is_none() {
-            words = self::words(&told)?;
+            words = match boot.is_hermit_loader() {
+                true => {
+                    let name = boot.kernel.view().source().name();
+                    uhyve::refuse_by_loader(settings, !addresses.is_empty(), name)?;
+                    uhyve::kernel_words(settings)
+                }
+                false => self::words(&told)?,
+            };
             boot.tell(command_line(announced, &words)?)?;
         }
         // Last: from here on clients may come.
@@ -296,7 +313,7 @@ impl Plan {
             lines.push(format!("memory: {start:#011x}-{end:#011x} ram disk {name}"));
         }
         lines.extend(boot.board.fixed.iter().map(|device| format!("device: {device}")));
-        lines.extend(boot.old_hardware().iter().map(|device| format!("device: {device}")));
+        lines.extend(boot.own_hardware().iter().map(|device| format!("device: {device}")));
         if self.slots().next().is_some() {
             lines.push(format!("devices announced by {}", boot.announcement()));
         }
@@ -340,6 +357,21 @@ fn describe_segments(segments: &[Segment]) -> impl Iterator<Item = String> {
     segments.iter().take(MOST_SEGMENTS).map(line).chain(rest)
 }
 
+/// A kernel whose ram disk is a Hermit unikernel is Hermit's loader.
+fn with_module(kernel: Kernel, initrd: &Source, arch: Arch) -> Result<Kernel, Error> {
+    match (arch == kernel.arch(), kernel.hermit()) {
+        (true, None) => Ok(kernel.of_system(System::HermitLoader)),
+        // Which is refused, whatever the ram disk is.
+        (true, Some(_)) => Ok(kernel),
+        (false, _) => Err(Error::Asked(format!(
+            "--initrd {}: a Hermit unikernel for {arch}, and {} is for {}: use a loader that is for {arch}",
+            initrd.name(),
+            kernel.view().source().name(),
+            kernel.arch()
+        ))),
+    }
+}
+
 /// FreeBSD takes its one module for what its own loader leaves, and stops.
 fn refuse_initrd(boot: &BootPlan, initrd: &Source) -> Result<(), Error> {
     match boot.kernel.system() {
@@ -365,13 +397,15 @@ fn refuse_named(settings: &Settings) -> Result<(), Error> {
     }
 }
 
-fn open_image(settings: &Settings) -> Result<Opened, Error> {
+/// `has_module`: what the kernel is given says that it is one.
+fn open_image(settings: &Settings, has_module: bool) -> Result<Opened, Error> {
     match (&settings.image, &settings.kernel) {
         (Some(name), _) => {
             let access = if settings.ephemeral { Access::Read } else { Access::ReadWrite };
             // Whoever says how to enter it says that it is a kernel.
             let marks = match (settings.entry, &settings.kernel) {
                 (Some(_), None) => Marks::NotNeeded,
+                _ if has_module => Marks::Given,
                 _ => Marks::Needed,
             };
             Ok(images::open(name, access, marks)?)
@@ -430,8 +464,12 @@ fn host_memory() -> Option<u64> {
 /// Nanos finds them in either place on x86_64, and takes as long to start. On the PCI bus an interrupt is
 /// a message, where a window has two registers that the guest's driver looks at each time: a web server
 /// has a quarter more out of it. On arm64 it looks nowhere else, and for shares neither.
-fn usual_bus(image: &Image) -> VirtioBus {
-    if image.is_disk() { VirtioBus::Pci } else { VirtioBus::Mmio }
+///
+/// Hermit's kernel is built for one of the two, for PCI if nobody says otherwise; its loader by Linux's entry is
+/// for Firecracker, which has none.
+fn usual_bus(image: &Image, boot: &BootPlan) -> VirtioBus {
+    let hermit = boot.is_hermit_loader() && boot.protocol != Protocol::Linux64;
+    if image.is_disk() || hermit { VirtioBus::Pci } else { VirtioBus::Mmio }
 }
 
 /// The command line: devices first, as the kernel needs them.

@@ -77,6 +77,19 @@ pub static OSV: Ends = Ends {
     ],
 };
 
+/// Where Hermit's loader and kernel have QEMU's `isa-debug-exit`.
+const DEBUG_PORT: u16 = 0xf4;
+
+/// Hermit by its own loader (`hermit-kernel`, `src/arch/x86_64/kernel/processor.rs`, `shutdown`): whether its
+/// program failed, and not by what.
+pub static HERMIT_LOADER: Ends = Ends {
+    guests: "x86_64: Hermit by its loader",
+    exits: &[(
+        Place::Port(DEBUG_PORT),
+        ExitCode(&[(Raw::Is(1), Status::Is(0)), (Raw::Any, Status::Is(1))]),
+    )],
+};
+
 /// Guests of the aarch64 machine.
 pub static AARCH64: Ends =
     Ends { guests: "aarch64: Nanos, and all others", exits: &[(Place::SysExit, VALUE)] };
@@ -89,7 +102,7 @@ pub static UHYVE: Ends = Ends { guests: "Hermit, uhyve", exits: &[(Place::Exit, 
 
 impl Ends {
     /// All there are.
-    pub const ALL: [&Ends; 6] = [&PC, &UNIKRAFT, &OSV, &AARCH64, &HVT, &UHYVE];
+    pub const ALL: [&Ends; 7] = [&PC, &UNIKRAFT, &OSV, &HERMIT_LOADER, &AARCH64, &HVT, &UHYVE];
 
     /// Those of `kernel`, entered by `protocol`.
     #[must_use]
@@ -99,6 +112,7 @@ impl Ends {
             (Protocol::Uhyve, ..) => &UHYVE,
             (_, Arch::X86_64, Some(System::Unikraft)) => &UNIKRAFT,
             (_, Arch::X86_64, Some(System::Osv)) => &OSV,
+            (_, Arch::X86_64, Some(System::HermitLoader)) => &HERMIT_LOADER,
             (_, Arch::X86_64, _) => &PC,
             (_, Arch::Aarch64, _) => &AARCH64,
         }
@@ -108,6 +122,12 @@ impl Ends {
     #[must_use]
     pub fn code(&self) -> ExitCode {
         self.exits.first().map_or(VALUE, |(_, code)| *code)
+    }
+
+    /// The port at which every such guest ends, where it is one.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        self.ports().next().map(|(port, _)| port)
     }
 
     /// The ports at which such a guest ends.

@@ -48,6 +48,8 @@ pub struct Tree {
 pub(super) struct Chosen<'a> {
     pub(super) ram: &'a [Gpas],
     pub(super) ram_disk: Option<&'a Gpas>,
+    /// It is a module for Hermit's loader.
+    pub(super) is_module: bool,
     pub(super) command_line: &'a CommandLine,
     pub(super) seed: &'a Seed,
 }
@@ -165,13 +167,27 @@ fn choose(fdt: &mut FdtWriter, chosen: &Chosen<'_>) -> Result<(), Error> {
         fdt.property_string("bootargs", chosen.command_line.as_str())?;
     }
     fdt.property_string("stdout-path", &format!("/pl011@{PL011:x}"))?;
-    if let Some(place) = chosen.ram_disk {
+    let ram_disk = chosen.ram_disk.filter(|_| !chosen.is_module);
+    if let Some(place) = ram_disk {
         fdt.property_u64("linux,initrd-start", place.start)?;
         fdt.property_u64("linux,initrd-end", place.end)?;
     }
     let (kaslr, rng) = chosen.seed.split_at(8);
     fdt.property("kaslr-seed", kaslr)?;
     fdt.property("rng-seed", rng)?;
+    if let Some(place) = chosen.ram_disk.filter(|_| chosen.is_module) {
+        module(fdt, place)?;
+    }
+    fdt.end_node(node)
+}
+
+/// A module as QEMU's `guest-loader` tells of one (QEMU, `docs/system/guest-loader.rst`): where it is stands in
+/// its name, with the `0x` without which Hermit's loader takes that for decimal.
+fn module(fdt: &mut FdtWriter, place: &Gpas) -> Result<(), Error> {
+    let node = fdt.begin_node(&format!("module@{:#010x}", place.start))?;
+    let compatible = strings(["multiboot,module", "multiboot,ramdisk"]);
+    fdt.property_string_list("compatible", compatible)?;
+    fdt.property_array_u64("reg", &[place.start, place.end - place.start])?;
     fdt.end_node(node)
 }
 

@@ -51,11 +51,15 @@ fn cells(value: &[u8]) -> Vec<u32> {
 }
 
 fn tree(cpus: u32, devices: usize, ram_disk: Option<&Gpas>) -> Properties {
+    tree_with(cpus, devices, ram_disk, false)
+}
+
+fn tree_with(cpus: u32, devices: usize, ram_disk: Option<&Gpas>, is_module: bool) -> Properties {
     let virtio = Board::of(Arch::Aarch64).virtio.on(VirtioBus::Mmio).take(devices).collect();
     let line = CommandLine::new(["console=ttyAMA0".to_owned(), "a=1".to_owned()]).unwrap();
     let ram = Board::of(Arch::Aarch64).ram(512 << 20);
     let seed = std::array::from_fn(|index| u8::try_from(index).unwrap());
-    let chosen = Chosen { ram: &ram, ram_disk, command_line: &line, seed: &seed };
+    let chosen = Chosen { ram: &ram, ram_disk, is_module, command_line: &line, seed: &seed };
     read(&Tree { cpus, virtio, pci: None }.bytes(&chosen).unwrap())
 }
 
@@ -63,7 +67,8 @@ fn tree(cpus: u32, devices: usize, ram_disk: Option<&Gpas>) -> Properties {
 fn where_nothing_is_said_a_kernels_own_command_line_counts() {
     let ram = Board::of(Arch::Aarch64).ram(512 << 20);
     let line = CommandLine::default();
-    let chosen = Chosen { ram: &ram, ram_disk: None, command_line: &line, seed: &[0; 40] };
+    let (ram_disk, is_module) = (None, false);
+    let chosen = Chosen { ram: &ram, ram_disk, is_module, command_line: &line, seed: &[0; 40] };
     let tree = Tree { cpus: 1, virtio: Vec::new(), pci: None };
     assert!(!read(&tree.bytes(&chosen).unwrap()).contains_key("/chosen bootargs"));
 }
@@ -81,6 +86,16 @@ fn the_kernel_finds_memory_its_command_line_ram_disk_console_and_seeds() {
     let seed = &tree["/chosen rng-seed"];
     assert_eq!((seed.len(), seed[0], seed[31]), (32, 8, 39));
     assert!(!self::tree(1, 0, None).contains_key("/chosen linux,initrd-start"));
+}
+
+#[test]
+fn hermits_loader_finds_a_module_where_its_nodes_name_says() {
+    let tree = tree_with(1, 0, Some(&(0x400_0000..0x400_1234)), true);
+    let node = "/chosen/module@0x04000000";
+    assert_eq!(tree[&format!("{node} compatible")], b"multiboot,module\0multiboot,ramdisk\0");
+    assert_eq!(cells(&tree[&format!("{node} reg")]), [0, 0x400_0000, 0, 0x1234]);
+    assert!(!tree.contains_key("/chosen linux,initrd-start"));
+    assert!(tree.contains_key("/chosen rng-seed"));
 }
 
 #[test]
@@ -127,7 +142,8 @@ fn every_device_is_there_once_with_its_registers_and_its_interrupt() {
 fn the_most_processors_and_the_longest_command_line_fit_where_the_tree_goes() {
     let line = CommandLine::new(["x".repeat(0xffff)]).unwrap();
     let ram = Board::of(Arch::Aarch64).ram(512 << 20);
-    let chosen = Chosen { ram: &ram, ram_disk: None, command_line: &line, seed: &[0; 40] };
+    let (ram_disk, is_module) = (None, false);
+    let chosen = Chosen { ram: &ram, ram_disk, is_module, command_line: &line, seed: &[0; 40] };
     let virtio = Board::of(Arch::Aarch64).virtio.on(VirtioBus::Mmio).collect();
     let blob = Tree { cpus: gic::MAX_VCPUS, virtio, pci: None }.bytes(&chosen).unwrap();
     assert!(blob.len() < 0x2_0000, "{:#x}", blob.len());

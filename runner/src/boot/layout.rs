@@ -24,12 +24,19 @@ const fn word(value: u64) -> [u8; 2] {
 /// The GDT that the boot vCPU's segments come from.
 pub(super) const GDT: u64 = 0x500;
 
-/// PVH's start_info or Multiboot's information, the module list and the memory map: one page.
+/// PVH's start_info, the module list and the memory map: one page.
 pub(super) const START_INFO: u64 = 0x4000;
-/// What Multiboot's information points at beside those.
-pub(super) const LOADER_NAME: u64 = 0x4078;
 pub(super) const MODULES: u64 = 0x4080;
 pub(super) const MEMORY_MAP: u64 = 0x4100;
+
+/// Multiboot's information, and what that points at: one page, where QEMU has it (hw/i386/multiboot.c).
+/// Hermit's loader puts the kernel's stack behind it, and the kernel other processors' first code at 0x8000.
+pub(super) mod multiboot {
+    pub(in crate::boot) const INFORMATION: u64 = 0x9000;
+    pub(in crate::boot) const LOADER_NAME: u64 = 0x9078;
+    pub(in crate::boot) const MODULES: u64 = 0x9080;
+    pub(in crate::boot) const MEMORY_MAP: u64 = 0x9100;
+}
 
 /// The stack pointer a guest is given. PVH and Linux's 64-bit entry leave it undefined, but Nanos
 /// among others calls a subroutine before it sets one; there is a page below this for it.

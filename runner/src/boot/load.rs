@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use hv::{GuestMemory, State};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
-use super::layout::Places;
+use super::layout::{COMMAND_LINE, Places};
 use super::{BootPlan, Error, Gpas, Platform, Protocol, semihosting};
 use crate::image::{Segment, Source};
 use crate::io::file;
@@ -98,6 +98,9 @@ impl BootPlan {
     /// When there is no room for it in `ram`.
     pub fn initrd_place(&self, ram: &[Gpas]) -> Result<Option<Gpas>, Error> {
         let Some(source) = &self.initrd else { return Ok(None) };
+        if self.is_hermit_loader() && self.protocol == Protocol::Multiboot {
+            return self.behind_command_line(source, ram).map(Some);
+        }
         let limit = self
             .kernel
             .setup()
@@ -114,6 +117,24 @@ impl BootPlan {
         let with_more = self.last_gap(source.len(), limit);
         let remedy = if with_more.is_some() { MORE_MEMORY } else { SMALLER };
         Err(does_not_fit(what, &range, why, remedy))
+    }
+
+    /// Where the command line goes. Hermit's loader by Multiboot maps the page behind itself, where QEMU has
+    /// it, and none of the lower ones but Multiboot's own.
+    pub(super) fn command_line_place(&self) -> u64 {
+        match self.is_hermit_loader() && self.protocol == Protocol::Multiboot {
+            true => page_behind(self.kernel.segments().iter().map(Segment::end).max()),
+            false => COMMAND_LINE,
+        }
+    }
+
+    /// The same loader takes all behind its ram disk for free, and loads the unikernel there.
+    fn behind_command_line(&self, source: &Source, ram: &[Gpas]) -> Result<Gpas, Error> {
+        let line = self.command_line_place().saturating_add(self.command_line.len() as u64);
+        let start = page_behind(line.checked_add(1));
+        let range = start..start.saturating_add(source.len());
+        self.fits(&range, ram, || format!("the ram disk {}", source.name()))?;
+        Ok(range)
     }
 
     /// The highest page of where ram disks can be from where `len` bytes are free of the kernel, all of them below
@@ -229,6 +250,11 @@ impl Loading<'_> {
         self.ranges.push(gpa..gpa + len);
         Ok(())
     }
+}
+
+/// The first page that is free where all before `end` is taken.
+fn page_behind(end: Option<u64>) -> u64 {
+    end.and_then(|end| end.checked_next_multiple_of(4096)).unwrap_or_default()
 }
 
 fn outside(gpa: u64, why: &str) -> Error {

@@ -6,7 +6,7 @@ use crate::boot::CommandLine;
 use crate::boot::Platform;
 use crate::boot::layout::{COMMAND_LINE, RSDP, ZERO_PAGE};
 use crate::image::testing::{BzImageFile, ElfFile, pvh_note};
-use crate::image::{Image, Kernel};
+use crate::image::{Image, Kernel, System};
 use crate::machine::map::pc::{HIGH_RAM, LOW_RAM_END};
 
 const MIB: u64 = 1 << 20;
@@ -205,6 +205,38 @@ fn a_ram_disk_that_no_memory_has_room_for_is_to_be_smaller_however_much_there_is
     plan.initrd = Some(sparse(2 << 30));
     assert_eq!(remedy(&plan, 64 * MIB), MORE_MEMORY);
     assert!(plan.initrd_place(&plan.board.ram(3 << 30)).is_ok());
+}
+
+#[test]
+fn hermits_loader_has_its_module_behind_itself_by_multiboot_and_at_the_end_by_linuxs_entry() {
+    let mut file = ElfFile::new(MIB);
+    let magic: u32 = 0x1bad_b002;
+    file.load(MIB, &[magic, 0, magic.wrapping_neg()].map(u32::to_le_bytes).concat(), 16);
+    let image = Image::recognise(Source::from_bytes("loader", &file.build())).unwrap();
+    let loader = image.kernel().clone().of_system(System::HermitLoader);
+    let plan = |protocol| {
+        let mut plan = BootPlan::new(&image, loader.clone(), Some(protocol)).unwrap();
+        plan.initrd = Some(Source::from_bytes("unikernel", &[7; 5000]));
+        let words = plan.announce(2, []).into_iter().chain(["a=1".to_owned()]);
+        plan.tell(CommandLine::new(words).unwrap()).unwrap();
+        plan
+    };
+    let memory = ram(4 * MIB);
+    let by_multiboot = plan(Protocol::Multiboot);
+    assert_eq!(by_multiboot.ends.port(), Some(0xf4));
+    by_multiboot.load(&memory, Platform::Hypervisor).unwrap();
+    assert_eq!(bytes(&memory, MIB + 4096), *b"loader a=1\0");
+    assert_eq!(bytes(&memory, MIB + 8192), [7; 5000]);
+    assert_eq!(bytes(&memory, RSDP), *b"RSD PTR ");
+    let error = refused(&by_multiboot, MIB + 8192);
+    assert!(error.starts_with("the ram disk unikernel needs guest memory 0x102000-"), "{error}");
+    assert!(error.ends_with(MORE_MEMORY), "{error}");
+    let memory = ram(4 * MIB);
+    plan(Protocol::Linux64).load(&memory, Platform::Hypervisor).unwrap();
+    assert_eq!(bytes(&memory, 4 * MIB - 8192), [7; 5000]);
+    assert_eq!(bytes(&memory, RSDP), *b"RSD PTR ");
+    // With its NUL.
+    assert_eq!(bytes(&memory, ZERO_PAGE + 0x238), [4, 0, 0, 0]);
 }
 
 #[test]

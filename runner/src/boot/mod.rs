@@ -343,7 +343,8 @@ impl BootPlan {
                 Some("QEMU has no hvt, and a Solo5 guest for hvt needs an accelerator")
             }
             Protocol::Uhyve => Some(
-                "QEMU has no uhyve, and a Hermit guest needs an accelerator, or a loader of Hermit's",
+                "QEMU has no uhyve, and a Hermit guest needs an accelerator, or Hermit's loader, with the \
+                 guest as its --initrd",
             ),
             _ => None,
         }
@@ -354,21 +355,19 @@ impl BootPlan {
     #[must_use]
     pub fn needs_interval_timer(&self) -> bool {
         let needs = match self.kernel.system() {
-            Some(System::Unikraft | System::Memtest86Plus | System::FreeBsd | System::NetBsd) => {
-                true
-            }
             Some(System::Osv) | None => self.protocol == Protocol::Multiboot,
+            Some(_) => true,
         };
         needs && self.kernel.arch() == Arch::X86_64
     }
 
-    /// The old hardware that only guests of its kind have, for a person.
-    pub fn old_hardware(&self) -> Vec<String> {
+    /// Where the guest ends, and the old hardware that only guests of its kind have, for a person.
+    pub fn own_hardware(&self) -> Vec<String> {
         let timer =
             self.needs_interval_timer().then(|| "interval timer, ports 0x40-0x43".to_owned());
-        let own = self.ends.ports().filter(|(port, _)| *port != EXIT_PORT);
-        let own = own.map(|(port, _)| format!("power, port {port:#x}"));
-        timer.into_iter().chain(own).collect()
+        let name = |port| if port == ends::POWER_PORT { "power" } else { "exit" };
+        let own = self.ends.ports().map(|(port, _)| format!("{}, port {port:#x}", name(port)));
+        own.chain(timer).collect()
     }
 
     /// Whether it is a BSD's kernel for virtual machines without ACPI.
@@ -377,10 +376,20 @@ impl BootPlan {
             && self.protocol == Protocol::Pvh
     }
 
+    /// Whether it is Hermit's loader, with a Hermit unikernel as its ram disk.
+    #[must_use]
+    pub fn is_hermit_loader(&self) -> bool {
+        self.kernel.system() == Some(System::HermitLoader)
+    }
+
     /// How the guest finds its devices.
     #[must_use]
     pub fn announcement(&self) -> Announcement {
         match (self.protocol, self.kernel.setup()) {
+            // Whatever enters it.
+            (Protocol::Linux64 | Protocol::Multiboot, _) if self.is_hermit_loader() => {
+                Announcement::CommandLine
+            }
             (Protocol::Linux64, None) => Announcement::CommandLine,
             // These read of them there, however they are entered.
             (Protocol::Pvh, None)
@@ -407,10 +416,15 @@ impl BootPlan {
         let virtio: Vec<_> = virtio.into_iter().collect();
         let on_bus = virtio.iter().any(|slot| matches!(slot.place, Place::Pci { .. }));
         let pci = on_bus.then_some(self.board.virtio.pci);
+        // Hermit takes windows of no other size for devices, and looks at no more than its own of one.
+        let window = match self.is_hermit_loader() {
+            true => "4K".to_owned(),
+            false => VIRTIO_WINDOW.to_string(),
+        };
         // A kernel looks for what is on the PCI bus itself.
         let word = |slot: VirtioSlot| match slot.place {
             Place::Mmio { base, line } => {
-                Some(format!("virtio_mmio.device={VIRTIO_WINDOW}@{base:#x}:{line}"))
+                Some(format!("virtio_mmio.device={window}@{base:#x}:{line}"))
             }
             Place::Pci { .. } => None,
         };
@@ -425,8 +439,11 @@ impl BootPlan {
                 // OSv, which finds them there, switches off by nothing else then.
                 let osv = self.kernel.system() == Some(System::Osv);
                 let power = osv.then_some(ends::POWER_PORT);
-                let processors = AcpiTables { cpus, virtio: Vec::new(), pci: None, power };
-                self.acpi = (cpus > 1 && !bsd).then_some(processors);
+                // Hermit insists on tables, and looks for its bus there.
+                let hermit = self.is_hermit_loader();
+                let pci = pci.filter(|_| hermit);
+                let processors = AcpiTables { cpus, virtio: Vec::new(), pci, power };
+                self.acpi = (hermit || (cpus > 1 && !bsd)).then_some(processors);
                 words.extend(virtio.into_iter().filter_map(word));
             }
         }

@@ -6,9 +6,8 @@ use hv::arch::x86_64;
 
 use super::Gpas;
 use super::bytes::Bytes;
-use super::layout::{
-    COMMAND_LINE, GDT, LOADER_NAME, LOW_END, MEMORY_MAP, MODULES, STACK_TOP, START_INFO, usable_ram,
-};
+use super::layout::multiboot::{INFORMATION, LOADER_NAME, MEMORY_MAP, MODULES};
+use super::layout::{GDT, LOW_END, STACK_TOP, usable_ram};
 
 /// In EAX: a boot loader of this specification.
 const LOADED: u64 = 0x2bad_b002;
@@ -26,7 +25,7 @@ const WORDS_BEHIND_NAME: usize = 12;
 
 /// The boot data and where it goes: information, loader's name, module list, memory map. A ram disk is the one
 /// module, with an empty string.
-pub(super) fn info(ram: &[Gpas], initrd: Option<&Gpas>) -> [(u64, Vec<u8>); 4] {
+pub(super) fn info(ram: &[Gpas], command_line: u64, initrd: Option<&Gpas>) -> [(u64, Vec<u8>); 4] {
     let low = |address: u64| u32::try_from(address).unwrap_or(u32::MAX);
     let map: Vec<Gpas> = usable_ram(ram).collect();
     // KiB of conventional memory, and from 1 MiB to the first hole.
@@ -37,7 +36,7 @@ pub(super) fn info(ram: &[Gpas], initrd: Option<&Gpas>) -> [(u64, Vec<u8>); 4] {
         .u32(low(LOW_END >> 10))
         .u32(low(upper))
         .u32(0) // boot device: none
-        .u32(low(COMMAND_LINE))
+        .u32(low(command_line))
         .u32(u32::from(initrd.is_some()))
         .u32(low(MODULES))
         .u64(0) // symbols: none
@@ -55,14 +54,19 @@ pub(super) fn info(ram: &[Gpas], initrd: Option<&Gpas>) -> [(u64, Vec<u8>); 4] {
     let table = map.iter().fold(Bytes::default(), |table, range| {
         table.u32(ENTRY_SIZE).u64(range.start).u64(range.end - range.start).u32(RAM)
     });
-    [(START_INFO, info.0), (LOADER_NAME, NAME.to_vec()), (MODULES, module.0), (MEMORY_MAP, table.0)]
+    [
+        (INFORMATION, info.0),
+        (LOADER_NAME, NAME.to_vec()),
+        (MODULES, module.0),
+        (MEMORY_MAP, table.0),
+    ]
 }
 
 /// The boot vCPU: 32-bit protected mode without paging, EBX at the information, a stack that can be used.
 pub(super) fn state(entry: u64) -> State {
     let mut state = x86_64::State::protected_mode(entry, GDT);
     state.regs.rax = LOADED;
-    state.regs.rbx = START_INFO;
+    state.regs.rbx = INFORMATION;
     state.regs.rsp = STACK_TOP;
     State::X86_64(state)
 }
@@ -82,13 +86,13 @@ mod tests {
         let ram = [0..3 * GIB, 4 * GIB..5 * GIB];
         let initrd = 0x200_0000..0x200_0801;
         let [(at, info), (name_at, name), (modules_at, module), (map_at, map)] =
-            super::info(&ram, Some(&initrd));
-        assert_eq!((at, info.len(), name.as_slice()), (START_INFO, 116, NAME));
+            super::info(&ram, 0x2_0000, Some(&initrd));
+        assert_eq!((at, info.len(), name.as_slice()), (INFORMATION, 116, NAME));
         assert!(at + 116 <= name_at && name_at + 7 <= modules_at && modules_at + 16 <= map_at);
         let info = words(&info);
         let low = |gpa: u64| u32::try_from(gpa).unwrap();
         let upper = low((3 * GIB - 0x10_0000) >> 10);
-        assert_eq!(info[..5], [TOLD, 639, upper, 0, low(COMMAND_LINE)]);
+        assert_eq!(info[..5], [TOLD, 639, upper, 0, 0x2_0000]);
         assert_eq!(info[5..7], [1, low(modules_at)]);
         assert_eq!(info[11..13], [3 * 24, low(map_at)]);
         assert_eq!(info[16], low(name_at));
@@ -101,7 +105,7 @@ mod tests {
 
     #[test]
     fn without_a_ram_disk_there_is_no_module() {
-        let [(_, info), _, (_, module), ..] = info(&[0..0x1000_0000], None);
+        let [(_, info), _, (_, module), ..] = info(&[0..0x1000_0000], 0x2_0000, None);
         assert_eq!((words(&info)[5], module.len()), (0, 0));
     }
 }

@@ -5,9 +5,7 @@ use hv::State;
 use hv::arch::x86_64::{GDT_SIZE, IDENTITY_MAP_SIZE, write_gdt, write_identity_map};
 
 use super::acpi::RESET_CODE;
-use super::layout::{
-    BIOS_DATA, BOOT_DATA, COMMAND_LINE, GDT, PAGE_TABLES, RESET_VECTOR, RSDP, ZERO_PAGE,
-};
+use super::layout::{BIOS_DATA, BOOT_DATA, GDT, PAGE_TABLES, RESET_VECTOR, RSDP, ZERO_PAGE};
 use super::load::{Loading, does_not_fit};
 use super::{BootPlan, Error, Gpas, Platform, linux, mp, multiboot, pvh};
 
@@ -71,7 +69,7 @@ impl BootPlan {
         // ACPI tables are found where a BIOS has them: this version has no way to tell of them.
         self.load_pc(ram, platform, loading)?;
         load_bios_data(loading)?;
-        for (gpa, bytes) in multiboot::info(ram, initrd) {
+        for (gpa, bytes) in multiboot::info(ram, self.command_line_place(), initrd) {
             loading.write(gpa, &bytes)?;
         }
         Ok(multiboot::state(self.entry))
@@ -87,7 +85,9 @@ impl BootPlan {
         self.fits(&BOOT_DATA, ram, || "boot data".to_owned())?;
         write_gdt(loading.memory, GDT)?;
         loading.ranges.push(GDT..GDT + u64::from(GDT_SIZE));
-        loading.write(COMMAND_LINE, &self.command_line.terminated())?;
+        let (at, line) = (self.command_line_place(), self.command_line.terminated());
+        self.fits(&(at..at.saturating_add(line.len() as u64)), ram, || "the command line".into())?;
+        loading.write(at, &line)?;
         self.load_acpi(ram, platform, loading)
     }
 
@@ -113,7 +113,8 @@ impl BootPlan {
     }
 
     fn zero_page(&self, ram: &[Gpas], initrd: Option<&Gpas>, rsdp: u64) -> Vec<u8> {
-        linux::zero_page(ram, self.kernel.setup(), &self.command_line, initrd, rsdp)
+        let command_line = self.command_line.len() + usize::from(self.is_hermit_loader());
+        linux::zero_page(ram, self.kernel.setup(), command_line, initrd, rsdp)
     }
 
     /// Writes the ACPI tables, if the guest gets some, and tells where they begin; 0 without.

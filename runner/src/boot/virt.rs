@@ -25,7 +25,8 @@ impl BootPlan {
         self.fits(&DEVICE_TREE, ram, || "the device tree".to_owned())?;
         let mut seed: Seed = [0; 40];
         random::fill(&mut seed)?;
-        let chosen = Chosen { ram, ram_disk, command_line: &self.command_line, seed: &seed };
+        let (command_line, is_module) = (&self.command_line, self.is_hermit_loader());
+        let chosen = Chosen { ram, ram_disk, is_module, command_line, seed: &seed };
         let tree = self.tree.bytes(&chosen).map_err(|error| Error::Tree(error.to_string()))?;
         let range = DEVICE_TREE.start..DEVICE_TREE.start.saturating_add(tree.len() as u64);
         if range.end > DEVICE_TREE.end {

@@ -4,6 +4,7 @@
 use std::os::fd::RawFd;
 
 use super::target::Target;
+use crate::boot::EXIT_PORT;
 use crate::config::DiskFormat;
 use crate::machine::map::MIB;
 use crate::machine::slot::{Place, VirtioSlot};
@@ -74,7 +75,8 @@ pub(super) fn arguments(plan: &Plan, fds: &Descriptors, sandbox: bool) -> Vec<St
     let serial = if virtio { "null" } else { TYPED_TO };
     words.add(&format!("-chardev {serial},id=console,logfile=/dev/fd/{}", fds.console));
     words.add("-serial chardev:console");
-    for line in Target::of(plan.boot.board.arch).arguments(fds.exit, fds.log) {
+    let port = plan.boot.ends.port().unwrap_or(EXIT_PORT);
+    for line in Target::of(plan.boot.board.arch).arguments(port, fds.exit, fds.log) {
         words.add(&line);
     }
     words.add("-global virtio-mmio.force-legacy=false");
@@ -225,6 +227,14 @@ mod tests {
         let all = arguments(&plan, &fds(&[(20, false, false)]), false);
         let start = all.iter().position(|word| word == "-machine").unwrap();
         assert_eq!(all[start..].join(" "), expected);
+    }
+
+    #[test]
+    fn the_exit_port_is_where_the_guest_ends() {
+        let mut plan = plan(&[]);
+        plan.boot.ends = &crate::boot::ends::HERMIT_LOADER;
+        let all = arguments(&plan, &fds(&[]), false).join(" ");
+        assert!(all.contains("isa-serial,chardev=exit,iobase=0xf4,"), "{all}");
     }
 
     #[test]

@@ -3,8 +3,6 @@
 
 use hv::Arch;
 
-use crate::boot::EXIT_PORT;
-
 /// Which processor an ELF file is for (System V ABI, `e_machine`).
 const EM_X86_64: u16 = 62;
 const EM_AARCH64: u16 = 183;
@@ -106,8 +104,8 @@ impl Target {
     }
 
     /// The arguments for the machine and what it has of itself, the console but for its other end: words
-    /// with single spaces. `exit` and `log` are the descriptors of those.
-    pub(super) fn arguments(&self, exit: i32, log: i32) -> Vec<String> {
+    /// with single spaces. `exit` and `log` are the descriptors of those, `port` is where a PC's guest ends.
+    pub(super) fn arguments(&self, port: u16, exit: i32, log: i32) -> Vec<String> {
         match self.arch {
             Arch::X86_64 => vec![
                 "-machine microvm,acpi=off,ioapic2=off,pic=on,pit=on,rtc=on,isa-serial=on,\
@@ -118,7 +116,7 @@ impl Target {
                 // which ignores what is wider than a byte. A UART sends the first byte of any access, as
                 // it is.
                 format!("-chardev null,id=exit,logfile=/dev/fd/{exit}"),
-                format!("-device isa-serial,chardev=exit,iobase={EXIT_PORT:#x},irq=3"),
+                format!("-device isa-serial,chardev=exit,iobase={port:#x},irq=3"),
                 // Command 0xfe to port 0x64: reset.
                 "-device i8042".to_owned(),
                 format!("-d cpu_reset -D /dev/fd/{log}"),

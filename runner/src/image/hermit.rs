@@ -8,9 +8,9 @@
 use hv::Arch;
 
 use super::bytes::{u16_at, u32_at, u64_at};
-use super::elf::{Elf, ElfError, Extent, Segment, Tls};
+use super::elf::{Elf, ElfError, Extent, Segment, Tls, is_elf};
 use super::view::View;
-use super::{Error, Problem};
+use super::{Error, Problem, Source};
 
 /// The version of the entry that is known here (`HERMIT_ENTRY_VERSION`).
 const ENTRY_VERSION: u8 = 4;
@@ -129,6 +129,16 @@ pub enum HermitError {
         "its thread-local storage is not in what is loaded: the file is damaged, build it again"
     )]
     Tls,
+}
+
+/// The machine that the Hermit unikernel in `source` is for, which Hermit's loader is given as its ram disk and
+/// looks at itself; nothing where it is anything else.
+#[must_use]
+pub fn program(source: &Source) -> Option<Arch> {
+    let mut head = [0; 4];
+    source.read_exact_at(0, &mut head).ok().filter(|()| is_elf(&head))?;
+    let elf = Elf::parse(&View::whole(source.clone())).ok()?;
+    elf.notes.hermit.map(|_| elf.arch)
 }
 
 impl Hermit {

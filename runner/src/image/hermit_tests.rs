@@ -40,6 +40,18 @@ fn of(relocations: &[Rela]) -> Result<Vec<(u64, u64)>, HermitError> {
 }
 
 #[test]
+fn a_unikernel_as_another_kernels_ram_disk_is_one_whatever_it_cannot_do_here() {
+    let of = |bytes: &[u8]| program(&Source::from_bytes("initrd", bytes));
+    let mut file = hermit_file(Some(99), &[]);
+    assert_eq!(of(&file.build()), Some(Arch::X86_64));
+    file.machine = 183;
+    assert_eq!(of(&file.build()), Some(Arch::Aarch64));
+    assert_eq!(of(&file.build()[..100]), None);
+    assert_eq!((of(&ElfFile::kernel().build()), of(b"070701")), (None, None));
+    assert_eq!(of(b"ELF"), None);
+}
+
+#[test]
 fn a_hermit_unikernel_is_known_by_its_note_and_says_which_interface_it_speaks() {
     for (version, interface) in [
         (None, Interface::V1),

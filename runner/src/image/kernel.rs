@@ -96,6 +96,23 @@ impl Kernel {
         Ok(Self { entry, pvh_entry, multiboot, system, ..Self::loading(view, arch, segments) })
     }
 
+    /// One that what it is given says to be a kernel: it is entered wherever something is loaded. Hermit's loader
+    /// is in a segment that is only to be read.
+    pub(super) fn given(
+        view: View,
+        elf: Elf,
+        multiboot: Option<Multiboot>,
+    ) -> Result<Self, Problem> {
+        match elf.loaded_entry() {
+            Some(entry) if !elf.is_32_bit && !elf.dynamic && elf.interpreter.is_none() => {
+                let Elf { arch, segments, .. } = elf;
+                let entry = Some(entry);
+                Ok(Self { entry, multiboot, ..Self::loading(view, arch, segments) })
+            }
+            _ => Self::new(view, elf, multiboot, None),
+        }
+    }
+
     /// A Solo5 unikernel for hvt, which is entered in one way only.
     pub(super) fn of_solo5(view: View, elf: &Elf, abi: Abi) -> Result<Self, Problem> {
         if abi.version != HVT_VERSION {
@@ -159,6 +176,13 @@ impl Kernel {
         if let Some(Multiboot { segment: Some(segment), .. }) = self.multiboot {
             self.segments = vec![segment];
         }
+        self
+    }
+
+    /// The kernel as that of a system, which something beside its file says.
+    #[must_use]
+    pub fn of_system(mut self, system: System) -> Self {
+        self.system = Some(system);
         self
     }
 

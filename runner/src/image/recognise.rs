@@ -124,6 +124,8 @@ fn solo5_target(target: u32) -> Option<Problem> {
 pub enum Marks {
     /// An ELF file is a kernel if something in it says so, and nothing that it is another format's.
     Needed,
+    /// Any ELF file that can be entered is, by the way that it is marked for: what it is given says so.
+    Given,
     /// Any ELF file that can be entered is: the user names it as a kernel, or says how to enter it.
     NotNeeded,
 }
@@ -199,7 +201,10 @@ fn elf_kernel(
             return Err(Problem::LinuxProgram { why });
         }
     }
-    let kernel = Kernel::new(view, elf, multiboot, None)?;
+    let kernel = match marks {
+        Marks::Given => Kernel::given(view, elf, multiboot)?,
+        _ => Kernel::new(view, elf, multiboot, None)?,
+    };
     Ok(Some(match format {
         Format::Multiboot => (format, kernel.by_multiboot()),
         _ => (format, kernel),

@@ -3,7 +3,7 @@
 //!
 //! Marks are the kernels' own: the guest's name among Xen's ELF notes (`xen/include/public/elfnote.h`, type 6),
 //! names of ELF sections, and the version in a bzImage. None of them is needed to boot, and who has none is
-//! nobody's.
+//! nobody's. Hermit's loader has none either, and is known by what it is given.
 
 use std::fmt;
 
@@ -24,6 +24,8 @@ pub enum System {
     NetBsd,
     /// memtest86+, by the version of its bzImage.
     Memtest86Plus,
+    /// Hermit's loader: a kernel whose ram disk is a Hermit unikernel.
+    HermitLoader,
 }
 
 /// How names of sections begin that are one system's alone.
@@ -70,6 +72,7 @@ impl fmt::Display for System {
             System::FreeBsd => "FreeBSD",
             System::NetBsd => "NetBSD",
             System::Memtest86Plus => "memtest86+",
+            System::HermitLoader => "Hermit's loader",
         })
     }
 }

@@ -100,7 +100,7 @@ mod tests {
         }
         assert!(virt.contains(&format!("line {}: the console", virt::PL011_LINE)), "{virt}");
         let pc = text(Arch::X86_64);
-        for port in [pc::COM1, pc::RESET_PORT, pc::RTC, crate::boot::EXIT_PORT] {
+        for port in [pc::COM1, pc::RESET_PORT, pc::RTC] {
             assert!(pc.contains(&format!("{port:#x}")), "{port:#x}: {pc}");
         }
     }

@@ -62,7 +62,7 @@ pub(super) fn plan(
         uhyve.mounts = shares.iter().map(|share| share.tag.clone()).collect();
     }
     let words = words(settings, image)?;
-    boot.tell(command_line(settings)?)?;
+    boot.tell(CommandLine::new(kernel_words(settings))?)?;
     let mut rest = settings.clone();
     rest.devices.shares = Vec::new();
     rest.virtio = Some(VirtioBus::Pci);
@@ -78,11 +78,7 @@ fn refuse(settings: &Settings, image: &Image) -> Result<(), Error> {
         (!settings.disks.is_empty(), "--disk", "Hermit has no driver for disks: --share FOLDER"),
         (mmio, "--virtio=mmio", "Hermit guests find their devices on PCI under uhyve"),
         (!settings.mounts.is_empty(), "--mounts", "Hermit guests have no volumes of OPS's"),
-        (
-            !settings.network.addresses.is_empty(),
-            "an address",
-            "tell Hermit by its own words: --append '-ip 10.0.2.15 -gateway 10.0.2.2 -mask 255.255.255.0'",
-        ),
+        (!settings.network.addresses.is_empty(), "an address", ADDRESS),
         (
             settings.stdin && settings.devices.console.is_none(),
             "--stdin",
@@ -99,7 +95,7 @@ fn refuse(settings: &Settings, image: &Image) -> Result<(), Error> {
 }
 
 /// The kernel's own words, the environment as words of the kernel's, and behind `--` the program's.
-fn command_line(settings: &Settings) -> Result<CommandLine, Error> {
+pub(super) fn kernel_words(settings: &Settings) -> Vec<String> {
     let mut words: Vec<String> = settings.append.iter().cloned().collect();
     let env = settings.env.iter();
     words.extend(env.map(|(name, value)| shell_word(&format!("env={name}={value}"))));
@@ -107,7 +103,33 @@ fn command_line(settings: &Settings) -> Result<CommandLine, Error> {
         words.push("--".to_owned());
         words.extend(settings.args.iter().map(|arg| shell_word(arg)));
     }
-    Ok(CommandLine::new(words)?)
+    words
+}
+
+/// How Hermit has an address.
+const ADDRESS: &str =
+    "tell Hermit by its own words: --append '-ip 10.0.2.15 -gateway 10.0.2.2 -mask 255.255.255.0'";
+
+/// What a Hermit guest cannot have that its own loader starts, `loader`.
+pub(super) fn refuse_by_loader(
+    settings: &Settings,
+    addresses: bool,
+    loader: &str,
+) -> Result<(), Error> {
+    let shares = !settings.devices.shares.is_empty();
+    let wanted = [
+        (
+            shares,
+            "--share",
+            "Hermit's kernel has virtio-fs, and runner 9P; without its loader files are uhyve's: run the unikernel \
+             itself",
+        ),
+        (addresses, "an address", ADDRESS),
+    ];
+    match wanted.into_iter().find(|(wanted, ..)| *wanted) {
+        Some((_, what, why)) => Err(Error::Asked(format!("{loader}: {what}: {why}"))),
+        None => Ok(()),
+    }
 }
 
 fn words(settings: &Settings, image: &Image) -> Result<Words, Error> {

@@ -66,6 +66,7 @@ pub mod x86_64 {
         guests! {
             "x86_64/multiboot" ".bin":
             ELF32 = "elf32",
+            HERMIT_LOADER = "hermit_loader",
             RAW = "raw",
             UNIKRAFT = "unikraft",
         }
@@ -76,6 +77,7 @@ pub mod x86_64 {
         guests! {
             "x86_64/systems" ".elf":
             FREEBSD = "freebsd",
+            HERMIT_LOADER = "hermit_loader",
             NETBSD = "netbsd",
             OSV = "osv",
             UNIKRAFT = "unikraft",
@@ -239,6 +241,7 @@ pub mod aarch64 {
             FLOOD = "flood",
             HALT = "halt",
             HELLO = "hello",
+            HERMIT_LOADER = "hermit_loader",
             OFF = "off",
             PARKED = "parked",
             RESET = "reset",

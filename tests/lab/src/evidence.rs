@@ -116,6 +116,15 @@ pub(crate) static TABLE: &[Row] = &[
             (NO, ""),
         ],
     },
+    Row {
+        guest: "Hermit's loader with a unikernel: micro-guests; loader 0.5 with kernel 0.13, several CPUs and HTTP, by hand",
+        cells: [
+            (Lab(&["hermit::its_loader_has"]), ""),
+            (Nothing, ""),
+            (Lab(&["hermit::its_loader_has"]), "micro-guests"),
+            (NO, ""),
+        ],
+    },
     row(
         "Unikraft: micro-guests; its helloworld by hand, for Firecracker in the lab, for QEMU in QEMU 7.2",
         [

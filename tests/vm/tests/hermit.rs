@@ -211,3 +211,67 @@ fn what_a_hermit_guest_cannot_have_is_refused_with_what_it_can() {
     let share = format!("--share={}:x", folder.path().display());
     says(&refused(&[&share, &share]), &["two shares are at /x"]);
 }
+
+/// A guest that does what Hermit's loader does.
+#[cfg(target_arch = "x86_64")]
+fn loaders() -> [(PathBuf, &'static str, &'static str); 2] {
+    let guest = |name: &str| checkout().join("tests/guests/x86_64").join(name);
+    [
+        (guest("multiboot/hermit_loader.bin"), "Multiboot", "hermit_loader.bin"),
+        (guest("systems/hermit_loader.elf"), "Linux 64-bit", "virtio_mmio.device=4K@0xfeb00000:5"),
+    ]
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn its_loader_has_a_unikernel_as_its_module_with_its_words_and_ends_with_whether_it_failed() {
+    or_skip!(accelerator());
+    for (loader, protocol, first) in loaders() {
+        for (raw, status) in [(1, 0), (0, 1), (0x101, 1)] {
+            let folder = Folder::new();
+            let ends = format!("ends={raw}");
+            let words = ["-v", "--report=r.json", "-m", "32", "--net=user", "-e", "A=b c"];
+            let run = runner(words).args(["--append", &ends, "--initrd"]);
+            let run = run.arg(unikernel("hermit/hello")).arg(&loader);
+            let run = run.args(["--", "one", "two words"]).within(folder.path());
+            let finished = run.ends_with(status);
+            let works = "timer, clock and interrupts work";
+            let told = format!("{works}\n{first} {ends} 'env=A=b c' -- one 'two words'\n");
+            assert_eq!(finished.text(), told);
+            let lines = [&format!("{protocol} protocol\n"), "system: Hermit's loader\n"];
+            says(&finished.stderr, &lines);
+            says(&finished.stderr, &["interval timer", "exit, port 0xf4\n", "acpi: tables"]);
+            let report = std::fs::read_to_string(folder.path().join("r.json")).unwrap();
+            let report: Value = serde_json::from_str(&report).unwrap();
+            assert_eq!((&report["raw"], &report["status_of"]), (&raw.into(), &"guest".into()));
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+#[test]
+fn its_loader_has_a_unikernel_as_its_module_with_its_words_and_ends_without_a_status() {
+    or_skip!(accelerator());
+    let words = ["-v", "-m", "64", "-e", "A=b c", "--append", "quiet", "--initrd"];
+    let run = runner(words).arg(unikernel("hermit/hello"));
+    let run = run.arg(super::support::files::kernel("hermit_loader")).args(["--", "two words"]);
+    let finished = run.ends_with(0);
+    assert_eq!(finished.text(), "quiet 'env=A=b c' -- 'two words'\n");
+    says(&finished.stderr, &["system: Hermit's loader\n", "which carries no status"]);
+}
+
+#[test]
+fn what_hermits_loader_cannot_have_is_refused_with_what_it_can() {
+    or_skip!(accelerator());
+    #[cfg(target_arch = "x86_64")]
+    let (loader, other) = (loaders()[0].0.clone(), "aarch64");
+    #[cfg(target_arch = "aarch64")]
+    let (loader, other) = (super::support::files::kernel("hermit_loader"), "x86_64");
+    let folder = Folder::new();
+    let share = format!("--share={}", folder.path().display());
+    let run = runner([&*share, "--initrd"]).arg(unikernel("hermit/hello")).arg(&loader);
+    says(&run.refused(), &["--share: Hermit's kernel has virtio-fs", "run the unikernel itself"]);
+    let foreign = checkout().join(format!("tests/guests/{other}/hermit/hello.elf"));
+    let why = runner(["--initrd"]).arg(foreign).arg(&loader).refused();
+    says(&why, &[&format!("a Hermit unikernel for {other}, and "), "use a loader"]);
+}

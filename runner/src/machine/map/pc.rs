@@ -43,8 +43,5 @@ pub(super) static BOARD: Board = Board {
             msi: true,
         },
     },
-    fixed: &[
-        "com1, ports 0x3f8-0x3ff, line 4: the console",
-        "exit, port 0x501; reset, port 0x64; clock, port 0x70",
-    ],
+    fixed: &["com1, ports 0x3f8-0x3ff, line 4: the console", "reset, port 0x64; clock, port 0x70"],
 };

@@ -1,0 +1,57 @@
+// Does what Hermit's loader does (hermit-os/loader, src/arch/aarch64): the device tree is at the beginning of RAM,
+// whatever X0 says, and in the node of what it is told the name of another says where a Hermit unikernel is.
+// Prints its command line, and ends as Hermit does, by PSCI's SYSTEM_OFF, or with 1.
+        .include "console.inc"
+        .include "fdt.inc"
+
+        .equ RAM, 0x40000000
+
+        .text
+        .globl _start
+_start: begin
+        mov     x19, RAM
+        mov     x26, 0
+        adr     x21, module
+        bl      walk
+        cbz     x26, failed
+        tst     x26, 0xfff
+        b.ne    failed
+        ldr     w0, [x26]
+        ldr     w1, =0x464c457f         // an ELF file
+        cmp     w0, w1
+        b.ne    failed
+        adr     x21, command_line
+        bl      walk
+        mov     x1, x25
+        bl      print
+        say     newline
+        ldr     x0, =SYSTEM_OFF
+        hvc     0
+failed: mov     w0, 1
+        b       exit
+
+// X26 = where the module is, in whose node this property is.
+module: str     x30, [sp, -16]!
+        mov     x5, x1
+        adr     x6, name
+        bl      starts
+        b.ne    3f
+        mov     x26, 0                  // X5 is behind the word
+1:      ldrb    w8, [x5], 1
+        sub     w8, w8, '0'
+        cmp     w8, 10
+        b.lo    2f
+        sub     w8, w8, 'a' - '0' - 10
+        cmp     w8, 10
+        b.lo    3f
+        cmp     w8, 16
+        b.hs    3f
+2:      add     x26, x8, x26, lsl 4
+        b       1b
+3:      ldr     x30, [sp], 16
+        ret
+        .ltorg
+
+        .data
+name:           .asciz "module@0x"
+newline:        .asciz "\n"
