@@ -7,11 +7,13 @@
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hv::{Error, Kind, Result};
+use kvm_ioctls::{VcpuExit, VcpuFd};
 
 use super::{Execution, Ran};
+use crate::error::call;
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
@@ -61,6 +63,24 @@ impl std::fmt::Display for End {
             End::Other(words) => f.write_str(words),
         }
     }
+}
+
+/// Runs until the guest stops, which `end` puts in our words, and says how long that took.
+fn timed(vcpu: &mut VcpuFd, end: impl Fn(VcpuExit<'_>) -> End) -> Result<(End, Duration)> {
+    let begin = Instant::now();
+    let end = loop {
+        match vcpu.run() {
+            Ok(exit) => break end(exit),
+            Err(error) if error.errno() == libc::EINTR => {}
+            Err(error) => return call("KVM_RUN", Err(error)),
+        }
+    };
+    let took = begin.elapsed();
+    // KVM finishes an access before registers are set again. It returns EINTR at once, which is all there is to it.
+    vcpu.set_kvm_immediate_exit(1);
+    let _ = vcpu.run();
+    vcpu.set_kvm_immediate_exit(0);
+    Ok((end, took))
 }
 
 /// Times a loop of `instructions`, of which `run` makes as many rounds as it is told, with a count

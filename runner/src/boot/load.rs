@@ -7,6 +7,7 @@ use hv::{GuestMemory, State};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
 use super::layout::{COMMAND_LINE, Places};
+use super::pc::Machine;
 use super::{BootPlan, Error, Gpas, Platform, Protocol, semihosting};
 use crate::image::{Segment, Source};
 use crate::io::file;
@@ -44,11 +45,12 @@ impl BootPlan {
         }
         let initrd = self.load_initrd(&ram, &mut loading)?;
         let (initrd, into) = (initrd.as_ref(), &mut loading);
+        let pc = Machine { ram: &ram, initrd, platform };
         let state = match self.protocol {
-            Protocol::Linux64 => self.load_linux64(&ram, initrd, platform, into),
-            Protocol::Linux32 => self.load_linux32(&ram, initrd, platform, into),
-            Protocol::Pvh => self.load_pvh(&ram, initrd, platform, into),
-            Protocol::Multiboot => self.load_multiboot(&ram, initrd, platform, into),
+            Protocol::Linux64 => self.load_linux64(&pc, into),
+            Protocol::Linux32 => self.load_linux32(&pc, into),
+            Protocol::Pvh => self.load_pvh(&pc, into),
+            Protocol::Multiboot => self.load_multiboot(&pc, into),
             Protocol::Arm64 => self.load_virt(&ram, initrd, into),
             Protocol::Hvt => self.load_hvt(&ram, self.is_guarded(&ram), into),
             Protocol::Uhyve => self.load_uhyve(&ram, into),

@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hv::arch::aarch64::State;
 use hv::{GuestMemory, GuestRam, IrqChip, Result};
@@ -112,26 +112,10 @@ impl Guest {
         let [_, x1, x2, ..] = &mut state.x;
         (*x1, *x2) = (DONE, DATA);
         arch::set_state(&self.vcpu, &state.into())?;
-        let begin = Instant::now();
-        let end = loop {
-            match self.vcpu.run() {
-                Ok(VcpuExit::MmioWrite(DONE, _)) => break End::Done,
-                Ok(VcpuExit::MmioWrite(EXCEPTION, _)) => break End::Exception,
-                Ok(exit) => break End::Other(format!("ended in {exit:?}")),
-                Err(error) if error.errno() == libc::EINTR => {}
-                Err(error) => return call("KVM_RUN", Err(error)),
-            }
-        };
-        let took = begin.elapsed();
-        self.settle();
-        Ok((end, took))
-    }
-
-    /// Lets KVM finish the write before registers are set again.
-    fn settle(&mut self) {
-        self.vcpu.set_kvm_immediate_exit(1);
-        // It returns EINTR at once, which is all there is to it.
-        let _ = self.vcpu.run();
-        self.vcpu.set_kvm_immediate_exit(0);
+        super::timed(&mut self.vcpu, |exit| match exit {
+            VcpuExit::MmioWrite(DONE, _) => End::Done,
+            VcpuExit::MmioWrite(EXCEPTION, _) => End::Exception,
+            exit => End::Other(format!("ended in {exit:?}")),
+        })
     }
 }

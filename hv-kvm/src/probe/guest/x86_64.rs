@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hv::arch::x86_64::{Regs, State, write_gdt, write_identity_map};
 use hv::{GuestMemory, GuestRam, Result};
@@ -184,31 +184,15 @@ impl Guest {
             ..Regs::default()
         };
         arch::set_state(&self.vcpu, &hv::State::X86_64(self.state))?;
-        let begin = Instant::now();
-        let end = loop {
-            match self.vcpu.run() {
-                Ok(VcpuExit::IoOut(DONE, _)) => break End::Done,
-                Ok(VcpuExit::InternalError) => break End::Unknown,
-                Ok(VcpuExit::Shutdown) => break End::Exception,
-                Ok(VcpuExit::FailEntry(reason, _)) => {
-                    break End::Other(format!("did not start: hardware entry failure {reason:#x}"));
-                }
-                Ok(exit) => break End::Other(format!("ended in {exit:?}")),
-                Err(error) if error.errno() == libc::EINTR => {}
-                Err(error) => return call("KVM_RUN", Err(error)),
+        super::timed(&mut self.vcpu, |exit| match exit {
+            VcpuExit::IoOut(DONE, _) => End::Done,
+            VcpuExit::InternalError => End::Unknown,
+            VcpuExit::Shutdown => End::Exception,
+            VcpuExit::FailEntry(reason, _) => {
+                End::Other(format!("did not start: hardware entry failure {reason:#x}"))
             }
-        };
-        let took = begin.elapsed();
-        self.settle();
-        Ok((end, took))
-    }
-
-    /// Lets KVM finish a port access before registers are set again.
-    fn settle(&mut self) {
-        self.vcpu.set_kvm_immediate_exit(1);
-        // It returns EINTR at once, which is all there is to it.
-        let _ = self.vcpu.run();
-        self.vcpu.set_kvm_immediate_exit(0);
+            exit => End::Other(format!("ended in {exit:?}")),
+        })
     }
 }
 

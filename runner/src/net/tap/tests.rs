@@ -1,5 +1,6 @@
 //! Tap devices in network namespaces of our own, each of one test's thread.
 
+use std::net::UdpSocket;
 use std::process::{Command, Stdio};
 
 use rustix::thread::UnshareFlags;
@@ -109,6 +110,15 @@ fn host(tap: &Tap) {
     assert!(run(&format!("ip neighbour replace 10.9.0.2 dev {name} {neighbour}")));
 }
 
+/// A device with that host, and a socket of the host's.
+fn with_socket() -> (Tap, UdpSocket) {
+    let tap = open("tap0");
+    host(&tap);
+    let socket = UdpSocket::bind("10.9.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    (tap, socket)
+}
+
 /// Headers up to IPv4's, with its checksum, from the guest to the host's hardware address.
 fn packet(tap: &Tap, protocol: u8, payload: &[u8]) -> Vec<u8> {
     let address = said(&format!("cat /sys/class/net/{}/address", tap.name()));
@@ -172,10 +182,7 @@ fn a_persistent_device_keeps_its_mtu_and_stays() {
 #[test]
 fn a_datagram_reaches_the_host_with_its_checksum_left_to_the_kernel_and_the_answer_comes_back() {
     alone(|| {
-        let mut tap = open("tap0");
-        host(&tap);
-        let socket = std::net::UdpSocket::bind("10.9.0.1:0").unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let (mut tap, socket) = with_socket();
         tap.activate(Some(CHECKSUM));
         let (offload, frame) = datagram(&tap, socket.local_addr().unwrap().port(), b"question");
         assert_eq!(send(&mut tap, offload, &frame), Sent::Done);
@@ -297,9 +304,7 @@ fn a_large_segment_of_the_guests_reaches_the_host_whole() {
 #[test]
 fn what_came_before_the_guest_is_not_for_it() {
     alone(|| {
-        let mut tap = open("tap0");
-        host(&tap);
-        let socket = std::net::UdpSocket::bind("10.9.0.1:0").unwrap();
+        let (mut tap, socket) = with_socket();
         socket.send_to(b"old", "10.9.0.2:9").unwrap();
         tap.activate(Some(0));
         socket.send_to(b"new", "10.9.0.2:9").unwrap();
@@ -312,10 +317,7 @@ fn what_came_before_the_guest_is_not_for_it() {
 #[test]
 fn a_device_that_goes_down_drops_frames_until_it_is_up_and_one_that_is_removed_for_ever() {
     alone(|| {
-        let mut tap = open("tap0");
-        host(&tap);
-        let socket = std::net::UdpSocket::bind("10.9.0.1:0").unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let (mut tap, socket) = with_socket();
         let (offload, frame) = datagram(&tap, socket.local_addr().unwrap().port(), b"x");
         let mut bytes = [0; 9];
         assert!(run("ip link set tap0 down"));
@@ -339,10 +341,7 @@ fn a_device_that_goes_down_drops_frames_until_it_is_up_and_one_that_is_removed_f
 #[test]
 fn frames_that_make_no_sense_are_dropped_and_those_behind_them_are_not() {
     alone(|| {
-        let mut tap = open("tap0");
-        host(&tap);
-        let socket = std::net::UdpSocket::bind("10.9.0.1:0").unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let (mut tap, socket) = with_socket();
         let (offload, frame) = datagram(&tap, socket.local_addr().unwrap().port(), b"x");
         let wrong = Offload { checksum: Some((0xfff0, 0xff)), segment: None };
         let segment = Offload { checksum: Some((34, 16)), segment: Some((Family::V6, 1)) };

@@ -1,38 +1,15 @@
-/* Has its second CPU exit with 7: started by INIT and SIPI (SDM volume 3A, 9.4.4), in real mode. */
+/* Has its second CPU exit with 7. */
         .include "console.inc"
-
-        .equ LAPIC, 0xfee00000
-        .equ TRAMPOLINE, 0x8000
+        .include "others.inc"
 
         .text
         .globl _start
 _start:
-        mov     $second, %esi
-        mov     $TRAMPOLINE, %edi
-        mov     $end - second, %ecx
-1:      mov     (%esi), %al
-        mov     %al, (%edi)
-        inc     %esi
-        inc     %edi
-        dec     %ecx
-        jnz     1b
-
-        /* The boot protocol mapped the first GiB; this maps 2 MiB around the local APIC. */
-        mov     $LAPIC, %ebx
-        mov     %cr3, %rax
-        mov     (%rax), %rax
-        and     $-4096, %rax            /* the PDPT */
-        mov     $directory, %edi
-        lea     3(%rdi), %rcx
-        mov     %rcx, 24(%rax)
-        movl    $LAPIC & -0x200000 | 0x93, (LAPIC & 0x3fe00000) >> 18(%rdi)
-        mov     %cr3, %rax
-        mov     %rax, %cr3
-
-        movl    $0x1ff, 0xf0(%ebx)      /* on */
+        copy_trampoline second, end
+        start_lapic
         movl    $1 << 24, 0x310(%ebx)   /* to APIC 1 */
-        movl    $0x4500, 0x300(%ebx)    /* INIT */
-        movl    $0x4600 | TRAMPOLINE >> 12, 0x300(%ebx)
+        movl    $INIT, 0x300(%ebx)
+        movl    $STARTUP, 0x300(%ebx)
 2:      jmp     2b
 
         .code16
@@ -42,9 +19,3 @@ second: mov     $EXIT, %dx
 3:      hlt
         jmp     3b
 end:
-        .code64
-
-        .bss
-        .align  4096
-directory:
-        .fill   4096, 1, 0
