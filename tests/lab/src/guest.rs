@@ -4,6 +4,7 @@ use crate::architecture::Architecture;
 use crate::command::{self, Result};
 use crate::cpio::Archive;
 use crate::packages;
+use crate::processors;
 use crate::protocol::{self, Plan, Report};
 use crate::pulse::Pulse;
 use std::fs::{self, File};
@@ -129,7 +130,13 @@ impl Guest<'_> {
         let machine = &self.architecture.machine;
         // Whatever ends this program, QEMU ends with it.
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", machine.qemu.name]);
+        command.args(["--pdeathsig", "KILL"]);
+        if machine.on_one_processor && self.clock == Clock::Host {
+            let ours = processors::ours()?;
+            let one = ours[self.number % ours.len()];
+            command.args(["taskset", "--cpu-list", &one.to_string()]);
+        }
+        command.arg(machine.qemu.name);
         command.args(machine.board.split(' ')).args(["-nodefaults", "-no-reboot"]);
         // Half of the memory limits the root.
         command.args(["-display", "none", "-m", &machine.memory.to_string()]);

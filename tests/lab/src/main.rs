@@ -31,6 +31,7 @@ mod mac;
 mod oracle;
 mod packages;
 mod payloads;
+mod processors;
 mod protocol;
 mod pulse;
 mod results;

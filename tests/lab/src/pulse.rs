@@ -1,6 +1,7 @@
-//! Whether a process still does anything. Now and then QEMU 7.2 loses an interrupt of a processor that it emulates
-//! while that runs a guest of its own: Linux then waits for its clock for ever, and no process of QEMU's uses
-//! any time, where the idlest Linux takes some in each second (proc(5), `/proc/PID/stat`).
+//! Whether a process still does anything. A QEMU that has lost an interrupt of a processor that it emulates, as 7.2
+//! may where it is not kept on one of the host's (architecture/x86_64.rs), has a Linux in it that waits for its
+//! clock for ever, and no process of QEMU's uses any time, where the idlest Linux takes some in each second
+//! (proc(5), `/proc/PID/stat`).
 
 use std::fs;
 use std::path::PathBuf;

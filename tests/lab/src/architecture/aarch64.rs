@@ -45,6 +45,7 @@ pub(crate) const AARCH64: Architecture = Architecture {
         // Not `-cpu max`: pointer authentication takes most of the time then.
         board: "-M virt,virtualization=on,gic-version=3 -cpu neoverse-n1",
         processors: "-accel tcg,thread=multi -smp 2",
+        on_one_processor: false,
         // For guests of 5 GiB.
         memory: 6144,
         console: "ttyAMA0",

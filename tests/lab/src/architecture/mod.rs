@@ -63,6 +63,8 @@ pub(crate) struct Machine {
     pub(crate) board: &'static str,
     /// How many processors, and how they are emulated.
     pub(crate) processors: &'static str,
+    /// Whether all of QEMU stays on one of the host's processors.
+    pub(crate) on_one_processor: bool,
     /// MiB. They cost nothing before they are touched.
     pub(crate) memory: u32,
     /// What Linux calls the first serial line.

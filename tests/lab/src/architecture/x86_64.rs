@@ -43,6 +43,12 @@ pub(crate) const X86_64: Architecture = Architecture {
         // CPUs they call each other out all the time: guests end in triple faults or wait for a lock
         // that they hold. And a CPU may keep the `int3` of code that the other one patches.
         processors: "-accel tcg,thread=single -smp 1",
+        // VMRUN for a guest that waits to take an interrupt adds to what the CPU is asked for (svm_helper.c,
+        // `interrupt_request |= CPU_INTERRUPT_VIRQ`, one instruction) without the lock under which QEMU's main
+        // thread does so when the local APIC's timer runs out. What that adds at the same moment is lost, and
+        // Linux waits for its clock for ever: within 4 to 20 s, three times of three, where a guest waited all
+        // the time and the threads were on two processors; in 90 s on one, not at all.
+        on_one_processor: true,
         // For guests of 5 GiB.
         memory: 6144,
         console: "ttyS0",
