@@ -146,6 +146,15 @@ impl Tree {
     }
 }
 
+/// Makes a whole tree `more` bytes longer, for its reader to use (5.2, `totalsize`).
+pub(super) fn make_room(tree: &mut Vec<u8>, more: usize) {
+    let len = tree.len().saturating_add(more);
+    if let (Ok(total), Some(field)) = (u32::try_from(len), tree.get_mut(4..8)) {
+        field.copy_from_slice(&total.to_be_bytes());
+        tree.resize(len, 0);
+    }
+}
+
 /// Whose interrupts those of all devices are.
 pub(super) fn parent_interrupts(fdt: &mut FdtWriter) -> Result<(), Error> {
     fdt.property_u32("interrupt-parent", GIC)

@@ -73,7 +73,7 @@ pub(super) const HIGH_START: u64 = 0x10_0000;
 
 /// The device tree of an aarch64 guest, at the beginning of RAM: Nanos takes it from there and from
 /// nowhere else. Linux wants no more than 2 MiB of it (`Documentation/arch/arm64/booting.rst`).
-pub(super) const DEVICE_TREE: Gpas = virt::RAM..virt::KERNELS;
+pub(super) const DEVICE_TREE: Gpas = virt::RAM..virt::RAM + virt::TREE;
 
 /// A ram disk of Linux's lies in 32 GiB with the kernel (`Documentation/arch/arm64/booting.rst`).
 const REACH: u64 = 32 << 30;

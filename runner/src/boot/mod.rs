@@ -464,6 +464,9 @@ impl BootPlan {
         let own = match self.protocol {
             Protocol::Hvt => Some(hvt::COMMAND_LINE_MAX),
             Protocol::Uhyve => Some(uhyve::COMMAND_LINE_MAX),
+            Protocol::Arm64 if self.kernel.system() == Some(System::Osv) => {
+                Some(virt::OSV_COMMAND_LINE_MAX)
+            }
             _ => None,
         };
         if let Some(max) = own.filter(|max| command_line.len() > *max) {

@@ -3,8 +3,8 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
 use crate::boot::{Announcement, CommandLine, Platform, Protocol};
-use crate::image::testing::{ElfFile, arm64_image, pvh_note};
-use crate::image::{Image, Marks, Source};
+use crate::image::testing::{ElfFile, arm64_image, pvh_note, with_sections};
+use crate::image::{Image, Marks, Source, System};
 use crate::machine::map::MIB;
 use crate::machine::slot::VirtioBus;
 
@@ -86,10 +86,61 @@ fn ways_into_kernels_of_x86_64_are_none_into_these() {
 }
 
 #[test]
+fn an_image_that_wants_to_stand_close_behind_the_beginning_of_ram_has_the_device_tree_before_it() {
+    let memory = ram(64 * MIB);
+    let mut unikraft = plan(&arm64_image(0xf_ffc0, 0x20_0000, 0xa));
+    assert_eq!(unikraft.kernel.system(), Some(System::Unikraft));
+    assert_eq!(unikraft.announce(1, []), ["kernel"]);
+    unikraft.initrd = Some(Source::from_bytes("ram disk", b"files"));
+    let State::Aarch64(state) = unikraft.load(&memory, Platform::Hypervisor).unwrap().state else {
+        panic!("aarch64")
+    };
+    assert_eq!((state.pc, state.x[0]), (0x400f_ffc0, RAM));
+    assert_eq!(bytes(&memory, RAM), 0xd00d_feed_u32.to_be_bytes());
+    assert_eq!(bytes(&memory, RAM + 64 * MIB - 4096), *b"files");
+    // Where there is no room behind it, there is some between the device tree's and it.
+    let memory = ram(3 * MIB);
+    unikraft.load(&memory, Platform::Hypervisor).unwrap();
+    assert_eq!(bytes(&memory, 0x400f_e000), *b"files");
+    unikraft.initrd = Some(Source::from_bytes("ram disk", &[0; 0x8_0000]));
+    let error = refused(&unikraft, 3 * MIB);
+    assert!(error.contains("ram disk needs guest memory 0x40080000"), "{error}");
+}
+
+/// An Image as OSv's: an ELF file with its sections, 64 KiB behind the beginning.
+fn osv() -> Vec<u8> {
+    let elf = with_sections(&elf(), b"\0.text\0.tracepoint_patch_sites\0");
+    let mut image = arm64_image(0x8_0000, 0x20_0000, 0);
+    image.resize(0x1_0000, 0);
+    image.extend(elf);
+    image
+}
+
+#[test]
+fn osv_has_room_in_the_tree_for_its_own_command_line_and_is_told_no_longer_one() {
+    let memory = ram(64 * MIB);
+    let mut plan = plan(&osv());
+    assert_eq!(plan.kernel.system(), Some(System::Osv));
+    assert_eq!(plan.announce(1, []), <[String; 0]>::default());
+    let State::Aarch64(state) = plan.load(&memory, Platform::Hypervisor).unwrap().state else {
+        panic!("aarch64")
+    };
+    assert_eq!(state.pc, RAM + 0x8_0000);
+    let total = u32::from_be_bytes(bytes(&memory, RAM + 4));
+    let strings = u32::from_be_bytes(bytes(&memory, RAM + 12));
+    let strings_len = u32::from_be_bytes(bytes(&memory, RAM + 32));
+    // Three words before a property's value, which is padded, and its name.
+    assert!(total - (strings + strings_len) >= 12 + 1024 + 9, "{total} {strings} {strings_len}");
+    plan.tell(CommandLine::new(["x".repeat(1023)]).unwrap()).unwrap();
+    let error = plan.tell(CommandLine::new(["x".repeat(1024)]).unwrap()).unwrap_err();
+    assert!(error.to_string().contains("can be given 1023"), "{error}");
+}
+
+#[test]
 fn what_lies_where_the_device_tree_goes_or_below_ram_is_refused() {
     for (at, wanted) in [
         (RAM, "the device tree is there"),
-        (RAM + 2 * MIB - 16, "the device tree is there"),
+        (RAM + MIB / 2 - 16, "the device tree is there"),
         (RAM - 16, "RAM begins at 1 GiB"),
         (MIB, "RAM begins at 1 GiB"),
         (RAM + 64 * MIB, "give the guest more memory"),
@@ -103,7 +154,7 @@ fn what_lies_where_the_device_tree_goes_or_below_ram_is_refused() {
     assert!(error.contains("give the guest more memory"), "{error}");
     let hostile = arm64_image(1 << 60, 4096, 0);
     let error = refused(&plan(&hostile), 64 * MIB);
-    assert!(error.contains("kernel's segment 0 needs guest memory 0x1000000040200000"), "{error}");
+    assert!(error.contains("kernel's segment 0 needs guest memory 0x1000000040000000"), "{error}");
 }
 
 #[test]

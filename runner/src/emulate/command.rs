@@ -25,8 +25,8 @@ pub(super) struct Disk {
 pub(super) struct Descriptors {
     /// A file: the ROM.
     pub(super) firmware: RawFd,
-    /// A file: the guest's loaded memory.
-    pub(super) memory: RawFd,
+    /// A file: the guest's loaded memory, as far as the ROM does not write it.
+    pub(super) memory: Option<RawFd>,
     /// A pipe: what the guest sends on its console. What it receives there is QEMU's stdin.
     pub(super) console: RawFd,
     /// A pipe: what the guest writes to the exit port, where it has one.
@@ -44,10 +44,11 @@ pub(super) struct Descriptors {
 impl Descriptors {
     /// All of them.
     pub(super) fn all(&self) -> Vec<RawFd> {
-        let own = [self.firmware, self.memory, self.console, self.exit, self.log];
+        let own = [Some(self.firmware), self.memory, Some(self.console), Some(self.exit)];
+        let own = own.into_iter().chain([Some(self.log)]).flatten();
         let network = self.network.iter().map(|(fd, _)| *fd);
         let disks = self.disks.iter().map(|disk| disk.fd);
-        own.into_iter().chain(disks).chain(network).chain(self.shares.iter().copied()).collect()
+        own.chain(disks).chain(network).chain(self.shares.iter().copied()).collect()
     }
 }
 
@@ -67,7 +68,9 @@ pub(super) fn arguments(plan: &Plan, fds: &Descriptors, sandbox: bool) -> Vec<St
     words.add(&format!("-smp cpus={cpus},sockets=1,cores={cpus},threads=1"));
     words.add(&format!("-m {}M", plan.memory / MIB));
     words.add(&format!("-bios /dev/fd/{}", fds.firmware));
-    words.add(&format!("-device loader,file=/dev/fd/{}", fds.memory));
+    if let Some(memory) = fds.memory {
+        words.add(&format!("-device loader,file=/dev/fd/{memory}"));
+    }
     // A character device drops what its backend does not take at once, if the guest does not wait
     // for the UART as it should; the copy in its log file is written to the end. So the log file is
     // the pipe, and a reader that is slow makes the guest wait.
@@ -187,7 +190,7 @@ mod tests {
             disks.iter().map(|&(fd, block_device, snapshot)| Disk { fd, block_device, snapshot });
         Descriptors {
             firmware: 10,
-            memory: 11,
+            memory: Some(11),
             console: 12,
             exit: 13,
             log: 14,

@@ -170,7 +170,8 @@ pub fn run(plan: &Plan, signals: &Signals, sandbox: bool) -> Result<Outcome, Err
 #[derive(Debug)]
 struct Guest {
     firmware: File,
-    memory: File,
+    /// Nothing where the firmware writes all of it.
+    memory: Option<File>,
     disks: Vec<DiskFile>,
 }
 
@@ -181,7 +182,8 @@ impl Guest {
         let rom = firmware::rom(plan, &memory, &mut loaded).map_err(Error::Registers)?;
         let firmware = scratch(|mut file| file.write_all(&rom)).map_err(Error::system(ROM))?;
         let write = |file: &File| memory::write(file, target.elf_machine, &memory, &loaded.ranges);
-        let memory = scratch(write).map_err(Error::system(MEMORY))?;
+        let memory = (!loaded.ranges.is_empty()).then(|| scratch(write)).transpose();
+        let memory = memory.map_err(Error::system(MEMORY))?;
         let disks = disks::files(plan).map_err(Error::system(DISKS))?;
         Ok(Self { firmware, memory, disks })
     }

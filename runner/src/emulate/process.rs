@@ -99,7 +99,7 @@ impl Process {
         });
         let fds = Descriptors {
             firmware: guest.firmware.as_raw_fd(),
-            memory: guest.memory.as_raw_fd(),
+            memory: guest.memory.as_ref().map(AsRawFd::as_raw_fd),
             console: theirs.console.as_raw_fd(),
             exit: theirs.exit.as_raw_fd(),
             log: theirs.log.as_raw_fd(),

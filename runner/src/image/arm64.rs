@@ -19,6 +19,8 @@ mod offset {
 const BIG_ENDIAN: u64 = 1;
 /// `text_offset` of a kernel that does not say how large it is, whatever stands there.
 const OLD_TEXT_OFFSET: u64 = 0x8_0000;
+/// Less than any kernel is aligned to.
+const ALIGNED: u64 = 16;
 /// Readable, writable, executable.
 const RWX: u32 = 7;
 
@@ -41,6 +43,12 @@ pub enum Arm64Error {
         /// Length of the file.
         len: u64,
     },
+    /// Code is nowhere aligned so.
+    #[error(
+        "it wants to be {0:#x} bytes behind a multiple of 2 MiB, which is no multiple of 16: the file is \
+         damaged, build it again"
+    )]
+    Misaligned(u64),
     /// The addresses wrap around.
     #[error(
         "{size:#x} bytes, {text_offset:#x} behind where kernels are loaded, reach past the last address: \
@@ -63,7 +71,9 @@ pub fn is_arm64_image(head: &[u8]) -> bool {
 /// What to load of the Image in `view`, which begins with `head`.
 ///
 /// It wants to be `text_offset` bytes behind a multiple of 2 MiB, as close to the beginning of RAM as
-/// may be; the first 2 MiB there are the device tree's.
+/// may be: behind that itself, if it leaves room for the device tree there. There are kernels that
+/// run nowhere else, whatever their flags say: Unikraft is linked there, and OSv takes its addresses from where RAM
+/// begins.
 ///
 /// # Errors
 /// [`Arm64Error`].
@@ -73,15 +83,19 @@ pub(super) fn segment(view: &View, head: &[u8]) -> Result<Segment, Arm64Error> {
         return Err(Arm64Error::BigEndian);
     }
     let len = view.len();
-    let (text_offset, size) = match field(offset::IMAGE_SIZE) {
-        // From before Linux 3.17.
-        0 => (OLD_TEXT_OFFSET, len),
-        size => (field(offset::TEXT_OFFSET), size),
+    let size = match field(offset::IMAGE_SIZE) {
+        0 => len,
+        size => size,
     };
+    let text_offset = text_offset(head);
     if size < len {
         return Err(Arm64Error::ImageSize { image_size: size, len });
     }
-    let at = virt::KERNELS.checked_add(text_offset).filter(|at| at.checked_add(size).is_some());
+    if !text_offset.is_multiple_of(ALIGNED) {
+        return Err(Arm64Error::Misaligned(text_offset));
+    }
+    let base = if text_offset < virt::TREE { virt::KERNELS } else { virt::RAM };
+    let at = base.checked_add(text_offset).filter(|at| at.checked_add(size).is_some());
     let paddr = at.ok_or(Arm64Error::Wraps { text_offset, size })?;
     Ok(Segment {
         index: 0,
@@ -92,6 +106,15 @@ pub(super) fn segment(view: &View, head: &[u8]) -> Result<Segment, Arm64Error> {
         vaddr: paddr,
         flags: RWX,
     })
+}
+
+/// How far behind a multiple of 2 MiB the Image that begins with `head` wants to be.
+pub(super) fn text_offset(head: &[u8]) -> u64 {
+    match u64_at(head, offset::IMAGE_SIZE) {
+        // From before Linux 3.17.
+        None | Some(0) => OLD_TEXT_OFFSET,
+        Some(_) => u64_at(head, offset::TEXT_OFFSET).unwrap_or_default(),
+    }
 }
 
 #[cfg(test)]

@@ -23,9 +23,18 @@ fn an_image_stands_behind_the_device_tree_and_is_entered_at_its_first_byte() {
 
 #[test]
 fn text_offset_counts_where_image_size_says_that_it_does() {
-    assert_eq!(segment_of(0x8_0000, 4096, 0).unwrap().paddr, 0x4028_0000);
+    assert_eq!(segment_of(0x1000, 4096, 0).unwrap().paddr, 0x4020_1000);
     let old = segment_of(u64::MAX, 0, 0).unwrap();
-    assert_eq!((old.paddr, old.mem_size), (0x4028_0000, 128));
+    assert_eq!((old.paddr, old.mem_size), (0x4008_0000, 128));
+}
+
+#[test]
+fn an_image_that_leaves_room_for_the_device_tree_stands_behind_the_beginning_of_ram() {
+    for (text_offset, paddr) in
+        [(0x7_fff0, 0x4027_fff0), (0x8_0000, 0x4008_0000), (0xf_ffc0, 0x400f_ffc0)]
+    {
+        assert_eq!(segment_of(text_offset, 4096, 0xa).unwrap().paddr, paddr);
+    }
 }
 
 #[test]
@@ -34,8 +43,10 @@ fn hostile_headers_are_refused_with_what_is_wrong() {
         ((0, 4096, 1), "CONFIG_CPU_BIG_ENDIAN"),
         ((0, 4096, u64::MAX), "CONFIG_CPU_BIG_ENDIAN"),
         ((0, 127, 0), "needs 127 bytes of memory, and has 128"),
-        ((u64::MAX, 4096, 0), "past the last address"),
-        ((u64::MAX - 0x4020_0000, 4096, 0), "past the last address"),
+        ((u64::MAX, 4096, 0), "no multiple of 16"),
+        ((0x8_0008, 4096, 0), "no multiple of 16"),
+        ((u64::MAX - 15, 4096, 0), "past the last address"),
+        ((u64::MAX - 0x4000_000f, 4096, 0), "past the last address"),
         ((0, u64::MAX, 0), "past the last address"),
     ] {
         let (text_offset, image_size, flags) = fields;

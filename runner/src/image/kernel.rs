@@ -186,10 +186,10 @@ impl Kernel {
         self
     }
 
-    /// The kernel in an arm64 Image.
-    pub(super) fn of_arm64_image(view: View, segment: Segment) -> Self {
+    /// The kernel in an arm64 Image, `system`'s.
+    pub(super) fn of_arm64_image(view: View, segment: Segment, system: Option<System>) -> Self {
         let entry = Some(segment.paddr);
-        Self { entry, ..Self::loading(view, Arch::Aarch64, vec![segment]) }
+        Self { entry, system, ..Self::loading(view, Arch::Aarch64, vec![segment]) }
     }
 
     /// What is loaded, without a way in.

@@ -5,6 +5,7 @@ use super::elf::{self, Elf};
 use super::mbr::{self, Layout, MbrError, SECTOR};
 use super::multiboot::{Multiboot, MultibootError};
 use super::solo5::Abi;
+use super::system::System;
 use super::tfs::{Filesystem, Region, TfsError};
 use super::{Format, Image, Kernel, Problem, Source, View, kernel, magic};
 use super::{archive, arm64};
@@ -161,7 +162,8 @@ fn any_kernel(
     }
     if arm64::is_arm64_image(head) {
         let segment = arm64::segment(&view, head)?;
-        return Ok(Some((Format::Arm64Image, Kernel::of_arm64_image(view, segment))));
+        let system = System::of_arm64_image(&view, arm64::text_offset(head));
+        return Ok(Some((Format::Arm64Image, Kernel::of_arm64_image(view, segment, system))));
     }
     let multiboot = Multiboot::parse(head, view.len(), elf.as_ref());
     let Some(elf) = elf else {

@@ -1,29 +1,6 @@
 use super::*;
-use crate::image::testing::{ElfFile, note, pvh_note};
+use crate::image::testing::{ElfFile, arm64_image, note, pvh_note, with_sections};
 use crate::image::{Image, Marks, Source};
-
-/// `file` with a table of two sections, the second of which has the names.
-fn with_sections(file: &ElfFile, names: &[u8]) -> Vec<u8> {
-    let mut bytes = file.build();
-    let short = bytes[4] == 1;
-    let (size, offset_at, len_at) = if short { (40, 16, 20) } else { (64, 24, 32) };
-    let names_at = bytes.len();
-    bytes.extend(names);
-    let table = bytes.len();
-    let mut section = vec![0; size];
-    section[offset_at..offset_at + 4]
-        .copy_from_slice(&u32::try_from(names_at).unwrap().to_le_bytes());
-    section[len_at..len_at + 4].copy_from_slice(&u32::try_from(names.len()).unwrap().to_le_bytes());
-    bytes.extend(vec![0; size]);
-    bytes.extend(section);
-    let at = if short { 32 } else { 40 };
-    bytes[at..at + 4].copy_from_slice(&u32::try_from(table).unwrap().to_le_bytes());
-    let at = if short { 46 } else { 58 };
-    for (index, field) in [u16::try_from(size).unwrap(), 2, 1].into_iter().enumerate() {
-        bytes[at + 2 * index..at + 2 * index + 2].copy_from_slice(&field.to_le_bytes());
-    }
-    bytes
-}
 
 fn image(bytes: Vec<u8>) -> Image {
     Image::recognise_as(Source::from_bytes("k", &bytes), Marks::NotNeeded).unwrap()
@@ -90,5 +67,28 @@ fn sections_that_lie_are_no_error_and_no_system() {
         let mut bytes = whole.clone();
         bytes[at..at + value.len()].copy_from_slice(value);
         assert_eq!(system(bytes), None, "{at} {value:?}");
+    }
+}
+
+#[test]
+fn images_for_arm64_are_known_by_their_header_or_by_the_elf_file_in_them() {
+    let osv = with_sections(&ElfFile::kernel(), b"\0.text\0.tracepoint_patch_sites\0");
+    let nobodys = with_sections(&ElfFile::kernel(), b"\0.text\0");
+    let image = |text_offset, at: usize, rest: &[u8]| {
+        let mut image = arm64_image(text_offset, 0x20_0000, 0);
+        image.resize(at, 0);
+        [image, rest.to_vec()].concat()
+    };
+    for (bytes, wanted) in [
+        (image(0xf_ffc0, 128, b""), Some(System::Unikraft)),
+        (image(0xf_ffd0, 128, b""), None),
+        (image(0x8_0000, 0x1_0000, &osv), Some(System::Osv)),
+        (image(0x8_0000, 0x1_0010, &osv), None),
+        (image(0x8_0000, 0x1_0000, &osv[1..]), None),
+        (image(0x8_0000, 0x1_0000, &nobodys), None),
+        (image(0x8_0000, 0x1_0000, b"\x7fELF"), None),
+        (image(0x8_0000, 0x1_0000, b""), None),
+    ] {
+        assert_eq!(system(bytes.clone()), wanted, "{} bytes", bytes.len());
     }
 }

@@ -449,6 +449,29 @@ impl BzImageFile {
     }
 }
 
+/// `file` with a table of two sections, the second of which has the names.
+pub(crate) fn with_sections(file: &ElfFile, names: &[u8]) -> Vec<u8> {
+    let mut bytes = file.build();
+    let short = bytes[4] == 1;
+    let (size, offset_at, len_at) = if short { (40, 16, 20) } else { (64, 24, 32) };
+    let names_at = bytes.len();
+    bytes.extend(names);
+    let table = bytes.len();
+    let mut section = vec![0; size];
+    section[offset_at..offset_at + 4]
+        .copy_from_slice(&u32::try_from(names_at).unwrap().to_le_bytes());
+    section[len_at..len_at + 4].copy_from_slice(&u32::try_from(names.len()).unwrap().to_le_bytes());
+    bytes.extend(vec![0; size]);
+    bytes.extend(section);
+    let at = if short { 32 } else { 40 };
+    bytes[at..at + 4].copy_from_slice(&u32::try_from(table).unwrap().to_le_bytes());
+    let at = if short { 46 } else { 58 };
+    for (index, field) in [u16::try_from(size).unwrap(), 2, 1].into_iter().enumerate() {
+        bytes[at + 2 * index..at + 2 * index + 2].copy_from_slice(&field.to_le_bytes());
+    }
+    bytes
+}
+
 /// An arm64 Image of 128 bytes with such fields in its header.
 pub(crate) fn arm64_image(text_offset: u64, image_size: u64, flags: u64) -> Vec<u8> {
     let mut image = vec![0; 128];

@@ -61,6 +61,13 @@ impl View {
         Some(Self { source, runs, len })
     }
 
+    /// What of the file begins at `offset`, as a file; nothing where there is nothing.
+    #[must_use]
+    pub fn behind(&self, offset: u64) -> Option<Self> {
+        let len = self.len.checked_sub(offset).filter(|len| *len > 0)?;
+        Some(Self { source: self.source.clone(), runs: self.pieces(offset, len).collect(), len })
+    }
+
     /// The source underneath.
     #[must_use]
     pub fn source(&self) -> &Source {
@@ -170,6 +177,18 @@ mod tests {
         assert!(View::of_extents(letters(), 9, &[(0, 3, Some(8))]).is_none());
         assert!(View::of_extents(letters(), 9, &[(0, 3, Some(u64::MAX))]).is_none());
         assert!(View::of_extents(letters(), u64::MAX, &[(u64::MAX, 2, Some(0))]).is_none());
+    }
+
+    #[test]
+    fn what_begins_in_the_middle_of_a_file_is_a_file() {
+        let view = View::of_extents(letters(), 9, &[(0, 2, Some(4)), (5, 3, Some(0))]).unwrap();
+        let behind = view.behind(1).unwrap();
+        let mut all = [0xff; 8];
+        behind.read_exact_at(0, &mut all).unwrap();
+        assert_eq!(&all, b"f\0\0\0abc\0");
+        assert!(behind.read_exact_at(8, &mut [0]).is_err());
+        assert_eq!(view.behind(8).unwrap().len(), 1);
+        assert!(view.behind(9).is_none() && view.behind(u64::MAX).is_none());
     }
 
     #[test]

@@ -221,6 +221,15 @@ pub mod aarch64 {
         }
     }
 
+    /// Those that do what the kernels of other systems do.
+    pub mod systems {
+        guests! {
+            "aarch64/systems" ".bin":
+            OSV = "osv",
+            UNIKRAFT = "unikraft",
+        }
+    }
+
     /// What a processor runs before there is a guest.
     pub mod firmware {
         guests! {
@@ -301,6 +310,7 @@ mod tests {
             crate::aarch64::hvt::LIST,
             crate::aarch64::kernels::LIST,
             crate::aarch64::programs::LIST,
+            crate::aarch64::systems::LIST,
         ];
         let listed = lists.concat().into_iter().map(str::to_owned).collect();
         assert_eq!(found, listed);

@@ -126,17 +126,17 @@ pub(crate) static TABLE: &[Row] = &[
         ],
     },
     row(
-        "Unikraft: micro-guests; its helloworld by hand, for Firecracker in the lab, for QEMU in QEMU 7.2",
+        "Unikraft: micro-guests; its helloworld by hand, for Firecracker and for arm64 in the lab, for QEMU in QEMU 7.2",
         [
             Lab(&["systems::unikraft_for_qemu", "systems::unikraft_for_firecracker"]),
-            Qemu(&["systems::in_software_emulation_unikraft"]),
-            Words("not run yet"),
+            Qemu(&["systems::in_software_emulation_unikraft", "emulated_virt::images_that_want"]),
+            Lab(&["virt::images_of_unikraft_and_osv"]),
             NO,
         ],
     ),
     row(
         "OSv: a micro-guest; its own kernel starts, by hand, and comes to no end in the lab",
-        [Lab(&["systems::osv_"]), Nothing, Words("not run yet"), NO],
+        [Lab(&["systems::osv_"]), Nothing, Lab(&["virt::images_of_unikraft_and_osv"]), NO],
     ),
     row(
         "FreeBSD's and NetBSD's kernels for virtual machines, by PVH: micro-guests; no kernel of theirs yet",

@@ -93,6 +93,9 @@ pub(crate) const X86_64: &[AllowedSkip] = &[
     emulated(
         "runner/vm::emulated_virt::semihosting_gives_an_emulated_guest_its_status_and_no_file_of_the_hosts",
     ),
+    emulated(
+        "runner/vm::emulated_virt::images_that_want_to_stand_close_to_the_beginning_of_ram_do_so_in_software_emulation",
+    ),
     emulated("runner/vm::emulated_virt::more_than_qemus_virt_has_room_for_is_refused"),
     emulated("runner/vm::emulation::a_socket_device_is_refused_when_emulated_and_leaves_no_socket"),
     emulated("runner/vm::emulation::an_emulated_disk_is_raw_unless_it_is_named_as_qcow2"),
@@ -141,6 +144,9 @@ pub(crate) const AARCH64: &[AllowedSkip] = &[
     ),
     emulated(
         "runner/vm::emulated_virt::semihosting_gives_an_emulated_guest_its_status_and_no_file_of_the_hosts",
+    ),
+    emulated(
+        "runner/vm::emulated_virt::images_that_want_to_stand_close_to_the_beginning_of_ram_do_so_in_software_emulation",
     ),
     emulated("runner/vm::emulated_virt::more_than_qemus_virt_has_room_for_is_refused"),
     ordinary_user("runner/vm::jail::root_by_sudo_becomes_the_user_who_typed_it"),

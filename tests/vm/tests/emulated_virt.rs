@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use super::support::files::{Folder, kernel_for};
+use super::support::files::{Folder, checkout, kernel_for};
 use super::support::or_skip;
 use super::support::program::{Finished, Runner, runner};
 
@@ -126,6 +126,20 @@ fn semihosting_gives_an_emulated_guest_its_status_and_no_file_of_the_hosts() {
         assert_eq!((finished.text(), said(&finished)), ("running\nasked\n", ""));
         assert_eq!(fs::read(folder.path().join("kept")).unwrap(), b"as it was");
         assert!(!folder.path().join("made").exists(), "--jail={jail}: the guest made a file");
+    }
+}
+
+#[test]
+fn images_that_want_to_stand_close_to_the_beginning_of_ram_do_so_in_software_emulation() {
+    or_skip!(qemu());
+    for (guest, words, text) in [
+        ("unikraft", "a -- b", "unikraft.bin a -- b\n"),
+        ("osv", "/hello.so a", "/hello.so a\n"),
+        ("osv", "", "/built-in.so\n"),
+    ] {
+        let file = checkout().join(format!("tests/guests/aarch64/systems/{guest}.bin"));
+        let runner = runner(["--accel=off", "-m", "32", "--append", words]).arg(file);
+        assert_eq!(runner.ends_with(0).text(), text);
     }
 }
 

@@ -1,10 +1,10 @@
 //! What only the aarch64 machine has: firmware that starts and ends processors (PSCI), and ends that
 //! carry no status.
 
-use super::support::files::{Folder, kernel};
+use super::support::files::{Folder, checkout, kernel};
 use super::support::host::accelerator;
 use super::support::or_skip;
-use super::support::program::runner;
+use super::support::program::{runner, says};
 
 #[test]
 fn an_end_that_carries_no_status_is_0_and_called_unknown_on_stderr_and_in_the_report() {
@@ -44,6 +44,22 @@ fn a_guest_that_halts_for_good_is_found_out_whatever_it_halts_by() {
             finished.stderr.starts_with("runner: every vCPU has halted with interrupts off, "),
             "{finished}"
         );
+    }
+}
+
+#[test]
+fn images_of_unikraft_and_osv_stand_where_they_have_to_and_have_their_command_lines() {
+    or_skip!(accelerator());
+    for (guest, words, text, system) in [
+        ("unikraft", "a -- b", "unikraft.bin a -- b\n", "system: Unikraft\n"),
+        ("unikraft", "", "unikraft.bin\n", "entry: 0x400fffc0, Linux arm64 protocol\n"),
+        ("osv", "/hello.so a", "/hello.so a\n", "system: OSv\n"),
+        ("osv", "", "/built-in.so\n", "entry: 0x40080000, Linux arm64 protocol\n"),
+    ] {
+        let file = checkout().join(format!("tests/guests/aarch64/systems/{guest}.bin"));
+        let finished = runner(["-v", "-m", "32", "--append", words]).arg(file).ends_with(0);
+        assert_eq!(finished.text(), text);
+        says(&finished.stderr, &[system]);
     }
 }
 

@@ -8,7 +8,10 @@ use crate::machine::slot::{PciHost, VirtioSlots};
 
 /// RAM begins here, and goes on as far as there is some.
 pub const RAM: u64 = 0x4000_0000;
-/// Kernels begin here: what is before is the device tree's.
+/// The device tree has so many bytes at the beginning of RAM, of which that of the most processors with the longest
+/// command line takes a fifth. It is as far as old Linux and OSv want to be from there.
+pub const TREE: u64 = 0x8_0000;
+/// Kernels begin here that do not leave the device tree its place themselves.
 pub const KERNELS: u64 = RAM + 0x20_0000;
 
 /// The INTID of the first shared peripheral interrupt (Arm IHI 0069, "INTIDs").

@@ -7,7 +7,7 @@ pub(crate) use aarch64::AARCH64;
 pub(crate) use x86_64::X86_64;
 
 use crate::command::Result;
-use crate::gates::Gate;
+use crate::gates::{Family, Gate};
 use crate::packages::{self, Installed, Wanted};
 use crate::payloads::Payload;
 use crate::skips::AllowedSkip;
@@ -31,6 +31,11 @@ pub(crate) struct Architecture {
     pub(crate) payloads: &'static [Payload],
     pub(crate) sets: &'static [Set],
     pub(crate) gates: &'static [Gate],
+}
+
+/// The guest in `tests/guests/`, `kernel`, that stands for the family `name` and `says` so.
+const fn family(name: &'static str, kernel: &'static str, says: &'static str) -> Family {
+    Family { name, kernel, says }
 }
 
 /// Who builds what goes into the lab.

@@ -1,15 +1,11 @@
 //! x86_64: QEMU emulates an AMD CPU with SVM, and a Linux inside has a genuine `kvm-amd`.
 
-use super::{Architecture, Choice, Compiler, Linux, Machine, Set};
-use crate::gates::{Family, Gate, LinuxStart};
+use super::{Architecture, Choice, Compiler, Linux, Machine, Set, family};
+use crate::gates::{Gate, LinuxStart};
 use crate::packages::{Installed, Wanted};
 use crate::payloads::Payload;
 use crate::skips;
 use guests::x86_64::programs::OUTB;
-
-const fn family(name: &'static str, kernel: &'static str, says: &'static str) -> Family {
-    Family { name, kernel, says }
-}
 
 const fn payload(
     name: &'static str,
