@@ -106,6 +106,8 @@ pub struct Options {
     pub blocks: Vec<NamedBlock>,
     /// Typed in the words of Solo5's tender.
     pub tender: bool,
+    /// Folder for a core dump, in these words.
+    pub dump: Option<PathBuf>,
 }
 
 /// Why there is no [`Command`]: the help that was asked for, or what is wrong with the command line.
@@ -297,6 +299,7 @@ fn options(
         stdin: matches.get_flag("stdin"),
         blocks: all(matches, "block", named::block)?,
         tender: false,
+        dump: None,
     })
 }
 

@@ -2,6 +2,7 @@
 
 mod devices;
 mod disks;
+pub(crate) mod dump;
 mod hvt;
 mod images;
 mod network;
@@ -23,6 +24,7 @@ use crate::machine::slot::{Place, VirtioBus, VirtioSlot};
 pub use devices::{ConsolePlan, DeviceKind, DevicePlan, SharePlan, VsockPlan};
 pub use disks::DiskPlan;
 use disks::Room;
+pub use dump::DumpPlan;
 pub use hvt::{BlockPlan, HvtPlan, PortPlan};
 use images::Opened;
 pub use network::NetworkPlan;
@@ -249,6 +251,11 @@ impl Plan {
         self.network.iter().filter_map(NetworkPlan::capture).chain(ports)
     }
 
+    /// Where a core of the guest goes.
+    pub fn dump(&self) -> Option<&DumpPlan> {
+        self.hvt.as_ref()?.dump.as_ref()
+    }
+
     fn blocks(&self) -> impl Iterator<Item = &BlockPlan> {
         self.hvt.iter().flat_map(|hvt| &hvt.blocks)
     }
@@ -266,7 +273,11 @@ impl Plan {
 
     /// What the main thread does, once the guest runs.
     pub fn main_role(&self) -> Role {
-        if self.blocks().next().is_some() { Role::MainDisk } else { Role::Main }
+        match (self.dump(), self.blocks().next()) {
+            (Some(_), _) => Role::MainDump,
+            (None, Some(_)) => Role::MainDisk,
+            (None, None) => Role::Main,
+        }
     }
 
     /// The folders that it shares.
@@ -287,7 +298,10 @@ impl Plan {
             return u64::MAX;
         }
         let disks = self.disks.iter().map(DiskPlan::largest);
-        disks.chain(self.blocks().map(|block| block.source.len())).max().unwrap_or_default()
+        let disks = disks.chain(self.blocks().map(|block| block.source.len()));
+        // A guest of hvt has its memory from 0 on.
+        let core = self.dump().map(|_| self.memory.saturating_add(dump::HEADERS));
+        disks.chain(core).max().unwrap_or_default()
     }
 
     /// The plan for a person: format, entry, devices, memory map; one line each.
@@ -384,8 +398,14 @@ fn refuse_initrd(boot: &BootPlan, initrd: &Source) -> Result<(), Error> {
     }
 }
 
-/// Devices by name are for guests that have names for them.
+/// Devices by name are for guests that have names for them, and core dumps for the same.
 fn refuse_named(settings: &Settings) -> Result<(), Error> {
+    if let Some(folder) = &settings.dump {
+        return Err(Error::Asked(format!(
+            "--dumpcore={}: only Solo5 guests for hvt leave a core; leave it out",
+            folder.display()
+        )));
+    }
     let block = settings.blocks.first().map(|block| format!("--block {}", block.name));
     let net = settings.network.named.first().map(|net| format!("--net {}=…", net.name));
     match block.or(net) {

@@ -14,7 +14,7 @@ use crate::machine::stop::Reason;
 use crate::machine::{self, Machine};
 use crate::outcome::{Origin, Outcome, Report};
 use crate::p9::{self, Folder};
-use crate::plan::{Plan, VsockPlan};
+use crate::plan::{DumpPlan, Plan, VsockPlan};
 use crate::{info, log, warning};
 
 /// Runs what `settings` ask for on `H`, or in software emulation, and returns the process's exit
@@ -45,6 +45,9 @@ pub fn run<H: Hypervisor>(settings: &Settings, configs: &[PathBuf]) -> u8 {
     }
     if let Some(vsock) = run.plan.as_ref().and_then(Plan::vsock) {
         vsock.close();
+    }
+    if let Some(dump) = run.plan.as_ref().and_then(Plan::dump) {
+        dump.close();
     }
     // The process ends, and the files' locks with it; to take them back is a call less to allow.
     std::mem::forget(run.plan);
@@ -281,6 +284,7 @@ fn confined<H: Hypervisor>(
         vsock: vsock.is_some(),
         descriptors: descriptors.chain(vsock.map(VsockPlan::descriptors)).sum(),
         shares: &shares,
+        emptied: plan.dump().map(DumpPlan::folder),
     };
     if let Some(vsock) = vsock {
         vsock.enter().map_err(|error| format!("go to the folder of --vsock: {error}"))?;
@@ -288,7 +292,7 @@ fn confined<H: Hypervisor>(
     let jail = Jail::enter(settings.jail, needs);
     let parked = machine.park(plan, signals, jail.map_err(text)?);
     let parked = parked.map_err(|error| error.to_string())?;
-    Ok(parked.lock().map_err(|error| error.to_string())?.run())
+    Ok(parked.lock().map_err(|error| error.to_string())?.run(plan))
 }
 
 fn emulate(plan: &Plan, signals: &Signals, settings: &Settings) -> Result<Outcome, String> {

@@ -5,7 +5,7 @@
 //! touched; [`BootPlan::load`] carries it out, for our machine and for the software emulation alike.
 
 mod acpi;
-mod bytes;
+pub(crate) mod bytes;
 mod cmdline;
 mod el1;
 pub mod ends;

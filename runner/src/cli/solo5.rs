@@ -6,7 +6,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Command, Failure, Options, show, text};
 use crate::config::NetChoice;
@@ -31,6 +31,7 @@ Core options:
 Module options:
     --block:NAME=PATH (attach block device/file at PATH as block storage NAME)
   [ --block-sector-size:NAME=SECTORSIZE ] (a power of two, 512 or more)
+    --dumpcore=DIR (enable guest core dump on abort/trap)
     --net:NAME=IFACE (attach tap at IFACE as network NAME)
   [ --net-mac:NAME=HWADDR ] (set HWADDR for network NAME)
 This is runner, in the words of Solo5's tender: `runner --help` has its own.
@@ -85,6 +86,7 @@ struct Given {
     sizes: Vec<(String, u16)>,
     nets: Vec<NamedNet>,
     macs: Vec<(String, [u8; 6])>,
+    dump: Option<PathBuf>,
 }
 
 impl Given {
@@ -118,13 +120,13 @@ impl Given {
             let address = address.to_str().unwrap_or_default();
             let address = mac(address).map_err(|why| wrong(format!("{} {why}", show(word))))?;
             self.macs.push((name, address));
-        } else if let Some(option) =
-            ["--dumpcore", "--gdb"].iter().find(|name| value(name).is_some())
-        {
-            return Err(wrong(format!(
-                "{option} is for Solo5's own tender (solo5-hvt-debug): runner writes no core file of a guest, \
-                 and has no debugger stub; leave it out"
-            )));
+        } else if let Some(folder) = value("--dumpcore=") {
+            self.dump = Some(folder).filter(|folder| !folder.is_empty()).map(PathBuf::from);
+            self.dump.as_ref().ok_or_else(invalid)?;
+        } else if value("--gdb").is_some() {
+            return Err(wrong(
+                "--gdb is for Solo5's own tender (solo5-hvt-debug): runner has no debugger stub; leave it out",
+            ));
         } else {
             return Err(invalid());
         }
@@ -146,6 +148,7 @@ impl Given {
             memory: Some(self.memory.unwrap_or(MEMORY) << 20),
             blocks: self.blocks,
             tender: true,
+            dump: self.dump,
             ..Options::default()
         };
         options.network.named = self.nets;
@@ -208,13 +211,14 @@ mod tests {
 
     #[test]
     fn the_tenders_words_are_understood_by_its_name_and_by_a_command() {
-        let words = "--mem=64 --block-sector-size:storage=4096 --block:storage=d=1.img --net:service=tap100 \
+        let words = "--mem=64 --dumpcore=/a=b --block-sector-size:storage=4096 --block:storage=d=1.img --net:service=tap100 \
                      --net-mac:service=02:00:00:00:00:01 -- unikernel.hvt -a --b c";
         for line in [format!("/opt/bin/solo5-hvt {words}"), format!("runner solo5-hvt {words}")] {
             let options = options(&line);
             assert_eq!(options.image, Some("unikernel.hvt".into()));
             assert_eq!(options.args, ["-a", "--b", "c"]);
             assert_eq!((options.memory, options.tender), (Some(64 << 20), true));
+            assert_eq!(options.dump, Some("/a=b".into()));
             let [block] = &options.blocks[..] else { panic!("{options:?}") };
             assert_eq!((block.name.as_str(), block.block_size), ("storage", Some(4096)));
             assert_eq!(block.path, Path::new("d=1.img"));
@@ -247,9 +251,16 @@ mod tests {
                 text.starts_with("Block size must be a multiple of 2 greater than or equal 512")
             );
         }
-        for option in
-            ["--nothing", "-m", "--block:=f", "--block:a", "--block:a=", "--net:a/b=t", "--mem"]
-        {
+        for option in [
+            "--nothing",
+            "-m",
+            "--block:=f",
+            "--block:a",
+            "--block:a=",
+            "--net:a/b=t",
+            "--mem",
+            "--dumpcore=",
+        ] {
             let text = wrong(&format!("solo5-hvt {option} k"));
             assert!(text.starts_with("Invalid option: "), "{text}");
         }
@@ -259,7 +270,6 @@ mod tests {
             ("solo5-hvt --net:a=t --net-mac:a=1 k", "hardware address"),
             ("solo5-hvt --net-mac:a=02:00:00:00:00:01 k", "--net:a"),
             ("solo5-hvt --block-sector-size:a=512 k", "--block:a"),
-            ("solo5-hvt --dumpcore=/tmp k", "--dumpcore"),
             ("solo5-hvt --gdb-port=1 k", "debugger"),
         ] {
             let text = wrong(line);

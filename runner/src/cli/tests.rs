@@ -119,6 +119,7 @@ fn every_option_arrives() {
             block_size: None,
         }],
         tender: false,
+        dump: None,
         devices: Devices {
             rng: Some(true),
             balloon: Some(1 << 30),

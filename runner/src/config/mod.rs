@@ -93,6 +93,8 @@ pub struct Settings {
     pub stdin: bool,
     /// Asked for in the words of Solo5's tender, whose exit statuses are wanted, too.
     pub tender: bool,
+    /// Folder for a core dump of a Solo5 unikernel.
+    pub dump: Option<PathBuf>,
     /// Lines for stderr whatever `verbose` says: things asked for that this version does not do.
     pub warnings: Vec<String>,
     /// Fields that were set but mean nothing to a run, for `-v`: `accepted, not used: …`.

@@ -68,6 +68,7 @@ pub fn settle(options: Options, config: &Config) -> Result<Settings, Error> {
         report: options.report.or_else(|| config.report()),
         stdin: options.stdin || config.flag("Runner.Stdin"),
         tender: options.tender,
+        dump: options.dump,
         warnings,
         accepted: Vec::new(),
     };

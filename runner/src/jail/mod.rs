@@ -59,6 +59,8 @@ pub enum Role {
     Main,
     /// The main thread of a guest whose vCPU does its block I/O itself (Solo5's hvt).
     MainDisk,
+    /// The same of a guest that leaves a core dump if it aborts.
+    MainDump,
     /// Any other vCPU.
     Vcpu,
     /// The I/O loop.
@@ -77,9 +79,10 @@ pub enum Role {
 
 impl Role {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Main,
         Self::MainDisk,
+        Self::MainDump,
         Self::Vcpu,
         Self::Io,
         Self::Network,
@@ -91,7 +94,7 @@ impl Role {
 
     /// Whether it is the main thread's.
     pub fn is_main(self) -> bool {
-        matches!(self, Role::Main | Role::MainDisk)
+        matches!(self, Role::Main | Role::MainDisk | Role::MainDump)
     }
 
     /// The I/O loop's, of a guest with a network or a socket device.
@@ -109,6 +112,7 @@ impl Role {
         match self {
             Role::Main => "main (vcpu0)",
             Role::MainDisk => "main (disks)",
+            Role::MainDump => "main (dump)",
             Role::Vcpu => "vcpu",
             Role::Io => "io",
             Role::Network => "network",
@@ -133,6 +137,8 @@ pub struct Needs<'f> {
     pub descriptors: u64,
     /// The shared folders, each of which has a thread of its own.
     pub shares: &'f [&'f Folder],
+    /// A folder out of which a file may be taken that was made for nothing.
+    pub emptied: Option<&'f Folder>,
 }
 
 /// A process that is in the jail, as far as its system has one.

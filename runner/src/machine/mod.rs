@@ -8,6 +8,7 @@ pub mod bus;
 mod console;
 mod devices;
 mod disks;
+mod dump;
 mod fixed;
 mod hvt;
 mod input;
@@ -161,8 +162,8 @@ impl<H: Hypervisor> Machine<H> {
         stop.wake_on_stop(wakes);
         let timeout = plan.timeout;
         let duty = Duty { event_loop, signals, timeout, stop: stop.clone(), watch: watch.clone() };
-        let vm = self.vm;
-        let locked = Locked { vcpu, crew, io, duty, devices, stop, watch, vm, noted };
+        let (vm, memory) = (self.vm, self.memory);
+        let locked = Locked { vcpu, crew, io, duty, devices, stop, watch, vm, noted, memory };
         Ok(Parked { locked, lockdown })
     }
 }
@@ -283,14 +284,15 @@ pub struct Locked<H: Hypervisor> {
     vm: H::Vm,
     /// How many of the VM's notes were printed.
     noted: usize,
+    memory: GuestMemory,
 }
 
 impl<H: Hypervisor> Locked<H> {
     /// Runs the guest to its end, or to a signal's or the timeout's: the first vCPU on this thread,
     /// which saves the start a change of threads. Disks are flushed. This vCPU, lines, doorbells and the
     /// VM stay until the process ends, which is next: one by one they would have to be taken back from
-    /// KVM.
-    pub fn run(mut self) -> Reason {
+    /// KVM. Where `plan` has a file for it, a guest that aborts leaves its core there.
+    pub fn run(mut self, plan: &Plan) -> Reason {
         self.io.begin(self.duty, self.devices.take_traffic());
         self.crew.begin(&self.devices.bus);
         vcpu::run(0, &mut self.vcpu, &self.devices.bus, &self.stop, &self.watch);
@@ -298,9 +300,13 @@ impl<H: Hypervisor> Locked<H> {
         drop(self.io);
         let reason = self.stop.reason().cloned();
         let reason = reason.unwrap_or(Reason::Failed("the run ended without a reason".into()));
+        if let Some(dump) = plan.dump() {
+            let arch = plan.boot.board.arch;
+            dump::take(dump, &reason, arch, &mut self.vcpu, &self.memory);
+        }
         let flushed = self.devices.finish();
         note(&self.vm, self.noted);
-        std::mem::forget((self.vcpu, self.devices, self.vm));
+        std::mem::forget((self.vcpu, self.devices, self.vm, self.memory));
         match flushed {
             Ok(()) => reason,
             // A guest that ended well must not be believed when its disk did not.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use super::network::{self, Cable};
-use super::{Error, Plan, disks};
+use super::{DumpPlan, Error, Plan, disks};
 use crate::boot::hvt::Attached;
 use crate::boot::{BootPlan, CommandLine};
 use crate::config::Settings;
@@ -27,6 +27,8 @@ pub struct HvtPlan {
     pub blocks: Vec<BlockPlan>,
     /// Networks.
     pub ports: Vec<PortPlan>,
+    /// Where its core goes, if somebody wants it.
+    pub dump: Option<DumpPlan>,
 }
 
 /// Block storage of a guest of hvt.
@@ -82,7 +84,11 @@ impl HvtPlan {
         let ports = self.ports.iter().map(|port| {
             format!("device: {}, handle {}: {}", port.name, port.handle, port.cable.about())
         });
-        blocks.chain(ports)
+        let dump = self
+            .dump
+            .iter()
+            .map(|dump| format!("core dump, if the guest aborts: {}", dump.path().display()));
+        blocks.chain(ports).chain(dump)
     }
 }
 
@@ -111,6 +117,7 @@ pub(super) fn plan(settings: &Settings, image: &Image, mut boot: BootPlan) -> Re
         .iter()
         .map(|named| port(settings, &manifest, named, &nets))
         .collect::<Result<_, _>>()?;
+    let dump = settings.dump.as_deref().map(DumpPlan::new).transpose()?;
     let mut attached = Vec::new();
     for block in &blocks {
         let (capacity, block_size) = (block.source.len(), block.block_size);
@@ -130,7 +137,7 @@ pub(super) fn plan(settings: &Settings, image: &Image, mut boot: BootPlan) -> Re
         disks: Vec::new(),
         network: None,
         devices: Vec::new(),
-        hvt: Some(HvtPlan { blocks, ports }),
+        hvt: Some(HvtPlan { blocks, ports, dump }),
         uhyve: None,
         words: Vec::new(),
         bus_was_asked_for: true,

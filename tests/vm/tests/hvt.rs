@@ -2,7 +2,7 @@
 //! hostile, on both architectures. V77 is a case's number in the list that `hostile` has its cases from.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -407,6 +407,65 @@ fn the_tenders_words_and_statuses_are_understood() {
     let line = format!("{} --mem=16 {}", tender.display(), hello().display());
     let finished = super::support::program::shell(&line).ends_with(0);
     says(finished.text(), &["Hello from a Solo5 unikernel!"]);
+}
+
+/// A unikernel that waits a moment and ends with `raw`, in the tender's words, its core wanted in `folder`.
+pub(crate) fn dumping(folder: &Path, raw: u64) -> Runner {
+    let script = Script::at(AT).store(DATA, MARK).call(POLL, &[100_000_000, 0, 0]);
+    let script = script.call(HALT, &[0, raw]);
+    runner(["solo5-hvt".to_owned(), format!("--mem={MEMORY}")])
+        .arg(format!("--dumpcore={}", folder.display()))
+        .arg(unikernel("script"))
+        .arg(script.line())
+}
+
+const MARK: u64 = 0x1122_3344_5566_7788;
+
+fn u64_at(bytes: &[u8], at: u64) -> u64 {
+    let at = usize::try_from(at).unwrap();
+    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+}
+
+#[test]
+fn a_unikernel_that_aborts_leaves_its_memory_and_registers_in_a_core_file() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    let cores = || {
+        let entries = std::fs::read_dir(folder.path()).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect::<Vec<_>>()
+    };
+    // Nobody's rights are left to take a file away with where the folder is root's.
+    let finished = dumping(folder.path(), 0).ends_with(0);
+    match rustix::process::geteuid().is_root() {
+        true => {
+            says(&finished.stderr, &["nothing was dumped", "Permission denied", "remove it"]);
+            cores().iter().for_each(|empty| std::fs::remove_file(empty).unwrap());
+        }
+        false => assert_eq!((cores().len(), &*finished.stderr), (0, "")),
+    }
+    let finished = dumping(folder.path(), 255).ends_with(255);
+    let [path] = &cores()[..] else { panic!("{:?}", cores()) };
+    says(&finished.stderr, &["core.solo5-hvt.", &format!("to: {}", path.display())]);
+    let core = std::fs::read(path).unwrap();
+    assert_eq!((&core[..7], core[16]), (&b"\x7fELF\x02\x01\x01"[..], 4));
+    // A note, and memory.
+    let (note, load) = (64, 64 + 56);
+    assert_eq!((core[note], core[load]), (4, 1));
+    let memory = u64_at(&core, 64 + 56 + 8);
+    assert_eq!((u64_at(&core, 64 + 56 + 32), core.len() as u64), (END, memory + END));
+    assert_eq!(u64_at(&core, memory + DATA), MARK);
+    assert_eq!(u64_at(&core, memory + AT + 8), 255, "what it gave to the call");
+    let registers = u64_at(&core, 64 + 8) + 20 + 112;
+    let (pc, sp) = if cfg!(target_arch = "x86_64") { (16, 19) } else { (32, 31) };
+    let [pc, sp] = [pc, sp].map(|index| u64_at(&core, registers + 8 * index));
+    assert!(
+        (0x10_0000..0x20_0000).contains(&pc) && (0x10_0000..=END).contains(&sp),
+        "{pc:#x} {sp:#x}"
+    );
+
+    let missing = folder.path().join("missing");
+    let finished = dumping(&missing, 255).ends_with(1);
+    says(&finished.stderr, &["--dumpcore=", "missing", "name a folder"]);
 }
 
 #[test]

@@ -55,6 +55,7 @@ fn what_nobody_says_is_as_in_ops() {
         report: None,
         stdin: false,
         tender: false,
+        dump: None,
         warnings: Vec::new(),
         accepted: Vec::new(),
     };
@@ -185,6 +186,7 @@ fn a_config_says_everything_the_command_line_can() {
         report: Some("report.json".into()),
         stdin: true,
         tender: false,
+        dump: None,
         warnings: Vec::new(),
         accepted: Vec::new(),
     };
@@ -238,6 +240,7 @@ fn the_command_line_wins_over_a_config() {
         report: Some("r".into()),
         stdin: true,
         tender: false,
+        dump: None,
         warnings: Vec::new(),
         accepted: Vec::new(),
     };

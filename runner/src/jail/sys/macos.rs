@@ -27,7 +27,8 @@ fn restrict(needs: Needs<'_>) -> Result<(), String> {
     let folder = needs.vsock.then(std::env::current_dir).transpose();
     let folder = folder.map_err(|error| error.to_string())?;
     let shares = seatbelt::shares(needs.shares);
-    let profile = seatbelt::profile(needs.network, &shares, folder.as_deref())?;
+    let emptied = needs.emptied.map(Folder::path);
+    let profile = seatbelt::profile(needs.network, &shares, folder.as_deref(), emptied)?;
     let profile = CString::new(profile).map_err(|error| error.to_string())?;
     let mut error = std::ptr::null_mut();
     // SAFETY: a string, and a variable that outlives the call.

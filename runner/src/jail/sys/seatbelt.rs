@@ -22,7 +22,8 @@ pub(in crate::jail) fn shares<'f>(folders: &[&'f Folder]) -> Vec<Share<'f>> {
 }
 
 /// The profile of a process that has opened everything but what is in `shares`, with a network or
-/// without. Everything is denied but what follows. `sockets` is the folder of a socket device's.
+/// without. Everything is denied but what follows. `sockets` is the folder of a socket device's,
+/// `emptied` one out of which files may be taken.
 ///
 /// # Errors
 /// The path of a folder that a profile has no words for.
@@ -30,6 +31,7 @@ pub(in crate::jail) fn profile(
     network: bool,
     shares: &[Share<'_>],
     sockets: Option<&Path>,
+    emptied: Option<&Path>,
 ) -> Result<String, String> {
     let mut rules = vec![
         "(version 1)",
@@ -60,6 +62,9 @@ pub(in crate::jail) fn profile(
         for operation in ["network-outbound", "network-inbound", "file-write-unlink"] {
             profile += &format!("(allow {operation} {place})\n");
         }
+    }
+    if let Some(emptied) = emptied {
+        profile += &format!("(allow file-write-unlink {})\n", place(emptied)?);
     }
     Ok(profile)
 }
@@ -153,7 +158,7 @@ mod tests {
     #[test]
     fn a_profile_denies_first_and_allows_no_files_programs_or_services() {
         for network in [false, true] {
-            let profile = profile(network, &[], None).unwrap();
+            let profile = profile(network, &[], None, None).unwrap();
             assert!(profile.starts_with("(version 1)\n(deny default)\n"), "{profile}");
             for operation in allowed(&profile) {
                 let bad =
@@ -165,9 +170,9 @@ mod tests {
 
     #[test]
     fn sockets_are_for_a_guest_with_a_network_alone_and_for_ip() {
-        let plain = profile(false, &[], None).unwrap();
+        let plain = profile(false, &[], None, None).unwrap();
         assert!(!plain.contains("network"), "{plain}");
-        let profile = profile(true, &[], None).unwrap();
+        let profile = profile(true, &[], None, None).unwrap();
         let rules = profile.lines().filter(|line| line.contains("network"));
         assert!(
             rules.clone().count() == 3 && rules.clone().all(|rule| rule.contains(" ip \"*:*\""))
@@ -177,8 +182,9 @@ mod tests {
 
     #[test]
     fn a_shared_folder_is_read_and_one_that_may_be_written_is_written_too() {
-        let plain = profile(false, &[], None).unwrap();
-        let shared = |read_only| profile(false, &[(Path::new("/a/b"), read_only)], None).unwrap();
+        let plain = profile(false, &[], None, None).unwrap();
+        let shared =
+            |read_only| profile(false, &[(Path::new("/a/b"), read_only)], None, None).unwrap();
         let (read, written) = (shared(true), shared(false));
         assert!(read.starts_with(&plain) && written.starts_with(&read));
         let more = read.strip_prefix(&plain).unwrap();
@@ -193,7 +199,9 @@ mod tests {
     fn a_path_that_a_profile_has_no_words_for_is_refused() {
         for path in [&b"/a/\xff"[..], b"/a\nb"] {
             let path = Path::new(std::ffi::OsStr::from_bytes(path));
-            assert!(profile(false, &[(path, true)], None).unwrap_err().contains("is no text"));
+            assert!(
+                profile(false, &[(path, true)], None, None).unwrap_err().contains("is no text")
+            );
         }
     }
 
@@ -201,7 +209,7 @@ mod tests {
     fn brackets_and_quotes_of_a_profile_match() {
         let shares = [("/Users/me/a (\"b\") \\", false), ("/c", true)];
         let shares = shares.map(|(path, read_only)| (Path::new(path), read_only));
-        let profile = profile(true, &shares, Some(Path::new("/a b/\"(\\"))).unwrap();
+        let profile = profile(true, &shares, Some(Path::new("/a b/\"(\\")), None).unwrap();
         let (mut depth, mut quoted, mut escaped) = (0i32, false, false);
         for c in profile.chars() {
             if std::mem::take(&mut escaped) {
@@ -221,11 +229,19 @@ mod tests {
 
     #[test]
     fn a_socket_device_has_its_folder_and_nothing_else() {
-        let profile = |sockets| profile(false, &[], sockets).unwrap();
+        let profile = |sockets| profile(false, &[], sockets, None).unwrap();
         let (plain, with) = (profile(None), profile(Some(Path::new("/x \"y\""))));
         let more = with.strip_prefix(&plain).unwrap();
         assert!(more.lines().all(|rule| rule.ends_with(r#" (subpath "/x \"y\""))"#)), "{more}");
         assert_eq!(allowed(more), ["network-outbound", "network-inbound", "file-write-unlink"]);
+    }
+
+    #[test]
+    fn a_file_for_a_core_dump_can_be_taken_away_and_no_more() {
+        let profile = |emptied| profile(false, &[], None, emptied).unwrap();
+        let (plain, with) = (profile(None), profile(Some(Path::new("/cores"))));
+        let more = with.strip_prefix(&plain).unwrap();
+        assert_eq!(more, "(allow file-write-unlink (subpath \"/cores\"))\n");
     }
 
     #[test]

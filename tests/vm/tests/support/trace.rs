@@ -167,12 +167,17 @@ fn kind(thread: pid_t) -> String {
             kind.to_owned()
         }
         // The main thread has the program's name; what it does is what it was asked for.
-        _ => match fs::read(format!("/proc/{thread}/cmdline")) {
-            Ok(line) if line.split(|byte| *byte == 0).any(|word| word.starts_with(b"--block=")) => {
-                "main (disks)".to_owned()
-            }
-            _ => "main (vcpu0)".to_owned(),
-        },
+        _ => {
+            let line = fs::read(format!("/proc/{thread}/cmdline")).unwrap_or_default();
+            let words = || line.split(|byte| *byte == 0);
+            let asks_for = |option: &[u8]| words().any(|word| word.starts_with(option));
+            let kind = match (asks_for(b"--dumpcore="), asks_for(b"--block=")) {
+                (true, _) => "main (dump)",
+                (false, true) => "main (disks)",
+                (false, false) => "main (vcpu0)",
+            };
+            kind.to_owned()
+        }
     }
 }
 

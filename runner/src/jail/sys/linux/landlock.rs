@@ -1,6 +1,6 @@
 //! No files, no TCP, nobody else's sockets and processes (landlock(7)), for this thread and all that
 //! it starts: an empty set of exceptions, but for what is in shared folders, and that a socket device's
-//! own socket can be removed. Each thread then gives up those that it does not serve.
+//! own socket can be removed, and a file for a core dump. Each thread then gives up those that it does not serve.
 //!
 //! What is open stays usable. A kernel that knows less than this restricts what it knows.
 
@@ -86,6 +86,17 @@ fn with_socket(set: RulesetCreated, has_one: bool) -> Result<RulesetCreated, Rul
     }
 }
 
+/// An exception for a file that was made for nothing, wherever it is in its folder.
+fn with_emptied(
+    set: RulesetCreated,
+    folder: Option<&Folder>,
+) -> Result<RulesetCreated, RulesetError> {
+    match folder {
+        Some(folder) => set.add_rule(PathBeneath::new(folder, AccessFs::RemoveFile)),
+        None => Ok(set),
+    }
+}
+
 /// Restricts the process, and says how far. With a network it may make connections, what is in shared
 /// folders may be opened, and a socket device's socket be removed.
 pub(super) fn restrict(needs: Needs<'_>) -> Result<String, Error> {
@@ -103,6 +114,7 @@ pub(super) fn restrict(needs: Needs<'_>) -> Result<String, Error> {
         .and_then(|set| set.create())
         .and_then(|set| set.add_rules(exceptions(shares)))
         .and_then(|set| with_socket(set, needs.vsock))
+        .and_then(|set| with_emptied(set, needs.emptied))
         .and_then(|set| set.restrict_self());
     let files = if shares.is_empty() { "no files" } else { "no files but shared ones" };
     Ok(match ruleset.map_err(|error| refused(&error))?.ruleset {

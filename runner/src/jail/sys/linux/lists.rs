@@ -161,6 +161,33 @@ const MAIN_DISK: [Call; 21 + CLOSE.len()] = join(
     ],
 );
 
+/// Registers of the first vCPU, for a dump, beside what any vCPU's thread may ask for.
+#[cfg(target_arch = "x86_64")]
+const DUMP_IOCTLS: Rule = {
+    const KVM_GET_SREGS: u32 = 0x8138_ae83;
+    const ALL: &[u32] = &join::<_, 5, 5, 10>(
+        [KVM_RUN, KVM_STATE[0], KVM_STATE[1], KVM_STATE[2], KVM_GET_SREGS],
+        ANYBODYS,
+    );
+    If(&[(1, Among(ALL))])
+};
+#[cfg(target_arch = "aarch64")]
+const DUMP_IOCTLS: Rule = VCPU_IOCTLS;
+
+/// The same, and a guest's core, or that there is none.
+const MAIN_DUMP: [Call; 22 + CLOSE.len()] = {
+    let mut list = join::<_, { MAIN_DISK.len() }, 1, { 22 + CLOSE.len() }>(
+        MAIN_DISK,
+        [call!(SYS_unlinkat, "unlinkat", If(&[BELOW]))],
+    );
+    let mut at = 0;
+    while list[at].number != number(libc::SYS_ioctl) {
+        at += 1;
+    }
+    list[at].rule = DUMP_IOCTLS;
+    list
+};
+
 /// What epoll_wait(3) calls; newer architectures have one call for it and epoll_pwait(3).
 #[cfg(target_arch = "x86_64")]
 const EPOLL_WAIT: Call = call!(SYS_epoll_wait, "epoll_wait", Any);
@@ -328,9 +355,10 @@ const SHARE: [Call; 36 + CLOSE.len()] = join(
     CLOSE,
 );
 
-static PROGRAMS: [Program; 9] = [
+static PROGRAMS: [Program; 10] = [
     program(MAIN),
     program(MAIN_DISK),
+    program(MAIN_DUMP),
     program(VCPU),
     program(IO),
     program(NETWORK),
@@ -345,6 +373,7 @@ pub(super) fn list(role: Role) -> &'static [Call] {
     match role {
         Role::Main => &MAIN,
         Role::MainDisk => &MAIN_DISK,
+        Role::MainDump => &MAIN_DUMP,
         Role::Vcpu => &VCPU,
         Role::Io => &IO,
         Role::Network => &NETWORK,
@@ -357,10 +386,12 @@ pub(super) fn list(role: Role) -> &'static [Call] {
 
 /// The same as a program.
 pub(super) fn filter(role: Role) -> Program {
-    let [main, main_disk, vcpu, io, network, vsock, network_vsock, disk, share] = &PROGRAMS;
+    let [main, main_disk, main_dump, vcpu, io, network, vsock, network_vsock, disk, share] =
+        &PROGRAMS;
     *match role {
         Role::Main => main,
         Role::MainDisk => main_disk,
+        Role::MainDump => main_dump,
         Role::Vcpu => vcpu,
         Role::Io => io,
         Role::Network => network,

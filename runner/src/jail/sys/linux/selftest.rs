@@ -174,7 +174,7 @@ fn jailed(role: Role, stderr: &PipeWriter, what: impl FnOnce(Blocks, Option<&Fol
     unsafe { libc::dup2(stderr.as_raw_fd(), libc::STDERR_FILENO) };
     // Another thread's, which this one gives back.
     let heap = match role {
-        Role::Main | Role::MainDisk => std::thread::spawn(blocks).join().unwrap_or_default(),
+        role if role.is_main() => std::thread::spawn(blocks).join().unwrap_or_default(),
         _ => blocks(),
     };
     // One that anybody may read: root is somebody else from here on.

@@ -210,6 +210,7 @@ fn lists_are_as_short_as_was_promised() {
     for (role, promised, fcntl) in [
         (Role::Main, 18, debug),
         (Role::MainDisk, 22, debug),
+        (Role::MainDump, 23, debug),
         (Role::Vcpu, 19, debug),
         (Role::Io, 25, debug),
         (Role::Network, 38, debug),

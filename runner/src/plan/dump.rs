@@ -1,0 +1,110 @@
+//! Where a Solo5 unikernel's memory and registers go if it aborts (`--dumpcore` of Solo5's tender,
+//! `tenders/hvt/hvt_module_dumpcore.c`): into a new file in a folder of the user's.
+//!
+//! In the jail no file can be made. So it is made before, and taken away again where nothing was dumped.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
+
+use super::Error;
+use crate::p9::Folder;
+use crate::warning;
+
+/// Bytes that are in the file before memory.
+pub(crate) const HEADERS: u64 = 4096;
+
+/// A file for a core dump.
+#[derive(Debug)]
+pub struct DumpPlan {
+    folder: Folder,
+    name: String,
+    path: PathBuf,
+    file: File,
+    /// It stays.
+    kept: AtomicBool,
+}
+
+impl DumpPlan {
+    /// Makes it in `folder`, with the name that the tender gives it.
+    pub(super) fn new(folder: &Path) -> Result<Self, Error> {
+        let refused = |path: &Path, why: String| {
+            let path = path.display();
+            Error::Asked(format!("--dumpcore={path}: {why}; name a folder that you can write to"))
+        };
+        let opened = Folder::open(folder, false);
+        let opened = opened.map_err(|error| refused(folder, error.to_string()))?;
+        let name = format!("core.solo5-hvt.{}", std::process::id());
+        let path = folder.join(&name);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = openat(&opened, &name, flags, Mode::RUSR | Mode::WUSR);
+        let file = file.map_err(|errno| refused(folder, format!("{name}: {errno}")))?;
+        Ok(Self { folder: opened, name, path, file: file.into(), kept: AtomicBool::new(false) })
+    }
+
+    /// The folder, out of which the file may have to be taken.
+    #[must_use]
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// The file, for whoever writes it: it stays then.
+    pub fn keep(&self) -> &File {
+        self.kept.store(true, Ordering::Relaxed);
+        &self.file
+    }
+
+    /// Where the file is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes the file away, unless it stays.
+    pub fn close(&self) {
+        if self.kept.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        if let Err(errno) = unlinkat(&self.folder, &self.name, AtFlags::empty()) {
+            warning!(
+                "{}: nothing was dumped, and the empty file stays: {errno}; remove it",
+                self.path.display()
+            );
+        }
+    }
+}
+
+/// Of a plan that comes to nothing.
+impl Drop for DumpPlan {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_stays_if_something_was_written_to_it_and_no_other_is_ever_touched() {
+        let place = tempfile::tempdir().unwrap();
+        let name = format!("core.solo5-hvt.{}", std::process::id());
+        let path = place.path().join(name);
+        let plan = DumpPlan::new(place.path()).unwrap();
+        assert_eq!(plan.path(), path);
+        assert!(path.exists());
+        drop(plan);
+        assert!(!path.exists());
+        let plan = DumpPlan::new(place.path()).unwrap();
+        plan.keep();
+        plan.close();
+        drop(plan);
+        assert!(path.exists());
+        let why = DumpPlan::new(place.path()).unwrap_err().to_string();
+        assert!(why.contains("core.solo5-hvt.") && why.contains("exists"), "{why}");
+        let why = DumpPlan::new(&path).unwrap_err().to_string();
+        assert!(why.contains("name a folder"), "{why}");
+    }
+}
