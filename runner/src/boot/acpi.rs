@@ -82,6 +82,8 @@ pub struct Tables {
     /// The port at which the guest switches itself off, if it can: the sleep control register, and behind it
     /// the status register (4.8.3.7).
     pub power: Option<u16>,
+    /// The port at which the guest says that it has panicked, if it can. In software emulation it cannot.
+    pub panic: Option<u16>,
 }
 
 /// What a guest writes to sleep control to switch itself off (SLP_TYP), by `\_S5` (7.4.2.6).
@@ -91,7 +93,7 @@ impl Tables {
     /// All tables, to stand at [`RSDP`]: one address after the other, each at a multiple of 16.
     pub(super) fn bytes(&self, platform: Platform) -> Vec<u8> {
         let mut all = Area(vec![0; Rsdp::len()]);
-        let dsdt = all.add(self.dsdt().as_slice());
+        let dsdt = all.add(self.dsdt(platform).as_slice());
         let pm1 = match platform {
             Platform::Hypervisor => None,
             Platform::Qemu => Some(all.add(&PM1_REGISTERS)),
@@ -150,7 +152,7 @@ impl Tables {
         madt
     }
 
-    fn dsdt(&self) -> Sdt {
+    fn dsdt(&self, platform: Platform) -> Sdt {
         let com1 = device(
             "COM1",
             &EISAName::new("PNP0501"),
@@ -174,6 +176,9 @@ impl Tables {
         }
         if let Some(host) = &self.pci {
             devices.extend(pci(host));
+        }
+        if let (Some(port), Platform::Hypervisor) = (self.panic, platform) {
+            devices.extend(device("PEVT", &"QEMU0001", 0, vec![&IO::new(port, port, 1, 1)]));
         }
         let scope = Scope::raw(Path::new("_SB_"), devices);
         let mut dsdt = Sdt::new(*b"DSDT", HEADER, 2, OEM, OEM_TABLE, OEM_REVISION);

@@ -8,13 +8,20 @@ fn virtio_slots() -> impl Iterator<Item = VirtioSlot> {
 }
 
 fn tables(cpus: u32, devices: usize) -> Vec<u8> {
-    Tables { cpus, virtio: virtio_slots().take(devices).collect(), pci: None, power: None }
-        .bytes(Platform::Hypervisor)
+    Tables {
+        cpus,
+        virtio: virtio_slots().take(devices).collect(),
+        pci: None,
+        power: None,
+        panic: None,
+    }
+    .bytes(Platform::Hypervisor)
 }
 
 #[test]
 fn where_the_pit_keeps_time_the_tables_have_fixed_hardware_and_its_interrupt() {
-    let all = Tables { cpus: 1, virtio: Vec::new(), pci: None, power: None }.bytes(Platform::Qemu);
+    let all = Tables { cpus: 1, virtio: Vec::new(), pci: None, power: None, panic: None }
+        .bytes(Platform::Qemu);
     let fadt = find(&all, b"FACP");
     assert_eq!(u32_at(fadt, 112) >> 20 & 1, 0);
     assert_eq!((u32_at(fadt, 56), u32_at(fadt, 64), fadt[88], fadt[89]), (0, 0, 4, 2));
@@ -132,7 +139,7 @@ fn the_dsdt_has_com1_the_clock_and_each_virtio_device_with_its_window_and_line()
 
 #[test]
 fn who_switches_off_by_acpi_has_a_register_for_it_and_its_value() {
-    let power = Tables { cpus: 2, virtio: Vec::new(), pci: None, power: Some(0x604) };
+    let power = Tables { cpus: 2, virtio: Vec::new(), pci: None, power: Some(0x604), panic: None };
     let all = power.bytes(Platform::Hypervisor);
     let fadt = find(&all, b"FACP");
     assert_eq!(fadt[244..256], [1, 8, 0, 1, 4, 6, 0, 0, 0, 0, 0, 0]);
@@ -141,6 +148,17 @@ fn who_switches_off_by_acpi_has_a_register_for_it_and_its_value() {
     assert_eq!(has(dsdt, b"\x08_S5_\x12\x04\x01\x0a\x05"), 1);
     let none = tables(2, 0);
     assert_eq!(find(&none, b"FACP")[244..268], [0; 24]);
+}
+
+#[test]
+fn a_guest_that_tells_of_a_panic_knows_where_but_in_software_emulation() {
+    let tables = Tables { cpus: 1, virtio: Vec::new(), pci: None, power: None, panic: Some(0x505) };
+    let port = [0x47, 1, 5, 5, 5, 5, 1, 1];
+    for (platform, wanted) in [(Platform::Hypervisor, 1), (Platform::Qemu, 0)] {
+        let all = tables.bytes(platform);
+        let dsdt = table(&all, u64_at(find(&all, b"FACP"), 140));
+        assert_eq!((has(dsdt, b"QEMU0001\0"), has(dsdt, &port)), (wanted, wanted), "{platform:?}");
+    }
 }
 
 #[test]

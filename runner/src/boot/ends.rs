@@ -4,12 +4,12 @@
 //!
 //! What has no value, a reset, PSCI's calls or a crash, is the same for all of them: `outcome`.
 
-use crate::devices::power::{ExitCode, Raw, Status};
+use crate::devices::power::{ExitCode, PanicPort, Raw, Status};
 use crate::image::{Kernel, System};
 use crate::outcome::status::CRASHED;
 use hv::Arch;
 
-use super::{EXIT_PORT, Protocol};
+use super::{Announcement, EXIT_PORT, Protocol};
 
 /// How guests of a kind end with a value.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Ends {
 pub enum Place {
     /// By a write to an I/O port.
     Port(u16),
+    /// The same, to pvpanic's.
+    Panic(u16),
     /// By semihosting's `SYS_EXIT`.
     SysExit,
     /// By hvt's hypercall `halt`.
@@ -40,6 +42,21 @@ const VALUE: ExitCode = ExitCode(&[(Raw::Any, Status::Low)]);
 pub static PC: Ends = Ends {
     guests: "x86_64: Nanos, and all that are not named",
     exits: &[(Place::Port(EXIT_PORT), VALUE)],
+};
+
+/// Where QEMU's PC has pvpanic (`hw/misc/pvpanic-isa.c`).
+pub(super) const PANIC_PORT: u16 = 0x505;
+
+/// Those that are told of the machine by ACPI, and so of pvpanic.
+pub static ACPI: Ends = Ends {
+    guests: "x86_64: Linux, and others with all of ACPI",
+    exits: &[
+        (Place::Port(EXIT_PORT), VALUE),
+        (
+            Place::Panic(PANIC_PORT),
+            ExitCode(&[(Raw::Bit(PanicPort::PANICKED), Status::Is(CRASHED))]),
+        ),
+    ],
 };
 
 /// Where QEMU's PC has the control register of ACPI's power management (PM1a, ACPI 6.5, 4.8.3.2.1), and the
@@ -102,7 +119,8 @@ pub static UHYVE: Ends = Ends { guests: "Hermit, uhyve", exits: &[(Place::Exit, 
 
 impl Ends {
     /// All there are.
-    pub const ALL: [&Ends; 7] = [&PC, &UNIKRAFT, &OSV, &HERMIT_LOADER, &AARCH64, &HVT, &UHYVE];
+    pub const ALL: [&Ends; 8] =
+        [&PC, &ACPI, &UNIKRAFT, &OSV, &HERMIT_LOADER, &AARCH64, &HVT, &UHYVE];
 
     /// Those of `kernel`, entered by `protocol`.
     #[must_use]
@@ -113,7 +131,10 @@ impl Ends {
             (_, Arch::X86_64, Some(System::Unikraft)) => &UNIKRAFT,
             (_, Arch::X86_64, Some(System::Osv)) => &OSV,
             (_, Arch::X86_64, Some(System::HermitLoader)) => &HERMIT_LOADER,
-            (_, Arch::X86_64, _) => &PC,
+            (_, Arch::X86_64, _) => match Announcement::of(protocol, kernel) {
+                Announcement::Acpi => &ACPI,
+                _ => &PC,
+            },
             (_, Arch::Aarch64, _) => &AARCH64,
         }
     }
@@ -134,7 +155,16 @@ impl Ends {
     pub fn ports(&self) -> impl Iterator<Item = (u16, ExitCode)> {
         self.exits.iter().filter_map(|(place, code)| match place {
             Place::Port(port) => Some((*port, *code)),
-            Place::SysExit | Place::Halt | Place::Exit => None,
+            Place::Panic(_) | Place::SysExit | Place::Halt | Place::Exit => None,
+        })
+    }
+
+    /// The port at which its kernel says that it has panicked.
+    #[must_use]
+    pub fn panic(&self) -> Option<(u16, ExitCode)> {
+        self.exits.iter().find_map(|(place, code)| match place {
+            Place::Panic(port) => Some((*port, *code)),
+            _ => None,
         })
     }
 }

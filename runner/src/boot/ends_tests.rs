@@ -9,6 +9,7 @@ use std::path::Path;
 fn place(place: Place) -> String {
     match place {
         Place::Port(port) => format!("a write to port {port:#x}"),
+        Place::Panic(port) => format!("a write to port {port:#x} (pvpanic)"),
         Place::SysExit => "`SYS_EXIT`".into(),
         Place::Halt => "`halt`".into(),
         Place::Exit => "`exit`".into(),

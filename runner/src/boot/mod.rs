@@ -139,6 +139,33 @@ pub enum Announcement {
     Manifest,
 }
 
+impl Announcement {
+    /// That for `kernel`, entered by `protocol`.
+    fn of(protocol: Protocol, kernel: &Kernel) -> Self {
+        match (protocol, kernel.setup()) {
+            // Whatever enters it.
+            (Protocol::Linux64 | Protocol::Multiboot, _)
+                if kernel.system() == Some(System::HermitLoader) =>
+            {
+                Announcement::CommandLine
+            }
+            (Protocol::Linux64, None) => Announcement::CommandLine,
+            // These read of them there, however they are entered.
+            (Protocol::Pvh, None)
+                if matches!(
+                    kernel.system(),
+                    Some(System::Osv | System::FreeBsd | System::NetBsd)
+                ) =>
+            {
+                Announcement::CommandLine
+            }
+            (Protocol::Arm64 | Protocol::Uhyve, _) => Announcement::DeviceTree,
+            (Protocol::Hvt, _) => Announcement::Manifest,
+            _ => Announcement::Acpi,
+        }
+    }
+}
+
 impl fmt::Display for Announcement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -367,7 +394,8 @@ impl BootPlan {
             self.needs_interval_timer().then(|| "interval timer, ports 0x40-0x43".to_owned());
         let name = |port| if port == ends::POWER_PORT { "power" } else { "exit" };
         let own = self.ends.ports().map(|(port, _)| format!("{}, port {port:#x}", name(port)));
-        own.chain(timer).collect()
+        let panic = self.ends.panic().map(|(port, _)| format!("pvpanic, port {port:#x}"));
+        own.chain(panic).chain(timer).collect()
     }
 
     /// Whether it is a BSD's kernel for virtual machines without ACPI.
@@ -385,22 +413,7 @@ impl BootPlan {
     /// How the guest finds its devices.
     #[must_use]
     pub fn announcement(&self) -> Announcement {
-        match (self.protocol, self.kernel.setup()) {
-            // Whatever enters it.
-            (Protocol::Linux64 | Protocol::Multiboot, _) if self.is_hermit_loader() => {
-                Announcement::CommandLine
-            }
-            (Protocol::Linux64, None) => Announcement::CommandLine,
-            // These read of them there, however they are entered.
-            (Protocol::Pvh, None)
-                if matches!(self.kernel.system(), Some(System::Osv)) || self.is_bsd() =>
-            {
-                Announcement::CommandLine
-            }
-            (Protocol::Arm64 | Protocol::Uhyve, _) => Announcement::DeviceTree,
-            (Protocol::Hvt, _) => Announcement::Manifest,
-            _ => Announcement::Acpi,
-        }
+        Announcement::of(self.protocol, &self.kernel)
     }
 
     /// Plans for `cpus` processors and for virtio devices, and returns the words that belong on the
@@ -430,7 +443,10 @@ impl BootPlan {
         };
         let mut words: Vec<String> = self.first_word(on_bus).into_iter().collect();
         match self.announcement() {
-            Announcement::Acpi => self.acpi = Some(AcpiTables { cpus, virtio, pci, power: None }),
+            Announcement::Acpi => {
+                let panic = self.ends.panic().map(|(port, _)| port);
+                self.acpi = Some(AcpiTables { cpus, virtio, pci, power: None, panic });
+            }
             Announcement::DeviceTree => self.tree = Tree { cpus, virtio, pci },
             Announcement::Manifest => {}
             Announcement::CommandLine => {
@@ -442,7 +458,7 @@ impl BootPlan {
                 // Hermit insists on tables, and looks for its bus there.
                 let hermit = self.is_hermit_loader();
                 let pci = pci.filter(|_| hermit);
-                let processors = AcpiTables { cpus, virtio: Vec::new(), pci, power };
+                let processors = AcpiTables { cpus, virtio: Vec::new(), pci, power, panic: None };
                 self.acpi = (hermit || (cpus > 1 && !bsd)).then_some(processors);
                 words.extend(virtio.into_iter().filter_map(word));
             }

@@ -1,4 +1,4 @@
-//! How an x86_64 guest ends: a value to an exit port, or a reset through the keyboard controller.
+//! How an x86_64 guest ends: a value to an exit port, word of a panic, or a reset through the keyboard controller.
 //!
 //! Which value means what is part of the guest's boot protocol ([`ExitCode`], `boot::ends`), not of the
 //! device.
@@ -82,6 +82,31 @@ impl Device for ExitPort {
     }
 }
 
+/// Where a guest says that its kernel has panicked (pvpanic; QEMU, `docs/specs/pvpanic.rst`). Reads say of which
+/// events it may speak: of a panic, after which nothing comes.
+#[derive(Debug)]
+pub struct PanicPort(ExitPort);
+
+impl PanicPort {
+    /// Bit of the event that the kernel has panicked.
+    pub const PANICKED: u32 = 0;
+
+    /// The port, whose values mean what `code` says.
+    pub fn new(code: ExitCode, stop: Stop) -> Self {
+        Self(ExitPort::new(code, stop))
+    }
+}
+
+impl Device for PanicPort {
+    fn read(&self, _offset: u64, _width: Width) -> u64 {
+        1 << Self::PANICKED
+    }
+
+    fn write(&self, offset: u64, width: Width, value: u64) {
+        self.0.write(offset, width, value);
+    }
+}
+
 /// As much of the 8042 keyboard controller as a guest needs to reset itself: its command port, and
 /// the command that pulses the processor's reset line (Intel 8042, "pulse output port": 0xf0 to
 /// 0xff, a clear bit pulses, bit 0 is reset).
@@ -135,6 +160,21 @@ mod tests {
         assert!(!stop.requested());
         port.write(0, Width::W2, 0x3c01);
         assert_eq!(stop.reason(), Some(&Reason::Exit { raw: 0x3c01, status: 0 }));
+    }
+
+    #[test]
+    fn a_panic_ends_the_run_and_other_events_do_not() {
+        let stop = Stop::default();
+        let panicked = ExitCode(&[(Raw::Bit(PanicPort::PANICKED), Status::Is(126))]);
+        let port = PanicPort::new(panicked, stop.clone());
+        assert_eq!(port.read(0, Width::W1), 1);
+        // That another kernel takes over, for its dump.
+        for value in [0, 2, 0xfe] {
+            port.write(0, Width::W1, value);
+        }
+        assert!(!stop.requested());
+        port.write(0, Width::W1, 1);
+        assert_eq!(stop.reason(), Some(&Reason::Exit { raw: 1, status: 126 }));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::stop::Stop;
 use crate::boot::BootPlan;
 use crate::devices::pl011::Pl011;
 use crate::devices::pl031::Pl031;
-use crate::devices::power::{ExitPort, ResetPort};
+use crate::devices::power::{ExitPort, PanicPort, ResetPort};
 use crate::devices::rtc::{self, Rtc};
 use crate::devices::semihosting::Semihosting;
 use crate::devices::serial::{self, Com1};
@@ -70,6 +70,9 @@ fn pc<V: Vm>(
     for (port, code) in boot.ends.ports() {
         // As wide as the widest access.
         bus.add(Address::Port(port), 4, Arc::new(ExitPort::new(code, stop.clone())));
+    }
+    if let Some((port, code)) = boot.ends.panic() {
+        bus.add(Address::Port(port), 1, Arc::new(PanicPort::new(code, stop.clone())));
     }
     bus.add(Address::Port(pc::RESET_PORT), 1, Arc::new(ResetPort::new(stop.clone())));
     bus.add(Address::Port(pc::RTC), rtc::PORTS, Arc::new(Rtc::new(Box::new(wall_clock))));

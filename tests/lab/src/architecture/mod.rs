@@ -92,7 +92,7 @@ pub(crate) struct Linux {
     pub(crate) disk_modules: &'static [&'static str],
     /// What a network card takes besides, on QEMU's PCI as well. IP and packet sockets are built in.
     pub(crate) net_modules: &'static [&'static str],
-    /// Those for an entropy device, a balloon and a console, as far as they are not built in.
+    /// Those for an entropy device, a balloon, a console and pvpanic, as far as they are not built in.
     pub(crate) device_modules: &'static [&'static str],
     /// Those for a socket device, behind the network card's.
     pub(crate) vsock_modules: &'static [&'static str],

@@ -78,6 +78,8 @@ pub(crate) const X86_64: Architecture = Architecture {
             "drivers/char/hw_random/virtio-rng.ko",
             "drivers/virtio/virtio_balloon.ko",
             "drivers/char/virtio_console.ko",
+            "drivers/misc/pvpanic/pvpanic.ko",
+            "drivers/misc/pvpanic/pvpanic-mmio.ko",
         ],
         net_modules: &[
             "net/core/failover.ko",
