@@ -223,6 +223,7 @@ impl Start {
             figures.push(outcome.cpu_microseconds.saturating_mul(1000));
         }
         figures.sort_unstable();
+        println!("lab: `runner {}` took {figures:?} instructions", self.words.join(" "));
         match figures.get(figures.len() / 2) {
             Some(&figure) if figures.len() == self.runs => Ok(figure),
             _ => Err(format!("{} runs of {} were reported", figures.len(), self.runs)),
