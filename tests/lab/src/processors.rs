@@ -1,44 +1,45 @@
-//! The host's processors (sched_getaffinity(2)).
+//! The host's processors (proc(5), `/proc/PID/status`).
 
 use crate::command::Result;
-use nix::sched::{CpuSet, sched_getaffinity};
-use nix::unistd::Pid;
+use std::fs;
 
 /// The numbers of those that this process may run on: one at least.
 pub(crate) fn ours() -> Result<Vec<usize>> {
-    let context = |e| format!("cannot ask for the processors that are ours: {e}");
-    let set = sched_getaffinity(Pid::from_raw(0)).map_err(context)?;
-    let ours: Vec<_> =
-        (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect();
-    match ours.is_empty() {
-        true => Err("no processor is ours, as sched_getaffinity(2) has it".to_owned()),
-        false => Ok(ours),
+    const STATUS: &str = "/proc/self/status";
+    let text = fs::read_to_string(STATUS).map_err(|e| format!("cannot read {STATUS}: {e}"))?;
+    listed(&text).ok_or_else(|| format!("{STATUS} does not say which processors are ours"))
+}
+
+/// Those of the line `Cpus_allowed_list`, as `0-3,8`.
+fn listed(status: &str) -> Option<Vec<usize>> {
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+    let mut numbers = Vec::new();
+    for range in list.trim().split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        numbers.extend(first.parse().ok()?..=last.parse::<usize>().ok()?);
     }
+    (!numbers.is_empty()).then_some(numbers)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
-    use std::process::Command;
 
     #[test]
-    fn each_of_ours_is_one_that_a_program_may_be_kept_on() {
-        let ours = ours().unwrap();
-        assert!(ours.len() >= std::thread::available_parallelism().unwrap().get());
-        assert_eq!(ours.iter().collect::<BTreeSet<_>>().len(), ours.len());
-        for cpu in ours {
-            let mut command = Command::new("taskset");
-            command.args([
-                "--cpu-list",
-                &cpu.to_string(),
-                "grep",
-                "Cpus_allowed_list",
-                "/proc/self/status",
-            ]);
-            let output = command.output().unwrap();
-            let text = String::from_utf8(output.stdout).unwrap();
-            assert_eq!(text.split_whitespace().last(), Some(cpu.to_string().as_str()), "{text}");
+    fn a_list_has_numbers_and_ranges() {
+        let list =
+            |text: &str| listed(&format!("Name:\tx\nCpus_allowed_list:\t{text}\nMems:\t0\n"));
+        assert_eq!(list("0"), Some(vec![0]));
+        assert_eq!(list("0-3,8"), Some(vec![0, 1, 2, 3, 8]));
+        assert_eq!(list(""), None);
+        assert_eq!(list("0-x"), None);
+        assert_eq!(listed("Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn a_process_has_one_at_least_where_there_is_proc() {
+        if fs::exists("/proc/self/status").unwrap() {
+            assert!(ours().unwrap().len() >= std::thread::available_parallelism().unwrap().get());
         }
     }
 }
