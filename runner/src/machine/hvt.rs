@@ -12,7 +12,7 @@ use vm_memory::{GuestMemoryBackend as _, VolatileSlice};
 use super::Error;
 use super::bus::Bus;
 use super::fixed::wall_clock;
-use super::map::hvt::{CALLS, doorbell};
+use super::map::hvt::{CALLS, doorbell, first};
 use super::stop::Stop;
 use crate::boot::BootPlan;
 use crate::boot::hvt::{BOOT_INFO, KERNELS};
@@ -35,7 +35,7 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// `memory` bytes, as far as `caps` allows in pieces of their own; else in one, and page tables alone
+    /// Up to `memory`, as far as `caps` allows in pieces of their own; else in one, and page tables alone
     /// protect it.
     pub(super) fn new(boot: &BootPlan, memory: u64, caps: &Caps) -> Self {
         let read_only = boot.read_only();
@@ -43,17 +43,17 @@ impl Memory {
             range.start.is_multiple_of(caps.granule) && range.end.is_multiple_of(caps.granule)
         };
         let inside = |range: &Range<u64>| range.end <= memory;
+        let mut from = first(boot.board.arch);
         if !caps.read_only_ram || !read_only.iter().all(|range| aligned(range) && inside(range)) {
-            return Self { ram: boot.board.ram(memory), read_only: Vec::new() };
+            return Self { ram: [from..memory].into(), read_only: Vec::new() };
         }
         let edges = read_only.iter().flat_map(|range| [range.start, range.end]);
         let mut ram = Vec::new();
-        let mut from = 0;
-        for edge in edges.chain([memory]).filter(|edge| *edge > 0) {
+        for edge in edges.chain([memory]) {
             if edge > from {
                 ram.push(from..edge);
+                from = edge;
             }
-            from = edge;
         }
         Self { ram, read_only }
     }

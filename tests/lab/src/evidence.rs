@@ -105,7 +105,12 @@ pub(crate) static TABLE: &[Row] = &[
     },
     Row {
         guest: "Solo5 unikernels for hvt: micro-guests, and Solo5's own tests by hand",
-        cells: [(Lab(&["hvt::"]), ""), (Nothing, ""), (Lab(&["hvt::"]), "micro-guests"), (NO, "")],
+        cells: [
+            (Lab(&["hvt::"]), ""),
+            (Nothing, ""),
+            (Lab(&["hvt::"]), "micro-guests"),
+            (StandIn(&["hvt::"]), "micro-guests"),
+        ],
     },
     Row {
         guest: "Hermit unikernels by uhyve's interface: micro-guests, and programs of kernels 0.6 to 0.13 by hand",

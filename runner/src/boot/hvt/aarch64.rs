@@ -10,8 +10,9 @@ use super::{BOOT_INFO, KERNELS, PAGE, Rights};
 use crate::boot::Error;
 use crate::boot::el1::{Mmu, start};
 use crate::boot::load::Loading;
+use crate::machine::map::hvt::AARCH64_FIRST;
 
-const TABLES: u64 = 0x1000;
+const TABLES: u64 = AARCH64_FIRST;
 /// Where the instructions are.
 const START: u64 = KERNELS - PAGE;
 

@@ -14,8 +14,6 @@ const BLOCK: u64 = 2 << 20;
 const GIB: u64 = 1 << 30;
 /// Entries of a table.
 const ENTRIES: u64 = 512;
-/// Tables of the third level, for 4 GiB.
-const THIRD: u64 = 4;
 
 /// Which rights a guest has where.
 pub(super) struct Map {
@@ -73,17 +71,17 @@ impl Map {
     /// Writes the tables. The one of the first level is at the format's base.
     pub(super) fn write(&self, format: &Format, loading: &mut Loading<'_>) -> Result<(), Error> {
         let table = |number: u64| format.base + number * PAGE;
-        let (second, third) = (table(1), 2);
-        let mut entries: Vec<u64> = (0..THIRD.min(self.memory.div_ceil(GIB)))
-            .map(|number| (format.table)(table(third + number)))
-            .collect();
+        // Up to four of the third level: that much memory there is at most.
+        let (second, third, thirds) = (table(1), 2, self.memory.div_ceil(GIB));
+        let mut entries: Vec<u64> =
+            (0..thirds).map(|number| (format.table)(table(third + number))).collect();
         if let Some((index, entry)) = format.more {
             entries.resize(usize::try_from(index).unwrap_or_default(), 0);
             entries.push(entry);
         }
         put(loading, format.base, &[(format.table)(second)])?;
         put(loading, second, &entries)?;
-        let mut fourth = table(third + THIRD);
+        let mut fourth = table(third + thirds);
         let mut blocks = Vec::new();
         for gpa in (0..self.memory / BLOCK).map(|block| block * BLOCK) {
             if self.is_uniform(gpa) {

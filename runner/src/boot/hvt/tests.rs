@@ -5,6 +5,7 @@ use super::*;
 use crate::boot::{CommandLine, Platform, Protocol};
 use crate::image::testing::{ElfFile, solo5_file};
 use crate::image::{Image, Source};
+use crate::machine::map::hvt::{AARCH64_FIRST, first};
 
 const MIB: u64 = 1 << 20;
 
@@ -123,16 +124,16 @@ fn pages_have_the_rights_of_their_segments_and_the_first_64_kib_none_on_x86_64()
 
 #[test]
 fn pages_have_the_rights_of_their_segments_and_the_first_64_kib_none_on_aarch64() {
-    let memory = ram(&[0, 6 * MIB]);
+    let memory = ram(&[AARCH64_FIRST, 6 * MIB]);
     let loaded = plan(Arch::Aarch64, |_| ()).load(&memory, Platform::Hypervisor).unwrap();
     let State::Aarch64(state) = loaded.state else { panic!("aarch64") };
     assert_eq!((state.x[0], state.x[16], state.sp_el1), (BOOT_INFO, MIB, 6 * MIB - 16));
     let start = state.pc;
     let rights = |gpa| {
-        let (entry, _) = entry(&memory, 0x1000, gpa);
+        let (entry, _) = entry(&memory, AARCH64_FIRST, gpa);
         (entry & 1 != 0, entry & 1 << 7 == 0, entry & 1 << 53 == 0)
     };
-    for gpa in [0, 0x1000, 0xffff] {
+    for gpa in [0, AARCH64_FIRST, 0xffff] {
         assert!(!rights(gpa).0, "{gpa:#x}");
     }
     let (read, execute, write) = ((true, false, false), (true, false, true), (true, true, false));
@@ -147,7 +148,7 @@ fn pages_have_the_rights_of_their_segments_and_the_first_64_kib_none_on_aarch64(
     ] {
         assert_eq!(rights(gpa), wanted, "{gpa:#x}");
     }
-    let second = word(&memory, 0x1000) & 0xf_ffff_f000;
+    let second = word(&memory, AARCH64_FIRST) & 0xf_ffff_f000;
     let device = word(&memory, second + 4 * 8);
     assert_eq!((device & 0xf_c000_0000, device & 0x1f), (4 << 30, 0b101));
 }
@@ -195,15 +196,20 @@ fn more_changes_of_rights_than_there_are_tables_for_are_refused() {
         vaddr: 2 * MIB * block + 0x1000,
         flags: 4,
     };
-    let memory = ram(&[0, 64 * MIB]);
-    let load = |segments: u64| {
+    let load = |arch, segments: u64| {
+        let memory = ram(&[first(arch), 64 * MIB]);
         let segments: Vec<_> = (1..=segments).map(segment).collect();
         let mut loading = Loading { memory: &memory, ranges: Vec::new() };
         let map = paging::Map::new(&segments, 64 * MIB, false);
-        x86_64::load(MIB, &map, &mut loading).map(|_| ())
+        match arch {
+            Arch::X86_64 => x86_64::load(MIB, &map, &mut loading).map(|_| ()),
+            Arch::Aarch64 => aarch64::load(MIB, &map, &mut loading).map(|_| ()),
+        }
     };
-    load(7).unwrap();
-    assert!(load(8).unwrap_err().to_string().contains("fewer segments"));
+    for (arch, most) in [(Arch::X86_64, 10), (Arch::Aarch64, 8)] {
+        load(arch, most).unwrap();
+        assert!(load(arch, most + 1).unwrap_err().to_string().contains("fewer segments"));
+    }
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! The machine of Solo5's hvt: memory from 0 on, hypercalls, and nothing else (`hvt_abi.h`). A pointer
 //! in a hypercall has 32 bits, so that there are 4 GiB at most.
+//!
+//! Hypervisor.framework maps nothing at 0. No guest sees the first 64 KiB, so that on arm64 there is no RAM in
+//! the first 16 KiB, a Mac's page, whatever runs the guest.
 
 use hv::{Address, Arch};
 
@@ -7,6 +10,14 @@ use super::{Board, pc, virt};
 
 /// Memory comes in multiples of this: a block of the page tables.
 pub const MEMORY_UNIT: u64 = 2 << 20;
+
+/// Where RAM begins.
+pub fn first(arch: Arch) -> u64 {
+    match arch {
+        Arch::X86_64 => 0,
+        Arch::Aarch64 => AARCH64_FIRST,
+    }
+}
 
 /// Hypercalls there are, with 0, which is none.
 pub const CALLS: u64 = 9;
@@ -40,6 +51,8 @@ pub fn board(arch: Arch) -> &'static Board {
 /// pages of KVM's there to start (api.rst 4.35).
 const X86_64_MOST: u64 = (4 << 30) - MEMORY_UNIT;
 const AARCH64_MOST: u64 = 4 << 30;
+/// The first address on aarch64 that has RAM.
+pub const AARCH64_FIRST: u64 = 16 << 10;
 
 /// No guest of hvt has virtio devices; the slots are those of the other machine of its architecture.
 static X86_64: Board = Board {

@@ -183,6 +183,16 @@ pub(crate) const AARCH64: Architecture = Architecture {
                     "the network over mmio: interrupts both ways",
                 ),
                 ("runner/vm::linux::net::pci::", "the same over PCI, by messages"),
+                // Not what it takes of the CPU, since the stand-in looks at a vCPU that waits; and not what is
+                // read-only, which page tables alone see to where a page has 16 KiB.
+                ("runner/vm::hvt::a_", "RAM from 16 KiB on, hypercalls by stores, no controller"),
+                ("runner/vm::hvt::block_storage", "the same"),
+                ("runner/vm::hvt::boot_info", "the same"),
+                ("runner/vm::hvt::data_is_not_executed", "an exception that nobody handles"),
+                ("runner/vm::hvt::every_status", "a status by a hypercall"),
+                ("runner/vm::hvt::frames_go", "a wait for frames, off the CPU"),
+                ("runner/vm::hvt::v77_calls_that_do_not_exist", "accesses beside the calls"),
+                ("runner/vm::hvt::v77_requests", "structures in the guest's memory"),
             ]),
             runner: Some(&["--package=hvf-runner", "--bin=hvf-runner"]),
             // What it tells the built-in guest that it is: nothing.
