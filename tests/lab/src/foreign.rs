@@ -1,5 +1,4 @@
-//! `lab darwin` and `lab aarch64-linux`: every crate linted for a target that is not this machine's,
-//! with Debian's Rust.
+//! `lab lints`: every crate linted for targets that are not this machine's, with Debian's Rust.
 //!
 //! Nothing is linked here: clippy does all that `cargo check` does, and its own lints.
 
@@ -7,19 +6,28 @@ use crate::cache::Cache;
 use crate::command::{self, Result};
 use crate::toolchain::Toolchain;
 
-/// Lints all crates for `target`.
-pub(crate) fn lint(target: &str) -> Result<()> {
+/// What runner is for, beside this machine.
+pub(crate) const TARGETS: [&str; 2] = ["aarch64-apple-darwin", "aarch64-unknown-linux-gnu"];
+
+/// Lints all crates for each of `targets`, at once: what one compiler does last, it does alone.
+pub(crate) fn lint(targets: &[&str]) -> Result<()> {
     command::require_x86_64_linux()?;
-    let toolchain = Toolchain::prepare(&Cache::open()?, target)?;
-    let workspace = toolchain.workspace(target)?;
+    let cache = Cache::open()?;
+    let mut toolchain = None;
+    for target in targets {
+        toolchain = Some(Toolchain::prepare(&cache, target)?);
+    }
+    let toolchain = toolchain.ok_or("no target to lint for")?;
+    let workspace = toolchain.workspace()?;
     let mut clippy = toolchain.cargo();
+    clippy.args(["clippy", "--workspace", "--all-targets"]);
+    clippy.args(targets.iter().flat_map(|target| ["--target", target]));
     clippy
-        .args(["clippy", "--workspace", "--all-targets", "--target", target, "--target-dir"])
+        .arg("--target-dir")
         .arg(&workspace.target)
         .args(["--", "-D", "warnings"])
-        .env("CARGO_PROFILE_DEV_DEBUG", "0")
         .current_dir(&workspace.root);
     command::run(&mut clippy)?;
-    println!("lab: all crates are clean for {target}");
+    println!("lab: all crates are clean for {}", targets.join(" and "));
     Ok(())
 }

@@ -2,8 +2,8 @@
 //! compiler on a machine that is not a Mac.
 //!
 //! `lab x86_64` and `lab aarch64` boot Debian's kernel in QEMU, which emulates a processor with SVM or
-//! with EL2, and run the workspace's tests on the KVM inside. `lab darwin` and `lab aarch64-linux` lint every
-//! crate for those targets with Debian's Rust. `lab fuzz` and `lab coverage` attack and measure on this
+//! with EL2, and run the workspace's tests on the KVM inside. `lab lints` lints every crate for other targets with
+//! Debian's Rust, and `lab darwin` links for one. `lab fuzz` and `lab coverage` attack and measure on this
 //! machine itself. The same program, started by the lab's `/init`, runs
 //! the tests inside (`agent`).
 
@@ -104,8 +104,8 @@ enum Command {
         /// Run only what has this text in its name
         filter: Option<String>,
     },
-    /// Lint every crate for aarch64-unknown-linux-gnu
-    Aarch64Linux,
+    /// Lint every crate for aarch64-apple-darwin and aarch64-unknown-linux-gnu
+    Lints,
     /// Run every fuzz target for some time
     Fuzz {
         /// Seconds for each
@@ -136,7 +136,7 @@ fn main() -> ExitCode {
         Command::Darwin => darwin::run(),
         Command::Mac { stand_in, report } => mac::run(stand_in, report),
         Command::Applevisor { filter } => applevisor::run(filter.as_deref().unwrap_or_default()),
-        Command::Aarch64Linux => foreign::lint("aarch64-unknown-linux-gnu"),
+        Command::Lints => foreign::lint(&foreign::TARGETS),
         Command::Fuzz { seconds, filter } => {
             fuzz::run(seconds, filter.as_deref().unwrap_or_default())
         }

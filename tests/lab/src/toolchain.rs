@@ -50,20 +50,28 @@ impl Toolchain {
         self.root.join("usr/lib/rustlib").join(target).join("lib")
     }
 
-    /// When it came there, in seconds since 1970.
-    fn built(&self, target: &str) -> Result<u64> {
-        let library = self.library(target);
-        let context = |e| format!("cannot look at {}: {e}", library.display());
-        let time = fs::metadata(&library).and_then(|metadata| metadata.modified());
-        let time = time.map_err(context)?.duration_since(SystemTime::UNIX_EPOCH);
-        Ok(time.map_or(0, |since| since.as_secs()))
+    /// When its newest standard library came there, in seconds since 1970.
+    fn built(&self) -> Result<u64> {
+        let folder = self.root.join("usr/lib/rustlib");
+        let context = |e| format!("cannot look at {}: {e}", folder.display());
+        let mut newest = 0;
+        for entry in fs::read_dir(&folder).map_err(context)? {
+            let library = entry.map_err(context)?.path().join("lib");
+            if library.is_dir() {
+                let time = fs::metadata(&library).and_then(|metadata| metadata.modified());
+                let time = time.map_err(context)?.duration_since(SystemTime::UNIX_EPOCH);
+                newest = newest.max(time.map_or(0, |since| since.as_secs()));
+            }
+        }
+        Ok(newest)
     }
 
-    /// The workspace, and where what is made of it with this toolchain goes. cargo does not see that a
-    /// standard library was built anew; what was made for another is of no use then.
-    pub(crate) fn workspace(&self, target: &str) -> Result<Workspace> {
+    /// The workspace, and where all that is made of it with this toolchain goes: each target has a folder in there,
+    /// and they share what runs here, procedural macros. cargo does not see that a standard library was
+    /// built anew; what was made for another is of no use then.
+    pub(crate) fn workspace(&self) -> Result<Workspace> {
         let mut workspace = Workspace::find()?;
-        workspace.target.push(format!("foreign-{}", self.built(target)?));
+        workspace.target.push(format!("foreign-{}", self.built()?));
         Ok(workspace)
     }
 
@@ -79,6 +87,9 @@ impl Toolchain {
         command.env("RUSTC", programs.join("rustc"));
         command.env("LD_LIBRARY_PATH", self.root.join("usr/lib/x86_64-linux-gnu"));
         command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+        // The same for all, or they would share nothing. Stripping for Apple's target takes a program of the
+        // toolchain's that Debian has elsewhere.
+        command.env("CARGO_PROFILE_DEV_DEBUG", "0").env("CARGO_PROFILE_DEV_STRIP", "none");
         command
     }
 

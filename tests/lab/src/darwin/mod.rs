@@ -22,7 +22,7 @@ pub(crate) fn run() -> Result<()> {
     command::require_x86_64_linux()?;
     let workspace = Workspace::find()?;
     lines::check(&workspace.root)?;
-    foreign::lint(TARGET)?;
+    foreign::lint(&[TARGET])?;
     let toolchain = Toolchain::prepare(&Cache::open()?, TARGET)?;
-    link::run(&toolchain, &toolchain.workspace(TARGET)?)
+    link::run(&toolchain, &toolchain.workspace()?)
 }
