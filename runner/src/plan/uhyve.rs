@@ -61,7 +61,10 @@ pub(super) fn plan(
     if let Some(uhyve) = &mut boot.uhyve {
         uhyve.mounts = shares.iter().map(|share| share.tag.clone()).collect();
     }
-    let words = words(settings, image)?;
+    let mut words = words(settings, image)?;
+    if boot.kernel.hermit().is_some_and(|hermit| hermit.kernel.is_none()) {
+        fill_up(&mut words.environment);
+    }
     boot.tell(CommandLine::new(kernel_words(settings))?)?;
     let mut rest = settings.clone();
     rest.devices.shares = Vec::new();
@@ -130,6 +133,17 @@ pub(super) fn refuse_by_loader(
         Some((_, what, why)) => Err(Error::Asked(format!("{loader}: {what}: {why}"))),
         None => Ok(()),
     }
+}
+
+/// Variables that a kernel before 0.10 has at the least. It leaves its table of them without an end, and its
+/// program reads on in what is behind: zeros if the table is large, and if it is small what was there before, of
+/// which it hangs (seen with 0.6.9, up to two variables; so it does under uhyve 0.10).
+const LEAST_VARIABLES: usize = 32;
+
+/// Adds variables without name and value, which programs pass over.
+fn fill_up(environment: &mut Vec<String>) {
+    let len = environment.len().max(LEAST_VARIABLES);
+    environment.resize(len, String::new());
 }
 
 fn words(settings: &Settings, image: &Image) -> Result<Words, Error> {

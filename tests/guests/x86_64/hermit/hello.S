@@ -1,5 +1,9 @@
-/* Greets, prints its arguments behind its name and its first variable, and ends with how many arguments there are. */
+/* Greets, prints its arguments behind its name and its first variable, and ends with how many arguments there are. As a
+ * kernel before 0.10 it says no version, and wants a long table of variables; one that is shorter is 99.
+ */
         .include "calls.inc"
+
+        .equ VARIABLES, 32
 
         .text
         .globl _start
@@ -14,19 +18,22 @@ _start:
         call    print
         inc     %ebx
         jmp     1b
-2:      cmpl    $0, sizes + 516
+2:      mov     variables, %rsi
+        cmpb    $0, (%rsi)
         je      3f
-        mov     variables, %rsi
         call    print
 3:      mov     $newline, %eax
         hypercall SERIAL, %eax
         mov     sizes, %eax
         dec     %eax
-        mov     %eax, status
+        cmpl    $VARIABLES, sizes + 516
+        jae     4f
+        mov     $99, %eax
+4:      mov     %eax, status
         mov     $status, %eax
         hypercall EXIT, %eax
-4:      hlt
-        jmp     4b
+5:      hlt
+        jmp     5b
 
 /* Prints a space and the text at RSI, by a write to descriptor 1. */
 print:  mov     $space, %eax
