@@ -125,7 +125,7 @@ pub(crate) static TABLE: &[Row] = &[
         guest: "Hermit's loader with a unikernel: micro-guests; loader 0.5 with kernel 0.13, several CPUs and HTTP, by hand",
         cells: [
             (Lab(&["hermit::its_loader_has"]), ""),
-            (Nothing, ""),
+            (Words("QEMU 7.2, by hand"), ""),
             (Lab(&["hermit::its_loader_has"]), "micro-guests"),
             (NO, ""),
         ],
