@@ -236,7 +236,7 @@ const VSOCK: [Call; 32 + CLOSE.len()] = join(
     join::<_, 23, 9, 32>(
         LOOP,
         [
-            call!(SYS_ioctl, "ioctl", If(&[(1, Among(&ANYBODYS))])),
+            call!(SYS_ioctl, "ioctl", IO_IOCTLS),
             call!(SYS_socket, "socket", LOCAL_SOCKET),
             call!(SYS_connect, "connect", Any),
             call!(SYS_accept4, "accept4", Any),
