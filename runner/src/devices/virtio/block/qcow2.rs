@@ -110,11 +110,14 @@ impl Qcow2 {
             return Err(Qcow2Error::NotQcow2);
         }
         let unknown = |what| Err(Qcow2Error::Unknown { what });
-        let features = match short(4) {
-            2 => 0,
-            3 => number(72),
+        let (features, whole) = match short(4) {
+            2 => (0, 72),
+            3 => (number(72), 104),
             _ => return unknown("it is neither of version 2 nor 3"),
         };
+        if there < whole {
+            return unknown("its header is not whole");
+        }
         if number(8) != 0 || features & EXTERNAL_DATA != 0 {
             return Err(Qcow2Error::NamesAnother);
         }

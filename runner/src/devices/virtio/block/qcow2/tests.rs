@@ -146,6 +146,12 @@ fn what_is_no_image_or_one_that_is_not_known_is_refused_with_the_remedy() {
             "{at}: {error}"
         );
     }
+    for (version, whole_header) in [(2, 72), (3, 104)] {
+        let mut bytes = whole[..whole_header - 1].to_vec();
+        bytes[7] = version;
+        let error = open(&bytes).unwrap_err().to_string();
+        assert!(error.contains("its header is not whole"), "{version}: {error}");
+    }
     // A dirty one is read.
     let mut bytes = whole.clone();
     bytes[79] = 1;
