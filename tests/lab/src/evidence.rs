@@ -157,11 +157,16 @@ pub(crate) static TABLE: &[Row] = &[
         ],
     },
     row(
-        "entropy device, balloon, virtio console, with micro-guests",
+        "entropy device, balloon, virtio console, with micro-guests and with Linux",
         [
-            Lab(&["hostile::rng::", "hostile::balloon::", "hostile::console::"]),
+            Lab(&[
+                "hostile::rng::",
+                "hostile::balloon::",
+                "hostile::console::",
+                "linux::devices::",
+            ]),
             Words("QEMU 7.2, a balloon without a size"),
-            Lab(&["hostile::rng::", "hostile::balloon::", "hostile::console::"]),
+            Lab(&["hostile::rng::", "hostile::balloon::", "hostile::console::", "linux::every::"]),
             NO,
         ],
     ),
@@ -170,7 +175,7 @@ pub(crate) static TABLE: &[Row] = &[
         cells: [
             (Lab(&["hostile::p9::", "hostile::vsock::", "linux::shares::", "linux::vsock::"]), ""),
             (Qemu(&["hostile::p9::in_software_emulation"]), "folders"),
-            (Lab(&["hostile::p9::", "hostile::vsock::"]), "micro-guests"),
+            (Lab(&["hostile::p9::", "hostile::vsock::", "linux::every::"]), ""),
             (NO, ""),
         ],
     },

@@ -7,7 +7,7 @@
 //! - `initrd-net`, the same with the modules for a network card and for sockets, and with `peer`; `initrd-tools` has
 //!   curl, dig and iperf3 besides, in `/tools`, as the folder itself has in `tools`
 //! - `general/vmlinuz` and `general/initrd`, Debian's kernel for any machine, with the modules for shared
-//!   folders and the same jobs
+//!   folders, small devices and sockets, the same jobs and `peer`
 //! - `peer`, for a host in a namespace of its own
 //! - `tiny`, an initrd whose /init ends the machine, and has nothing else
 //! - Debian's other kernels, see `payloads`
@@ -64,8 +64,8 @@ pub(crate) fn prepare(
     let general = packages::unpacked(cache, &architecture.linux.general, architecture.debian)?;
     let kernel = read(&packages::one_file(&general, "boot", "vmlinuz-")?)?;
     guests.add("general/vmlinuz", &kernel, 0o644)?;
-    guests.add("general/initrd", &sources.initrd_general(&general)?.finish()?, 0o644)?;
     let peer = read(&builder.peer()?)?;
+    guests.add("general/initrd", &sources.initrd_general(&general, &peer)?.finish()?, 0o644)?;
     guests.add("peer", &peer, 0o755)?;
     guests.add("initrd-net", &sources.initrd_net(&peer)?.finish()?, 0o644)?;
     let mut with_tools = sources.initrd_net(&peer)?;
@@ -144,10 +144,13 @@ impl Sources<'_> {
     }
 
     /// For the kernel in the folder `general`.
-    fn initrd_general(&self, general: &Path) -> Result<Archive> {
+    fn initrd_general(&self, general: &Path, peer: &[u8]) -> Result<Archive> {
         let mut archive = self.without_modules()?;
-        let modules = self.architecture.linux.share_modules;
-        self.modules(&mut archive, "disk", general, modules)?;
+        let linux = &self.architecture.linux;
+        self.modules(&mut archive, "disk", general, linux.share_modules)?;
+        self.modules(&mut archive, "devices", general, linux.device_modules)?;
+        self.modules(&mut archive, "vsock", general, linux.vsock_modules)?;
+        archive.file(Path::new("bin/peer"), true, peer)?;
         Ok(archive)
     }
 

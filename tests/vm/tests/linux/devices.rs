@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::super::support::or_skip;
-use super::super::support::program::Running;
+use super::super::support::program::{Finished, Runner, Running};
 use super::super::support::terminal::Terminal;
 use super::{Debian, Kernel, arch, values};
 
@@ -33,37 +33,53 @@ fn falls_to(running: &Running, most: u64) {
     }
 }
 
-/// A guest with `options`, through all its job, which takes each device from its driver `rebinds` times.
-fn through(debian: &Debian, options: &[&str], rebinds: u32) {
-    let terminal = Terminal::new();
-    terminal.resize(80, 24);
-    let devices = ["-v", "--stdin", "-m", "256", "--rng", "--balloon=8M", "--console=virtio"];
-    let args = [&devices, options].concat();
-    let job = format!("devices {rebinds}");
-    let run = debian.boot_with("initrd", Kernel::ALL[0], &args, &job);
-    let mut running = run.stdin(terminal.line()).start();
-    let resize = |running: &mut Running, columns, rows| {
-        terminal.resize(columns, rows);
+/// A person's side of it, and what runner is told for it.
+pub(super) struct Person(Terminal);
+
+impl Person {
+    pub(super) const OPTIONS: [&str; 5] =
+        ["-v", "--stdin", "--rng", "--balloon=8M", "--console=virtio"];
+
+    pub(super) fn new() -> Self {
+        let terminal = Terminal::new();
+        terminal.resize(80, 24);
+        Self(terminal)
+    }
+
+    /// Starts `run` before it.
+    pub(super) fn start(&self, run: Runner) -> Running {
+        run.stdin(self.0.line()).start()
+    }
+
+    fn resizes(&self, running: &mut Running, columns: u16, rows: u16) {
+        self.0.resize(columns, rows);
         // The kernel tells the terminal's own job, which runner is not here.
         running.signal(Signal::WINCH);
         running.wait_until_it_says(&format!("size: {rows} {columns}"));
-    };
-    running.wait_until_it_says("open");
-    resize(&mut running, 132, 50);
-    terminal.types(b"large\r");
-    running.wait_until_it_says("filled");
-    let filled = resident(&running);
-    assert!(filled > 96 * MIB, "{} MiB", filled / MIB);
-    terminal.types(b"remove\r");
-    // 96 MiB are free. The guest says so of pieces of 2 MiB and more.
-    falls_to(&running, filled - 48 * MIB);
-    running.wait_until_it_says("free");
-    terminal.types(b"rebind\r");
-    running.wait_until_it_says("open again");
-    resize(&mut running, 100, 40);
-    terminal.types(b"end\r");
-    let finished = running.finish();
-    assert_eq!(arch::end(&finished).0, Some(0), "{finished}");
+    }
+
+    /// What the guest's job has to do with it, to its end.
+    pub(super) fn drive(&self, running: &mut Running) {
+        running.wait_until_it_says("open");
+        self.resizes(running, 132, 50);
+        self.0.types(b"large\r");
+        running.wait_until_it_says("filled");
+        let filled = resident(running);
+        assert!(filled > 96 * MIB, "{} MiB", filled / MIB);
+        self.0.types(b"remove\r");
+        // 96 MiB are free. The guest says so of pieces of 2 MiB and more.
+        falls_to(running, filled - 48 * MIB);
+        running.wait_until_it_says("free");
+        self.0.types(b"rebind\r");
+        running.wait_until_it_says("open again");
+        self.resizes(running, 100, 40);
+        self.0.types(b"end\r");
+    }
+}
+
+/// What the job has said, and the balloon.
+pub(super) fn check(finished: &Finished, rebinds: u32) {
+    assert_eq!(arch::end(finished).0, Some(0), "{finished}");
     let text = finished.text();
     assert!(values(text, "rng")[0].starts_with("virtio_rng"), "{finished}");
     assert_eq!(values(text, "heard"), ["large", "remove", "rebind", "end"], "{finished}");
@@ -77,6 +93,16 @@ fn through(debian: &Debian, options: &[&str], rebinds: u32) {
     let balloon = finished.stderr.lines().find(put_into).unwrap();
     let put: u64 = balloon.split("; ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
     assert!(put >= 8, "{balloon}");
+}
+
+/// A guest with `options`, through all its job, which takes each device from its driver `rebinds` times.
+fn through(debian: &Debian, options: &[&str], rebinds: u32) {
+    let person = Person::new();
+    let args = [&Person::OPTIONS[..], &["-m", "256"], options].concat();
+    let job = format!("devices {rebinds}");
+    let mut running = person.start(debian.boot_with("initrd", Kernel::ALL[0], &args, &job));
+    person.drive(&mut running);
+    check(&running.finish(), rebinds);
 }
 
 #[test]

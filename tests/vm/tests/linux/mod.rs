@@ -9,6 +9,8 @@ mod arch;
 mod devices;
 mod disk;
 mod ends;
+#[cfg(target_arch = "aarch64")]
+mod every;
 mod faults;
 mod idle;
 mod machine;

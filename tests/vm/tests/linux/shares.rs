@@ -22,7 +22,7 @@ struct Machine {
 
 /// One of those.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Job {
+pub(super) enum Job {
     /// A file goes through the guest and back.
     Copy,
     /// Files are made, moved, linked and removed.
@@ -51,11 +51,11 @@ impl Job {
 }
 
 /// A folder that everybody may write: root becomes nobody.
-struct Shared(Folder);
+pub(super) struct Shared(Folder);
 
 impl Shared {
     /// With what the guest finds there.
-    fn new(jobs: &[Job]) -> Self {
+    pub(super) fn new(jobs: &[Job]) -> Self {
         let shared = Self(Folder::new());
         shared.file("copy/in", &noise(2_000_000));
         shared.file("files/.keep", b"");
@@ -72,6 +72,11 @@ impl Shared {
             shared.0.mode(folder, 0o777);
         }
         shared
+    }
+
+    /// For runner.
+    pub(super) fn option(&self) -> String {
+        format!("--share={}:data", self.0.path().display())
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -94,7 +99,7 @@ impl Shared {
     }
 
     /// Looks at what a job has left, and has said.
-    fn check(&self, job: Job, finished: &Finished) {
+    pub(super) fn check(&self, job: Job, finished: &Finished) {
         let text = finished.text();
         match job {
             Job::Copy => {
@@ -150,7 +155,7 @@ fn all_is_done_in(machine: &Machine) {
     }
     // Whoever may write it, may not by this share.
     only_read.mode("", 0o777);
-    let share = format!("--share={}:data", shared.0.path().display());
+    let share = shared.option();
     let read = format!("--share={}:only:ro", only_read.path().display());
     let virtio = format!("--virtio={bus}");
     let args = ["-m", "384", "--cpus", cpus, &virtio, &share, &read];

@@ -6,7 +6,7 @@ use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use peer::pattern;
 
 use super::super::support::files::Folder;
 use super::super::support::or_skip;
+use super::super::support::program::Finished;
 use super::{Debian, Kernel, number, quietly};
 
 /// Bytes of the file: many windows and buffers.
@@ -62,41 +63,78 @@ fn echoed(path: &Path, bytes: &[u8]) -> Vec<u8> {
     reader.join().unwrap().unwrap()
 }
 
+/// The host's side: servers at ports 100 to 103 of the guest's host.
+pub(super) struct Host {
+    folder: Folder,
+    /// Files that came at port 100.
+    files: Receiver<Vec<u8>>,
+    /// What is open at port 103.
+    over: Receiver<UnixStream>,
+}
+
+impl Host {
+    pub(super) fn new() -> Self {
+        let folder = Folder::new();
+        folder.mode("", 0o777);
+        let path = folder.path().join("v.sock");
+        let (arrived, files) = mpsc::channel();
+        serve(&path, 100, move |mut stream| {
+            let mut bytes = Vec::new();
+            stream.read_to_end(&mut bytes).unwrap();
+            arrived.send(bytes).unwrap();
+        });
+        serve(&path, 101, |mut stream| stream.write_all(&file()).unwrap());
+        serve(&path, 102, |mut stream| {
+            let mut byte = [0];
+            // A driver that is unbound ends it anywhere.
+            if stream.read_exact(&mut byte).is_ok() {
+                let _ = stream.write_all(&byte);
+            }
+        });
+        let (last, over) = mpsc::channel();
+        serve(&path, 103, move |stream| last.send(stream).unwrap());
+        Self { folder, files, over }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("v.sock")
+    }
+
+    /// For runner.
+    pub(super) fn option(&self) -> String {
+        format!("--vsock={}", self.path().display())
+    }
+
+    /// What the guest's job has to do with it, to its end.
+    pub(super) fn drive(&self) {
+        let wait = || self.files.recv_timeout(PATIENCE).expect("the file comes back");
+        assert!(wait() == file(), "the file is another");
+        assert!(wait() == file(), "the file is another");
+        let end = self.over.recv_timeout(PATIENCE);
+        let end = end.expect("the guest has done all it had to");
+        let back = echoed(&self.path(), &file());
+        assert!(back == file(), "the guest sends something else back");
+        drop(end);
+    }
+
+    /// And what it said.
+    pub(super) fn check(&self, finished: &Finished, rebinds: u32, row: u64) {
+        assert_eq!(number(finished.text(), "row"), row, "{finished}");
+        assert!(finished.text().contains(&format!("bound {rebinds} times")), "{finished}");
+        assert!(!self.path().exists(), "the socket goes with the run");
+    }
+}
+
 /// A guest with `options`, through all its job.
 fn through(debian: &Debian, options: &[&str], rebinds: u32, row: u64) {
-    let folder = Folder::new();
-    folder.mode("", 0o777);
-    let path = folder.path().join("v.sock");
-    let (arrived, files) = mpsc::channel();
-    serve(&path, 100, move |mut stream| {
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).unwrap();
-        arrived.send(bytes).unwrap();
-    });
-    serve(&path, 101, |mut stream| stream.write_all(&file()).unwrap());
-    serve(&path, 102, |mut stream| {
-        let mut byte = [0];
-        // A driver that is unbound ends it anywhere.
-        if stream.read_exact(&mut byte).is_ok() {
-            let _ = stream.write_all(&byte);
-        }
-    });
-    let (last, over) = mpsc::channel();
-    serve(&path, 103, move |stream| last.send(stream).unwrap());
-    let vsock = format!("--vsock={}", path.display());
+    let host = Host::new();
+    let vsock = host.option();
     let args = [&["-m", "256", &vsock][..], options].concat();
     let job = format!("vsock {rebinds} {row}");
     let running = debian.boot_with("initrd-net", Kernel::ALL[0], &args, &job).start();
-    let wait = || files.recv_timeout(PATIENCE).expect("the file comes back");
-    assert!(wait() == file(), "the file is another");
-    assert!(wait() == file(), "the file is another");
-    let end = over.recv_timeout(PATIENCE).expect("the guest has done all it had to");
-    assert!(echoed(&path, &file()) == file(), "the guest sends something else back");
-    drop(end);
+    host.drive();
     let finished = quietly(running.finish());
-    assert_eq!(number(finished.text(), "row"), row, "{finished}");
-    assert!(finished.text().contains(&format!("bound {rebinds} times")), "{finished}");
-    assert!(!path.exists(), "the socket goes with the run");
+    host.check(&finished, rebinds, row);
 }
 
 #[test]

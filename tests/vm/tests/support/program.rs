@@ -252,6 +252,12 @@ impl Running {
         self.child.id()
     }
 
+    /// Gives it more time for all that it does.
+    #[cfg_attr(not(target_arch = "aarch64"), allow(dead_code))] // whose processors are slow in the lab
+    pub(crate) fn may_take(&mut self, more: Duration) {
+        self.until += more;
+    }
+
     /// Waits until its stdout ends with `text`.
     pub(crate) fn wait_for(&mut self, text: &str) {
         self.wait_for_bytes(text.as_bytes());
@@ -271,8 +277,11 @@ impl Running {
     /// Waits until `text` is somewhere in its stdout.
     pub(crate) fn wait_until_it_says(&mut self, text: &str) {
         if let Err(silence) = self.says_in_time(text) {
-            let printed = self.stdout.as_ref().unwrap().bytes.escape_ascii();
-            panic!("{}: {silence:?} without {text:?}, only {printed}", self.line);
+            if silence == Silence::Ended {
+                self.drain();
+                self.ended = usage::ended(self.child.id()).unwrap();
+            }
+            panic!("{silence:?} without {text:?}: {}", self.told());
         }
     }
 
