@@ -190,6 +190,7 @@ impl Runner {
     /// for it. What it printed has no status.
     #[cfg(target_os = "linux")]
     pub(crate) fn watched<T>(mut self, watch: impl FnOnce(&Running) -> T) -> (T, Finished) {
+        let _cpu = super::trace::OneCpu::keep();
         super::trace::traced(&mut self.command);
         let mut running = self.start();
         let watched = watch(&running);

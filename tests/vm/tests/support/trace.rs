@@ -19,6 +19,8 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::ptr::null_mut;
 
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
 use libc::{c_int, c_long, c_uint, c_void, pid_t};
 
 /// A system call: its number, and the request of an `ioctl`.
@@ -64,6 +66,31 @@ pub(crate) fn traced(command: &mut Command) {
             -1 => Err(io::Error::last_os_error()),
             _ => Ok(()),
         });
+    }
+}
+
+/// Keeps the calling thread, and what it starts, on one CPU while it lives. Whoever is watched and whoever
+/// watches are never busy at once, and to wake another CPU for each call takes most of the time where CPUs
+/// are emulated.
+#[derive(Debug)]
+pub(crate) struct OneCpu {
+    before: CpuSet,
+}
+
+impl OneCpu {
+    pub(crate) fn keep() -> Self {
+        let before = sched_getaffinity(None).unwrap();
+        let mut one = CpuSet::new();
+        one.set((0..CpuSet::MAX_CPU).find(|cpu| before.is_set(*cpu)).unwrap());
+        sched_setaffinity(None, &one).unwrap();
+        Self { before }
+    }
+}
+
+impl Drop for OneCpu {
+    fn drop(&mut self) {
+        // It was so before.
+        let _ = sched_setaffinity(None, &self.before);
     }
 }
 
