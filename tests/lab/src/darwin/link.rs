@@ -1,5 +1,6 @@
-//! `runner` as it ships, and hv-hvf's tests, linked for macOS: everything they take from the system has
-//! to be there, and what they take from Hypervisor.framework has to be there on macOS 15.
+//! `runner` and hv-hvf's tests linked for macOS: everything they take from the system has to be there, and what
+//! they take from Hypervisor.framework has to be there on macOS 15. Unoptimized: nothing that is called is left
+//! out, and crates are compiled once for both.
 //!
 //! The linker is zig's, which knows what macOS has in libSystem; it comes from PyPI. Apple's framework is
 //! played by a file that lists what macOS 15 has in it ([`framework`](super::framework)), so that a
@@ -38,12 +39,7 @@ const ZIG_FOLDER: &str = "zig-0.17.1";
 pub(super) fn run(toolchain: &Toolchain, workspace: &Workspace) -> Result<()> {
     let linker = Linker::prepare(&workspace.target.join("link"))?;
     let mut build = linker.cargo(toolchain, "build");
-    build.args(["--release", "--package=runner", "--bin=runner"]);
-    // The list of symbols is what is looked at. The standard library that was made for the lints unwinds, and
-    // holds machine code alone: the whole cannot be optimized at once.
-    for (setting, value) in [("STRIP", "none"), ("PANIC", "unwind"), ("LTO", "off")] {
-        build.env(format!("CARGO_PROFILE_RELEASE_{setting}"), value);
-    }
+    build.args(["--package=runner", "--bin=runner"]);
     for program in carry_out(workspace, build)? {
         let size = fs::metadata(&program.executable).map_or(0, |metadata| metadata.len());
         let program = read(&program.executable)?;
@@ -163,9 +159,6 @@ impl Linker {
                 "CARGO_TARGET_AARCH64_APPLE_DARWIN_RUSTFLAGS",
                 format!("-Clink-arg=-F{stubs} -Clink-arg=-L{stubs}"),
             )
-            .env("CARGO_PROFILE_DEV_DEBUG", "0")
-            // Which takes a program of the toolchain's that Debian has elsewhere.
-            .env("CARGO_PROFILE_DEV_STRIP", "none")
             .env("MACOSX_DEPLOYMENT_TARGET", format!("{}.{}", OLDEST.0, OLDEST.1))
             // Instead of Apple's, which would be searched for.
             .env("SDKROOT", &self.stubs)
