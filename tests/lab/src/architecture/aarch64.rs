@@ -118,7 +118,6 @@ pub(crate) const AARCH64: Architecture = Architecture {
                     ("runner/vm::linux::net::ends::", BOOTS),
                     ("runner/vm::linux::net::tools::", BOOTS),
                     ("runner/vm::console::what_comes_in_through_a_pipe", BOOTS),
-                    ("runner/vm::linux::every::every_device_works_over_mmio", BOOTS),
                     // Their devices are all in `linux::every`.
                     ("runner/vm::linux::shares::", BOOTS),
                     ("runner/vm::linux::vsock::", BOOTS),
