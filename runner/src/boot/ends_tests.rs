@@ -54,7 +54,7 @@ fn status(code: ExitCode, raw: Raw, status: Status) -> String {
 }
 
 /// Ends without a value, which are every guest's.
-fn valueless() -> [(&'static str, &'static str, Reason); 7] {
+fn valueless() -> [(&'static str, &'static str, Reason); 8] {
     let crash = Reason::Crash { vcpu: 0, crash: Crash::TripleFault };
     [
         (
@@ -67,7 +67,16 @@ fn valueless() -> [(&'static str, &'static str, Reason); 7] {
         ("x86_64", "a triple fault", crash),
         ("x86_64", "all vCPUs halted with interrupts off", Reason::Asleep),
         ("hvt", "a vCPU that halts: nothing wakes it", Reason::Halted { vcpu: 0 }),
-        ("hvt", "a write to constants, a pointer out of memory", Reason::Violation("…".into())),
+        (
+            "hvt",
+            "a write to constants, a pointer out of memory, a call that there is none of",
+            Reason::Violation("…".into()),
+        ),
+        (
+            "uhyve",
+            "a pointer out of memory, a call that there is none of",
+            Reason::Violation("…".into()),
+        ),
     ]
 }
 

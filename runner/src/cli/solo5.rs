@@ -9,6 +9,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use super::{Command, Failure, Options, show, text};
+use crate::boot::Protocol;
 use crate::config::NetChoice;
 use crate::config::named::{NamedBlock, NamedNet, split};
 use crate::config::network::{interface, mac};
@@ -73,9 +74,17 @@ fn command(words: &[OsString]) -> Result<Command, Failure> {
     };
     let args = words.map(argument).collect::<Result<_, _>>()?;
     let mut options = given.complete()?;
-    options.image = Some(kernel.into());
+    options.image = Some(file(kernel));
     options.args = args;
     Ok(Command::Run(Box::new(options)))
+}
+
+/// The operand as a path in any case: for the tender it is no name of an image.
+fn file(kernel: &OsStr) -> PathBuf {
+    match kernel.as_bytes().contains(&b'/') {
+        true => kernel.into(),
+        false => Path::new(".").join(kernel),
+    }
 }
 
 /// The options so far.
@@ -148,6 +157,7 @@ impl Given {
             memory: Some(self.memory.unwrap_or(MEMORY) << 20),
             blocks: self.blocks,
             tender: true,
+            entry: Some(Protocol::Hvt),
             dump: self.dump,
             ..Options::default()
         };
@@ -215,7 +225,7 @@ mod tests {
                      --net-mac:service=02:00:00:00:00:01 -- unikernel.hvt -a --b c";
         for line in [format!("/opt/bin/solo5-hvt {words}"), format!("runner solo5-hvt {words}")] {
             let options = options(&line);
-            assert_eq!(options.image, Some("unikernel.hvt".into()));
+            assert_eq!(options.image, Some("./unikernel.hvt".into()));
             assert_eq!(options.args, ["-a", "--b", "c"]);
             assert_eq!((options.memory, options.tender), (Some(64 << 20), true));
             assert_eq!(options.dump, Some("/a=b".into()));

@@ -4,7 +4,9 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
+use super::DiskFormat;
 use super::network::NetChoice;
+use crate::log::printable_path;
 
 /// The most bytes of a name (Solo5, `mft_abi.h`, `MFT_NAME_MAX`).
 const MOST: usize = 67;
@@ -51,6 +53,12 @@ pub fn block(text: &OsStr) -> Result<NamedBlock, String> {
     let how = "write --block NAME=FILE, with the name that the guest's manifest has for it";
     let (name, file) = split(text).ok_or_else(|| format!("is no block storage by name; {how}"))?;
     let disk = super::values::disk(&file).map_err(|_| format!("names no file; {how}"))?;
+    if disk.format != DiskFormat::Raw {
+        return Err(format!(
+            "is no raw file, and a Solo5 guest's storage is one: qemu-img convert -O raw {}",
+            printable_path(&disk.path)
+        ));
+    }
     Ok(NamedBlock { name, path: disk.path, read_only: disk.read_only, block_size: None })
 }
 
@@ -81,6 +89,8 @@ mod tests {
         for wrong in ["disk.img", "=disk.img", "storage=", "a b=c", "a/b=c", &"n".repeat(70)] {
             assert!(block(wrong).unwrap_err().contains("--block NAME=FILE"), "{wrong}");
         }
+        let why = block("storage=q.img,format=qcow2").unwrap_err();
+        assert!(why.ends_with("qemu-img convert -O raw q.img"), "{why}");
         assert!(block(&format!("{}=f", "n".repeat(67))).is_ok());
         assert!(block(&format!("{}=f", "n".repeat(68))).is_err());
     }

@@ -42,7 +42,10 @@ const PROCESS: u32 = 1;
 fn is_wanted(reason: &Reason) -> bool {
     match reason {
         Reason::Exit { raw, .. } => *raw == ABORT,
-        Reason::Crash { .. } | Reason::Unhandled { .. } | Reason::Violation(_) => true,
+        Reason::Crash { .. }
+        | Reason::Halted { .. }
+        | Reason::Unhandled { .. }
+        | Reason::Violation(_) => true,
         _ => false,
     }
 }
@@ -58,16 +61,19 @@ pub(super) fn take(
     if !is_wanted(reason) {
         return;
     }
-    let path = plan.path().display();
+    let path = plan.printable_path();
     warning!("dumping guest core to: {path}");
     let state = registers(vcpu);
     if state.is_none() {
         warning!("{path}: the registers cannot be read, and are zeros there");
     }
-    match write(plan.keep(), arch, state.as_ref(), memory) {
-        Ok(pages) => warning!("dumped {pages} pages"),
+    match write(plan.file(), arch, state.as_ref(), memory) {
+        Ok(pages) => {
+            plan.keep();
+            warning!("dumped {pages} pages");
+        }
         Err(error) => {
-            warning!("{path}: {error}: the dump is not complete; make room, or try another folder")
+            warning!("{path}: {error}: there is no dump; make room, or try another folder")
         }
     }
 }
@@ -202,6 +208,13 @@ mod tests {
         assert_eq!((note.len(), note[4]), (20 + 392, 136));
         let register = |index: usize| u64_at(&note, 20 + 112 + 8 * index);
         assert_eq!([30, 31, 32, 33].map(register), [0x30, 0x59, 0x4020_0000, 0x3c5]);
+    }
+
+    #[test]
+    fn guests_that_were_stopped_for_what_they_did_leave_a_dump_and_those_that_end_do_not() {
+        let exit = |raw| Reason::Exit { raw, status: 0 };
+        assert!(is_wanted(&exit(255)) && is_wanted(&Reason::Halted { vcpu: 0 }));
+        assert!(!is_wanted(&exit(0)) && !is_wanted(&exit(1)));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 
 use super::Error;
+use crate::log::printable_path;
 use crate::p9::Folder;
 use crate::warning;
 
@@ -31,7 +32,7 @@ impl DumpPlan {
     /// Makes it in `folder`, with the name that the tender gives it.
     pub(super) fn new(folder: &Path) -> Result<Self, Error> {
         let refused = |path: &Path, why: String| {
-            let path = path.display();
+            let path = printable_path(path);
             Error::Asked(format!("--dumpcore={path}: {why}; name a folder that you can write to"))
         };
         let opened = Folder::open(folder, false);
@@ -50,16 +51,20 @@ impl DumpPlan {
         &self.folder
     }
 
-    /// The file, for whoever writes it: it stays then.
-    pub fn keep(&self) -> &File {
-        self.kept.store(true, Ordering::Relaxed);
+    /// The file.
+    pub fn file(&self) -> &File {
         &self.file
     }
 
-    /// Where the file is.
+    /// It has all that belongs into it, and stays.
+    pub fn keep(&self) {
+        self.kept.store(true, Ordering::Relaxed);
+    }
+
+    /// Where the file is, for a person.
     #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
+    pub fn printable_path(&self) -> String {
+        printable_path(&self.path)
     }
 
     /// Takes the file away, unless it stays.
@@ -69,8 +74,8 @@ impl DumpPlan {
         }
         if let Err(errno) = unlinkat(&self.folder, &self.name, AtFlags::empty()) {
             warning!(
-                "{}: nothing was dumped, and the empty file stays: {errno}; remove it",
-                self.path.display()
+                "{}: nothing was dumped, and its file stays: {errno}; remove it",
+                self.printable_path()
             );
         }
     }
@@ -93,7 +98,7 @@ mod tests {
         let name = format!("core.solo5-hvt.{}", std::process::id());
         let path = place.path().join(name);
         let plan = DumpPlan::new(place.path()).unwrap();
-        assert_eq!(plan.path(), path);
+        assert_eq!(plan.printable_path(), path.display().to_string());
         assert!(path.exists());
         drop(plan);
         assert!(!path.exists());

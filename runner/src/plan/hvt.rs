@@ -87,7 +87,7 @@ impl HvtPlan {
         let dump = self
             .dump
             .iter()
-            .map(|dump| format!("core dump, if the guest aborts: {}", dump.path().display()));
+            .map(|dump| format!("core dump, if the guest aborts: {}", dump.printable_path()));
         blocks.chain(ports).chain(dump)
     }
 }
@@ -105,6 +105,9 @@ pub(super) fn plan(settings: &Settings, image: &Image, mut boot: BootPlan) -> Re
         return Err(Error::Asked(format!("{name}: it has no manifest")));
     };
     let nets = nets(settings, &manifest)?;
+    if nets.is_empty() {
+        network::refuse_without(&settings.network)?;
+    }
     complete(settings, &manifest, &nets)?;
     boot.tell(command_line(settings)?)?;
     let blocks: Vec<BlockPlan> = settings

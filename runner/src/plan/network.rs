@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Error;
-use crate::config::network::Asked;
+use crate::config::network::{Asked, Network};
 use crate::config::{Addresses, NetChoice, Settings};
 use crate::io::allow_files;
 use crate::log::{self, printable_path};
@@ -134,6 +134,15 @@ pub(super) fn choose(settings: &Settings, ops_image: bool) -> Result<Option<NetC
     if choice != NetChoice::None {
         return Ok(Some(choice));
     }
+    refuse_without(network)?;
+    Ok(None)
+}
+
+/// What goes with a network, for a guest that has none.
+///
+/// # Errors
+/// Names it.
+pub(super) fn refuse_without(network: &Network) -> Result<(), Error> {
     // Whoever says that there is none knows that the rest of a config means nothing then.
     let unsaid = network.choice.is_none();
     let wanted = [
@@ -147,7 +156,7 @@ pub(super) fn choose(settings: &Settings, ops_image: bool) -> Result<Option<NetC
         Some((option, _)) => Err(Error::Asked(format!(
             "{option}, and this guest has no network: give it one (--net=user), or leave it out"
         ))),
-        None => Ok(None),
+        None => Ok(()),
     }
 }
 

@@ -7,6 +7,7 @@ use crate::boot::{BootPlan, CommandLine, shell_word};
 use crate::config::Settings;
 use crate::devices::uhyve::{MOST_WORDS, Words};
 use crate::image::Image;
+use crate::log::printable;
 use crate::machine::slot::VirtioBus;
 
 /// What a guest of uhyve has.
@@ -51,6 +52,12 @@ pub(super) fn plan(
             Some(tag) => format!("/{tag}"),
             None => format!("/{number}"),
         };
+        if path.split('/').skip(1).any(|name| matches!(name, "" | "." | "..")) {
+            return Err(Error::Asked(format!(
+                "--share: {} is no place for a Hermit guest's files: names with a / between each",
+                printable(&path)
+            )));
+        }
         if shares.iter().any(|other: &SharePlan| other.tag == path) {
             return Err(Error::Asked(format!(
                 "two shares are at {path}: give each a name of its own, --share FOLDER:NAME"
