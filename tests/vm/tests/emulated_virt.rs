@@ -96,8 +96,9 @@ fn the_time_ends_an_emulated_arm64_guest_that_spins_or_halts() {
 #[test]
 fn an_emulated_arm64_guest_gets_its_input() {
     or_skip!(qemu());
-    let echoed = emulated("echo").input(b"to the guest\x04not this".as_slice()).ends_with(0);
-    assert_eq!(echoed.text(), "to the guest");
+    // QEMU's PL011 drops what it has when the guest switches the FIFOs on: one byte, if one is there by then.
+    let echoed = emulated("echo").input(b"\nto the guest\x04not this".as_slice()).ends_with(0);
+    assert_eq!(echoed.text().trim_start(), "to the guest");
 }
 
 #[test]
