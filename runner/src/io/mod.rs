@@ -36,8 +36,8 @@ pub fn allow_files(most: u64) {
     }
 }
 
-/// Has the calling thread, when it is woken, wait for its turn instead of taking the CPU from whoever has
-/// it, on systems where a thread can say so. Where a CPU is idle nothing changes.
+/// Has the calling thread, when it is woken and has been busy, wait for its turn instead of taking the CPU from
+/// whoever has it, on systems where a thread can say so. Where a CPU is idle nothing changes.
 pub fn give_way() {
     sys::give_way();
 }

@@ -1,6 +1,6 @@
 //! What only Linux does this way.
 
-// UNSAFETY: locks of open file descriptions, preadv2, BLKDISCARD and a thread's policy have no safe interface
+// UNSAFETY: locks of open file descriptions, preadv2 and BLKDISCARD have no safe interface
 // in libc or rustix.
 #![allow(unsafe_code)]
 
@@ -21,6 +21,7 @@ use rustix::net::{
     AddressFamily, Protocol, SendFlags, SocketAddrAny, SocketFlags, SocketType, acceptfrom_with,
     socket_with,
 };
+use rustix::process::{getpriority_process, setpriority_process};
 
 use crate::io::event::Event;
 use crate::io::lock::{Holder, Mode};
@@ -38,14 +39,14 @@ pub(super) fn host_memory() -> Option<u64> {
     info.totalram.checked_mul(info.mem_unit.into())
 }
 
-/// SCHED_BATCH (sched(7)).
+/// How much nicer a thread is that gives way (setpriority(2), of the calling thread alone): one that has slept for
+/// long still takes the CPU when it is woken, one that is busy does not.
+const NICER: i32 = 3;
+
 pub(super) fn give_way() {
-    let policy = libc::sched_param { sched_priority: 0 };
     // Where a sandbox around us refuses it, the thread is as it was, and nothing depends on it.
-    // SAFETY: of the calling thread; the kernel reads one parameter.
-    unsafe {
-        libc::syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_BATCH, &raw const policy);
-    }
+    let _ = getpriority_process(None)
+        .and_then(|nice| setpriority_process(None, nice.saturating_add(NICER).min(19)));
 }
 
 /// Bytes that QEMU locks to say what it does to an image and what others may not do meanwhile
@@ -353,18 +354,19 @@ pub(super) fn set_length(header: &mut libc::msghdr, count: usize) {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn a_thread_that_gives_way_is_scheduled_as_a_batch_and_its_process_is_not() {
-        // proc(5): field 41, counted from behind the name.
-        let policy = |stat: &str| {
-            let stat = std::fs::read_to_string(stat).unwrap();
+    fn a_thread_that_gives_way_is_nicer_than_before_and_its_process_is_not() {
+        // proc(5): field 19, counted from behind the name.
+        let nice = || {
+            let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
             let fields = stat.rsplit_once(") ").unwrap().1;
-            fields.split(' ').nth(41 - 3).unwrap().to_owned()
+            fields.split(' ').nth(19 - 3).unwrap().parse::<i32>().unwrap()
         };
+        let before = nice();
         let other = std::thread::spawn(move || {
             super::give_way();
-            policy("/proc/thread-self/stat")
+            nice()
         });
-        assert_eq!(other.join().unwrap(), "3");
-        assert_eq!(policy("/proc/thread-self/stat"), "0");
+        assert_eq!(other.join().unwrap(), (before + super::NICER).min(19));
+        assert_eq!(nice(), before);
     }
 }
