@@ -1,6 +1,6 @@
-# vsock TIMES ROW: brings a file from the host's port 101 and sends it to 100, before and after its driver was unbound
-# and bound TIMES times while connections were made; makes ROW connections with port 102, one behind the other; then
-# serves at port 7 until port 103 has closed.
+# vsock TIMES ROW [NAME]: brings a file from the host's port 101 and sends it to 100, before and after its driver was unbound
+# and bound TIMES times while connections were made; makes ROW connections with port 102, one behind the other; sends
+# back what comes on the console's port NAME; then serves at port 7 until port 103 has closed.
 for module in $(cat /modules/vsock); do
     must insmod "$module"
 done
@@ -14,6 +14,17 @@ copy() {
     must peer vsock put 100 /copy
 }
 copy
+if [ -n "$3" ]; then
+    module=$(grep console /modules/devices) && must insmod "$module"
+    until port=$(grep -lsx "$3" /sys/class/virtio-ports/*/name); do
+        usleep 20000
+    done
+    exec 4<>"/dev/$(basename "$(dirname "$port")")"
+    must head -c 100000 <&4 >/port
+    must dd if=/port bs=4096 2>/dev/null >&4
+    exec 4>&-
+    echo "$3: $(wc -c </port)"
+fi
 echo "row: $(peer vsock row 102 "$2")"
 for time in $(seq "$1"); do
     peer vsock row 102 1000 >/dev/null 2>&1 &

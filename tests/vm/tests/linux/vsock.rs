@@ -1,4 +1,5 @@
-//! Linux and its socket device: files both ways, many connections, a driver that comes and goes.
+//! Linux and its socket device: files both ways, many connections, a driver that comes and goes; and a port of
+//! its console beside that.
 
 use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -7,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use peer::pattern;
@@ -125,16 +126,36 @@ impl Host {
     }
 }
 
+/// A program of the host's at the other end of a port of the guest's console, which sends bytes and is sent
+/// the same.
+fn agent(path: &Path) -> JoinHandle<(bool, UnixStream)> {
+    let listener = UnixListener::bind(path).unwrap();
+    std::fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let sent = file()[..100_000].to_vec();
+        stream.write_all(&sent).unwrap();
+        let mut back = vec![0; sent.len()];
+        stream.read_exact(&mut back).unwrap();
+        (back == sent, stream)
+    })
+}
+
 /// A guest with `options`, through all its job.
 fn through(debian: &Debian, options: &[&str], rebinds: u32, row: u64) {
     let host = Host::new();
-    let vsock = host.option();
-    let args = [&["-m", "256", &vsock][..], options].concat();
-    let job = format!("vsock {rebinds} {row}");
+    let path = host.folder.path().join("agent.sock");
+    let agent = agent(&path);
+    let (vsock, channel) = (host.option(), format!("--channel=agent={}", path.display()));
+    let args = [&["-m", "256", &vsock, &channel][..], options].concat();
+    let job = format!("vsock {rebinds} {row} agent");
     let running = debian.boot_with("initrd-net", Kernel::ALL[0], &args, &job).start();
     host.drive();
     let finished = quietly(running.finish());
     host.check(&finished, rebinds, row);
+    assert_eq!(number(finished.text(), "agent"), 100_000, "{finished}");
+    assert!(agent.join().unwrap().0, "what came back by the channel is something else");
 }
 
 #[test]
