@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_file_stays_if_something_was_written_to_it_and_no_other_is_ever_touched() {
+    fn the_file_stays_if_it_is_whole_and_no_other_is_ever_touched() {
         let place = tempfile::tempdir().unwrap();
         let name = format!("core.solo5-hvt.{}", std::process::id());
         let path = place.path().join(name);
