@@ -62,7 +62,7 @@ const MOST_SEGMENTS: usize = 16;
 pub struct Plan {
     /// What was found in the image, for a person.
     pub format: String,
-    /// The image's name or path.
+    /// The image's name or path, printable.
     pub image: String,
     /// How the guest is loaded and entered.
     pub boot: BootPlan,
@@ -308,7 +308,7 @@ impl Plan {
     pub fn describe(&self) -> Vec<String> {
         let boot = &self.boot;
         let mut lines = vec![
-            format!("image: {} ({})", self.image.escape_debug(), self.format),
+            format!("image: {} ({})", self.image, self.format),
             format!("entry: {:#x}, {} protocol", boot.entry, boot.protocol),
             format!("command line: {}", boot.command_line.as_str().escape_debug()),
             format!("cpus: {}", self.cpus),
@@ -323,7 +323,7 @@ impl Plan {
         // Where it does not fit, loading it says so.
         if let (Ok(Some(place)), Some(initrd)) = (boot.initrd_place(&ram), &boot.initrd) {
             let (start, end) = (place.start, place.end);
-            let name = initrd.name().escape_debug();
+            let name = initrd.name();
             lines.push(format!("memory: {start:#011x}-{end:#011x} ram disk {name}"));
         }
         lines.extend(boot.board.fixed.iter().map(|device| format!("device: {device}")));
@@ -344,7 +344,7 @@ impl Plan {
                 DiskFormat::Raw => "",
                 DiskFormat::Qcow2 => "qcow2, ",
             };
-            let (id, name) = (&disk.id, disk.source.name().escape_debug());
+            let (id, name) = (&disk.id, disk.source.name());
             lines.push(format!("device: {id}, {}: {name}, {format}{mode}", disk.slot.place));
         }
         if let Some(hvt) = &self.hvt {

@@ -168,13 +168,16 @@ impl Guest {
         })
     }
 
-    /// A buffer that is read.
+    /// A buffer that is read. One of no bytes is nowhere.
     pub(super) fn readable(
         &self,
         call: &'static str,
         gpa: u64,
         len: u64,
     ) -> Result<Vec<VolatileSlice<'_>>, Violation> {
+        if len == 0 {
+            return Ok(Vec::new());
+        }
         let outside = || Violation::Outside { call, gpa, len };
         self.within(gpa, len).ok_or_else(outside)?;
         let len = usize::try_from(len).map_err(|_| outside())?;
@@ -182,7 +185,7 @@ impl Guest {
         slices.collect::<Result<_, _>>().map_err(|_| outside())
     }
 
-    /// A buffer that is written.
+    /// A buffer that is written. One of no bytes is nowhere.
     pub(super) fn writable(
         &self,
         call: &'static str,
@@ -200,6 +203,9 @@ impl Guest {
     }
 
     fn may_write(&self, call: &'static str, gpa: u64, len: u64) -> Result<(), Violation> {
+        if len == 0 {
+            return Ok(());
+        }
         let end = self.within(gpa, len).ok_or(Violation::Outside { call, gpa, len })?;
         let forbidden = |range: &Range<u64>| gpa < range.end && range.start < end;
         match gpa < self.writable || self.read_only.iter().any(forbidden) {

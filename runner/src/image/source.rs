@@ -88,7 +88,7 @@ impl Source {
         Self::from_file(file, name)
     }
 
-    /// Takes a file that is already open; `name` is for messages.
+    /// Takes a file that is already open; `name` is for messages, and printable.
     ///
     /// # Errors
     /// [`Problem::Open`] when it is empty or neither a regular file nor a block device.
@@ -112,7 +112,7 @@ impl Source {
         Self { name: name.into(), len: length(bytes), backing: Backing::Static(bytes) }
     }
 
-    /// What messages call it: the path it was opened by.
+    /// What messages call it: the path it was opened by, printable.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name

@@ -75,7 +75,7 @@ impl HvtPlan {
                 None => "read-write",
             };
             let (handle, name) = (block.handle, &block.name);
-            let file = block.source.name().escape_debug();
+            let file = block.source.name();
             format!(
                 "device: {name}, handle {handle}: {file}, {mode}, blocks of {}",
                 block.block_size
@@ -109,6 +109,7 @@ pub(super) fn plan(settings: &Settings, image: &Image, mut boot: BootPlan) -> Re
         network::refuse_without(&settings.network)?;
     }
     complete(settings, &manifest, &nets)?;
+    apart(&nets)?;
     boot.tell(command_line(settings)?)?;
     let blocks: Vec<BlockPlan> = settings
         .blocks
@@ -273,6 +274,26 @@ fn complete(settings: &Settings, manifest: &Manifest, nets: &[NamedNet]) -> Resu
     }
 }
 
+/// No two networks are at one tap device, which root would have made for the first.
+fn apart(nets: &[NamedNet]) -> Result<(), Error> {
+    let tap = |net: &NamedNet| match &net.choice {
+        NetChoice::Tap(name) | NetChoice::Bridge { tap: Some(name), .. } => Some(name.clone()),
+        _ => None,
+    };
+    for (index, net) in nets.iter().enumerate() {
+        let Some(name) = tap(net) else { continue };
+        let first = nets.iter().take(index).find(|before| tap(before).as_ref() == Some(&name));
+        if let Some(first) = first {
+            return Err(Error::Asked(format!(
+                "--net {}={}: the guest's network {} is at tap device {name} already, and there is one network at \
+                 each: name another device; sudo ip tuntap add NAME mode tap user $USER makes one",
+                net.name, net.choice, first.name
+            )));
+        }
+    }
+    Ok(())
+}
+
 fn words(kind: Kind) -> (&'static str, &'static str) {
     match kind {
         Kind::Block => ("--block", "block storage"),
@@ -351,4 +372,37 @@ fn port(
         mtu: cable.mtu(),
         cable,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_networks_at_one_tap_device_are_refused_before_any_device_is_made() {
+        let net = |name: &str, choice| NamedNet { name: name.to_owned(), choice, mac: None };
+        let tap = |name: &str| NetChoice::Tap(name.to_owned());
+        let bridge = |tap: Option<&str>| NetChoice::Bridge {
+            bridge: "br0".to_owned(),
+            tap: tap.map(str::to_owned),
+        };
+        for (first, second) in [
+            (tap("tap0"), tap("tap1")),
+            (tap("tap0"), bridge(Some("tap1"))),
+            (bridge(None), bridge(None)),
+            (NetChoice::User, NetChoice::User),
+        ] {
+            assert!(apart(&[net("a", first), net("b", second)]).is_ok());
+        }
+        for (first, second, asked) in [
+            (tap("tap0"), tap("tap0"), "--net b=tap:tap0: "),
+            (bridge(Some("tap0")), tap("tap0"), "--net b=tap:tap0: "),
+            (tap("tap0"), bridge(Some("tap0")), "--net b="),
+        ] {
+            let nets = [net("a", first), net("c", tap("tap1")), net("b", second)];
+            let why = apart(&nets).unwrap_err().to_string();
+            assert!(why.starts_with(asked), "{why}");
+            assert!(why.contains("network a is at tap device tap0 already"), "{why}");
+        }
+    }
 }

@@ -25,7 +25,7 @@ pub enum NotFound {
     #[error(transparent)]
     Image(#[from] image::Error),
     /// It was found and cannot be used, and there is another by that name.
-    #[error("{error}; {} has that name, too: give its path", other.display())]
+    #[error("{error}; {} has that name, too: give its path", printable_path(other))]
     Hidden {
         /// What is wrong with the first.
         error: image::Error,

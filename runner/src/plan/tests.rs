@@ -46,6 +46,28 @@ fn entry_and_kernel_override_what_was_recognised() {
 }
 
 #[test]
+fn names_of_files_are_escaped_once() {
+    if Arch::HOST != Some(Arch::X86_64) {
+        println!("skipped: the kernel is for x86_64");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let [kernel, initrd, disk] = ["kernel", "ram disk", "disk"].map(|name| {
+        let path = folder.path().join(format!("{name}\n\x1b[31m\"\\"));
+        let mut bytes = unmarked();
+        bytes.resize(1024, 0);
+        std::fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_owned()
+    });
+    let plan = plan(&[&kernel, "--initrd", &initrd, "--disk", &disk, "-m", "32"]).unwrap();
+    let lines = plan.describe();
+    for name in ["kernel", "ram disk", "disk"] {
+        let escaped = format!(r#"/{name}\n\u{{1b}}[31m"\"#);
+        assert!(lines.iter().any(|line| line.contains(&escaped)), "{escaped}: {lines:#?}");
+    }
+}
+
+#[test]
 fn a_kernel_of_very_many_segments_is_described_in_few_lines() {
     let source = Source::from_bytes("kernel", &ElfFile::kernel().build());
     let kernel = Kernel::open(&source).unwrap();

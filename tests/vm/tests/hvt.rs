@@ -274,7 +274,7 @@ fn v77_nothing_is_written_where_the_guest_itself_cannot_write() {
 }
 
 #[test]
-fn v77_a_buffer_over_its_own_structure_is_no_harm() {
+fn v77_a_buffer_over_its_own_structure_is_no_harm_and_nor_is_one_of_no_bytes_nowhere() {
     or_skip!(accelerator());
     let folder = Folder::new();
     let script = Script::at(AT)
@@ -282,6 +282,8 @@ fn v77_a_buffer_over_its_own_structure_is_no_harm() {
         .print(AT)
         .print(AT + 32)
         .call(PUTS, &[AT, 0])
+        .call(PUTS, &[0, 0])
+        .call(BLOCK_READ, &[1, 0, u64::MAX, 0])
         .call(POLL, &[0, 0, 0])
         .print(AT + 8);
     let told = [0x5a5a_5a5a_5a5a_5a5a, 0x5a5a_5a5a_0000_0000, 0];

@@ -199,10 +199,14 @@ impl Desk {
         Answer::Ok
     }
 
-    /// The first frame for the guest, into `slices`, and how many bytes; what has no room there is cut off.
+    /// The first frame for the guest, into `slices`, and how many bytes; what has no room there is cut off. Where
+    /// there is no room at all it stays.
     pub(super) fn receive(&self, handle: u64, slices: &[VolatileSlice<'_>]) -> (Answer, usize) {
         let mut state = self.lock();
         let Some(port) = state.port(handle) else { return (Answer::Invalid, 0) };
+        if slices.is_empty() {
+            return (Answer::Again, 0);
+        }
         let was_full = port.to_guest.is_full();
         let taken = port.to_guest.pop(|bytes| scatter(bytes, slices));
         drop(state);

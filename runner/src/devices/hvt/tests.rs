@@ -214,6 +214,26 @@ fn frames_of_no_networks_and_of_no_length_are_invalid() {
 }
 
 #[test]
+fn a_buffer_of_no_bytes_is_nowhere_and_harmless_wherever_it_is_said_to_be() {
+    let bench = Bench::new(0);
+    bench.desk.bring(3, &[&[1; 60]]);
+    for nowhere in [0, 1, 0x8000, MIB, END, END + 1, u64::MAX] {
+        bench.call(2, &[nowhere, 0]);
+        bench.call(4, &[1, 0, nowhere, 0, 9]);
+        assert_eq!(bench.ret(32), OK, "{nowhere:#x}");
+        bench.call(5, &[1, 0, nowhere, 0, 9]);
+        assert_eq!(bench.ret(32), OK, "{nowhere:#x}");
+        bench.call(6, &[3, nowhere, 0, 9]);
+        assert_eq!(bench.ret(24), INVALID, "{nowhere:#x}");
+        bench.call(7, &[3, nowhere, 0, 9]);
+        assert_eq!((bench.ret(24), bench.word(AT + 16)), (AGAIN, 0), "{nowhere:#x}");
+    }
+    // The frame is still there.
+    bench.call(7, &[3, DATA, 1514, 9]);
+    assert_eq!((bench.ret(24), bench.word(AT + 16)), (OK, 60));
+}
+
+#[test]
 fn poll_says_who_has_frames_and_else_waits_for_its_time() {
     let bench = Bench::new(0);
     let started = Instant::now();

@@ -217,6 +217,25 @@ fn both_versions_write_to_the_console() {
 }
 
 #[test]
+fn a_buffer_of_no_bytes_is_nowhere_and_harmless_wherever_it_is_said_to_be() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("f"), "12345").unwrap();
+    let bench = Bench::with(&[(folder.path(), "/d", false)]);
+    let (file, listing) = (bench.open("/d/f", 2), bench.open("/d", FOLDER));
+    for nowhere in [0, 1, VIRTUAL, u64::MAX - 1, u64::MAX] {
+        for fd in [1, 2, file] {
+            assert_eq!(bench.transfer(WRITE, fd, nowhere, 0), 0, "{nowhere:#x}");
+        }
+        assert_eq!(bench.transfer(READ, file, nowhere, 0), 0, "{nowhere:#x}");
+        bench.words(AT, &[u64::from(listing.cast_unsigned()), nowhere, 0, 0, 0]);
+        bench.call(0x1160);
+        assert_eq!([bench.i64(AT + 24), bench.i64(AT + 32)], [3, 22], "no room for one");
+    }
+    assert_eq!(bench.printed(), "");
+    assert!(bench.stop.reason().is_none());
+}
+
+#[test]
 fn a_buffer_of_version_1_is_virtual_and_each_of_its_pages_may_be_elsewhere() {
     let bench = Bench::new();
     bench.put(DATA + 0x1ffe, b"ab");
