@@ -76,7 +76,7 @@ pub(crate) static TABLE: &[Row] = &[
         "Multiboot 1 kernels: ELF32, ELF64, and by the addresses in the header",
         [
             Lab(&["protocols::a_multiboot_kernel_is_told"]),
-            Qemu(&["systems::in_software_emulation_unikraft"]),
+            Qemu(&["protocols::in_software_emulation_a_multiboot_kernel"]),
             Nothing,
             Nothing,
         ],
@@ -85,15 +85,15 @@ pub(crate) static TABLE: &[Row] = &[
         "memtest86+ by both entries; Xen and gnumach to where they want modules",
         [Lab(&["linux::payloads::"]), Nothing, Nothing, Nothing],
     ),
-    row(
-        "Linux bzImages by their 64-bit and 32-bit entry, one and several CPUs",
-        [
-            Lab(&["bzimage::a_kernel_is_entered_in_64_bits", "linux::machine::"]),
-            Words("QEMU 7.2, by hand"),
-            Nothing,
-            Nothing,
+    Row {
+        guest: "Linux bzImages by their 64-bit and 32-bit entry, one and several CPUs",
+        cells: [
+            (Lab(&["bzimage::a_kernel_is_entered_in_64_bits", "linux::machine::"]), ""),
+            (Qemu(&["bzimage::in_software_emulation"]), "micro-guests, and Linux by hand"),
+            (Nothing, ""),
+            (Nothing, ""),
         ],
-    ),
+    },
     Row {
         guest: "Linux arm64 Images, and ELF64 kernels for aarch64, one and several CPUs",
         cells: [
@@ -125,7 +125,7 @@ pub(crate) static TABLE: &[Row] = &[
         guest: "Hermit's loader with a unikernel: micro-guests; loader 0.5 with kernel 0.13, several CPUs and HTTP, by hand",
         cells: [
             (Lab(&["hermit::its_loader_has"]), ""),
-            (Words("QEMU 7.2, by hand"), ""),
+            (Qemu(&["hermit::in_software_emulation_its_loader"]), ""),
             (Lab(&["hermit::its_loader_has"]), "micro-guests"),
             (NO, ""),
         ],
@@ -145,31 +145,62 @@ pub(crate) static TABLE: &[Row] = &[
     ),
     row(
         "FreeBSD's and NetBSD's kernels for virtual machines, by PVH: micro-guests; no kernel of theirs yet",
-        [Lab(&["systems::the_bsds_"]), Words("not run yet"), Nothing, Nothing],
+        [
+            Lab(&["systems::the_bsds_"]),
+            Qemu(&["systems::in_software_emulation_the_bsds"]),
+            Nothing,
+            Nothing,
+        ],
     ),
     Row {
         guest: "the user-mode network, with micro-guests and with Linux; tap devices; stream and datagram sockets",
         cells: [
             (Lab(&["network::", "links::", "linux::net::"]), ""),
-            (Qemu(&["links::an_emulated_guest_serves"]), ""),
+            (
+                Qemu(&[
+                    "links::an_emulated_guest_serves",
+                    "links::an_emulated_guest_on_a_tap_device",
+                    "links::a_peer_on_a_stream_socket_hears_an_emulated_guest",
+                    "links::a_peer_on_a_datagram_socket_hears_an_emulated_guest",
+                ]),
+                "micro-guests",
+            ),
             (Lab(&["linux::net::"]), ""),
             (StandIn(&["linux::net::addresses::", "linux::net::pci::"]), "the first, with Linux"),
         ],
     },
-    row(
-        "entropy device, balloon, virtio console, with micro-guests and with Linux",
-        [
-            Lab(&[
-                "hostile::rng::",
-                "hostile::balloon::",
-                "hostile::console::",
-                "linux::devices::",
-            ]),
-            Words("QEMU 7.2, a balloon without a size"),
-            Lab(&["hostile::rng::", "hostile::balloon::", "hostile::console::", "linux::every::"]),
-            NO,
+    Row {
+        guest: "entropy device, balloon, virtio console, with micro-guests and with Linux",
+        cells: [
+            (
+                Lab(&[
+                    "hostile::rng::",
+                    "hostile::balloon::",
+                    "hostile::console::",
+                    "linux::devices::",
+                ]),
+                "",
+            ),
+            (
+                Qemu(&[
+                    "hostile::rng::in_software_emulation",
+                    "hostile::balloon::in_software_emulation",
+                    "hostile::console::in_software_emulation_text",
+                ]),
+                "micro-guests; a balloon without a size",
+            ),
+            (
+                Lab(&[
+                    "hostile::rng::",
+                    "hostile::balloon::",
+                    "hostile::console::",
+                    "linux::every::",
+                ]),
+                "",
+            ),
+            (NO, ""),
         ],
-    ),
+    },
     Row {
         guest: "shared folders and virtio sockets, with micro-guests and with Linux",
         cells: [
@@ -188,7 +219,10 @@ pub(crate) static TABLE: &[Row] = &[
             (NO, ""),
         ],
     },
-    row("bridges", [Words("CI's own KVM, see below"), Words("QEMU 7.2"), NO, NO]),
+    row(
+        "bridges",
+        [Words("CI's own KVM, see below"), Qemu(&["links::an_emulated_guest_in_a_bridge"]), NO, NO],
+    ),
     row(
         "conformance suite of `hv`",
         [

@@ -99,6 +99,23 @@ pub(crate) const X86_64: &[AllowedSkip] = &[
     emulated("runner/vm::emulated_virt::more_than_qemus_virt_has_room_for_is_refused"),
     emulated("runner/vm::emulation::a_socket_device_is_refused_when_emulated_and_leaves_no_socket"),
     emulated("runner/vm::emulation::an_emulated_disk_is_raw_unless_it_is_named_as_qcow2"),
+    emulated("runner/vm::protocols::in_software_emulation_a_multiboot_kernel_is_told_the_same"),
+    emulated(
+        "runner/vm::bzimage::in_software_emulation_a_kernel_is_entered_in_64_bits_where_it_can_be",
+    ),
+    emulated(
+        "runner/vm::systems::in_software_emulation_the_bsds_find_processors_and_devices_as_they_do_otherwise",
+    ),
+    emulated(
+        "runner/vm::hermit::in_software_emulation_its_loader_has_its_module_and_ends_with_whether_it_failed",
+    ),
+    emulated("runner/vm::hostile::rng::in_software_emulation_random_bytes_are_qemus_to_give"),
+    emulated(
+        "runner/vm::hostile::balloon::in_software_emulation_a_balloon_takes_what_is_reported_free",
+    ),
+    emulated(
+        "runner/vm::hostile::console::in_software_emulation_text_is_on_stdout_and_input_where_the_guest_has_room",
+    ),
     emulated("runner/vm::hostile::p9::in_software_emulation_the_same_folder_is_qemus_to_serve"),
     emulated(
         "runner/vm::hostile::console::in_software_emulation_a_guest_for_arm64_need_not_wait_for_its_last_words",

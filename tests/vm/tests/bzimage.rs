@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use super::emulation::qemu;
 use super::support::files::{Folder, checkout};
 use super::support::host::accelerator;
 use super::support::or_skip;
@@ -54,6 +55,18 @@ fn a_kernel_is_entered_in_64_bits_where_it_can_be_and_in_32_where_that_is_all_it
         let finished = run.arg(&disk).arg(guest(name)).ends_with(0);
         assert!(finished.text().contains("command line: one two\nram disk: a ram disk\n"));
         says(&finished.stderr, &[protocol, "Linux bzImage"]);
+    }
+}
+
+#[test]
+fn in_software_emulation_a_kernel_is_entered_in_64_bits_where_it_can_be() {
+    or_skip!(qemu());
+    let folder = Folder::new();
+    let disk = folder.file("disk", "a ram disk");
+    for name in ["linux64", "linux32"] {
+        let run = runner(["--accel=off", "-m", "64", "--append", "one two", "--initrd"]);
+        let finished = run.arg(&disk).arg(guest(name)).ends_with(0);
+        assert!(finished.text().contains("command line: one two\nram disk: a ram disk\n"));
     }
 }
 

@@ -248,6 +248,28 @@ fn its_loader_has_a_unikernel_as_its_module_with_its_words_and_ends_with_whether
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn in_software_emulation_its_loader_has_its_module_and_ends_with_whether_it_failed() {
+    or_skip!(super::emulation::qemu());
+    for (loader, ..) in loaders() {
+        for (raw, status) in [(1, 0), (0, 1)] {
+            let folder = Folder::new();
+            let ends = format!("ends={raw}");
+            let words =
+                ["--accel=off", "--report=r.json", "-m", "32", "--append", &ends, "--initrd"];
+            let run = runner(words).arg(unikernel("hermit/hello")).arg(&loader);
+            let finished = run.args(["--", "two words"]).within(folder.path()).ends_with(status);
+            let (works, told) = ("timer, clock and interrupts work\n", "-- 'two words'\n");
+            assert!(finished.text().starts_with(works), "{finished}");
+            assert!(finished.text().ends_with(told), "{finished}");
+            let report = std::fs::read_to_string(folder.path().join("r.json")).unwrap();
+            let report: Value = serde_json::from_str(&report).unwrap();
+            assert_eq!((&report["raw"], &report["status_of"]), (&raw.into(), &"guest".into()));
+        }
+    }
+}
+
 #[cfg(target_arch = "aarch64")]
 #[test]
 fn its_loader_has_a_unikernel_as_its_module_with_its_words_and_ends_without_a_status() {

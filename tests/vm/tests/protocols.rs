@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::emulation::qemu;
 use super::support::files::{Folder, checkout, kernel, ops_image};
 use super::support::host::{accelerator, memory};
 use super::support::or_skip;
@@ -62,6 +63,19 @@ fn a_multiboot_kernel_is_told_its_name_and_command_line_its_memory_and_its_ram_d
     let spaces = folder.file("my kernel", std::fs::read(kernel("multiboot_info")).unwrap());
     let finished = runner(["-m", "32"]).arg(&spaces).ends_with(0);
     assert_eq!(finished.quiet_text(), told("my_kernel", 32, ""));
+}
+
+#[test]
+fn in_software_emulation_a_multiboot_kernel_is_told_the_same() {
+    or_skip!(qemu());
+    let folder = Folder::new();
+    let disk = folder.file("disk", "a ram disk");
+    for kernel in multiboot_kernels() {
+        let name = kernel.file_name().unwrap().to_str().unwrap();
+        let run = runner(["--accel=off", "-m", "64", "--append", "a=1 b", "--initrd"]).arg(&disk);
+        let finished = run.arg(&kernel).ends_with(0);
+        assert_eq!(finished.text(), told(&format!("{name} a=1 b"), 64, "a ram disk"));
+    }
 }
 
 #[test]

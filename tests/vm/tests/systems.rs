@@ -65,6 +65,21 @@ fn in_software_emulation_unikraft_sleeps_by_an_8259_and_ends_by_the_exit_port() 
 }
 
 #[test]
+fn in_software_emulation_the_bsds_find_processors_and_devices_as_they_do_otherwise() {
+    or_skip!(qemu());
+    let folder = Folder::new();
+    let disk = folder.file("disk", vec![0; 512]);
+    for name in ["freebsd", "netbsd"] {
+        let kernel = guest(&format!("systems/{name}.elf"));
+        let more = ["--accel=off", "--cpus", "3", "--disk", disk.to_str().unwrap()];
+        let (finished, record) = run(&kernel, "root=ld0a", &more, 0);
+        assert!(finished.text().starts_with(&format!("{WORKS}cpus: 3\n")), "{finished}");
+        assert!(finished.text().ends_with(" root=ld0a\n"), "{finished}");
+        assert_eq!(record["reason"], "reset", "{record}");
+    }
+}
+
+#[test]
 fn osv_is_told_of_its_devices_by_its_command_line_and_switches_itself_off() {
     or_skip!(accelerator());
     let kernel = guest("systems/osv.elf");

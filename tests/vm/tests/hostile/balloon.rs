@@ -137,3 +137,20 @@ fn reports_of_all_of_ram_over_and_over_cost_bounded_time() {
         s.offer_to(REPORTS, &[(BIG, 0, WRITE, 0)]).served_by(REPORTS, 3).expect(8, BIG, 7)
     });
 }
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn in_software_emulation_a_balloon_takes_what_is_reported_free() {
+    or_skip!(super::super::emulation::qemu());
+    // QEMU has the queue for statistics before this one, whether the driver wants that or not.
+    let reports = REPORTS + 1;
+    let script = Script::default().start_queues(DEFLATE_ON_OOM | REPORTING, reports + 1);
+    let script = script.store(8, BIG, 7).offer_to(reports, &[(BIG, 0xb0_0000, WRITE, 0)]);
+    let script = script.served_by(reports, 1);
+    let guest = Guest::new(script.expect(8, BIG, 0).end(0)).without_disk().option("--balloon");
+    guest.option("--accel=off").option("--net=none").runner().ends_with(0);
+    // It has no size there.
+    let guest = Guest::new(Script::default().end(0)).without_disk().option("--balloon=4M");
+    let why = guest.option("--accel=off").runner().ends_with(125).stderr;
+    assert!(why.contains("no size for a balloon: --balloon alone"), "{why}");
+}

@@ -62,6 +62,17 @@ fn text_is_on_stdout_and_input_where_the_guest_has_room() {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn in_software_emulation_text_is_on_stdout_and_input_where_the_guest_has_room() {
+    or_skip!(super::super::emulation::qemu());
+    let script = Script::default().start_console().prints("first\n");
+    let script = script.offer_to(RECEIVE, &[(BIG, 3, WRITE, 0)]).served_by(RECEIVE, 1);
+    let script = script.expect(1, BIG, b'a'.into()).restart_console().prints("second\n");
+    let guest = guest(script.end(0)).option("--accel=off").option("--net=none");
+    assert_eq!(guest.runner().input("abc").ends_with(0).text(), "first\nsecond\n");
+}
+
 #[test]
 fn buffers_of_the_wrong_direction_stop_the_console_or_say_nothing() {
     or_skip!(accelerator());

@@ -107,3 +107,11 @@ fn a_device_that_is_reset_a_hundred_times_under_requests_serves_on() {
         })
     });
 }
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn in_software_emulation_random_bytes_are_qemus_to_give() {
+    or_skip!(super::super::emulation::qemu());
+    let script = Script::default().start(0).wants_random(DATA, 16).expect(4, WRITTEN, 16);
+    guest(script).option("--accel=off").option("--net=none").runner().ends_with(0);
+}
