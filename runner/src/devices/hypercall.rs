@@ -168,6 +168,14 @@ impl Guest {
         })
     }
 
+    /// A buffer, all of which the guest may read. One of no bytes is nowhere.
+    pub(super) fn contains(&self, call: &'static str, gpa: u64, len: u64) -> Result<(), Violation> {
+        match len == 0 || self.within(gpa, len).is_some() {
+            true => Ok(()),
+            false => Err(Violation::Outside { call, gpa, len }),
+        }
+    }
+
     /// A buffer that is read. One of no bytes is nowhere.
     pub(super) fn readable(
         &self,

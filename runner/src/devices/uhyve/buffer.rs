@@ -1,7 +1,7 @@
 //! A guest's buffer: by its physical address, where it is one piece, or by its virtual one, where each page may be
 //! elsewhere.
 
-use crate::devices::hypercall::Violation;
+use crate::devices::hypercall::{Guest, Violation};
 use crate::machine::bus::Caller;
 
 /// Bytes of the smallest page.
@@ -33,6 +33,18 @@ impl Buffer {
     #[must_use]
     pub fn by_virtual(call: &'static str, at: u64, len: u64) -> Self {
         Self { call, at, len, is_virtual: true }
+    }
+
+    /// The buffer, if all of it is in the guest's memory, as far as that can be said: of one at a virtual address each
+    /// page is looked for when its turn comes.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn within(self, guest: &Guest) -> Result<Self, Violation> {
+        if !self.is_virtual {
+            guest.contains(self.call, self.at, self.len)?;
+        }
+        Ok(self)
     }
 
     /// Its parts, each of which is in one piece.

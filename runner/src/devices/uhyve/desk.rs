@@ -228,7 +228,12 @@ impl Server {
             }
             here = match &*name {
                 b"" | b"." => here,
-                b".." => here.split().map_or_else(Path::default, |(folder, _)| folder),
+                b".." => match here.split() {
+                    Some((folder, _)) => folder,
+                    // What is above is none of this folder's, unless the guest has it at its root.
+                    None if self.mount.is_root() => here,
+                    None => return Err(Errno::NOENT),
+                },
                 name => here.join(Name::new(name)?)?,
             };
             if (left.is_empty() && !last) || !self.is_link(&here)? {

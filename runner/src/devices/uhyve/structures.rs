@@ -165,7 +165,7 @@ pub(super) fn serial(version: Version, guest: &Guest, at: u64) -> Result<Buffer,
         Version::V1 => (fields.u64(0), fields.u64(8)),
         Version::V2 => (fields.u64(8), fields.u64(0)),
     };
-    Ok(Buffer::physical(CALL, at, len))
+    Buffer::physical(CALL, at, len).within(guest)
 }
 
 /// `ReadParams`, and `WriteParams`, which begin alike.
@@ -189,7 +189,7 @@ pub(super) fn transfer(
         }
         Version::V2 => {
             let fields = Fields::<28>::read(call, guest, at)?;
-            let buffer = Buffer::physical(call, fields.u64(16), fields.u64(0));
+            let buffer = Buffer::physical(call, fields.u64(16), fields.u64(0)).within(guest)?;
             Transfer { fd: fields.i32(24), buffer }
         }
     })

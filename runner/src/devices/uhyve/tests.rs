@@ -366,7 +366,10 @@ fn nothing_is_reached_but_what_is_in_a_mapped_folder() {
         assert_eq!(told, NOENT, "{path}");
     }
     assert_eq!(bench.open("/data/loop", 0), -40);
-    assert_eq!(bench.open("/data/away", 1 | CREATE), NOENT);
+    for path in ["/data/away", "/data/up"] {
+        assert_eq!(bench.open(path, 1 | CREATE), NOENT, "{path}");
+    }
+    assert!(!inside.join("secret").exists());
     assert_eq!(bench.open("/data/file/x", 0), -20);
     for path in ["/data/link", "/data/guests", "/data/way/../file"] {
         let fd = bench.open(path, 0);
@@ -522,6 +525,11 @@ fn buffers_that_reach_out_of_memory_end_the_run_before_a_file_is_touched() {
         let fd = bench.open("/f", 2);
         bench.transfer(number, fd, MIB - 4, 8);
         assert!(bench.violation().contains("8 bytes at 0xffffc"), "{number:#x}");
+        // However much of it is in memory.
+        let bench = Bench::with(&[(folder.path(), "/", false)]);
+        let fd = bench.open("/f", 2);
+        bench.transfer(number, fd, 0, u64::MAX);
+        assert!(bench.violation().ends_with("are not all in the guest's memory"));
         let bench = Bench::with(&[(folder.path(), "/", false)]);
         let fd = bench.open("/f", 2);
         bench.transfer(number, fd, u64::MAX - 4, u64::MAX);
