@@ -3,7 +3,8 @@
  *
  * A step has 32 bytes: operation, width in bytes, two bytes of nothing, a number (32 bits), address,
  * value, mask (64 bits each). What a step reads is cut to its mask and has to be its value; if it is
- * not, the guest says at which step and what it read, and exits with 1.
+ * not, the guest says at which step and what it read, and exits with 1. Behind the page of an ELF file they are where the
+ * ram disk begins with one, as Hermit's loader is given it.
  *
  * The first 4 GiB are mapped to themselves. General-purpose instructions only, except where a routine
  * is about others.
@@ -11,6 +12,7 @@
         .include "console.inc"
         .include "linux.inc"
         .include "script.inc"
+        .include "map.inc"
 
         .equ STEP, 32
         .equ WIDTH, 1
@@ -24,6 +26,8 @@
         .equ directories, 0x201000      /* three pages */
         .equ TRAMPOLINE, 0x50000        /* a page that a SIPI's vector can name */
         .equ LAPIC, 0xfee00000
+        .equ ELF, 0x464c457f
+        .equ PAGE, 0x1000
 
         .text
         .globl _start
@@ -31,8 +35,14 @@ _start:
         mov     $stack, %esp
         xor     %ebp, %ebp
         mov     RAMDISK_IMAGE(%rsi), %r14d
-        mov     %r14, ram_disk
-        call    map_devices
+        cmpl    $ELF, (%r14)
+        jne     1f
+        add     $PAGE, %r14
+1:      mov     %r14, ram_disk
+        mov     %cr3, %rax
+        mov     %rax, second_cr3
+        mov     $0x93, %eax             /* present, writable, no caching, 2 MiB */
+        call    map_rest
         call    catch_exceptions
         mov     %r14, %r15
         /* fall through */
@@ -244,30 +254,6 @@ failed:
         say     newline
         mov     $1, %eax
         exit
-
-/* Maps the second GiB to the fourth to themselves, without caching. */
-map_devices:
-        mov     %cr3, %rax
-        mov     %rax, second_cr3
-        mov     (%rax), %rax
-        and     $-4096, %rax            /* the PDPT */
-        mov     $directories, %edi
-        lea     3(%rdi), %rcx
-1:      add     $8, %rax
-        mov     %rcx, (%rax)
-        add     $4096, %rcx
-        cmp     $directories + 3 * 4096, %rcx
-        jb      1b
-        mov     $0x40000093, %eax       /* present, writable, no caching, 2 MiB */
-        mov     $3 * 512, %ecx
-2:      mov     %rax, (%rdi)
-        add     $0x200000, %rax
-        add     $8, %rdi
-        dec     %ecx
-        jnz     2b
-        mov     %cr3, %rax
-        mov     %rax, %cr3
-        ret
 
 /* Points every exception at a stub of its own, eight bytes apart. */
 catch_exceptions:

@@ -57,6 +57,8 @@ struct Guest {
     memory: u64,
     read_only: bool,
     has_disk: bool,
+    /// What the ram disk begins with.
+    before: Vec<u8>,
 }
 
 impl Guest {
@@ -68,12 +70,22 @@ impl Guest {
             Bus::Mmio => Vec::new(),
             Bus::Pci => vec!["--virtio=pci".to_owned()],
         };
-        Self { folder, script, options, memory, read_only, has_disk }
+        let before = Vec::new();
+        Self { folder, script, options, memory, read_only, has_disk, before }
     }
 
     /// The first device is what the options say, and no disk.
     fn without_disk(self) -> Self {
         Self { has_disk: false, ..self }
+    }
+
+    /// It is given what Hermit's loader is, a unikernel as its ram disk, and no disk goes with it.
+    #[cfg(target_arch = "x86_64")]
+    fn for_hermits_loader(self) -> Self {
+        const PAGE: usize = 0x1000;
+        let mut before = guests::x86_64::hermit::HELLO.to_vec();
+        before.resize(PAGE, 0);
+        Self { before, has_disk: false, ..self }
     }
 
     fn read_only(self) -> Self {
@@ -103,7 +115,8 @@ impl Guest {
     /// The same, with another time for it.
     fn runner_for(&self, timeout: &str) -> Runner {
         self.folder.file("d.img", [0x5a; SECTORS * 512]);
-        let script = self.folder.file("script", self.script.bytes());
+        let script = [&*self.before, &self.script.bytes()].concat();
+        let script = self.folder.file("script", script);
         let read_only = if self.read_only { ",ro" } else { "" };
         let disk = format!("--disk={}{read_only}", self.disk().display());
         runner(["--timeout", timeout])

@@ -115,6 +115,46 @@ fn c63_an_exit_value_of_any_width_ends_the_run_and_no_port_beside_it_does() {
     Guest::new(script).ends_with(3);
 }
 
+/// Where Hermit's loader ends, as QEMU has its port.
+const HERMITS_EXIT: u16 = 0xf4;
+/// What a PC of old has there: both interrupt controllers and their modes, the interval timer, its speaker, the clock.
+const OLD: [u16; 13] =
+    [0x20, 0x21, 0xa0, 0xa1, 0x40, 0x41, 0x42, 0x43, 0x61, 0x70, 0x71, 0x4d0, 0x4d1];
+
+#[test]
+fn c63_behind_hermits_loader_old_hardware_takes_anything_and_only_its_own_port_ends_the_run() {
+    or_skip!(accelerator());
+    let sweep = |script, (port, value)| {
+        [1, 2, 4].into_iter().fold(script, |script: Script, width| {
+            script.output(width, port, value).input(width, port, 0, 0)
+        })
+    };
+    let values = [0, 0x5a5a_5a5a, u64::MAX];
+    let all = OLD.into_iter().flat_map(|port| values.map(|value| (port, value)));
+    let script = all.fold(Script::default(), sweep);
+    let script = script
+        .output(1, HERMITS_EXIT - 1, 1)
+        .output(1, HERMITS_EXIT + 1, 1)
+        .output(2, HERMITS_EXIT + 2, 1)
+        .output(4, HERMITS_EXIT - 2, 1)
+        .input(4, HERMITS_EXIT, 0, 0)
+        // Where other guests of this machine end.
+        .output(1, EXIT, 9)
+        .output(2, 0x604, 0x2000)
+        .output(1, COM1, b'.'.into());
+    for (width, value, status) in
+        [(1, 1, 0), (2, 1, 0), (4, 1, 0), (1, 0, 1), (2, 0x101, 1), (4, u64::MAX, 1)]
+    {
+        let script = script.clone().output(width, HERMITS_EXIT, value).end(99);
+        let finished = Guest::new(script).for_hermits_loader().ends_with(status);
+        assert_eq!((finished.text(), &*finished.stderr), (".", ""), "{width} {value}");
+    }
+    // One instruction, many values: the first wins.
+    let script = Script::default().copy(OUTPUT, &[0, 1, 1]);
+    let script = script.call(Routine::SendString, HERMITS_EXIT.into(), 3).end(99);
+    Guest::new(script).for_hermits_loader().ends_with(1);
+}
+
 #[test]
 fn c64_a_driver_that_breaks_its_device_over_and_over_fills_no_log() {
     or_skip!(accelerator());
