@@ -14,10 +14,11 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::boot::{BootPlan, CommandLine, Protocol, plain_words};
+use crate::boot::{BootPlan, CommandLine, plain_words};
 use crate::config::{AccelChoice, DiskFormat, Settings};
+use crate::family::System;
 use crate::image::solo5::Declared;
-use crate::image::{self, Access, Arch, Image, Kernel, Marks, Segment, Source, System};
+use crate::image::{self, Access, Arch, Image, Kernel, Marks, Segment, Source};
 use crate::jail::Role;
 use crate::machine::map::{Board, MIB};
 use crate::machine::slot::{Place, VirtioBus, VirtioSlot};
@@ -327,9 +328,9 @@ impl Plan {
             lines.push(format!("memory: {start:#011x}-{end:#011x} ram disk {name}"));
         }
         lines.extend(boot.board.fixed.iter().map(|device| format!("device: {device}")));
-        lines.extend(boot.own_hardware().iter().map(|device| format!("device: {device}")));
+        lines.extend(boot.family.own_hardware().iter().map(|device| format!("device: {device}")));
         if self.slots().next().is_some() {
-            lines.push(format!("devices announced by {}", boot.announcement()));
+            lines.push(format!("devices announced by {}", boot.family.told));
         }
         if boot.acpi.is_some() {
             lines.push("acpi: tables from 0xe0000 on".into());
@@ -479,12 +480,8 @@ fn host_memory() -> Option<u64> {
 /// Nanos finds them in either place on x86_64, and takes as long to start. On the PCI bus an interrupt is
 /// a message, where a window has two registers that the guest's driver looks at each time: a web server
 /// has a quarter more out of it. On arm64 it looks nowhere else, and for shares neither.
-///
-/// Hermit's kernel is built for one of the two, for PCI if nobody says otherwise; its loader by Linux's entry is
-/// for Firecracker, which has none.
 fn usual_bus(image: &Image, boot: &BootPlan) -> VirtioBus {
-    let hermit = boot.is_hermit_loader() && boot.protocol != Protocol::Linux64;
-    if image.is_disk() || hermit { VirtioBus::Pci } else { VirtioBus::Mmio }
+    if image.is_disk() { VirtioBus::Pci } else { boot.family.bus }
 }
 
 /// The command line: devices first, as the kernel needs them.

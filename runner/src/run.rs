@@ -119,7 +119,7 @@ impl Run {
         }
         let plan = self.plan.insert(plan);
         let arch = plan.boot.board.arch;
-        let needs_accelerator = plan.boot.needs_accelerator();
+        let needs_accelerator = plan.boot.family.not_emulated;
         let chosen = match needs_accelerator {
             None => choose::<H>(settings, arch)?,
             Some(why) => only_accelerated::<H>(settings, arch, why)?,

@@ -5,8 +5,9 @@ use super::*;
 use crate::boot::CommandLine;
 use crate::boot::Platform;
 use crate::boot::layout::{COMMAND_LINE, RSDP, ZERO_PAGE};
+use crate::family::System;
 use crate::image::testing::{BzImageFile, ElfFile, pvh_note};
-use crate::image::{Image, Kernel, System};
+use crate::image::{Image, Kernel};
 use crate::machine::map::pc::{HIGH_RAM, LOW_RAM_END};
 
 const MIB: u64 = 1 << 20;
@@ -223,7 +224,7 @@ fn hermits_loader_has_its_module_behind_itself_by_multiboot_and_at_the_end_by_li
     };
     let memory = ram(4 * MIB);
     let by_multiboot = plan(Protocol::Multiboot);
-    assert_eq!(by_multiboot.ends.port(), Some(0xf4));
+    assert_eq!(by_multiboot.family.ends.port(), Some(0xf4));
     by_multiboot.load(&memory, Platform::Hypervisor).unwrap();
     assert_eq!(bytes(&memory, MIB + 4096), *b"loader a=1\0");
     assert_eq!(bytes(&memory, MIB + 8192), [7; 5000]);

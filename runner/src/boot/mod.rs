@@ -1,5 +1,5 @@
-//! Boot protocols, as data: what has to be in memory, the boot vCPU's registers, and what the
-//! guest's exit values mean.
+//! Boot protocols, as data: what has to be in memory, and the boot vCPU's registers. What else a guest needs,
+//! and how it ends, follows from its [`Family`].
 //!
 //! A [`BootPlan`] is made from an image and the machine's map before anything of the host is
 //! touched; [`BootPlan::load`] carries it out, for our machine and for the software emulation alike.
@@ -8,7 +8,6 @@ mod acpi;
 pub(crate) mod bytes;
 mod cmdline;
 mod el1;
-pub mod ends;
 mod fdt;
 pub mod hvt;
 mod layout;
@@ -32,11 +31,13 @@ pub use acpi::Tables as AcpiTables;
 pub use cmdline::{CommandLine, nanos_mounts, nanos_overrides, plain_words, shell_word};
 pub use fdt::Tree;
 pub use load::Loaded;
+pub use virt::OSV_COMMAND_LINE_MAX;
 
-use crate::image::{Arch, Format, Image, Kernel, Source, System};
+use crate::family::ends::POWER_PORT;
+use crate::family::{Announcement, Family, FirstWord, System, Tables};
+use crate::image::{Arch, Format, Image, Kernel, Source};
 use crate::machine::map::{self, Board};
 use crate::machine::slot::{Place, VIRTIO_WINDOW, VirtioSlot};
-use ends::Ends;
 use hvt::Hvt;
 use uhyve::Uhyve;
 
@@ -116,67 +117,6 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// How a guest is told of its virtio-mmio devices: in one way only, or it takes a device for two.
-///
-/// Linux knows both, and so does Nanos, which adds up what it finds (`virtio_mmio_enum_devs`). Debian's
-/// Linux has no `virtio_mmio.device=` (`CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES`), so Linux gets ACPI; what
-/// OPS builds gets the command line, which costs no tables and works in every Nanos. By PVH nobody has
-/// to read a command line, and Nanos does not; the RSDP is where it scans.
-///
-/// Nanos does find devices by ACPI (`LNRO0005`), but takes their interrupt for a pin of the MADT's
-/// first IOAPIC (`apic_madt_handler`, `ioapic_set_int`). QEMU's microvm with ACPI has a second one
-/// (`ioapic2`) and puts them there, at 24 and up: no interrupt ever comes, the disk's first read never
-/// ends, and the guest idles as if it had no disk. With `ioapic2=off` it boots. Ours has one IOAPIC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Announcement {
-    /// Words of its command line.
-    CommandLine,
-    /// Devices in the DSDT.
-    Acpi,
-    /// Nodes of the device tree.
-    DeviceTree,
-    /// Entries of the guest's manifest, which are filled in.
-    Manifest,
-}
-
-impl Announcement {
-    /// That for `kernel`, entered by `protocol`.
-    fn of(protocol: Protocol, kernel: &Kernel) -> Self {
-        match (protocol, kernel.setup()) {
-            // Whatever enters it.
-            (Protocol::Linux64 | Protocol::Multiboot, _)
-                if kernel.system() == Some(System::HermitLoader) =>
-            {
-                Announcement::CommandLine
-            }
-            (Protocol::Linux64, None) => Announcement::CommandLine,
-            // These read of them there, however they are entered.
-            (Protocol::Pvh, None)
-                if matches!(
-                    kernel.system(),
-                    Some(System::Osv | System::FreeBsd | System::NetBsd)
-                ) =>
-            {
-                Announcement::CommandLine
-            }
-            (Protocol::Arm64 | Protocol::Uhyve, _) => Announcement::DeviceTree,
-            (Protocol::Hvt, _) => Announcement::Manifest,
-            _ => Announcement::Acpi,
-        }
-    }
-}
-
-impl fmt::Display for Announcement {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Announcement::CommandLine => "the command line",
-            Announcement::Acpi => "ACPI",
-            Announcement::DeviceTree => "the device tree",
-            Announcement::Manifest => "the guest's manifest",
-        })
-    }
-}
-
 /// What a guest is loaded for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Platform {
@@ -209,8 +149,8 @@ pub struct BootPlan {
     pub tree: Tree,
     /// What the kernel is told.
     pub command_line: CommandLine,
-    /// How the guest ends, and what it says by it.
-    pub ends: &'static Ends,
+    /// What the guest is, and what follows from that.
+    pub family: &'static Family,
     /// The kernel ends with a status by a semihosting call, which becomes a hypercall.
     pub exits_by_semihosting: bool,
     /// What hvt's guests have beside; nothing for others.
@@ -218,9 +158,6 @@ pub struct BootPlan {
     /// What Hermit's guests have beside; nothing for others.
     pub uhyve: Option<Uhyve>,
 }
-
-/// The port a guest writes its exit value to (QEMU's `isa-debug-exit` as OPS places it).
-pub const EXIT_PORT: u16 = 0x501;
 
 /// Why an image cannot be booted as asked.
 #[derive(Debug, thiserror::Error)]
@@ -328,7 +265,7 @@ impl BootPlan {
             return Err(Error::OtherEntry { name: name(), asked: protocol, can: can.join(", ") });
         };
         let exits_by_semihosting = image.is_disk() && kernel.arch() == Arch::Aarch64;
-        let ends = Ends::of(protocol, &kernel);
+        let family = Family::of(protocol, &kernel);
         let (mut hvt, mut uhyve) = (None, None);
         let usual = Board::of(kernel.arch());
         let (kernel, board) = match protocol {
@@ -355,65 +292,17 @@ impl BootPlan {
             mp: None,
             tree: Tree { cpus: 1, virtio: Vec::new(), pci: None },
             command_line: CommandLine::default(),
-            ends,
+            family,
             exits_by_semihosting,
             hvt,
             uhyve,
         })
     }
 
-    /// Why software emulation cannot have the guest; nothing where it can.
-    #[must_use]
-    pub fn needs_accelerator(&self) -> Option<&'static str> {
-        match self.protocol {
-            Protocol::Hvt => {
-                Some("QEMU has no hvt, and a Solo5 guest for hvt needs an accelerator")
-            }
-            Protocol::Uhyve => Some(
-                "QEMU has no uhyve, and a Hermit guest needs an accelerator, or Hermit's loader, with the \
-                 guest as its --initrd",
-            ),
-            _ => None,
-        }
-    }
-
-    /// Whether the guest is of a kind that takes a PC's interval timer for granted: Multiboot has no way to
-    /// tell it of another, and some systems measure their processor by it. Others are spared its cost.
-    #[must_use]
-    pub fn needs_interval_timer(&self) -> bool {
-        let needs = match self.kernel.system() {
-            Some(System::Osv) | None => self.protocol == Protocol::Multiboot,
-            Some(_) => true,
-        };
-        needs && self.kernel.arch() == Arch::X86_64
-    }
-
-    /// Where the guest ends, and the old hardware that only guests of its kind have, for a person.
-    pub fn own_hardware(&self) -> Vec<String> {
-        let timer =
-            self.needs_interval_timer().then(|| "interval timer, ports 0x40-0x43".to_owned());
-        let name = |port| if port == ends::POWER_PORT { "power" } else { "exit" };
-        let own = self.ends.ports().map(|(port, _)| format!("{}, port {port:#x}", name(port)));
-        let panic = self.ends.panic().map(|(port, _)| format!("pvpanic, port {port:#x}"));
-        own.chain(panic).chain(timer).collect()
-    }
-
-    /// Whether it is a BSD's kernel for virtual machines without ACPI.
-    fn is_bsd(&self) -> bool {
-        matches!(self.kernel.system(), Some(System::FreeBsd | System::NetBsd))
-            && self.protocol == Protocol::Pvh
-    }
-
     /// Whether it is Hermit's loader, with a Hermit unikernel as its ram disk.
     #[must_use]
     pub fn is_hermit_loader(&self) -> bool {
         self.kernel.system() == Some(System::HermitLoader)
-    }
-
-    /// How the guest finds its devices.
-    #[must_use]
-    pub fn announcement(&self) -> Announcement {
-        Announcement::of(self.protocol, &self.kernel)
     }
 
     /// Plans for `cpus` processors and for virtio devices, and returns the words that belong on the
@@ -442,24 +331,26 @@ impl BootPlan {
             Place::Pci { .. } => None,
         };
         let mut words: Vec<String> = self.first_word(on_bus).into_iter().collect();
-        match self.announcement() {
+        match self.family.told {
             Announcement::Acpi => {
-                let panic = self.ends.panic().map(|(port, _)| port);
+                let panic = self.family.ends.panic().map(|(port, _)| port);
                 self.acpi = Some(AcpiTables { cpus, virtio, pci, power: None, panic });
             }
             Announcement::DeviceTree => self.tree = Tree { cpus, virtio, pci },
             Announcement::Manifest => {}
-            Announcement::CommandLine => {
-                let bsd = self.is_bsd();
-                self.mp = bsd.then_some(cpus);
-                // OSv, which finds them there, switches off by nothing else then.
-                let osv = self.kernel.system() == Some(System::Osv);
-                let power = osv.then_some(ends::POWER_PORT);
-                // Hermit insists on tables, and looks for its bus there.
-                let hermit = self.is_hermit_loader();
-                let pci = pci.filter(|_| hermit);
-                let processors = AcpiTables { cpus, virtio: Vec::new(), pci, power, panic: None };
-                self.acpi = (hermit || (cpus > 1 && !bsd)).then_some(processors);
+            Announcement::CommandLine(tables) => {
+                let acpi = |pci, power| {
+                    Some(AcpiTables { cpus, virtio: Vec::new(), pci, power, panic: None })
+                };
+                let several = cpus > 1;
+                (self.acpi, self.mp) = match tables {
+                    Tables::ForSeveral => (acpi(None, None).filter(|_| several), None),
+                    Tables::ForSeveralToSwitchOff => {
+                        (acpi(None, Some(POWER_PORT)).filter(|_| several), None)
+                    }
+                    Tables::Always => (acpi(pci, None), None),
+                    Tables::Mp => (None, Some(cpus)),
+                };
                 words.extend(virtio.into_iter().filter_map(word));
             }
         }
@@ -477,15 +368,8 @@ impl BootPlan {
                 return Err(Error::CommandLineTooLong { len: command_line.len(), max });
             }
         }
-        let own = match self.protocol {
-            Protocol::Hvt => Some(hvt::COMMAND_LINE_MAX),
-            Protocol::Uhyve => Some(uhyve::COMMAND_LINE_MAX),
-            Protocol::Arm64 if self.kernel.system() == Some(System::Osv) => {
-                Some(virt::OSV_COMMAND_LINE_MAX)
-            }
-            _ => None,
-        };
-        if let Some(max) = own.filter(|max| command_line.len() > *max) {
+        let max = self.family.command_line_max;
+        if command_line.len() > max {
             return Err(Error::CommandLineTooLong { len: command_line.len(), max });
         }
         self.command_line = command_line;
@@ -517,18 +401,18 @@ impl BootPlan {
         (self.protocol == Protocol::Uhyve).then(|| uhyve::state_of(first, id))
     }
 
-    /// What a command line begins with: by Multiboot the kernel's file name, as one word, which kernels
-    /// skip as programs do. Unikraft's program has it as its own name, however it is entered. OSv is spared
-    /// the search for a PCI bus that is not there.
+    /// What its command line begins with; `pci`: there is a bus.
     fn first_word(&self, pci: bool) -> Option<String> {
-        let system = self.kernel.system();
-        if self.protocol != Protocol::Multiboot && system != Some(System::Unikraft) {
-            let spared = system == Some(System::Osv) && !pci && self.kernel.arch() == Arch::X86_64;
-            return spared.then(|| "--nopci".to_owned());
+        match self.family.first_word {
+            FirstWord::Nothing => None,
+            FirstWord::NoPci => (!pci).then(|| "--nopci".to_owned()),
+            FirstWord::FileName => {
+                let path = std::path::Path::new(self.kernel.view().source().name());
+                let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+                let blank = |letter: char| letter.is_whitespace() || letter.is_control();
+                Some(name.replace(blank, "_"))
+            }
         }
-        let path = std::path::Path::new(self.kernel.view().source().name());
-        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-        Some(name.replace(|letter: char| letter.is_whitespace() || letter.is_control(), "_"))
     }
 }
 

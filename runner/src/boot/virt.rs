@@ -13,12 +13,12 @@ use super::fdt::{self, Chosen, Seed};
 use super::layout::DEVICE_TREE;
 use super::load::{Loading, does_not_fit};
 use super::{BootPlan, Error, Gpas};
-use crate::image::System;
+use crate::family::System;
 use crate::io::random;
 
 /// The most bytes of a command line that OSv takes on arm64, without its NUL (`include/osv/commands.hh`): of more it
 /// dies.
-pub(super) const OSV_COMMAND_LINE_MAX: usize = 1023;
+pub const OSV_COMMAND_LINE_MAX: usize = 1023;
 
 /// What it needs in the tree to put such a line there as a property, with a name.
 const OSV_ROOM: usize = OSV_COMMAND_LINE_MAX + 64;

@@ -2,9 +2,10 @@ use hv::{GuestMemory, GuestRam, mem};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
-use crate::boot::{Announcement, CommandLine, Platform, Protocol};
+use crate::boot::{CommandLine, Platform, Protocol};
+use crate::family::{Announcement, System};
 use crate::image::testing::{ElfFile, arm64_image, pvh_note, with_sections};
-use crate::image::{Image, Marks, Source, System};
+use crate::image::{Image, Marks, Source};
 use crate::machine::map::MIB;
 use crate::machine::slot::VirtioBus;
 
@@ -46,7 +47,7 @@ fn refused(plan: &BootPlan, len: u64) -> String {
 fn an_image_is_entered_with_the_device_tree_at_the_beginning_of_ram() {
     let image = arm64_image(0, 0x1_0000, 0xa);
     let mut plan = plan(&image);
-    assert_eq!((plan.protocol, plan.announcement()), (Protocol::Arm64, Announcement::DeviceTree));
+    assert_eq!((plan.protocol, plan.family.told), (Protocol::Arm64, Announcement::DeviceTree));
     plan.tell(CommandLine::new(["marked=1".to_owned()]).unwrap()).unwrap();
     plan.initrd = Some(Source::from_bytes("ram disk", b"files"));
     let memory = ram(64 * MIB);

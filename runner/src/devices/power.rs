@@ -1,6 +1,6 @@
 //! How an x86_64 guest ends: a value to an exit port, word of a panic, or a reset through the keyboard controller.
 //!
-//! Which value means what is part of the guest's boot protocol ([`ExitCode`], `boot::ends`), not of the
+//! Which value means what is part of the guest's family ([`ExitCode`], `family::ends`), not of the
 //! device.
 
 use hv::Width;

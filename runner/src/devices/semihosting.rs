@@ -79,7 +79,7 @@ mod tests {
             memory.write_obj(value, GuestAddress(RAM + 0x1000 + offset)).unwrap();
         }
         let stop = Stop::default();
-        let code = crate::boot::ends::AARCH64.code();
+        let code = crate::family::ends::AARCH64.code();
         Semihosting::new(memory, code, stop.clone()).call(function, [at, 0], translate);
         stop.reason().cloned()
     }

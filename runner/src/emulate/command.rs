@@ -4,8 +4,8 @@
 use std::os::fd::RawFd;
 
 use super::target::Target;
-use crate::boot::EXIT_PORT;
 use crate::config::DiskFormat;
+use crate::family::ends::EXIT_PORT;
 use crate::machine::map::MIB;
 use crate::machine::slot::{Place, VirtioSlot};
 use crate::net::{Offer, mac_text};
@@ -78,7 +78,7 @@ pub(super) fn arguments(plan: &Plan, fds: &Descriptors, sandbox: bool) -> Vec<St
     let serial = if virtio { "null" } else { TYPED_TO };
     words.add(&format!("-chardev {serial},id=console,logfile=/dev/fd/{}", fds.console));
     words.add("-serial chardev:console");
-    let port = plan.boot.ends.port().unwrap_or(EXIT_PORT);
+    let port = plan.boot.family.ends.port().unwrap_or(EXIT_PORT);
     for line in Target::of(plan.boot.board.arch).arguments(port, fds.exit, fds.log) {
         words.add(&line);
     }
@@ -234,8 +234,10 @@ mod tests {
 
     #[test]
     fn the_exit_port_is_where_the_guest_ends() {
+        use crate::family::{FAMILIES, Family, ends::HERMIT_LOADER};
         let mut plan = plan(&[]);
-        plan.boot.ends = &crate::boot::ends::HERMIT_LOADER;
+        let ends = |family: &&Family| family.ends == &HERMIT_LOADER;
+        plan.boot.family = FAMILIES.iter().find(ends).unwrap();
         let all = arguments(&plan, &fds(&[]), false).join(" ");
         assert!(all.contains("isa-serial,chardev=exit,iobase=0xf4,"), "{all}");
     }

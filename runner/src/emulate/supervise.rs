@@ -125,7 +125,7 @@ pub(super) fn supervise(
         let escape = || heard.escaped.then_some(Reason::Escape);
         let exit = heard.exit.and_then(|byte| {
             let raw = byte.into();
-            plan.boot.ends.code().status(raw).map(|status| Reason::Exit { raw, status })
+            plan.boot.family.ends.code().status(raw).map(|status| Reason::Exit { raw, status })
         });
         let end = exit.or_else(signal).or_else(escape).map(End::Ours);
         end.or_else(|| heard.gone().map(|()| End::Its))
@@ -159,7 +159,7 @@ pub(super) fn supervise(
         End::Ours(reason) => Outcome::of(&reason),
         End::Its => {
             make_durable(plan);
-            outcome(status, &heard, plan.boot.ends.code())
+            outcome(status, &heard, plan.boot.family.ends.code())
         }
     })
 }
@@ -394,7 +394,7 @@ mod tests {
     }
 
     fn outcome(status: ExitStatus, heard: &Heard) -> Outcome {
-        super::outcome(status, heard, crate::boot::ends::AARCH64.code())
+        super::outcome(status, heard, crate::family::ends::AARCH64.code())
     }
 
     fn on_pc(log: &str, words: &str) -> Heard {

@@ -11,9 +11,9 @@ use super::hermit::Hermit;
 use super::multiboot::Multiboot;
 use super::solo5::{Abi, Solo5, Solo5Error};
 use super::source::{ReadError, Source};
-use super::system::System;
 use super::view::{Piece, View};
 use super::{Error, Problem, recognise};
+use crate::family::System;
 
 /// Where kernels are linked, and no linker puts a Linux program by default. x86_64: from 1 MiB,
 /// where boot loaders begin, to 4 MiB, where ld and Go begin; lld begins at 2 MiB, but with the ELF

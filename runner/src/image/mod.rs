@@ -42,7 +42,7 @@ mod overrides;
 mod recognise;
 pub mod solo5;
 pub mod source;
-pub mod system;
+mod system;
 pub mod tfs;
 pub mod view;
 
@@ -56,7 +56,6 @@ pub use manifest::Manifest;
 pub use overrides::Overrides;
 pub use recognise::Marks;
 pub use source::{Access, Source};
-pub use system::System;
 pub use tfs::Patch;
 pub use view::{Piece, View};
 

@@ -7,7 +7,7 @@
 
 use super::bytes::{array, u32_at};
 use super::solo5::{self, Abi, Manifest, ManifestError};
-use super::system::System;
+use crate::family::System;
 
 const PVH_ENTRY: u32 = 18;
 const GUEST_OS: u32 = 6;

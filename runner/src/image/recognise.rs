@@ -5,10 +5,10 @@ use super::elf::{self, Elf};
 use super::mbr::{self, Layout, MbrError, SECTOR};
 use super::multiboot::{Multiboot, MultibootError};
 use super::solo5::Abi;
-use super::system::System;
 use super::tfs::{Filesystem, Region, TfsError};
 use super::{Format, Image, Kernel, Problem, Source, View, kernel, magic};
 use super::{archive, arm64};
+use crate::family::System;
 
 /// Multiboot 2 headers are looked for this far.
 const HEAD: u64 = 32 << 10;

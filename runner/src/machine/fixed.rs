@@ -41,7 +41,8 @@ pub(super) fn add<V: Vm>(
     match boot.board.arch {
         Arch::X86_64 => pc(vm, boot, console, stop, bus),
         Arch::Aarch64 => {
-            let semihosting = Semihosting::new(memory.clone(), boot.ends.code(), stop.clone());
+            let semihosting =
+                Semihosting::new(memory.clone(), boot.family.ends.code(), stop.clone());
             bus.answer_calls(Arc::new(semihosting));
             virt(vm, console, bus)
         }
@@ -67,11 +68,11 @@ fn pc<V: Vm>(
     let Console { stdout, drained } = console;
     let com1 = Arc::new(Com1::new(interrupt(vm, pc::COM1_LINE)?, stdout, drained));
     bus.add(Address::Port(pc::COM1), serial::PORTS, com1.clone());
-    for (port, code) in boot.ends.ports() {
+    for (port, code) in boot.family.ends.ports() {
         // As wide as the widest access.
         bus.add(Address::Port(port), 4, Arc::new(ExitPort::new(code, stop.clone())));
     }
-    if let Some((port, code)) = boot.ends.panic() {
+    if let Some((port, code)) = boot.family.ends.panic() {
         bus.add(Address::Port(port), 1, Arc::new(PanicPort::new(code, stop.clone())));
     }
     bus.add(Address::Port(pc::RESET_PORT), 1, Arc::new(ResetPort::new(stop.clone())));

@@ -102,7 +102,7 @@ pub(super) fn add(
             clock: wall_clock,
             blocks: plan.blocks.iter().map(block).collect(),
             desk,
-            code: boot.ends.code(),
+            code: boot.family.ends.code(),
             stop: stop.clone(),
         },
     );

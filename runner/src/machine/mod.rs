@@ -108,7 +108,7 @@ impl<H: Hypervisor> Machine<H> {
             None => {
                 let memory = reserve(board, plan.memory)?;
                 let config = VmConfig::new().memory(&memory).irqchip(IrqChip::InKernel);
-                let config = match plan.boot.needs_interval_timer() {
+                let config = match plan.boot.family.interval_timer {
                     true => config.interval_timer(),
                     false => config,
                 };

@@ -52,7 +52,7 @@ impl Uhyve {
             console: Box::new(stdout),
             words: plan.words.clone(),
             files: Files::new(mappings),
-            code: boot.ends.code(),
+            code: boot.family.ends.code(),
             stop: stop.clone(),
         }));
         let arch = boot.board.arch;

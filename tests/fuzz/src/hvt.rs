@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hv::{GuestMemory, GuestRam, Width};
-use runner::boot::ends::HVT;
 use runner::boot::hvt::{BOOT_INFO, KERNELS};
 use runner::devices::hvt::desk::Desk;
 use runner::devices::hvt::{Block, Hypercalls, Machine};
 use runner::devices::hypercall::Guest;
 use runner::devices::virtio::block::Disk;
+use runner::family::ends::HVT;
 use runner::machine::bus::Device;
 use runner::machine::stop::{Reason, Stop};
 use vm_memory::{Bytes, GuestAddress};

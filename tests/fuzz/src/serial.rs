@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use hv::{Address, Width};
-use runner::boot::ends::PC;
 use runner::devices::power::{ExitPort, ResetPort};
 use runner::devices::serial::{Com1, PORTS};
 use runner::devices::uart::Uart;
+use runner::family::ends::PC;
 use runner::machine::bus::Bus;
 use runner::machine::stop::{Reason, Stop};
 

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::thread;
 
 use hv::{GuestMemory, GuestRam, Width};
-use runner::boot::ends::UHYVE;
 use runner::devices::hypercall::Guest;
 use runner::devices::uhyve::desk::{Desk, Server};
 use runner::devices::uhyve::files::{Files, Mapping};
 use runner::devices::uhyve::{Door, Hypercalls, Machine, Place, Words, places};
+use runner::family::ends::UHYVE;
 use runner::machine::bus::{Caller, Device};
 use runner::machine::stop::{Reason, Stop};
 use runner::p9::Folder;

@@ -15,7 +15,7 @@ const SIZE: u64 = 56;
 /// `cpu_cycle_freq`, from its beginning.
 pub(super) const COUNTER: u64 = 16;
 /// The most bytes of a command line without its NUL (`HVT_CMDLINE_SIZE`).
-pub(in crate::boot) const COMMAND_LINE_MAX: usize = 8191;
+pub const COMMAND_LINE_MAX: usize = 8191;
 /// The version of a manifest.
 const MANIFEST_VERSION: u32 = 1;
 /// The type of what is no device.

@@ -25,7 +25,7 @@ use crate::image::solo5::{Kind, Solo5};
 use crate::machine::map::hvt::MEMORY_UNIT;
 
 pub use info::Attached;
-pub(super) use info::COMMAND_LINE_MAX;
+pub use info::COMMAND_LINE_MAX;
 
 /// Unikernels begin here.
 pub const KERNELS: u64 = 0x10_0000;

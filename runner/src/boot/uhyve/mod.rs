@@ -40,7 +40,7 @@ pub(super) const KERNEL: u64 = 0x4_0000;
 /// Bytes of a page.
 const PAGE: u64 = 0x1000;
 /// The most bytes of a command line: a page table's worth of the device tree is left for the rest.
-pub(super) const COMMAND_LINE_MAX: usize = 24 << 10;
+pub const COMMAND_LINE_MAX: usize = 24 << 10;
 /// What the first kernels find mapped.
 const GIB: u64 = 1 << 30;
 

@@ -64,7 +64,7 @@ impl Bench {
             clock: || Duration::new(1_000_000_000, 7),
             blocks,
             desk: Arc::clone(&desk),
-            code: crate::boot::ends::HVT.code(),
+            code: crate::family::ends::HVT.code(),
             stop: stop.clone(),
         };
         Self { calls: Hypercalls::new(shift, machine), memory, console, desk, file, stop }

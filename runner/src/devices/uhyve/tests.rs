@@ -78,7 +78,7 @@ impl Bench {
             console: Box::new(console.clone()),
             words,
             files: Files::new(mappings),
-            code: crate::boot::ends::UHYVE.code(),
+            code: crate::family::ends::UHYVE.code(),
             stop: stop.clone(),
         };
         let calls = Arc::new(Hypercalls::new(machine));

@@ -118,7 +118,7 @@ fn the_readme_has_the_table_of_ends() {
     let wanted = readme_table();
     assert!(
         table == wanted,
-        "README.md does not have the table of boot/ends.rs, which is:\n{wanted}"
+        "README.md does not have the table of family/ends.rs, which is:\n{wanted}"
     );
 }
 

@@ -1,15 +1,14 @@
 //! How guests end, and what they say by it: which value, given where, stands for which exit status. It is
-//! part of a guest's boot protocol, and one table: 41 is success for one guest, and a failure's number for
-//! another. README.md has it, too, and a test compares.
+//! part of what a [`Family`](super::Family) is, and one table: 41 is success for one guest, and a failure's
+//! number for another. README.md has it, too, and a test compares.
 //!
 //! What has no value, a reset, PSCI's calls or a crash, is the same for all of them: `outcome`.
 
 use crate::devices::power::{ExitCode, PanicPort, Raw, Status};
-use crate::image::{Kernel, System};
 use crate::outcome::status::CRASHED;
-use hv::Arch;
 
-use super::{Announcement, EXIT_PORT, Protocol};
+/// The port a guest writes its exit value to (QEMU's `isa-debug-exit` as OPS places it).
+pub const EXIT_PORT: u16 = 0x501;
 
 /// How guests of a kind end with a value.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,7 +44,7 @@ pub static PC: Ends = Ends {
 };
 
 /// Where QEMU's PC has pvpanic (`hw/misc/pvpanic-isa.c`).
-pub(super) const PANIC_PORT: u16 = 0x505;
+const PANIC_PORT: u16 = 0x505;
 
 /// Those that are told of the machine by ACPI, and so of pvpanic.
 pub static ACPI: Ends = Ends {
@@ -61,7 +60,7 @@ pub static ACPI: Ends = Ends {
 
 /// Where QEMU's PC has the control register of ACPI's power management (PM1a, ACPI 6.5, 4.8.3.2.1), and the
 /// bit in it that switches it off (`SLP_EN`).
-pub(super) const POWER_PORT: u16 = 0x604;
+pub(crate) const POWER_PORT: u16 = 0x604;
 const SLEEP: u32 = 13;
 
 /// Unikraft (`plat/common/x86/cpu_native.c`), which knows QEMU's PC: power off, or where that did nothing, 41
@@ -121,23 +120,6 @@ impl Ends {
     /// All there are.
     pub const ALL: [&Ends; 8] =
         [&PC, &ACPI, &UNIKRAFT, &OSV, &HERMIT_LOADER, &AARCH64, &HVT, &UHYVE];
-
-    /// Those of `kernel`, entered by `protocol`.
-    #[must_use]
-    pub fn of(protocol: Protocol, kernel: &Kernel) -> &'static Self {
-        match (protocol, kernel.arch(), kernel.system()) {
-            (Protocol::Hvt, ..) => &HVT,
-            (Protocol::Uhyve, ..) => &UHYVE,
-            (_, Arch::X86_64, Some(System::Unikraft)) => &UNIKRAFT,
-            (_, Arch::X86_64, Some(System::Osv)) => &OSV,
-            (_, Arch::X86_64, Some(System::HermitLoader)) => &HERMIT_LOADER,
-            (_, Arch::X86_64, _) => match Announcement::of(protocol, kernel) {
-                Announcement::Acpi => &ACPI,
-                _ => &PC,
-            },
-            (_, Arch::Aarch64, _) => &AARCH64,
-        }
-    }
 
     /// What the value means that a guest ends with where every guest of its machine does.
     #[must_use]
