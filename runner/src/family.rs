@@ -2,7 +2,7 @@
 //!
 //! A file becomes a guest in four steps, and each is a list in one place:
 //!
-//! 1. What the file is: the order in [`crate::image`]. The first that knows the file gives its
+//! 1. What the file is: `ORDER` in `image/recognise.rs`. The first that knows the file gives its
 //!    [`Format`](crate::image::Format) and its kernel, with all the ways in that it has.
 //! 2. Whose kernel it is: [`MARKS`]. Most are nobody's, and need not be anybody's.
 //! 3. How it is entered: [`Protocol`], what `--entry` asks for or what the format prefers (`BootPlan::new`).

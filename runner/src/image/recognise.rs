@@ -1,4 +1,4 @@
-//! What an image is: the order of recognition, and a name for what is not booted.
+//! What an image is: [`ORDER`], the order of recognition, and a name for what is not booted.
 
 use super::bzimage::{self, BzImage};
 use super::elf::{self, Elf};
@@ -101,11 +101,6 @@ fn is_elf_for_us(head: &[u8]) -> bool {
     elf::is_elf(head) && (head.get(4) != Some(&1) || magic::is_elf32_for_x86(head))
 }
 
-/// What a note says that is not booted.
-fn named_by_note(elf: &Elf) -> Option<Problem> {
-    elf.notes.solo5.and_then(|Abi { target, .. }| solo5_target(target))
-}
-
 /// Why a Solo5 unikernel for `target` is not booted; nothing for hvt.
 fn solo5_target(target: u32) -> Option<Problem> {
     let (name, why) = match target {
@@ -131,46 +126,83 @@ pub enum Marks {
     NotNeeded,
 }
 
-/// The kernel, if the file is a bzImage, an Image, an ELF or a Multiboot one; an error also if it is something
-/// that comes before in order.
-fn any_kernel(
-    source: &Source,
-    head: &[u8],
+/// A file that is no disk image, as it is looked at.
+struct Candidate<'a> {
+    view: View,
+    /// Its first bytes.
+    head: &'a [u8],
+    /// What it is as an ELF file that could be for us.
+    elf: Option<Elf>,
     marks: Marks,
-) -> Result<Option<(Format, Kernel)>, Problem> {
+}
+
+/// The kernel that was looked for; an error if the file is that, and damaged or not for us.
+type Found = Result<Option<(Format, Kernel)>, Problem>;
+
+/// What a file is looked at for, in this order: the first that knows it counts. A disk image comes before them all.
+const ORDER: [fn(&Candidate<'_>) -> Found; 5] =
+    [solo5, hermit, bzimage, arm64_image, pvh_multiboot_or_elf];
+
+fn any_kernel(source: &Source, head: &[u8], marks: Marks) -> Found {
     let view = View::whole(source.clone());
     let elf = match is_elf_for_us(head) {
         true => Some(Elf::parse(&view).map_err(|error| Problem::Elf { file: None, error })?),
         false => None,
     };
-    if let Some(problem) = elf.as_ref().and_then(named_by_note) {
-        return Err(problem);
+    let candidate = Candidate { view, head, elf, marks };
+    for look in ORDER {
+        if let Some(found) = look(&candidate)? {
+            return Ok(Some(found));
+        }
     }
-    if let Some(elf) = &elf
-        && let Some(abi) = elf.notes.solo5
-    {
-        return Ok(Some((Format::Solo5, Kernel::of_solo5(view, elf, abi)?)));
-    }
-    if let Some(elf) = &elf
-        && let Some(entry) = elf.notes.hermit
-    {
-        return Ok(Some((Format::Hermit, Kernel::of_hermit(view, elf, entry)?)));
-    }
-    if bzimage::is_bzimage(head) {
-        let image = BzImage::parse(&view)?;
-        return Ok(Some((Format::BzImage, Kernel::of_bzimage(view, image))));
-    }
-    if arm64::is_arm64_image(head) {
-        let segment = arm64::segment(&view, head)?;
-        let system = System::of_arm64_image(&view, arm64::text_offset(head));
-        return Ok(Some((Format::Arm64Image, Kernel::of_arm64_image(view, segment, system))));
-    }
-    let multiboot = Multiboot::parse(head, view.len(), elf.as_ref());
-    let Some(elf) = elf else {
-        let kernel = multiboot.transpose()?.map(|it| Kernel::of_multiboot(view, it));
-        return Ok(kernel.map(|kernel| (Format::Multiboot, kernel)));
+    Ok(None)
+}
+
+fn solo5(Candidate { view, elf, .. }: &Candidate<'_>) -> Found {
+    let Some((elf, abi)) = elf.as_ref().and_then(|elf| Some((elf, elf.notes.solo5?))) else {
+        return Ok(None);
     };
-    elf_kernel(view, elf, head, multiboot, marks)
+    match solo5_target(abi.target) {
+        Some(problem) => Err(problem),
+        None => Ok(Some((Format::Solo5, Kernel::of_solo5(view.clone(), elf, abi)?))),
+    }
+}
+
+fn hermit(Candidate { view, elf, .. }: &Candidate<'_>) -> Found {
+    let Some((elf, entry)) = elf.as_ref().and_then(|elf| Some((elf, elf.notes.hermit?))) else {
+        return Ok(None);
+    };
+    Ok(Some((Format::Hermit, Kernel::of_hermit(view.clone(), elf, entry)?)))
+}
+
+fn bzimage(Candidate { view, head, .. }: &Candidate<'_>) -> Found {
+    if !bzimage::is_bzimage(head) {
+        return Ok(None);
+    }
+    let image = BzImage::parse(view)?;
+    Ok(Some((Format::BzImage, Kernel::of_bzimage(view.clone(), image))))
+}
+
+fn arm64_image(Candidate { view, head, .. }: &Candidate<'_>) -> Found {
+    if !arm64::is_arm64_image(head) {
+        return Ok(None);
+    }
+    let segment = arm64::segment(view, head)?;
+    let system = System::of_arm64_image(view, arm64::text_offset(head));
+    Ok(Some((Format::Arm64Image, Kernel::of_arm64_image(view.clone(), segment, system))))
+}
+
+/// These are one step, as an ELF file can have all three entries: a PVH note counts before a Multiboot header, and
+/// that before ELF's own entry.
+fn pvh_multiboot_or_elf(Candidate { view, head, elf, marks }: &Candidate<'_>) -> Found {
+    let multiboot = Multiboot::parse(head, view.len(), elf.as_ref());
+    match elf {
+        Some(elf) => elf_kernel(view.clone(), elf.clone(), head, multiboot, *marks),
+        None => {
+            let kernel = multiboot.transpose()?.map(|it| Kernel::of_multiboot(view.clone(), it));
+            Ok(kernel.map(|kernel| (Format::Multiboot, kernel)))
+        }
+    }
 }
 
 /// The kernel in an ELF file, which may have a Multiboot header.
@@ -180,7 +212,7 @@ fn elf_kernel(
     head: &[u8],
     multiboot: Option<Result<Multiboot, MultibootError>>,
     marks: Marks,
-) -> Result<Option<(Format, Kernel)>, Problem> {
+) -> Found {
     let by_elf = elf.notes.pvh_entry.is_some() || (marks == Marks::NotNeeded && !elf.is_32_bit);
     // A header counts for less than an entry of ELF's own, and then it need not be right.
     let multiboot = match multiboot {
