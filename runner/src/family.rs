@@ -71,8 +71,9 @@ pub static MARKS: [(Mark, System); 7] = [
     (Mark::XenNote(b"NetBSD"), System::NetBsd),
     // Its linker scripts have them (`plat/common/include/uk/plat/common/common.lds.h`).
     (Mark::Section(b".uk_"), System::Unikraft),
-    // Those of its trace points (`arch/x64/loader.ld`), which the ELF file in an Image has as well.
-    (Mark::Section(b".tracepoint_patch_sites"), System::Osv),
+    // What each processor has for its workers (`arch/x64/loader.ld`, `arch/aarch64/loader.ld`), in the ELF file in an
+    // Image as well.
+    (Mark::Section(b".percpu_workers"), System::Osv),
     (Mark::BehindPage(4096 - IMAGE_HEADER), System::Unikraft),
     (Mark::Version("Memtest86+"), System::Memtest86Plus),
 ];

@@ -110,7 +110,7 @@ fn an_image_that_wants_to_stand_close_behind_the_beginning_of_ram_has_the_device
 
 /// An Image as OSv's: an ELF file with its sections, 64 KiB behind the beginning.
 fn osv() -> Vec<u8> {
-    let elf = with_sections(&elf(), b"\0.text\0.tracepoint_patch_sites\0");
+    let elf = with_sections(&elf(), b"\0.text\0.percpu_workers\0");
     let mut image = arm64_image(0x8_0000, 0x20_0000, 0);
     image.resize(0x1_0000, 0);
     image.extend(elf);

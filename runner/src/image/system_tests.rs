@@ -23,7 +23,7 @@ fn unikraft_and_osv_are_known_by_their_sections_in_files_of_both_sizes() {
     let unikraft = b"\0.text\0.uk_libinfo\0.bss\0";
     assert_eq!(system(with_sections(&ElfFile::kernel(), unikraft)), Some(System::Unikraft));
     assert_eq!(system(with_sections(&multiboot(), unikraft)), Some(System::Unikraft));
-    let osv = b"\0.text\0.tracepoint_patch_sites\0";
+    let osv = b"\0.text\0.percpu_workers\0";
     assert_eq!(system(with_sections(&ElfFile::kernel(), osv)), Some(System::Osv));
     for other in [&b"\0.text\0.ukulele\0.data.uk_x\0"[..], b"", b"\0"] {
         assert_eq!(system(with_sections(&ElfFile::kernel(), other)), None);
@@ -72,7 +72,7 @@ fn sections_that_lie_are_no_error_and_no_system() {
 
 #[test]
 fn images_for_arm64_are_known_by_their_header_or_by_the_elf_file_in_them() {
-    let osv = with_sections(&ElfFile::kernel(), b"\0.text\0.tracepoint_patch_sites\0");
+    let osv = with_sections(&ElfFile::kernel(), b"\0.text\0.percpu_workers\0");
     let nobodys = with_sections(&ElfFile::kernel(), b"\0.text\0");
     let image = |text_offset, at: usize, rest: &[u8]| {
         let mut image = arm64_image(text_offset, 0x20_0000, 0);

@@ -139,10 +139,15 @@ pub(crate) static TABLE: &[Row] = &[
             NO,
         ],
     ),
-    row(
-        "OSv: a micro-guest; its own kernel by hand, to its end, with one and two CPUs, in a lab without XSAVE: with that, it dies there under QEMU's KVM, too",
-        [Lab(&["systems::osv_"]), Nothing, Lab(&["virt::images_of_unikraft_and_osv"]), NO],
-    ),
+    Row {
+        guest: "OSv: micro-guests; its own kernel by hand, to its end, with one and two CPUs: for arm64 in QEMU 7.2, for x86_64 in a lab without XSAVE (with that, it dies there under QEMU's KVM, too)",
+        cells: [
+            (Lab(&["systems::osv_"]), ""),
+            (Qemu(&["emulated_virt::images_that_want"]), "for arm64"),
+            (Lab(&["virt::images_of_unikraft_and_osv"]), ""),
+            (NO, ""),
+        ],
+    },
     row(
         "FreeBSD's and NetBSD's kernels for virtual machines, by PVH: micro-guests; no kernel of theirs yet",
         [

@@ -50,7 +50,7 @@ sections:
         .quad   1, 0
 names:  .asciz  ""
         .asciz  ".shstrtab"
-        .asciz  ".tracepoint_patch_sites"
+        .asciz  ".percpu_workers"
 names_end:
         .balign 16
 
