@@ -5,19 +5,18 @@ mod disks;
 pub(crate) mod dump;
 mod hvt;
 mod images;
+mod inspect;
 mod network;
 mod told;
 mod uhyve;
 mod volumes;
 
 use std::fs::File;
-use std::path::Path;
 use std::time::Duration;
 
 use crate::boot::{BootPlan, CommandLine, plain_words};
 use crate::config::{AccelChoice, DiskFormat, Settings};
 use crate::family::System;
-use crate::image::solo5::Declared;
 use crate::image::{self, Access, Arch, Image, Kernel, Marks, Segment, Source};
 use crate::jail::Role;
 use crate::machine::map::{Board, MIB};
@@ -28,6 +27,7 @@ use disks::Room;
 pub use dump::DumpPlan;
 pub use hvt::{BlockPlan, HvtPlan, PortPlan};
 use images::Opened;
+pub use inspect::inspect;
 pub use network::NetworkPlan;
 use told::Told;
 pub use uhyve::UhyvePlan;
@@ -512,62 +512,6 @@ fn words(told: &Told<'_>) -> Result<Vec<String>, Error> {
     }
     words.extend(settings.append.clone());
     Ok(words)
-}
-
-/// What `runner inspect` says of an image.
-///
-/// # Errors
-/// As [`Plan::new`].
-pub fn inspect(name: &Path) -> Result<Vec<String>, Error> {
-    let Opened { image, .. } = images::open(name, Access::Read, Marks::Needed)?;
-    let kernel = image.kernel();
-    let mut lines = vec![
-        format!("image: {}", image.source().name()),
-        format!("format: {}", image.format()),
-        format!("architecture: {}", image.arch()),
-    ];
-    lines.extend(kernel.system().map(|system| format!("system: {system}")));
-    if let Some(setup) = kernel.setup() {
-        lines.extend(setup.version.as_ref().map(|version| format!("version: {version}")));
-        lines.push(setup.to_string());
-        lines.push(format!("command line: at most {} bytes", setup.cmdline_size));
-        lines.push(format!("ram disk: up to {:#x}", setup.initrd_addr_max));
-    }
-    if let Some(entry) = kernel.entry() {
-        lines.push(format!("entry: {entry:#x}"));
-    }
-    if let Some(entry) = kernel.entry32() {
-        lines.push(format!("32-bit entry: {entry:#x}"));
-    }
-    if let Some(entry) = kernel.pvh_entry() {
-        lines.push(format!("PVH entry: {entry:#x}"));
-    }
-    if let Some(solo5) = kernel.solo5() {
-        lines.push(format!("hvt entry: {:#x}", solo5.entry));
-        lines.push(format!("hvt ABI: version {}", solo5.abi.version));
-        let device = |(handle, device): (usize, &Declared)| {
-            format!("manifest: handle {handle}: {} ({})", device.name, device.kind)
-        };
-        lines.extend(solo5.manifest.devices().map(device));
-    }
-    if let Some(entry) = kernel.multiboot_entry() {
-        lines.push(format!("Multiboot entry: {entry:#x}"));
-    }
-    for segment in kernel.segments() {
-        let (start, end) = (segment.paddr, segment.end());
-        lines.push(format!("segment {}: {start:#x}-{end:#x}", segment.index));
-    }
-    if let Some(manifest) = image.manifest()? {
-        if let Some(program) = manifest.program {
-            lines.push(format!("program: {program}"));
-        }
-        if !manifest.arguments.is_empty() {
-            lines.push(format!("arguments: {}", manifest.arguments.join(" ")));
-        }
-        lines.extend(manifest.environment.iter().map(|(k, v)| format!("environment: {k}={v}")));
-        lines.extend(manifest.settings.iter().map(|(k, v)| format!("setting: {k}={v}")));
-    }
-    Ok(lines)
 }
 
 #[cfg(test)]

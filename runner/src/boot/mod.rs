@@ -89,7 +89,7 @@ impl Protocol {
     }
 
     /// Where it enters `kernel`, if it can.
-    fn entry(self, kernel: &Kernel) -> Option<u64> {
+    pub(crate) fn entry(self, kernel: &Kernel) -> Option<u64> {
         match (self, kernel.arch()) {
             (Protocol::Linux64, Arch::X86_64) => kernel.entry(),
             (Protocol::Linux32, Arch::X86_64) => kernel.entry32().map(u64::from),

@@ -52,6 +52,23 @@ impl ExitCode {
             Status::Low => low,
         })
     }
+
+    /// The same for a person: each value, and the status that it stands for.
+    pub fn words(self) -> impl Iterator<Item = (String, String)> {
+        self.0.iter().enumerate().map(|(index, (raw, status))| {
+            let value = match (raw, index) {
+                (Raw::Is(value), _) => value.to_string(),
+                (Raw::Bit(bit), _) => format!("any with bit {bit}"),
+                (Raw::Any, 0) => "any".to_owned(),
+                (Raw::Any, _) => "any other".to_owned(),
+            };
+            let status = match status {
+                Status::Is(status) => status.to_string(),
+                Status::Low => "its low 8 bits; 255 where those are 0 and it is not".to_owned(),
+            };
+            (value, status)
+        })
+    }
 }
 
 /// A port that ends the run with the value written to it (QEMU's `isa-debug-exit`, but exact).

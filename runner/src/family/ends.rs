@@ -4,6 +4,8 @@
 //!
 //! What has no value, a reset, PSCI's calls or a crash, is the same for all of them: `outcome`.
 
+use std::fmt;
+
 use crate::devices::power::{ExitCode, PanicPort, Raw, Status};
 use crate::outcome::status::CRASHED;
 
@@ -32,6 +34,18 @@ pub enum Place {
     Halt,
     /// By uhyve's hypercall `exit`.
     Exit,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Port(port) => write!(f, "a write to port {port:#x}"),
+            Place::Panic(port) => write!(f, "a write to port {port:#x} (pvpanic)"),
+            Place::SysExit => f.write_str("`SYS_EXIT`"),
+            Place::Halt => f.write_str("`halt`"),
+            Place::Exit => f.write_str("`exit`"),
+        }
+    }
 }
 
 /// The value is the status.
@@ -120,6 +134,13 @@ impl Ends {
     /// All there are.
     pub const ALL: [&Ends; 8] =
         [&PC, &ACPI, &UNIKRAFT, &OSV, &HERMIT_LOADER, &AARCH64, &HVT, &UHYVE];
+
+    /// All ends with a value, for a person.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        self.exits.iter().flat_map(|(place, code)| {
+            code.words().map(move |(value, status)| format!("{place}: {value} gives {status}"))
+        })
+    }
 
     /// What the value means that a guest ends with where every guest of its machine does.
     #[must_use]

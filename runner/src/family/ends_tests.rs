@@ -6,48 +6,21 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-fn place(place: Place) -> String {
-    match place {
-        Place::Port(port) => format!("a write to port {port:#x}"),
-        Place::Panic(port) => format!("a write to port {port:#x} (pvpanic)"),
-        Place::SysExit => "`SYS_EXIT`".into(),
-        Place::Halt => "`halt`".into(),
-        Place::Exit => "`exit`".into(),
-    }
-}
-
-fn raw(raw: Raw, is_first: bool) -> String {
-    match raw {
-        Raw::Is(value) => value.to_string(),
-        Raw::Bit(bit) => format!("any with bit {bit}"),
-        Raw::Any if is_first => "any".into(),
-        Raw::Any => "any other".into(),
-    }
-}
-
-/// A status, as far as the code that interprets it does what is said of it.
-fn status(code: ExitCode, raw: Raw, status: Status) -> String {
+/// That the code which interprets values does what is said of one.
+fn holds(code: ExitCode, raw: Raw, status: Status) {
     let of = |raw| code.status(raw);
     match (raw, status) {
-        (Raw::Any, Status::Low) => {
-            // None of them has a line of its own.
-            assert_eq!(
-                [0, 7, 255, 0x107, 0x100, 1 << 40].map(of),
-                [0, 7, 255, 7, 255, 255].map(Some)
-            );
-            "its low 8 bits; 255 where those are 0 and it is not".into()
-        }
+        // None of them has a line of its own.
+        (Raw::Any, Status::Low) => assert_eq!(
+            [0, 7, 255, 0x107, 0x100, 1 << 40].map(of),
+            [0, 7, 255, 7, 255, 255].map(Some)
+        ),
         (Raw::Any, Status::Is(status)) => {
             assert_eq!([0, 7, 0x101, 1 << 40].map(of), [Some(status); 4]);
-            status.to_string()
         }
-        (Raw::Is(value), Status::Is(status)) => {
-            assert_eq!(of(value), Some(status));
-            status.to_string()
-        }
+        (Raw::Is(value), Status::Is(status)) => assert_eq!(of(value), Some(status)),
         (Raw::Bit(bit), Status::Is(status)) => {
             assert_eq!((of(1 << bit), of(u64::MAX), of(0)), (Some(status), Some(status), None));
-            status.to_string()
         }
         other => panic!("README.md has no words for {other:?}"),
     }
@@ -85,11 +58,10 @@ fn readme_table() -> String {
         "\n| guests | end by | value | status | whose |\n|---|---|---|---|---|\n".to_owned();
     for ends in Ends::ALL {
         for (at, code) in ends.exits {
-            for (index, (value, meant)) in code.0.iter().enumerate() {
-                let (place, guests) = (place(*at), ends.guests);
-                let (value, status) = (raw(*value, index == 0), status(*code, *value, *meant));
-                writeln!(text, "| {guests} | {place} | {value} | {status} | the guest's |")
-                    .unwrap();
+            for ((raw, meant), (value, status)) in code.0.iter().zip(code.words()) {
+                holds(*code, *raw, *meant);
+                let guests = ends.guests;
+                writeln!(text, "| {guests} | {at} | {value} | {status} | the guest's |").unwrap();
             }
         }
     }

@@ -5,6 +5,8 @@
 //! "Relocation") are carried out before they run. Known are those of the kinds that Hermit's linkers make:
 //! a 64-bit address relative to where the image lies, and that of a symbol.
 
+use std::fmt;
+
 use hv::Arch;
 
 use super::bytes::{u16_at, u32_at, u64_at};
@@ -43,6 +45,15 @@ pub enum Interface {
     V1,
     /// Versions 2 and 3: pointers of 64 bits.
     V2,
+}
+
+impl fmt::Display for Interface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V1 => "version 1",
+            Self::V2 => "version 2 or 3",
+        })
+    }
 }
 
 /// What makes an ELF file a Hermit unikernel.

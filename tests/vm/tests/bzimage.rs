@@ -101,13 +101,24 @@ fn inspect_says_what_a_bzimage_is_and_wants() {
         [
             "format: Linux bzImage",
             "architecture: x86_64",
+            "family: Linux, and what else is a bzImage",
             "version: 6.1 (runner\\'s own)",
             "boot protocol: 2.15",
             "command line: at most 255 bytes",
             "ram disk: up to 0x7fffffff",
-            "entry: 0x1000200",
-            "32-bit entry: 0x1000000",
+            "entry: 0x1000200, Linux 64-bit protocol",
+            "entry: 0x1000000, Linux 32-bit protocol, by --entry=linux32",
             "segment 0: 0x1000000-0x1010000",
+            "memory: 17 MiB for what is loaded",
+            "device: com1, ports 0x3f8-0x3ff, line 4: the console",
+            "device: reset, port 0x64; clock, port 0x70",
+            "device: exit, port 0x501",
+            "device: pvpanic, port 0x505",
+            "device: virtio, told of by ACPI",
+            "end: a write to port 0x501: any gives its low 8 bits; 255 where those are 0 and it is not",
+            "end: a write to port 0x505 (pvpanic): any with bit 0 gives 126",
+            "end: a reset (0xfe to port 0x64) gives 0",
+            "end: a triple fault, or halting for good, gives 126, which is runner's",
         ]
     );
 }
