@@ -1,3 +1,7 @@
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
 use super::*;
 use crate::image::testing::{BzImageFile, ElfFile, with_sections};
 use crate::image::{Marks, Source};
@@ -66,4 +70,86 @@ fn a_kernel_is_of_the_family_of_its_system_and_its_way_in_or_of_nobodys() {
     let plain = ElfFile::kernel().build();
     assert!(family(&plain, Protocol::Linux64).starts_with("Nanos, and other ELF"));
     assert!(family(&BzImageFile::new().build(), Protocol::Linux64).starts_with("Linux, and"));
+}
+
+/// Where a mark is, for a person; nothing where none of a family's files has it.
+fn mark(mark: &Mark, family: &Family) -> Option<String> {
+    let text = |bytes: &[u8]| bytes.escape_ascii().to_string();
+    let is_image = family.entered == [Protocol::Arm64];
+    match mark {
+        Mark::XenNote(name) => (!is_image).then(|| format!("`{}` in Xen's note", text(name))),
+        Mark::Section(name) => Some(format!("sections `{}…`", text(name))),
+        Mark::Version(name) => Some(format!("version `{name}…`")),
+        Mark::BehindPage(bytes) => {
+            is_image.then(|| format!("an Image {bytes} bytes behind a page"))
+        }
+    }
+}
+
+fn known_by(family: &Family) -> String {
+    let Whose::Of(systems) = family.whose else {
+        return match (family.whose, family.entered) {
+            (Whose::BzImage, _) => "a bzImage",
+            (_, [Protocol::Hvt]) => "Solo5's notes",
+            (_, [Protocol::Uhyve]) => "Hermit's note",
+            _ => "that entry",
+        }
+        .into();
+    };
+    let of_it = MARKS.iter().filter(|(_, system)| systems.contains(system));
+    let marks: Vec<_> = of_it.filter_map(|(it, _)| mark(it, family)).collect();
+    if marks.is_empty() {
+        assert_eq!(systems, [System::HermitLoader]);
+        return "a Hermit unikernel as its `--initrd`".into();
+    }
+    marks.join(", or ")
+}
+
+fn readme_row(family: &Family) -> String {
+    let entered: Vec<_> = family.entered.iter().map(|protocol| protocol.name()).collect();
+    let begins = match family.first_word {
+        FirstWord::Nothing => "–",
+        FirstWord::FileName => "its file's name",
+        FirstWord::NoPci => "`--nopci`, without PCI",
+    };
+    let bus = match family.bus {
+        VirtioBus::Mmio => "mmio",
+        VirtioBus::Pci => "pci",
+    };
+    let emulated = if family.not_emulated.is_some() { "refused" } else { "tried" };
+    let own = match family.own_hardware() {
+        own if own.is_empty() => "–".to_owned(),
+        own => own.join("; "),
+    };
+    let columns = [
+        family.guests,
+        &known_by(family),
+        &entered.join(", "),
+        &family.told.to_string(),
+        begins,
+        if family.told == Announcement::Manifest { "–" } else { bus },
+        &own,
+        emulated,
+    ];
+    format!("| {} |", columns.join(" | "))
+}
+
+#[test]
+fn the_readme_has_the_table_of_families() {
+    let mut wanted =
+        "\n| guests | known by | `--entry` | told of devices by | command line begins with | \
+                      `--virtio` | of its own | software emulation |\n|---|---|---|---|---|---|---|---|\n"
+            .to_owned();
+    for family in &FAMILIES {
+        writeln!(wanted, "{}", readme_row(family)).unwrap();
+    }
+    wanted.push('\n');
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let readme = fs::read_to_string(readme).unwrap();
+    let table = readme
+        .split_once("<!-- families -->\n")
+        .and_then(|(_, rest)| rest.split_once("<!-- /families -->"))
+        .map(|(table, _)| table)
+        .expect("README.md has the two markers");
+    assert!(table == wanted, "README.md does not have the table of family.rs, which is:\n{wanted}");
 }
