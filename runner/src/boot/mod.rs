@@ -8,6 +8,7 @@ mod acpi;
 pub(crate) mod bytes;
 mod cmdline;
 mod el1;
+mod error;
 mod fdt;
 pub mod hvt;
 mod layout;
@@ -16,12 +17,12 @@ mod load;
 mod mp;
 mod multiboot;
 mod pc;
+mod protocol;
 mod pvh;
 mod semihosting;
 pub mod uhyve;
 mod virt;
 
-use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -29,8 +30,10 @@ use hv::{GuestMemory, State};
 
 pub use acpi::Tables as AcpiTables;
 pub use cmdline::{CommandLine, nanos_mounts, nanos_overrides, plain_words, shell_word};
+pub use error::Error;
 pub use fdt::Tree;
 pub use load::Loaded;
+pub use protocol::Protocol;
 pub use virt::OSV_COMMAND_LINE_MAX;
 
 use crate::family::ends::POWER_PORT;
@@ -40,82 +43,6 @@ use crate::machine::map::{self, Board};
 use crate::machine::slot::{Place, VIRTIO_WINDOW, VirtioSlot};
 use hvt::Hvt;
 use uhyve::Uhyve;
-
-/// A way into a kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// Linux's 64-bit entry (`Documentation/arch/x86/boot.rst`), of a bzImage or at an ELF file's
-    /// entry point.
-    Linux64,
-    /// Linux's 32-bit entry, of a bzImage.
-    Linux32,
-    /// Xen's PVH entry (`docs/misc/pvh.pandoc`, `xen/include/public/arch-x86/hvm/start_info.h`).
-    Pvh,
-    /// Multiboot, version 1 (Multiboot Specification 0.6.96).
-    Multiboot,
-    /// Linux's entry for arm64 (`Documentation/arch/arm64/booting.rst`), of an Image or at an ELF
-    /// file's entry point.
-    Arm64,
-    /// Solo5's hvt ([`hvt`]).
-    Hvt,
-    /// Hermit's, as uhyve makes it ([`uhyve`]).
-    Uhyve,
-}
-
-impl Protocol {
-    /// All of them, the one to be preferred first.
-    pub const ALL: [Protocol; 7] = [
-        Protocol::Linux64,
-        Protocol::Pvh,
-        Protocol::Linux32,
-        Protocol::Multiboot,
-        Protocol::Arm64,
-        Protocol::Hvt,
-        Protocol::Uhyve,
-    ];
-
-    /// As `--entry` has it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Protocol::Linux64 => "linux64",
-            Protocol::Linux32 => "linux32",
-            Protocol::Pvh => "pvh",
-            Protocol::Multiboot => "multiboot",
-            Protocol::Arm64 => "arm64",
-            Protocol::Hvt => "hvt",
-            Protocol::Uhyve => "uhyve",
-        }
-    }
-
-    /// Where it enters `kernel`, if it can.
-    pub(crate) fn entry(self, kernel: &Kernel) -> Option<u64> {
-        match (self, kernel.arch()) {
-            (Protocol::Linux64, Arch::X86_64) => kernel.entry(),
-            (Protocol::Linux32, Arch::X86_64) => kernel.entry32().map(u64::from),
-            (Protocol::Pvh, Arch::X86_64) => kernel.pvh_entry().map(u64::from),
-            (Protocol::Multiboot, Arch::X86_64) => kernel.multiboot_entry().map(u64::from),
-            (Protocol::Arm64, Arch::Aarch64) => kernel.entry(),
-            (Protocol::Hvt, _) => kernel.solo5().map(|solo5| solo5.entry),
-            (Protocol::Uhyve, _) => kernel.hermit().map(|hermit| hermit.entry),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Protocol::Linux64 => "Linux 64-bit",
-            Protocol::Linux32 => "Linux 32-bit",
-            Protocol::Pvh => "PVH",
-            Protocol::Multiboot => "Multiboot",
-            Protocol::Arm64 => "Linux arm64",
-            Protocol::Hvt => "Solo5 hvt",
-            Protocol::Uhyve => "Hermit uhyve",
-        })
-    }
-}
 
 /// What a guest is loaded for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,85 +84,6 @@ pub struct BootPlan {
     pub hvt: Option<Hvt>,
     /// What Hermit's guests have beside; nothing for others.
     pub uhyve: Option<Uhyve>,
-}
-
-/// Why an image cannot be booted as asked.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The kernel has no way in that this version knows.
-    #[error(
-        "{name}: the kernel has no entry point that a boot protocol could use; build it with a PVH note or a physical ELF entry"
-    )]
-    NoEntry {
-        /// The image.
-        name: String,
-    },
-    /// It cannot be entered as `--entry` wants it.
-    #[error("--entry={}: {name} cannot be entered that way, only by {can}", asked.name())]
-    OtherEntry {
-        /// The kernel.
-        name: String,
-        /// What was asked for.
-        asked: Protocol,
-        /// What it can, comma separated.
-        can: String,
-    },
-    /// The command line is too long.
-    #[error(
-        "the kernel's command line has {len} bytes, and the kernel can be given {max}; shorten --append, --args or --envs"
-    )]
-    CommandLineTooLong {
-        /// Its length in bytes.
-        len: usize,
-        /// The most there can be.
-        max: usize,
-    },
-    /// A value cannot stand on a command line.
-    #[error("{what} {value:?} cannot be passed to the guest: {why}; {remedy}")]
-    Unpassable {
-        /// Which sort of value: `argument`, `environment variable`.
-        what: &'static str,
-        /// The value.
-        value: String,
-        /// Why not.
-        why: &'static str,
-        /// What to do instead.
-        remedy: &'static str,
-    },
-    /// Something does not fit into the guest's memory.
-    #[error("{what} needs guest memory {start:#x}-{end:#x}, and {why}; {remedy}")]
-    DoesNotFit {
-        /// What does not.
-        what: String,
-        /// First address.
-        start: u64,
-        /// Address behind the last.
-        end: u64,
-        /// What is there.
-        why: String,
-        /// What to do.
-        remedy: &'static str,
-    },
-    /// The image could not be read.
-    #[error(transparent)]
-    Image(#[from] crate::image::Error),
-    /// The file could not be read into memory.
-    #[error("{name}: {error}; check the file and the disk it is on")]
-    Read {
-        /// The file.
-        name: String,
-        /// What the operating system said.
-        error: std::io::Error,
-    },
-    /// The device tree could not be made.
-    #[error("the device tree: {0}: this is a bug in runner, please report it")]
-    Tree(String),
-    /// The operating system gives no random bytes, which a guest needs.
-    #[error("random bytes: {0}; wait until the system has started")]
-    Random(#[from] std::io::Error),
-    /// Guest memory could not be written.
-    #[error(transparent)]
-    Memory(#[from] hv::Error),
 }
 
 impl BootPlan {
