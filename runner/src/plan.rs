@@ -1,5 +1,6 @@
 //! The plan of a run: everything opened, parsed and decided, nothing started.
 
+mod describe;
 mod devices;
 mod disks;
 pub(crate) mod dump;
@@ -15,11 +16,11 @@ use std::fs::File;
 use std::time::Duration;
 
 use crate::boot::{BootPlan, CommandLine, plain_words};
-use crate::config::{AccelChoice, DiskFormat, Settings};
+use crate::config::{AccelChoice, Settings};
 use crate::family::System;
-use crate::image::{self, Access, Arch, Image, Kernel, Marks, Segment, Source};
+use crate::image::{self, Access, Arch, Image, Kernel, Marks, Source};
 use crate::jail::Role;
-use crate::machine::map::{Board, MIB};
+use crate::machine::map::Board;
 use crate::machine::slot::{Place, VirtioBus, VirtioSlot};
 pub use devices::{ConsolePlan, DeviceKind, DevicePlan, SharePlan, VsockPlan};
 pub use disks::DiskPlan;
@@ -54,9 +55,6 @@ pub enum Error {
     #[error("{0}")]
     Asked(String),
 }
-
-/// So many segments are described; kernels have a handful, and a hostile file can have 65,535.
-const MOST_SEGMENTS: usize = 16;
 
 /// Everything a run needs, open.
 #[derive(Debug)]
@@ -304,72 +302,6 @@ impl Plan {
         let core = self.dump().map(|_| self.memory.saturating_add(dump::HEADERS));
         disks.chain(core).max().unwrap_or_default()
     }
-
-    /// The plan for a person: format, entry, devices, memory map; one line each.
-    pub fn describe(&self) -> Vec<String> {
-        let boot = &self.boot;
-        let mut lines = vec![
-            format!("image: {} ({})", self.image, self.format),
-            format!("entry: {:#x}, {} protocol", boot.entry, boot.protocol),
-            format!("command line: {}", boot.command_line.as_str().escape_debug()),
-            format!("cpus: {}", self.cpus),
-        ];
-        lines.extend(boot.kernel.system().map(|system| format!("system: {system}")));
-        let ram = boot.board.ram(self.memory);
-        for range in &ram {
-            let mib = (range.end - range.start) / MIB;
-            lines.push(format!("memory: {:#011x}-{:#011x} RAM, {mib} MiB", range.start, range.end));
-        }
-        lines.extend(describe_segments(boot.kernel.segments()));
-        // Where it does not fit, loading it says so.
-        if let (Ok(Some(place)), Some(initrd)) = (boot.initrd_place(&ram), &boot.initrd) {
-            let (start, end) = (place.start, place.end);
-            let name = initrd.name();
-            lines.push(format!("memory: {start:#011x}-{end:#011x} ram disk {name}"));
-        }
-        lines.extend(boot.board.fixed.iter().map(|device| format!("device: {device}")));
-        lines.extend(boot.family.own_hardware().iter().map(|device| format!("device: {device}")));
-        if self.slots().next().is_some() {
-            lines.push(format!("devices announced by {}", boot.family.told));
-        }
-        if boot.acpi.is_some() {
-            lines.push("acpi: tables from 0xe0000 on".into());
-        }
-        for disk in &self.disks {
-            let mode = match &disk.scratch {
-                Some(scratch) => &format!("ephemeral, written to {}", scratch.folder),
-                None if disk.read_only => "read-only",
-                None => "read-write",
-            };
-            let format = match disk.format {
-                DiskFormat::Raw => "",
-                DiskFormat::Qcow2 => "qcow2, ",
-            };
-            let (id, name) = (&disk.id, disk.source.name());
-            lines.push(format!("device: {id}, {}: {name}, {format}{mode}", disk.slot.place));
-        }
-        if let Some(hvt) = &self.hvt {
-            lines.extend(hvt.describe());
-            return lines;
-        }
-        lines.extend(self.uhyve.iter().flat_map(UhyvePlan::describe));
-        lines.push(match &self.network {
-            Some(network) => network.describe(),
-            None => "network: none".into(),
-        });
-        lines.extend(self.devices.iter().map(DevicePlan::describe));
-        lines
-    }
-}
-
-fn describe_segments(segments: &[Segment]) -> impl Iterator<Item = String> {
-    let more = segments.len().saturating_sub(MOST_SEGMENTS);
-    let line = |segment: &Segment| {
-        let (start, end) = (segment.paddr, segment.end());
-        format!("memory: {start:#011x}-{end:#011x} kernel segment {}", segment.index)
-    };
-    let rest = (more > 0).then(|| format!("memory: … and {more} more kernel segments"));
-    segments.iter().take(MOST_SEGMENTS).map(line).chain(rest)
 }
 
 /// A kernel whose ram disk is a Hermit unikernel is Hermit's loader.

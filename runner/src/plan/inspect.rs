@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use super::{Error, MOST_SEGMENTS, images};
+use super::describe::MOST_SEGMENTS;
+use super::{Error, images};
 use crate::boot::{BootPlan, Protocol};
 use crate::family::Announcement;
 use crate::image::hermit::Hermit;

@@ -68,21 +68,6 @@ fn names_of_files_are_escaped_once() {
 }
 
 #[test]
-fn a_kernel_of_very_many_segments_is_described_in_few_lines() {
-    let source = Source::from_bytes("kernel", &ElfFile::kernel().build());
-    let kernel = Kernel::open(&source).unwrap();
-    let segment = kernel.segments().first().unwrap();
-    let lines = |count| describe_segments(&vec![*segment; count]).collect::<Vec<_>>();
-    let line = "memory: 0x000100000-0x000100020 kernel segment 0";
-    assert_eq!(lines(MOST_SEGMENTS), [line; MOST_SEGMENTS]);
-    let many = lines(60_000);
-    assert_eq!(
-        (many.len(), many.last().unwrap().as_str()),
-        (MOST_SEGMENTS + 1, "memory: … and 59984 more kernel segments",)
-    );
-}
-
-#[test]
 fn a_ram_disk_that_cannot_be_opened_is_called_one() {
     if Arch::HOST != Some(Arch::X86_64) {
         println!("skipped: the kernel is for x86_64");
