@@ -72,27 +72,16 @@ pub(super) fn settle(typed: Devices, config: &Config) -> Devices {
         Some(Value::Balloon(size)) => *size,
         _ => None,
     };
-    let mut channels: Vec<_> = match config.value("Runner.Channels") {
-        Some(Value::Map(map)) => map.iter().map(|(name, path)| channel(name, path)).collect(),
-        _ => Vec::new(),
-    };
+    let channels = config.map("Runner.Channels").into_iter();
+    let mut channels: Vec<_> =
+        channels.map(|(name, path)| Channel { name, path: path.into() }).collect();
     channels.extend(typed.channels);
     Devices {
         channels,
         rng: typed.rng.or_else(|| config.switch("Runner.Rng")),
         balloon: typed.balloon.or_else(balloon),
         shares,
-        vsock: typed.vsock.or_else(|| match config.value("Runner.Vsock") {
-            Some(Value::Vsock(vsock)) => Some(vsock.clone()),
-            _ => None,
-        }),
-        console: typed.console.or_else(|| match config.value("Runner.Console") {
-            Some(Value::Console(console)) => Some(*console),
-            _ => None,
-        }),
+        vsock: typed.vsock.or_else(|| config.vsock("Runner.Vsock")),
+        console: typed.console.or_else(|| config.console("Runner.Console")),
     }
-}
-
-fn channel(name: &str, path: &str) -> Channel {
-    Channel { name: name.to_owned(), path: path.into() }
 }

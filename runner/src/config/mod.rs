@@ -20,6 +20,7 @@ use crate::machine::slot::VirtioBus;
 mod devices;
 mod document;
 pub mod fields;
+mod get;
 pub mod named;
 pub mod network;
 mod parse;

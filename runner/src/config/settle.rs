@@ -1,15 +1,14 @@
 //! Config files and command line brought together: the command line wins.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::fields::Class;
 use super::named::{self, NamedBlock};
 use super::parse::{Set, Value};
 use super::{
-    AccelChoice, Config, DEFAULT_MEMORY, Disk, DiskFormat, Error, JailChoice, Mount, Settings,
-    devices, network, values,
+    AccelChoice, Config, DEFAULT_MEMORY, Disk, DiskFormat, Error, Mount, Settings, devices,
+    network, values,
 };
 use crate::cli::Options;
 
@@ -29,10 +28,7 @@ pub fn settle(options: Options, config: &Config) -> Result<Settings, Error> {
             .or_else(|| config.path("RunConfig.Kernel"))
             .or_else(|| config.path("Kernel")),
         initrd: options.initrd.or_else(|| config.path("Runner.Initrd")),
-        entry: options.entry.or_else(|| match config.value("Runner.Entry") {
-            Some(Value::Entry(entry)) => Some(*entry),
-            _ => None,
-        }),
+        entry: options.entry.or_else(|| config.entry("Runner.Entry")),
         append: options.append.or_else(|| config.text("Runner.Append")),
         args: match options.args.is_empty() {
             true => config.texts("Args"),
@@ -50,10 +46,7 @@ pub fn settle(options: Options, config: &Config) -> Result<Settings, Error> {
         accel: AccelChoice::Auto,
         accel_asked_by: None,
         jail: options.jail.or_else(|| config.jail("Runner.Jail")).unwrap_or_default(),
-        virtio: options.virtio.or_else(|| match config.value("Runner.Virtio") {
-            Some(Value::Bus(bus)) => Some(*bus),
-            _ => None,
-        }),
+        virtio: options.virtio.or_else(|| config.bus("Runner.Virtio")),
         disks: disks(config, options.disks),
         blocks: blocks(config, options.blocks)?,
         mounts: mounts(config, options.mounts),
@@ -61,10 +54,7 @@ pub fn settle(options: Options, config: &Config) -> Result<Settings, Error> {
         network,
         devices: devices::settle(options.devices, config),
         verbose: options.verbose || config.flag("RunConfig.Verbose"),
-        timeout: options.timeout.or_else(|| match config.value("Runner.Timeout") {
-            Some(Value::Time(time)) => Some(*time),
-            _ => None,
-        }),
+        timeout: options.timeout.or_else(|| config.time("Runner.Timeout")),
         report: options.report.or_else(|| config.report()),
         stdin: options.stdin || config.flag("Runner.Stdin"),
         tender: options.tender,
@@ -83,76 +73,6 @@ pub fn settle(options: Options, config: &Config) -> Result<Settings, Error> {
     Ok(settings)
 }
 
-impl Config {
-    /// Where the record of the run goes, whether the rest can be settled or not.
-    pub fn report(&self) -> Option<PathBuf> {
-        self.path("Runner.Report")
-    }
-
-    pub(super) fn value(&self, path: &str) -> Option<&Value> {
-        self.get(path).map(|set| &set.value)
-    }
-
-    pub(super) fn text(&self, path: &str) -> Option<String> {
-        match self.value(path) {
-            Some(Value::Text(text)) => Some(text.clone()),
-            _ => None,
-        }
-    }
-
-    fn path(&self, path: &str) -> Option<PathBuf> {
-        self.text(path).map(PathBuf::from)
-    }
-
-    fn jail(&self, path: &str) -> Option<JailChoice> {
-        match self.value(path) {
-            Some(Value::Jail(jail)) => Some(*jail),
-            _ => None,
-        }
-    }
-
-    pub(super) fn flag(&self, path: &str) -> bool {
-        self.switch(path) == Some(true)
-    }
-
-    pub(super) fn switch(&self, path: &str) -> Option<bool> {
-        match self.value(path) {
-            Some(Value::Flag(flag)) => Some(*flag),
-            _ => None,
-        }
-    }
-
-    fn number(&self, path: &str) -> Option<u64> {
-        match self.value(path) {
-            Some(Value::Number(number)) => Some(*number),
-            _ => None,
-        }
-    }
-
-    /// Devices by name: each name and what stands by it, read as on the command line.
-    pub(super) fn named<T>(
-        &self,
-        path: &str,
-        read: impl Fn(&OsStr) -> Result<T, String>,
-    ) -> Result<Vec<T>, Error> {
-        let Some(Set { value: Value::Map(map), place }) = self.get(path) else {
-            return Ok(Vec::new());
-        };
-        let device = |(name, what): (&String, &String)| {
-            read(OsStr::new(&format!("{name}={what}")))
-                .map_err(|why| Error(format!("{place}: {path} `{}` {why}", name.escape_debug())))
-        };
-        map.iter().map(device).collect()
-    }
-
-    fn texts(&self, path: &str) -> Vec<String> {
-        match self.value(path) {
-            Some(Value::Texts(texts)) => texts.clone(),
-            _ => Vec::new(),
-        }
-    }
-}
-
 /// `RunConfig.ImageName`, else what OPS calls the image of `Program`.
 fn image(config: &Config) -> Option<PathBuf> {
     config.path("RunConfig.ImageName").or_else(|| {
@@ -164,10 +84,7 @@ fn image(config: &Config) -> Option<PathBuf> {
 }
 
 fn env(config: &Config, typed: Vec<(String, String)>) -> Vec<(String, String)> {
-    let mut env = match config.value("Env") {
-        Some(Value::Map(env)) => env.clone(),
-        _ => Default::default(),
-    };
+    let mut env = config.map("Env");
     env.extend(typed);
     env.into_iter().collect()
 }
@@ -194,14 +111,10 @@ fn blocks(config: &Config, typed: Vec<NamedBlock>) -> Result<Vec<NamedBlock>, Er
 
 /// Those of the config, over which a typed one of the same volume wins, by the names of the volumes.
 fn mounts(config: &Config, typed: Vec<Mount>) -> Vec<Mount> {
-    let mut mounts = match config.value("Mounts") {
-        // Each was looked at when the file was read.
-        Some(Value::Map(mounts)) => (mounts.iter())
-            .filter_map(|(volume, path)| values::mount_at(volume, path).ok())
-            .map(|mount| (mount.volume.clone(), mount))
-            .collect(),
-        _ => BTreeMap::new(),
-    };
+    let has = config.map("Mounts");
+    // Each was looked at when the file was read.
+    let has = has.iter().filter_map(|(volume, path)| values::mount_at(volume, path).ok());
+    let mut mounts: BTreeMap<_, _> = has.map(|mount| (mount.volume.clone(), mount)).collect();
     mounts.extend(typed.into_iter().map(|mount| (mount.volume.clone(), mount)));
     mounts.into_values().collect()
 }

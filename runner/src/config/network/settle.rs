@@ -1,7 +1,5 @@
 //! The network's part of config files and command line, brought together.
 
-use std::path::PathBuf;
-
 use super::ports::MOST;
 use super::{Addresses, Asked, NetChoice, Network, Ports, Typed, tap_and_bridge};
 use crate::config::named::{self, NamedNet};
@@ -20,17 +18,11 @@ pub(in crate::config) fn settle(typed: Typed, config: &Config) -> Result<Network
         choice: choice(&typed, config)?,
         forwards,
         addresses: addresses(typed.addresses, config),
-        mac: typed.mac.or_else(|| match config.value("Runner.Mac") {
-            Some(Value::Mac(mac)) => Some(*mac),
-            _ => None,
-        }),
+        mac: typed.mac.or_else(|| config.mac("Runner.Mac")),
         host_loopback: typed.host_loopback || config.flag("Runner.HostLoopback"),
         link_local: typed.link_local || config.flag("Runner.LinkLocal"),
-        port_wait: typed.port_wait.or_else(|| match config.value("Runner.PortWait") {
-            Some(Value::Time(time)) => Some(*time),
-            _ => None,
-        }),
-        pcap: typed.pcap.or_else(|| config.text("Runner.Pcap").map(PathBuf::from)),
+        port_wait: typed.port_wait.or_else(|| config.time("Runner.PortWait")),
+        pcap: typed.pcap.or_else(|| config.path("Runner.Pcap")),
         named: named(typed.named, config)?,
     };
     if let (Some(choice), Some(forward)) = (&network.choice, network.forwards.first())
@@ -108,19 +100,11 @@ fn named(typed: Vec<NamedNet>, config: &Config) -> Result<Vec<NamedNet>, Error> 
 }
 
 fn addresses(typed: Addresses, config: &Config) -> Addresses {
-    let ip4 = |path| match config.value(path) {
-        Some(Value::Ip4(address)) => Some(*address),
-        _ => None,
-    };
-    let ip6 = |path| match config.value(path) {
-        Some(Value::Ip6(address)) => Some(*address),
-        _ => None,
-    };
     Addresses {
-        ip: typed.ip.or_else(|| ip4("RunConfig.IPAddress")),
-        gateway: typed.gateway.or_else(|| ip4("RunConfig.Gateway")),
-        netmask: typed.netmask.or_else(|| ip4("RunConfig.NetMask")),
-        ipv6: typed.ipv6.or_else(|| ip6("RunConfig.IPv6Address")),
+        ip: typed.ip.or_else(|| config.ip4("RunConfig.IPAddress")),
+        gateway: typed.gateway.or_else(|| config.ip4("RunConfig.Gateway")),
+        netmask: typed.netmask.or_else(|| config.ip4("RunConfig.NetMask")),
+        ipv6: typed.ipv6.or_else(|| config.ip6("RunConfig.IPv6Address")),
     }
 }
 
