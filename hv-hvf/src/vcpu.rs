@@ -94,7 +94,7 @@ fn identify(cpu: &mut ffi::Vcpu, vm: &HvfVm, index: u32) -> Result<()> {
         return Err(fixed("ID_AA64PFR0_EL1, so guests cannot find the interrupt controller"));
     }
     change(cpu, vm, ID_AA64PFR1_EL1, id::pfr1)?;
-    change(cpu, vm, ID_AA64DFR0_EL1, id::dfr0)?;
+    change(cpu, vm, ID_AA64DFR0_EL1, |host| id::dfr0(host, false))?;
     change(cpu, vm, ID_AA64MMFR0_EL1, |host| id::mmfr0(host, bits))?;
     Ok(())
 }

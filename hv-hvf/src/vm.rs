@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hv::arch::aarch64::gic;
 use hv::{
-    Arch, Caps, Doorbell, EdgeLine, Error, HostReport, Hypervisor, IrqChip, Kind, LevelLine, Parts,
-    Result, Roster, Slot, Vm, VmConfig, check_slot,
+    Arch, Caps, Doorbell, EdgeLine, Error, HostReport, Hypervisor, IrqChip, Kind, LevelLine,
+    Monitors, Parts, Result, Roster, Slot, Vm, VmConfig, check_slot,
 };
 use vm_memory::{Bytes, GuestMemoryRegion, MemoryRegionAddress};
 
@@ -59,6 +59,8 @@ impl Hypervisor for Hvf {
             read_only_ram: true,
             hypercalls: true,
             interval_timer: false,
+            // `crate::sysreg` answers for them.
+            monitors: Monitors::Inert,
         };
         Ok(Self { caps })
     }

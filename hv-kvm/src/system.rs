@@ -55,7 +55,7 @@ impl Hypervisor for Kvm {
     }
 
     fn create(&self, config: VmConfig) -> Result<(KvmVm, Vec<KvmSeed>)> {
-        let Parts { slots, irqchip, vcpus, hypercalls, interval_timer } =
+        let Parts { slots, irqchip, vcpus, hypercalls, interval_timer, monitors } =
             config.check(&self.caps)?;
         let roster = Roster::new(vcpus);
         let vm = KvmVm::create(&self.fd, self.caps.clone(), slots, irqchip, roster)?;
@@ -64,7 +64,10 @@ impl Hypervisor for Kvm {
                 arch::create_interval_timer(vm.fd())?;
             }
             arch::show_hypercalls(vm.fd(), &hypercalls)?;
-            let setup = arch::VcpuSetup::new(&self.fd, vm.fd(), irqchip, vcpus)?;
+            let mut setup = arch::VcpuSetup::new(&self.fd, vm.fd(), irqchip, vcpus)?;
+            if monitors {
+                setup = setup.with_monitors();
+            }
             (0..vcpus).map(|id| KvmSeed::create(&vm, id, setup.clone())).collect::<Result<_>>()
         })?;
         Ok((vm, seeds))
@@ -84,5 +87,6 @@ fn caps(fd: &kvm_ioctls::Kvm) -> Caps {
         read_only_ram: fd.check_extension(Cap::ReadonlyMem),
         hypercalls: arch::can_show_hypercalls(fd),
         interval_timer: arch::has_interval_timer(fd),
+        monitors: arch::monitors(fd),
     }
 }

@@ -27,6 +27,19 @@ pub struct Caps {
     pub hypercalls: bool,
     /// A VM can have a PC's interval timer.
     pub interval_timer: bool,
+    /// What guests find where arm64's performance monitors are.
+    pub monitors: Monitors,
+}
+
+/// What guests find where arm64's performance monitors are (PMUv3; DDI 0487, chapter D13).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Monitors {
+    /// Nothing: instructions that use their registers are undefined.
+    Absent,
+    /// In every VM registers that stop nobody, and `ID_AA64DFR0_EL1.PMUVer` says that nothing counts.
+    Inert,
+    /// Counters, in a VM that [asks](crate::VmConfig::monitors) for them; in others nothing.
+    Counting,
 }
 
 impl Caps {

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use crate::caps::Caps;
+use crate::caps::{Caps, Monitors};
 use crate::error::{Error, Kind, Result};
 use crate::mem::{GuestMemory, GuestRam, Region};
 
@@ -50,6 +50,7 @@ pub struct VmConfig {
     vcpus: u32,
     hypercalls: Vec<u32>,
     interval_timer: bool,
+    monitors: bool,
 }
 
 impl Default for VmConfig {
@@ -67,6 +68,7 @@ impl VmConfig {
             vcpus: 1,
             hypercalls: Vec::new(),
             interval_timer: false,
+            monitors: false,
         }
     }
 
@@ -120,12 +122,23 @@ impl VmConfig {
         self
     }
 
+    /// Gives arm64's processors their performance monitors (PMUv3), for guests that set them up without
+    /// looking whether there are any: with counters, which say that they have counted too far by PPI 7
+    /// (INTID 23, as on QEMU's `virt`), where the host [has them](Monitors::Counting), and without where
+    /// it [has registers](Monitors::Inert). Others are better off without: what they count is the
+    /// host's processor. It takes [`IrqChip::InKernel`].
+    #[must_use]
+    pub fn monitors(mut self) -> Self {
+        self.monitors = true;
+        self
+    }
+
     /// Checks the description against what the hypervisor can do, and takes it apart.
     ///
     /// # Errors
     /// `Invalid` for RAM that overlaps, is misaligned or absent, for 0 vCPUs, for hypercalls that
-    /// cannot be had, and for an interval timer without an irqchip; `Unsupported` for what [`Caps`] rules out; `Exhausted` for more vCPUs than there
-    /// can be.
+    /// cannot be had, and for an interval timer or performance monitors without an irqchip; `Unsupported` for what
+    /// [`Caps`] rules out; `Exhausted` for more vCPUs than there can be.
     pub fn check(mut self, caps: &Caps) -> Result<Parts> {
         if self.slots.is_empty() {
             return Err(Error::new(OP, Kind::Invalid, "it has no RAM"));
@@ -150,14 +163,27 @@ impl VmConfig {
             check_slot(slot, caps)?;
         }
         check_hypercalls(&self.hypercalls, caps)?;
-        if self.interval_timer && !caps.interval_timer {
-            return Err(Error::new(OP, Kind::Unsupported, "no interval timer"));
+        self.check_extras(caps)?;
+        let Self { slots, irqchip, vcpus, hypercalls, interval_timer, monitors } = self;
+        Ok(Parts { slots, irqchip, vcpus, hypercalls, interval_timer, monitors })
+    }
+
+    /// Checks what few guests have.
+    fn check_extras(&self, caps: &Caps) -> Result<()> {
+        let monitors = caps.monitors != Monitors::Absent;
+        let extras = [
+            (self.interval_timer, caps.interval_timer, "interval timer"),
+            (self.monitors, monitors, "performance monitors (PMUv3)"),
+        ];
+        for (_, there, what) in extras.into_iter().filter(|(asked, ..)| *asked) {
+            if !there {
+                return Err(Error::new(OP, Kind::Unsupported, format!("no {what}")));
+            }
+            if self.irqchip == IrqChip::None {
+                return Err(Error::new(OP, Kind::Invalid, format!("{what} without an irqchip")));
+            }
         }
-        if self.interval_timer && self.irqchip == IrqChip::None {
-            return Err(Error::new(OP, Kind::Invalid, "an interval timer without an irqchip"));
-        }
-        let Self { slots, irqchip, vcpus, hypercalls, interval_timer } = self;
-        Ok(Parts { slots, irqchip, vcpus, hypercalls, interval_timer })
+        Ok(())
     }
 }
 
@@ -213,6 +239,8 @@ pub struct Parts {
     pub hypercalls: Vec<u32>,
     /// Whether there is a PC's interval timer.
     pub interval_timer: bool,
+    /// Whether processors have arm64's performance monitors, if the host has some that count.
+    pub monitors: bool,
 }
 
 #[cfg(test)]
@@ -268,6 +296,25 @@ mod tests {
         let config = || timer().irqchip(IrqChip::InKernel);
         assert!(config().check(&pc).unwrap().interval_timer);
         assert_eq!(config().check(&arm).unwrap_err().kind, Kind::Unsupported);
+    }
+
+    #[test]
+    fn performance_monitors_take_an_irqchip_and_a_host_that_has_them_in_some_way() {
+        let arm = crate::script::Script::caps_for(crate::Arch::Aarch64);
+        let with = || with(&[0]).monitors();
+        assert_eq!(with().check(&arm).unwrap_err().kind, Kind::Invalid);
+        let config = || with().irqchip(IrqChip::InKernel);
+        for (monitors, refused) in [
+            (Monitors::Counting, None),
+            (Monitors::Inert, None),
+            (Monitors::Absent, Some(Kind::Unsupported)),
+        ] {
+            let checked = config().check(&Caps { monitors, ..arm.clone() });
+            assert_eq!(
+                checked.map(|parts| parts.monitors).map_err(|error| error.kind).err(),
+                refused
+            );
+        }
     }
 
     #[test]

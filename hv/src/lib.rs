@@ -82,7 +82,7 @@ mod roster;
 mod traits;
 
 pub use arch::{Arch, State};
-pub use caps::Caps;
+pub use caps::{Caps, Monitors};
 pub use config::{IrqChip, Parts, RamFlags, Slot, VmConfig, check_slot};
 pub use error::{Error, Kind, OsCode, Result};
 pub use exit::{Address, Cause, Crash, Exit, Resume, Unhandled, Width};

@@ -99,6 +99,10 @@ pub struct Family {
     /// They have a PC's interval timer (PIT), which costs something: who measures its processor by it, and who
     /// cannot be told of another clock.
     pub interval_timer: bool,
+    /// They set up performance monitors, arm64's, without a look at whether there are any, as Hermit's kernel does, but
+    /// by uhyve's interface (`src/arch/aarch64/kernel/processor.rs`, `configure`). Others are spared them: what they
+    /// count is the host's processor.
+    pub monitors: bool,
     /// The ports or calls by which they end, and what the values mean.
     pub ends: &'static Ends,
     /// Why software emulation cannot have them; nothing where it can.
@@ -174,6 +178,7 @@ const BASE: Family = Family {
     command_line_max: usize::MAX,
     bus: VirtioBus::Mmio,
     interval_timer: false,
+    monitors: false,
     ends: &ends::ACPI,
     not_emulated: None,
 };
@@ -249,6 +254,7 @@ pub static FAMILIES: [Family; 18] = [
         guests: "Hermit's loader for arm64",
         whose: Whose::Of(&[System::HermitLoader]),
         bus: VirtioBus::Pci,
+        monitors: true,
         ..AARCH64
     },
     Family {
@@ -362,7 +368,8 @@ impl Family {
         let name = |port| if port == ends::POWER_PORT { "power" } else { "exit" };
         let own = self.ends.ports().map(|(port, _)| format!("{}, port {port:#x}", name(port)));
         let panic = self.ends.panic().map(|(port, _)| format!("pvpanic, port {port:#x}"));
-        own.chain(panic).chain(timer).collect()
+        let monitors = self.monitors.then(|| "performance monitors".to_owned());
+        own.chain(panic).chain(timer).chain(monitors).collect()
     }
 }
 

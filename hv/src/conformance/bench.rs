@@ -130,7 +130,11 @@ impl<'h, H: Hypervisor> Bench<'h, H> {
             true => IrqChip::InKernel,
             false => IrqChip::None,
         };
-        VmConfig::new().memory(memory).irqchip(irqchip)
+        let config = VmConfig::new().memory(memory).irqchip(irqchip);
+        match self.needs.contains(&Need::Monitors) {
+            true => config.monitors(),
+            false => config,
+        }
     }
 
     /// Puts vCPU `id` at the beginning of the guest, with its arguments. On arm64 the first vCPU starts

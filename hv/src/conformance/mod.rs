@@ -61,7 +61,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub use suite::{main, main_without_processor};
 
 use crate::arch::Arch;
-use crate::caps::Caps;
+use crate::caps::{Caps, Monitors};
 use crate::traits::Hypervisor;
 use bench::{Bench, Skip};
 
@@ -103,6 +103,8 @@ enum Need {
     DirtyLog,
     ReadOnlyRam,
     Hypercalls,
+    /// Registers of performance monitors: the VM gets them.
+    Monitors,
     /// All that a processor does. Only a stand-in that plays a few forms of instructions lacks it.
     Processor,
     /// More than the general-purpose instructions, which a hypervisor that interprets kernel code
@@ -119,6 +121,7 @@ impl Need {
             Need::Msi => (caps.msi, "message-signalled interrupts"),
             Need::DirtyLog => (caps.dirty_log, "a record of written pages"),
             Need::ReadOnlyRam => (caps.read_only_ram, "read-only RAM"),
+            Need::Monitors => (caps.monitors != Monitors::Absent, "performance monitors"),
             Need::Hypercalls => (caps.hypercalls, "exits for hypercalls"),
         };
         (!there).then_some(what)

@@ -12,7 +12,7 @@ pub use vcpu::{ScriptKicker, ScriptSeed, ScriptVcpu};
 pub use vm::{ScriptEdge, ScriptLevel, ScriptRegistration, ScriptVm};
 
 use crate::arch::{Arch, State};
-use crate::caps::Caps;
+use crate::caps::{Caps, Monitors};
 use crate::config::{Parts, VmConfig};
 use crate::error::{Error, Result};
 use crate::exit::{Exit, Resume};
@@ -147,6 +147,10 @@ impl Script {
             read_only_ram: true,
             hypercalls: arch == Arch::Aarch64,
             interval_timer: arch == Arch::X86_64,
+            monitors: match arch {
+                Arch::X86_64 => Monitors::Absent,
+                Arch::Aarch64 => Monitors::Counting,
+            },
         }
     }
 }

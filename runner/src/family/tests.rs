@@ -51,6 +51,7 @@ fn what_a_family_needs_is_there_on_its_machine() {
         let is_pc = family.ends.ports().next().is_some();
         // A timer is on ports, and so is the end where there are some.
         assert!(is_pc || !family.interval_timer, "{guests}");
+        assert!(family.entered == [Protocol::Arm64] || !family.monitors, "{guests}");
         let told_by_pc = matches!(family.told, Announcement::Acpi | Announcement::CommandLine(_));
         assert_eq!(is_pc, told_by_pc, "{guests}");
     }

@@ -30,11 +30,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use hv::{
-    Arch, GuestMemory, GuestRam, Hypervisor, IrqChip, Kicker, State, Vcpu, VcpuSeed, Vm, VmConfig,
+    Arch, GuestMemory, GuestRam, Hypervisor, IrqChip, Kicker, Monitors, State, Vcpu, VcpuSeed, Vm,
+    VmConfig,
 };
 
 use crate::boot::{self, Platform};
 use crate::devices::semihosting::SYS_EXIT;
+use crate::family::Family;
 use crate::io::event::Event;
 use crate::io::event_loop::EventLoop;
 use crate::io::signals::Signals;
@@ -108,10 +110,7 @@ impl<H: Hypervisor> Machine<H> {
             None => {
                 let memory = reserve(board, plan.memory)?;
                 let config = VmConfig::new().memory(&memory).irqchip(IrqChip::InKernel);
-                let config = match plan.boot.family.interval_timer {
-                    true => config.interval_timer(),
-                    false => config,
-                };
+                let config = with_own_hardware(config, hypervisor, plan.boot.family)?;
                 (memory, with_calls(config.vcpus(plan.cpus), hypervisor, board))
             }
         };
@@ -204,6 +203,30 @@ fn note(vm: &impl Vm, printed: usize) -> usize {
 
 fn no_vcpu() -> hv::Error {
     hv::Error::new("create", hv::Kind::Host, "the hypervisor made no vCPU")
+}
+
+/// Adds what only guests of some kinds have.
+///
+/// # Errors
+/// For a guest that cannot do without what the host does not have.
+fn with_own_hardware<H: Hypervisor>(
+    mut config: VmConfig,
+    hypervisor: &H,
+    family: &Family,
+) -> hv::Result<VmConfig> {
+    if family.interval_timer {
+        config = config.interval_timer();
+    }
+    if family.monitors {
+        if hypervisor.caps().monitors == Monitors::Absent {
+            let why = "performance monitors (PMUv3), which Hermit's kernel sets up behind its loader: this host \
+                       gives guests none";
+            let error = hv::Error::new("create", hv::Kind::Unsupported, why);
+            return Err(error.remedy("give runner the unikernel itself, without its loader"));
+        }
+        config = config.monitors();
+    }
+    Ok(config)
 }
 
 /// Has the hypercalls of `board`'s guests come out, where that can be.

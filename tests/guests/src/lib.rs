@@ -187,6 +187,7 @@ pub mod aarch64 {
             MEET = "meet",
             MMIO_READS = "mmio_reads",
             MMIO_WRITES = "mmio_writes",
+            MONITORS = "monitors",
             NO_SYNDROME = "no_syndrome",
             PAGE_WRITES = "page_writes",
             READ_ONLY = "read_only",

@@ -9,7 +9,12 @@ use super::registers::{self, Register, system_register};
 
 /// Rewrites the registers that need it. KVM takes only some changes, by its version: what it refuses
 /// the guest can do without, and is said.
-pub(super) fn apply(fd: &VcpuFd, gic: bool, address_bits: u8) -> Result<Vec<String>> {
+pub(super) fn apply(
+    fd: &VcpuFd,
+    gic: bool,
+    monitors: bool,
+    address_bits: u8,
+) -> Result<Vec<String>> {
     let mut refused = Vec::new();
     let mut change = |name, register, to: &dyn Fn(u64) -> u64| {
         let host = registers::system(fd, register)?;
@@ -21,7 +26,7 @@ pub(super) fn apply(fd: &VcpuFd, gic: bool, address_bits: u8) -> Result<Vec<Stri
     };
     change("ID_AA64PFR0_EL1", PFR0, &|host| id::pfr0(host, gic))?;
     change("ID_AA64PFR1_EL1", PFR1, &id::pfr1)?;
-    change("ID_AA64DFR0_EL1", DFR0, &id::dfr0)?;
+    change("ID_AA64DFR0_EL1", DFR0, &|host| id::dfr0(host, monitors))?;
     change("ID_AA64MMFR0_EL1", MMFR0, &|host| id::mmfr0(host, address_bits))?;
     Ok(refused)
 }

@@ -4,6 +4,7 @@
 mod gic;
 mod hypercalls;
 mod ids;
+mod monitors;
 mod registers;
 
 use std::ops::Range;
@@ -11,8 +12,8 @@ use std::ops::Range;
 use hv::arch::aarch64::{gic as layout, mpidr};
 use hv::{Arch, Error, IrqChip, Kind, Result};
 use kvm_bindings::{
-    KVM_ARM_IRQ_TYPE_SHIFT, KVM_ARM_IRQ_TYPE_SPI, KVM_ARM_VCPU_POWER_OFF, KVM_ARM_VCPU_PSCI_0_2,
-    KVM_CAP_ARM_NISV_TO_USER, kvm_enable_cap, kvm_vcpu_init,
+    KVM_ARM_IRQ_TYPE_SHIFT, KVM_ARM_IRQ_TYPE_SPI, KVM_ARM_VCPU_PMU_V3, KVM_ARM_VCPU_POWER_OFF,
+    KVM_ARM_VCPU_PSCI_0_2, KVM_CAP_ARM_NISV_TO_USER, kvm_enable_cap, kvm_vcpu_init,
 };
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 
@@ -20,6 +21,7 @@ use crate::error::call;
 
 pub(crate) use gic::Controller;
 pub(crate) use hypercalls::{arguments, can_show_hypercalls, show_hypercalls};
+pub(crate) use monitors::monitors;
 pub(crate) use registers::{
     allow_vectors, argument, counter_hz, is_asleep, pc, set_state, state, translate,
 };
@@ -103,6 +105,7 @@ pub(crate) struct VcpuSetup {
     /// The processor that KVM makes best here.
     target: u32,
     gic: bool,
+    monitors: bool,
     address_bits: u8,
 }
 
@@ -111,7 +114,12 @@ impl VcpuSetup {
         let mut init = kvm_vcpu_init::default();
         call("KVM_ARM_PREFERRED_TARGET", vm.get_preferred_target(&mut init))?;
         let gic = irqchip == IrqChip::InKernel;
-        Ok(Self { target: init.target, gic, address_bits: address_bits(kvm) })
+        Ok(Self { target: init.target, gic, monitors: false, address_bits: address_bits(kvm) })
+    }
+
+    /// The same, with performance monitors.
+    pub(crate) fn with_monitors(self) -> Self {
+        Self { monitors: true, ..self }
     }
 
     /// Initializes the vCPU: PSCI in the kernel, powered off but for the first. Says what the host
@@ -119,7 +127,8 @@ impl VcpuSetup {
     pub(crate) fn apply(&self, fd: &VcpuFd, id: u32) -> Result<Vec<String>> {
         let mut init = kvm_vcpu_init { target: self.target, ..Default::default() };
         let off = if id == 0 { 0 } else { 1 << KVM_ARM_VCPU_POWER_OFF };
-        init.features[0] = 1 << KVM_ARM_VCPU_PSCI_0_2 | off;
+        let counts = if self.monitors { 1 << KVM_ARM_VCPU_PMU_V3 } else { 0 };
+        init.features[0] = 1 << KVM_ARM_VCPU_PSCI_0_2 | off | counts;
         let named = |error: Error| error.at(format!("vCPU {id}"));
         call("KVM_ARM_VCPU_INIT", fd.vcpu_init(&init)).map_err(named)?;
         let affinity = registers::system(fd, registers::MPIDR_EL1)?;
@@ -128,6 +137,9 @@ impl VcpuSetup {
             return Err(Error::new("KVM_ARM_VCPU_INIT", Kind::Unsupported, why)
                 .remedy("please report it with the version of the kernel"));
         }
-        ids::apply(fd, self.gic, self.address_bits)
+        if self.monitors {
+            monitors::finish(fd).map_err(named)?;
+        }
+        ids::apply(fd, self.gic, self.monitors, self.address_bits)
     }
 }

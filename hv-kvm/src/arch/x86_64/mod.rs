@@ -8,7 +8,7 @@ use std::arch::x86_64::__cpuid;
 use std::ops::Range;
 use std::sync::Arc;
 
-use hv::{Arch, Error, IrqChip, Kind, Result};
+use hv::{Arch, Error, IrqChip, Kind, Monitors, Result};
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 
@@ -106,6 +106,11 @@ pub(crate) fn create_interval_timer(vm: &VmFd) -> Result<()> {
     call("KVM_CREATE_PIT2", vm.create_pit2(config))
 }
 
+/// They are arm64's.
+pub(crate) fn monitors(_kvm: &Kvm) -> Monitors {
+    Monitors::Absent
+}
+
 /// KVM_IRQ_LINE calls a line as we do.
 pub(crate) const fn irq(line: u32) -> u32 {
     line
@@ -151,6 +156,11 @@ impl VcpuSetup {
             deadline_timer: kvm.check_extension(Cap::TscDeadlineTimer),
             vcpus,
         })
+    }
+
+    /// None is asked for, since none can be had.
+    pub(crate) fn with_monitors(self) -> Self {
+        self
     }
 
     /// Sets CPUID and MSRs, and says what the host refused and the guest can do without.

@@ -22,6 +22,9 @@ pub const FIRST_MSI: u32 = 80;
 /// How many INTIDs are message-signalled.
 pub const MSIS: u32 = 64;
 
+/// The INTID of a processor's performance monitors, where it has some: PPI 7.
+pub const MONITORS: u32 = 23;
+
 /// The most vCPUs there are redistributors for.
 pub const MAX_VCPUS: u32 = 123;
 

@@ -19,9 +19,14 @@ pub fn pfr1(host: u64) -> u64 {
     field(host, 24, 0)
 }
 
-/// Performance monitors absent.
-pub fn dfr0(host: u64) -> u64 {
-    field(host, 8, 0)
+/// Performance monitors absent, or as on the host where the VM has them.
+pub fn dfr0(host: u64, monitors: bool) -> u64 {
+    if monitors { host } else { field(host, 8, 0) }
+}
+
+/// Whether guests find performance monitors that count (`PMUVer`): PMUv3, and none of a maker's own.
+pub fn has_monitors(dfr0: u64) -> bool {
+    !matches!(dfr0 >> 8 & 0xf, 0 | 0xf)
 }
 
 /// PARange no larger than guest physical addresses of `address_bits` bits.
@@ -54,7 +59,9 @@ mod tests {
         assert!(has_gic(pfr0(0, true)) && !has_gic(pfr0(!0, false)));
         assert_eq!(pfr1(0x1121), 0x1121);
         assert_eq!(pfr1(0x0200_0021), 0x21);
-        assert_eq!(dfr0(0x1030_5408), 0x1030_5008);
+        assert_eq!(dfr0(0x1030_5408, false), 0x1030_5008);
+        assert_eq!(dfr0(0x1030_5408, true), 0x1030_5408);
+        assert!(has_monitors(0x400) && !has_monitors(0xf00) && !has_monitors(0x1030_5008));
     }
 
     #[test]

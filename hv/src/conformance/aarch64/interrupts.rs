@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use guests::aarch64::conformance as aarch64;
 
 use super::super::Image;
-use super::super::bench::{Bench, Guest, MMIO, REPORT_AT};
+use super::super::bench::{Bench, MMIO};
+use super::finds;
 use crate::arch::aarch64::{affinity, id};
-use crate::exit::{Address, Exit, Width};
+use crate::exit::{Address, Width};
 use crate::traits::Hypervisor;
 
 declare! {
@@ -15,15 +16,6 @@ declare! {
         needs IrqChip, Processor;
     the_timer_wakes_a_processor_that_waits(Image::aarch64(aarch64::TIMER))
         needs IrqChip, Processor;
-}
-
-/// What the guest says that it found.
-#[track_caller]
-fn finds<H: Hypervisor>(guest: &mut Guest<H>) -> u64 {
-    match guest.run() {
-        Exit::Write { at: REPORT_AT, width: Width::W8, value } => value,
-        exit => panic!("expected a report, and the vCPU came out with {exit:x?}"),
-    }
 }
 
 fn the_interrupt_controller_is_where_guests_look<H: Hypervisor>(bench: &Bench<'_, H>) {

@@ -4,6 +4,7 @@
 mod accesses;
 mod hypercalls;
 mod interrupts;
+mod monitors;
 mod psci;
 mod registers;
 
@@ -19,6 +20,7 @@ pub(super) fn cases<H: Hypervisor>() -> Vec<Case<H>> {
     cases.extend(psci::cases());
     cases.extend(hypercalls::cases());
     cases.extend(interrupts::cases());
+    cases.extend(monitors::cases());
     cases
 }
 
@@ -48,6 +50,15 @@ fn call<H: Hypervisor>(guest: &mut Guest<H>, call: [u64; 4]) -> u64 {
 fn begins<H: Hypervisor>(guest: &mut Guest<H>, context: u64, index: u32) {
     guest.reports(context);
     guest.reports(crate::arch::aarch64::mpidr(index));
+}
+
+/// What the guest says that it found.
+#[track_caller]
+fn finds<H: Hypervisor>(guest: &mut Guest<H>) -> u64 {
+    match guest.run() {
+        Exit::Write { at: bench::REPORT_AT, width: Width::W8, value } => value,
+        exit => panic!("expected a report, and the vCPU came out with {exit:x?}"),
+    }
 }
 
 /// The next exit, whatever it is.

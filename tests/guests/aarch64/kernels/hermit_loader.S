@@ -1,6 +1,8 @@
 // Does what Hermit's loader does (hermit-os/loader, src/arch/aarch64): the device tree is at the beginning of RAM,
 // whatever X0 says, and in the node of what it is told the name of another says where a Hermit unikernel is.
-// Prints its command line, and ends as Hermit does, by PSCI's SYSTEM_OFF, or with 1.
+// Starts the performance monitors' cycle counter as Hermit's kernel does (hermit-os/kernel,
+// src/arch/aarch64/kernel/processor.rs), without looking whether there is one, and says whether it counts. Prints its
+// command line, and ends as Hermit does, by PSCI's SYSTEM_OFF, or with 1.
         .include "console.inc"
         .include "fdt.inc"
 
@@ -20,7 +22,23 @@ _start: begin
         ldr     w1, =0x464c457f         // an ELF file
         cmp     w0, w1
         b.ne    failed
-        adr     x21, command_line
+        mov     x9, 0b1101
+        msr     pmuserenr_el0, x9
+        mov     x9, 1 << 31
+        msr     pmcntenset_el0, x9
+        mrs     x9, pmcr_el0
+        mov     x10, 0b1000101          // E, C, LC: on, from 0, 64 bits
+        orr     x9, x9, x10
+        msr     pmcr_el0, x9
+        mov     x10, 0
+        isb
+        mov     x11, 1000
+1:      sub     x11, x11, 1
+        cbnz    x11, 1b
+        mrs     x10, pmccntr_el0
+        cbz     x10, 2f
+        say     counts
+2:      adr     x21, command_line
         bl      walk
         mov     x1, x25
         bl      print
@@ -55,3 +73,4 @@ module: str     x30, [sp, -16]!
         .data
 name:           .asciz "module@0x"
 newline:        .asciz "\n"
+counts:         .asciz "cycles are counted\n"

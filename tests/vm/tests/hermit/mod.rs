@@ -185,7 +185,6 @@ fn what_a_hermit_guest_cannot_have_is_refused_with_what_it_can() {
     let disk = disk.to_str().unwrap();
     says(&refused(&["--disk", disk]), &["--disk: Hermit has no driver for disks: --share FOLDER"]);
     says(&refused(&["--initrd", disk]), &["--initrd"]);
-    says(&refused(&["--virtio=mmio"]), &["--virtio=mmio", "on PCI"]);
     says(&refused(&["--entry=pvh"]), &["--entry=pvh", "only by uhyve"]);
     says(&refused(&["--accel=off"]), &["--accel=off: QEMU has no uhyve", "leave it out"]);
     let share = format!("--share={}:x", folder.path().display());
@@ -259,8 +258,9 @@ fn its_loader_has_a_unikernel_as_its_module_with_its_words_and_ends_without_a_st
     let run = runner(words).arg(unikernel("hermit/hello"));
     let run = run.arg(super::support::files::kernel("hermit_loader")).args(["--", "two words"]);
     let finished = run.ends_with(0);
-    assert_eq!(finished.text(), "quiet 'env=A=b c' -- 'two words'\n");
+    assert_eq!(finished.text(), "cycles are counted\nquiet 'env=A=b c' -- 'two words'\n");
     says(&finished.stderr, &["system: Hermit's loader\n", "which carries no status"]);
+    says(&finished.stderr, &["device: performance monitors\n"]);
 }
 
 #[test]
