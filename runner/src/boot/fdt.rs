@@ -20,8 +20,20 @@ const PPI: u32 = 1;
 const EDGE: u32 = 1;
 const LEVEL: u32 = 4;
 
+/// PSCI's `CPU_ON` for 64 bits (Arm DEN 0022).
+const CPU_ON: u32 = 0xc400_0003;
+
 /// A stretch of PCI memory below 4 GiB.
 const PCI_MEMORY: u32 = 0x0200_0000;
+/// The same for ports, and for addresses of 64 bits.
+const PCI_PORTS: u32 = 0x0100_0000;
+const PCI_MEMORY_64: u32 = 0x0300_0000;
+/// Where QEMU's `virt` has ports, behind the other window, and how many.
+const PORTS: u32 = 0x3eff_0000;
+const PORTS_LEN: u32 = 0x1_0000;
+/// The upper half of where it has addresses of 64 bits, and how many of them: Linux warns of 4 GiB and more.
+const HIGH: u32 = 0x80;
+const HIGH_LEN: u32 = 0x4000_0000;
 
 /// What the timers' interrupts are, in the order of their binding (`arm,arch_timer.yaml`): secure,
 /// non-secure, virtual, hypervisor. Guests have the second and the third.
@@ -81,9 +93,12 @@ impl Tree {
     }
 
     /// What Hermit has of the machine.
-    pub(super) fn processors_and_bus(&self, fdt: &mut FdtWriter) -> Result<(), Error> {
+    pub(super) fn processors_and_devices(&self, fdt: &mut FdtWriter) -> Result<(), Error> {
         self.processors(fdt)?;
         self.interrupt_controller(fdt)?;
+        for slot in &self.virtio {
+            virtio(fdt, slot)?;
+        }
         match &self.pci {
             Some(host) => pci(fdt, host),
             None => Ok(()),
@@ -123,6 +138,8 @@ impl Tree {
         let psci = fdt.begin_node("psci")?;
         fdt.property_string_list("compatible", strings(["arm,psci-1.0", "arm,psci-0.2"]))?;
         fdt.property_string("method", "hvc")?;
+        // By number as in PSCI 0.1, and as QEMU's `virt` has it: Hermit's kernel looks for no other.
+        fdt.property_u32("cpu_on", CPU_ON)?;
         fdt.end_node(psci)?;
         let timer = fdt.begin_node("timer")?;
         fdt.property_string("compatible", "arm,armv8-timer")?;
@@ -231,8 +248,9 @@ fn virtio(fdt: &mut FdtWriter, slot: &VirtioSlot) -> Result<(), Error> {
     fdt.end_node(node)
 }
 
-/// The PCI bus (`host-generic-pci.yaml`; IEEE 1275's PCI binding for addresses): bus 0 alone, and no
-/// ports. A device's address in the interrupt map is its number from bit 11 on.
+/// The PCI bus (`host-generic-pci.yaml`; IEEE 1275's PCI binding for addresses): bus 0 alone. A device's address in
+/// the interrupt map is its number from bit 11 on. Ports and addresses of 64 bits, which no function here has, are
+/// where QEMU's `virt` has them: Hermit's kernel does not go without (`src/arch/aarch64/kernel/pci.rs`, `init`).
 fn pci(fdt: &mut FdtWriter, host: &PciHost) -> Result<(), Error> {
     let node = device(fdt, "pcie", host.ecam, &["pci-host-ecam-generic"])?;
     fdt.property_string("device_type", "pci")?;
@@ -242,7 +260,12 @@ fn pci(fdt: &mut FdtWriter, host: &PciHost) -> Result<(), Error> {
     fdt.property_u32("#interrupt-cells", 1)?;
     fdt.property_array_u32("bus-range", &[0, 0])?;
     let (window, len) = (host.window, host.window_len);
-    fdt.property_array_u32("ranges", &[PCI_MEMORY, 0, window, 0, window, 0, len])?;
+    let ranges = [
+        [PCI_PORTS, 0, 0, 0, PORTS, 0, PORTS_LEN],
+        [PCI_MEMORY, 0, window, 0, window, 0, len],
+        [PCI_MEMORY_64, HIGH, 0, HIGH, 0, 0, HIGH_LEN],
+    ];
+    fdt.property_array_u32("ranges", &ranges.concat())?;
     let pin = |device: u8| {
         let spi = host.line_of(device).saturating_sub(SPI_0);
         [u32::from(device) << 11, 0, 0, 1, GIC, 0, 0, SPI, spi, LEVEL]

@@ -107,6 +107,7 @@ fn every_processor_has_its_affinity_and_is_started_by_psci() {
     assert_eq!(tree["/cpus/cpu@101 enable-method"], b"psci\0");
     assert_eq!(tree.keys().filter(|name| name.ends_with(" enable-method")).count(), 18);
     assert_eq!(tree["/psci method"], b"hvc\0");
+    assert_eq!(cells(&tree["/psci cpu_on"]), [0xc400_0003]);
     assert_eq!(tree["/psci compatible"], b"arm,psci-1.0\0arm,psci-0.2\0");
     let interrupts = [[1, 13, 4], [1, 14, 4], [1, 11, 4], [1, 10, 4]].concat();
     assert_eq!(cells(&tree["/timer interrupts"]), interrupts);
@@ -147,4 +148,26 @@ fn the_most_processors_and_the_longest_command_line_fit_where_the_tree_goes() {
     let virtio = Board::of(Arch::Aarch64).virtio.on(VirtioBus::Mmio).collect();
     let blob = Tree { cpus: gic::MAX_VCPUS, virtio, pci: None }.bytes(&chosen).unwrap();
     assert!(blob.len() < 0x2_0000, "{:#x}", blob.len());
+}
+
+#[test]
+fn the_pci_bus_has_memory_where_bars_are_and_beside_it_what_hermits_kernel_insists_on() {
+    let host = Board::of(Arch::Aarch64).virtio.pci;
+    let line = CommandLine::default();
+    let ram = Board::of(Arch::Aarch64).ram(512 << 20);
+    let (ram_disk, is_module) = (None, false);
+    let chosen = Chosen { ram: &ram, ram_disk, is_module, command_line: &line, seed: &[0; 40] };
+    let tree = Tree { cpus: 1, virtio: Vec::new(), pci: Some(host) };
+    let tree = read(&tree.bytes(&chosen).unwrap());
+    let ranges = cells(&tree["/pcie@3f000000 ranges"]);
+    let [ports, memory, high] = ranges.chunks(7).collect::<Vec<_>>()[..] else {
+        panic!("{ranges:x?}")
+    };
+    // What kind, where on the bus, where for a processor, and how much.
+    assert_eq!(ports, [0x0100_0000, 0, 0, 0, 0x3eff_0000, 0, 0x1_0000]);
+    assert_eq!(memory, [0x0200_0000, 0, host.window, 0, host.window, 0, host.window_len]);
+    assert_eq!(high, [0x0300_0000, 0x80, 0, 0x80, 0, 0, 0x4000_0000]);
+    // One lies behind the other, and configuration space behind both.
+    assert_eq!(host.window + host.window_len, ports[4]);
+    assert_eq!(u64::from(ports[4] + ports[6]), host.ecam);
 }

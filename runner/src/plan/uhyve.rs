@@ -75,18 +75,16 @@ pub(super) fn plan(
     boot.tell(CommandLine::new(kernel_words(settings))?)?;
     let mut rest = settings.clone();
     rest.devices.shares = Vec::new();
-    rest.virtio = Some(VirtioBus::Pci);
+    rest.virtio = Some(settings.virtio.unwrap_or(VirtioBus::Pci));
     Ok((rest, UhyvePlan { shares, words }))
 }
 
 /// What a Hermit guest cannot have.
 fn refuse(settings: &Settings, image: &Image) -> Result<(), Error> {
-    let mmio = settings.virtio == Some(VirtioBus::Mmio);
     let wanted = [
         (image.is_disk(), "an OPS image with a Hermit kernel", "run the unikernel alone"),
         (settings.initrd.is_some(), "--initrd", "Hermit guests take no ram disk from uhyve"),
         (!settings.disks.is_empty(), "--disk", "Hermit has no driver for disks: --share FOLDER"),
-        (mmio, "--virtio=mmio", "Hermit guests find their devices on PCI under uhyve"),
         (!settings.mounts.is_empty(), "--mounts", "Hermit guests have no volumes of OPS's"),
         (!settings.network.addresses.is_empty(), "an address", ADDRESS),
         (

@@ -113,20 +113,15 @@ pub(crate) static TABLE: &[Row] = &[
         ],
     },
     Row {
-        guest: "Hermit unikernels by uhyve's interface: micro-guests, and programs of kernels 0.6 to 0.13 by hand",
-        cells: [
-            (Lab(&["hermit::"]), ""),
-            (Nothing, ""),
-            (Lab(&["hermit::"]), "micro-guests"),
-            (NO, ""),
-        ],
+        guest: "Hermit unikernels by uhyve's interface: micro-guests, and programs of kernels 0.6 to 0.13 by hand, on arm64 of 0.11 and 0.13",
+        cells: [(Lab(&["hermit::"]), ""), (Nothing, ""), (Lab(&["hermit::"]), ""), (NO, "")],
     },
     Row {
-        guest: "Hermit's loader with a unikernel: micro-guests; loader 0.5 with kernel 0.13, several CPUs and HTTP, by hand",
+        guest: "Hermit's loader with a unikernel: micro-guests; loaders 0.5.6 and 0.5.7 with kernel 0.13, several CPUs and HTTP, by hand",
         cells: [
             (Lab(&["hermit::its_loader_has"]), ""),
             (Qemu(&["hermit::in_software_emulation_its_loader"]), ""),
-            (Lab(&["hermit::its_loader_has"]), "micro-guests"),
+            (Lab(&["hermit::its_loader_has"]), ""),
             (NO, ""),
         ],
     },

@@ -161,7 +161,21 @@ fn boot_info_and_device_tree_are_where_a_kernel_looks_for_them() {
         assert!(has(line.as_bytes()) && has(&2_500_000_u32.to_be_bytes()));
         assert_eq!(has(b"arm,gic-v3\0"), arch == Arch::Aarch64);
         assert_eq!(has(b"pci-host-ecam-generic\0"), arch == Arch::Aarch64);
+        assert!(!has(b"virtio,mmio\0"));
     }
+}
+
+/// On x86_64 Hermit looks for them where QEMU's `microvm` has them.
+#[test]
+fn on_arm64_devices_in_windows_are_in_the_device_tree() {
+    let mut boot = boot(Arch::Aarch64, Some(2), |_| ());
+    let slots = boot.board.virtio.on(VirtioBus::Mmio).take(1);
+    boot.announce(1, slots);
+    let place = tree::Place { ram: 0..MIB, khz: None };
+    let bytes = boot.uhyve_tree(&place).unwrap();
+    let has = |text: &[u8]| bytes.windows(text.len()).any(|part| part == text);
+    assert!(has(b"virtio_mmio@a000000\0") && has(b"virtio,mmio\0"));
+    assert!(!has(b"pci-host-ecam-generic\0"));
 }
 
 #[test]

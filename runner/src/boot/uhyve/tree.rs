@@ -1,6 +1,6 @@
 //! The device tree that Hermit is given (uhyve, `src/fdt.rs`; `hermit-kernel`, `src/env`): memory, arguments and
 //! environment, where files are, processors and their counter; on arm64 the interrupt controller and the
-//! timers as well, and the PCI bus.
+//! timers as well, and virtio devices or the PCI bus. On x86_64 Hermit looks for both where QEMU has them.
 
 use std::ops::Range;
 
@@ -40,7 +40,7 @@ impl BootPlan {
         }
         match self.board.arch {
             Arch::X86_64 => self.tree.plain_processors(&mut fdt)?,
-            Arch::Aarch64 => self.tree.processors_and_bus(&mut fdt)?,
+            Arch::Aarch64 => self.tree.processors_and_devices(&mut fdt)?,
         }
         if let Some(khz) = place.khz {
             let node = fdt.begin_node("hermit,tsc")?;
