@@ -42,6 +42,8 @@ pub(crate) struct Family {
     pub(crate) name: &'static str,
     /// Its file, in `tests/guests`.
     pub(crate) kernel: &'static str,
+    /// Its ram disk, there as well.
+    pub(crate) initrd: Option<&'static str>,
     /// What is in its output.
     pub(crate) says: &'static str,
 }
@@ -116,11 +118,14 @@ fn check_families(
     let folder = Workspace::find()?.root.join("tests/guests");
     let start = |family: &Family| {
         let kernel = folder.join(family.kernel);
+        let initrd = family.initrd.map(|initrd| folder.join(initrd));
+        let mut words = vec![kernel.display().to_string()];
+        words.extend(initrd.iter().map(|initrd| format!("--initrd={}", initrd.display())));
         Start {
-            words: vec![kernel.display().to_string()],
+            words,
             says: family.says,
             status: 0,
-            files: vec![kernel],
+            files: [kernel].into_iter().chain(initrd).collect(),
             runs: FAMILY_RUNS,
         }
     };

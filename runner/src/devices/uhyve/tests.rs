@@ -509,6 +509,8 @@ fn whoever_breaks_the_rules_ends_the_run() {
             assert!(bench.violation().ends_with(outside), "{number:#x} {at:#x}");
         }
     }
+    // Who reads where it should write finds nothing, wherever.
+    assert_eq!(Bench::new().door(0x880).read(0, Width::W4), u64::from(u32::MAX));
     for (width, offset) in [(Width::W1, 0), (Width::W2, 0), (Width::W8, 0), (Width::W4, 1)] {
         let bench = Bench::new();
         bench.door(0x880).write_by(offset, width, AT, &Vcpu(None));

@@ -1,7 +1,7 @@
 //! aarch64: QEMU emulates a Neoverse N1 with EL2, and the KVM of a Linux inside runs there (VHE), with
 //! a GICv3 for its guests.
 
-use super::{Architecture, Choice, Compiler, Cross, Linux, Machine, Set, family};
+use super::{Architecture, Choice, Compiler, Cross, Linux, Machine, Set, family, family_with};
 use crate::gates::{Gate, LinuxStart};
 use crate::packages::{Installed, Wanted};
 use crate::skips;
@@ -187,6 +187,9 @@ pub(crate) const AARCH64: Architecture = Architecture {
                 // read-only, which page tables alone see to where a page has 16 KiB.
                 ("runner/vm::hvt::a_", "RAM from 16 KiB on, hypercalls by stores, no controller"),
                 ("runner/vm::hvt::block_storage", "the same"),
+                // Not with several CPUs, which begin by themselves and need another to start them there.
+                ("runner/vm::hermit::calls::each_call", "uhyve's calls, and virtual addresses"),
+                ("runner/vm::hermit::calls::v77_what_a_call_cannot", "the same, hostile"),
                 ("runner/vm::hvt::boot_info", "the same"),
                 ("runner/vm::hvt::data_is_not_executed", "an exception that nobody handles"),
                 ("runner/vm::hvt::every_status", "a status by a hypercall"),
@@ -210,6 +213,13 @@ pub(crate) const AARCH64: Architecture = Architecture {
             limit: 4_560_000,
             families: &[
                 family("hvt", "aarch64/hvt/hello.elf", "Hello"),
+                family("Hermit", "aarch64/hermit/hello.elf", "Hello"),
+                family_with(
+                    "Hermit's loader",
+                    "aarch64/kernels/hermit_loader.elf",
+                    "aarch64/hermit/hello.elf",
+                    "\n",
+                ),
                 family("Unikraft", "aarch64/systems/unikraft.bin", "unikraft.bin"),
                 family("OSv", "aarch64/systems/osv.bin", "/built-in.so"),
             ],

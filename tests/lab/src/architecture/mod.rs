@@ -35,7 +35,17 @@ pub(crate) struct Architecture {
 
 /// The guest in `tests/guests/`, `kernel`, that stands for the family `name` and `says` so.
 const fn family(name: &'static str, kernel: &'static str, says: &'static str) -> Family {
-    Family { name, kernel, says }
+    Family { name, kernel, initrd: None, says }
+}
+
+/// The same for one that has another guest as its ram disk.
+const fn family_with(
+    name: &'static str,
+    kernel: &'static str,
+    initrd: &'static str,
+    says: &'static str,
+) -> Family {
+    Family { name, kernel, initrd: Some(initrd), says }
 }
 
 /// Who builds what goes into the lab.

@@ -1,6 +1,6 @@
 //! x86_64: QEMU emulates an AMD CPU with SVM, and a Linux inside has a genuine `kvm-amd`.
 
-use super::{Architecture, Choice, Compiler, Linux, Machine, Set, family};
+use super::{Architecture, Choice, Compiler, Linux, Machine, Set, family, family_with};
 use crate::gates::{Gate, LinuxStart};
 use crate::packages::{Installed, Wanted};
 use crate::payloads::Payload;
@@ -146,6 +146,13 @@ pub(crate) const X86_64: Architecture = Architecture {
                 family("PVH", "x86_64/kernels/pvh_info.elf", "ram disk: "),
                 family("Multiboot", "x86_64/kernels/multiboot_info.elf", "ram disk: "),
                 family("hvt", "x86_64/hvt/hello.elf", "Hello"),
+                family("Hermit", "x86_64/hermit/hello.elf", "Hello"),
+                family_with(
+                    "Hermit's loader",
+                    "x86_64/multiboot/hermit_loader.bin",
+                    "x86_64/hermit/hello.elf",
+                    "work",
+                ),
                 family("Unikraft", "x86_64/systems/unikraft.elf", "work"),
                 family("OSv", "x86_64/systems/osv.elf", "--nopci"),
                 family("FreeBSD", "x86_64/systems/freebsd.elf", "cpus: 1"),

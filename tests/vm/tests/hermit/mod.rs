@@ -3,7 +3,6 @@
 
 mod calls;
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use serde_json::Value;
@@ -28,9 +27,6 @@ const EXIT: [u64; 2] = [0x540, 0x1010];
 const OPEN: [u64; 2] = [0x440, 0x1110];
 const CLOSE: [u64; 2] = [0x480, 0x1120];
 const UNLINK: [u64; 2] = [0x840, 0x1150];
-const WRITE: u64 = 0x1100;
-const READ: u64 = 0x1130;
-const SEEK: u64 = 0x1140;
 const STAT: u64 = 0x1170;
 const MAKE_FOLDER: u64 = 0x1190;
 
@@ -51,12 +47,6 @@ fn text(script: Script, at: u64, text: &str) -> Script {
         word[..part.len()].copy_from_slice(part);
         script.store(at, u64::from_le_bytes(word))
     })
-}
-
-/// Opens a file, and prints the word with what came of it.
-fn open(script: Script, number: u64, path: &str, flags: u64) -> Script {
-    let script = text(script, PATH, path);
-    script.call(number, &[PATH, flags | 0o644 << 32, 0]).print(AT + 16)
 }
 
 fn with(options: &[&str], script: &Script) -> Runner {
@@ -116,61 +106,17 @@ fn every_processor_begins_by_itself_and_has_a_number() {
 }
 
 #[test]
-fn both_versions_write_open_read_move_and_remove_files_in_a_shared_folder_and_in_no_other() {
+fn without_a_shared_folder_there_are_no_files() {
     or_skip!(accelerator());
-    let folder = Folder::new();
-    let shared = folder.path().join("shared");
-    std::fs::create_dir(&shared).unwrap();
-    // Root's runner gives up its rights.
-    std::fs::set_permissions(&shared, std::fs::Permissions::from_mode(0o777)).unwrap();
-    std::fs::write(folder.path().join("secret"), "secret").unwrap();
-    std::os::unix::fs::symlink("../secret", shared.join("link")).unwrap();
-    let mut script = Script::at(AT);
-    let mut wanted = Vec::new();
-    for (number, fd) in OPEN.into_iter().zip([3, 4]) {
-        script = open(script, number, &format!("/data/new{fd}"), CREATE | READ_WRITE);
-        wanted.push(fd);
-    }
-    script = text(script, DATA, "content")
-        .call(WRITE, &[7, 0, DATA, 4])
-        .print(AT + 8)
-        .call(SEEK, &[u64::MAX - 2, 2 | 4 << 32])
-        .print(AT)
-        .call(READ, &[100, 0, DATA + 0x100, 4])
-        .print(AT + 8)
-        .print(DATA + 0x100);
-    wanted.extend([7, 4, 3, u64::from_le_bytes(*b"ent\0\0\0\0\0")]);
-    for (number, fd) in CLOSE.into_iter().zip([3, 9]) {
-        script = script.call(number, &[fd]).print(AT);
-        let answer: i32 = if fd == 3 { 0 } else { -9 };
-        wanted.push(fd | told(answer) << 32);
-    }
-    script = text(script, PATH, "/data/new3").call(UNLINK[1], &[PATH, 99]).print(AT + 8);
-    script = text(script, PATH, "/data/none").call(UNLINK[0], &[PATH, 99]).print(AT + 8);
-    script = text(script, PATH, "/data/folder").call(MAKE_FOLDER, &[PATH, 13, 0]).print(AT + 16);
-    script = text(script, PATH, "/data/new4").call(STAT, &[PATH, 0, DATA, 0]).print(AT + 24);
-    script = script.print(DATA + 48);
-    wanted.extend([0, told(-2), 1, 1, 7]);
-    for path in ["/secret", "/data/../secret", "/data/link", "/etc/passwd", "/"] {
-        script = open(script, OPEN[1], path, 0);
-        wanted.push(told(-2));
-    }
-    let share = format!("--share={}:data", shared.display());
-    let finished = with(&[&share], &script).ends_with(0);
-    assert_eq!(printed(&finished), wanted);
-    assert_eq!(std::fs::read(shared.join("new4")).unwrap(), b"content");
-    assert!(!shared.join("new3").exists() && shared.join("folder").is_dir());
-    // Only to be read, and without a place of its own.
-    let asked = [("/1/new4", 1), ("/1/new5", CREATE), ("/1/new4", 0)];
-    let script = asked
-        .into_iter()
-        .fold(Script::at(AT), |script, (path, flags)| open(script, OPEN[0], path, flags));
-    let share = format!("--share={}:1:ro", shared.display());
-    let finished = with(&[&share], &script).ends_with(0);
-    assert_eq!(printed(&finished), [told(-30), told(-30), 3]);
-    // Nobody shares anything.
-    let script = open(Script::at(AT), OPEN[0], "/1/new4", 0).call(CLOSE[1], &[3]).print(AT);
+    let script = text(Script::at(AT), PATH, "/1/file").call(OPEN[0], &[PATH, 0, 0]).print(AT + 16);
+    let script = script.call(CLOSE[1], &[3]).print(AT);
     assert_eq!(printed(&with(&[], &script).ends_with(0)), [told(-2), 3 | told(-9) << 32]);
+    // The first without a name has a number.
+    let folder = Folder::new();
+    folder.file("file", "");
+    folder.mode("", 0o755);
+    let share = format!("--share={}", folder.path().display());
+    assert_eq!(printed(&with(&[&share], &script).ends_with(0)), [3, 3]);
 }
 
 #[test]
