@@ -53,16 +53,17 @@ impl Protocol {
 
     /// Where it enters `kernel`, if it can.
     pub(crate) fn entry(self, kernel: &Kernel) -> Option<u64> {
-        match (self, kernel.arch()) {
-            (Protocol::Linux64, Arch::X86_64) => kernel.entry(),
-            (Protocol::Linux32, Arch::X86_64) => kernel.entry32().map(u64::from),
-            (Protocol::Pvh, Arch::X86_64) => kernel.pvh_entry().map(u64::from),
-            (Protocol::Multiboot, Arch::X86_64) => kernel.multiboot_entry().map(u64::from),
-            (Protocol::Arm64, Arch::Aarch64) => kernel.entry(),
-            (Protocol::Hvt, _) => kernel.solo5().map(|solo5| solo5.entry),
-            (Protocol::Uhyve, _) => kernel.hermit().map(|hermit| hermit.entry),
-            _ => None,
-        }
+        let arch = kernel.arch();
+        let (machine, entry) = match self {
+            Protocol::Linux64 => (Arch::X86_64, kernel.entry()),
+            Protocol::Linux32 => (Arch::X86_64, kernel.entry32().map(u64::from)),
+            Protocol::Pvh => (Arch::X86_64, kernel.pvh_entry().map(u64::from)),
+            Protocol::Multiboot => (Arch::X86_64, kernel.multiboot_entry().map(u64::from)),
+            Protocol::Arm64 => (Arch::Aarch64, kernel.entry()),
+            Protocol::Hvt => (arch, kernel.solo5().map(|solo5| solo5.entry)),
+            Protocol::Uhyve => (arch, kernel.hermit().map(|hermit| hermit.entry)),
+        };
+        entry.filter(|_| machine == arch)
     }
 }
 
