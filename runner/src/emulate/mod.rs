@@ -15,6 +15,7 @@
 mod command;
 mod disks;
 mod firmware;
+mod heard;
 mod keys;
 mod memory;
 mod network;
