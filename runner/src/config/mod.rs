@@ -21,6 +21,7 @@ mod devices;
 mod document;
 pub mod fields;
 mod get;
+mod kind;
 pub mod named;
 pub mod network;
 mod parse;
