@@ -16,6 +16,8 @@ use crate::config::network::{interface, mac};
 
 /// The name that it is called by.
 const NAME: &str = "solo5-hvt";
+/// That of the tender which has `--dumpcore` in Solo5's builds.
+const WITH_DUMPS: &str = "solo5-hvt-debug";
 /// Guest memory when nobody says, in MiB.
 const MEMORY: u64 = 512;
 /// The status of whatever is wrong.
@@ -42,7 +44,7 @@ This is runner, in the words of Solo5's tender: `runner --help` has its own.
 pub(super) fn parse(words: &[OsString]) -> Option<Result<Command, Failure>> {
     let called = words.first().and_then(|word| Path::new(word).file_name());
     let rest = match (called, words.get(1)) {
-        (Some(name), _) if name == NAME => words.get(1..),
+        (Some(name), _) if name == NAME || name == WITH_DUMPS => words.get(1..),
         (_, Some(command)) if command == NAME => words.get(2..),
         _ => return None,
     };
@@ -223,7 +225,8 @@ mod tests {
     fn the_tenders_words_are_understood_by_its_name_and_by_a_command() {
         let words = "--mem=64 --dumpcore=/a=b --block-sector-size:storage=4096 --block:storage=d=1.img --net:service=tap100 \
                      --net-mac:service=02:00:00:00:00:01 -- unikernel.hvt -a --b c";
-        for line in [format!("/opt/bin/solo5-hvt {words}"), format!("runner solo5-hvt {words}")] {
+        for name in ["/opt/bin/solo5-hvt", "./solo5-hvt-debug", "runner solo5-hvt"] {
+            let line = format!("{name} {words}");
             let options = options(&line);
             assert_eq!(options.image, Some("./unikernel.hvt".into()));
             assert_eq!(options.args, ["-a", "--b", "c"]);

@@ -84,3 +84,65 @@ fn pc<V: Vm>(
 pub(super) fn wall_clock() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::family::{FAMILIES, Family};
+    use crate::image::testing::ElfFile;
+    use crate::image::{Image, Source};
+    use crate::io::console::Stdout;
+    use crate::io::event::Event;
+    use hv::script::Script;
+    use hv::{GuestRam, Hypervisor as _, IrqChip, VcpuSeed as _, VmConfig, Width};
+
+    /// The ports at which something answers a guest of `family`.
+    fn answering(family: &'static Family) -> Vec<u16> {
+        let memory = hv::mem::memory([(0, GuestRam::new(1 << 20).unwrap())]).unwrap();
+        let config = VmConfig::new().memory(&memory).irqchip(IrqChip::InKernel).vcpus(1);
+        let (vm, seeds) = Script::new(Arch::X86_64).create(config).unwrap();
+        let _vcpus: Vec<_> = seeds.into_iter().map(|seed| seed.bind().unwrap()).collect();
+        vm.ready().unwrap();
+        let source = Source::from_bytes("kernel", &ElfFile::kernel().build());
+        let image = Image::recognise(source).unwrap();
+        let mut boot = BootPlan::new(&image, image.kernel().clone(), None).unwrap();
+        boot.family = family;
+        let stop = Stop::default();
+        let stdout = Stdout::new(stop.clone(), Arc::new(Event::new().unwrap())).unwrap();
+        let stdout = Shared::new(stdout).unwrap();
+        let console = Console { stdout, drained: Box::new(|| {}) };
+        let mut bus = Bus::default();
+        add(&vm, &memory, &boot, console, &stop, &mut bus).unwrap();
+        let read = |port: &u16| bus.read(Address::Port(*port), Width::W1);
+        (0..=u16::MAX).filter(|port| read(port) != 0xff).collect()
+    }
+
+    #[test]
+    fn guests_have_the_old_ports_that_their_family_needs_and_no_others() {
+        let (exit, power, debug, panic) = (0x501..0x505, 0x604..0x608, 0xf4..0xf8, 0x505..0x506);
+        let own = |guests: &str| match guests {
+            "Hermit's loader for Multiboot" | "Hermit's loader for Firecracker" => {
+                vec![debug.clone()]
+            }
+            guests if guests.starts_with("Unikraft") || guests.starts_with("OSv") => {
+                vec![exit.clone(), power.clone()]
+            }
+            guests if guests.starts_with("FreeBSD") || guests.contains("ELF kernels") => {
+                vec![exit.clone()]
+            }
+            // They are told of it by ACPI.
+            _ => vec![exit.clone(), panic.clone()],
+        };
+        let mut seen = 0;
+        for family in FAMILIES.iter().filter(|family| family.ends.port().is_some()) {
+            // The clock's index, port 0x70, is only written.
+            let everybodys = [0x64..0x65, 0x71..0x72, 0x3f8..0x400];
+            let mut wanted: Vec<u16> =
+                everybodys.into_iter().chain(own(family.guests)).flatten().collect();
+            wanted.sort_unstable();
+            assert_eq!(answering(family), wanted, "{}", family.guests);
+            seen += 1;
+        }
+        assert!(seen > 10, "{seen}");
+    }
+}

@@ -2,8 +2,10 @@
 
 use std::fs::File;
 
+use super::super::support::files::kernel;
+use super::super::support::program::runner;
 use super::script::{OUTPUT, Routine, Script};
-use super::{Guest, accelerator, bounded, or_skip};
+use super::{Folder, Guest, accelerator, bounded, or_skip};
 
 /// COM1 (National Semiconductor PC16550D).
 const COM1: u16 = 0x3f8;
@@ -162,4 +164,55 @@ fn c64_a_driver_that_breaks_its_device_over_and_over_fills_no_log() {
     });
     let finished = Guest::new(script.recovers().end(0)).ends_with(0);
     assert!((1..=super::LINES).contains(&finished.stderr.lines().count()), "{finished}");
+}
+
+/// The kernel that does what its ram disk says, as one of the system whose sections have such a name.
+fn marked(section: &str) -> Vec<u8> {
+    let mut bytes = std::fs::read(kernel("script")).unwrap();
+    let (names, len) = (bytes.len() as u64, section.len() as u64 + 2);
+    bytes.extend(format!("\0{section}\0").bytes());
+    let table = bytes.len() as u64;
+    let mut sections = [0; 128];
+    sections[64 + 24..64 + 32].copy_from_slice(&names.to_le_bytes());
+    sections[64 + 32..64 + 40].copy_from_slice(&len.to_le_bytes());
+    bytes.extend(sections);
+    bytes[40..48].copy_from_slice(&table.to_le_bytes());
+    // e_shentsize, e_shnum, e_shstrndx.
+    bytes[58..64].copy_from_slice(&[64, 0, 2, 0, 1, 0]);
+    bytes
+}
+
+#[test]
+fn old_hardware_is_there_for_guests_that_take_it_for_granted_and_for_no_others() {
+    or_skip!(accelerator());
+    // QEMU's power management, its `isa-debug-exit` elsewhere, pvpanic.
+    let (power, debug, panic) = (0x604, 0xf4, 0x505);
+    for (section, system, has_timer, has_power) in [
+        (".text", None, false, false),
+        (".uk_inittab", Some("Unikraft"), true, true),
+        (".percpu_workers", Some("OSv"), false, true),
+    ] {
+        // Counter 0 in mode 2, and its status, by the read-back command (Intel 8254).
+        let script = Script::default().output(1, 0x43, 0x34).output(1, 0x40, 0x9c);
+        let script = script.output(1, 0x40, 0x2e).output(1, 0x43, 0xe2);
+        let script = match has_timer {
+            true => script.input(1, 0x40, 0x3f, 0x34),
+            false => (0x40..0x44).fold(script, |script, port| script.input(1, port, 0xff, 0xff)),
+        };
+        let script = script.input(1, power, 0xff, if has_power { 0 } else { 0xff });
+        let absent = |script: Script, port| script.input(1, port, 0xff, 0xff);
+        let script = [debug, panic, 0xcf8, 0xcfc].into_iter().fold(script, absent);
+        // Where nobody is, nothing ends.
+        let script = script.output(4, debug, 1).output(1, panic, 1);
+        let script = if has_power { script } else { script.output(2, power, 0x2020) };
+        let folder = Folder::new();
+        let script = folder.file("script", script.end(7).bytes());
+        let run = runner(["-v", "-m", "16", "--report", "r.json", "--initrd"]).arg(script);
+        let finished = run.arg(folder.file("kernel", marked(section))).within(folder.path());
+        let finished = finished.ends_with(7);
+        let known = finished.stderr.lines().find_map(|line| line.strip_prefix("system: "));
+        assert_eq!(known, system, "{finished}");
+        let report = std::fs::read_to_string(folder.path().join("r.json")).unwrap();
+        assert!(report.contains(r#""raw":7,"#) && report.contains(r#""status_of":"guest""#));
+    }
 }
