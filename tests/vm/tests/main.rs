@@ -14,6 +14,7 @@ mod support;
 mod console;
 mod disks;
 mod emulated_virt;
+mod ends;
 mod hello;
 mod hermit;
 mod hosts;

@@ -2,12 +2,15 @@
  * processors wake when each is sent INIT and SIPI by the APIC ID it has there.
  *
  * Entered by PVH, so without paging. The RSDP has to be where start_info says, and where a scan from
- * 0xe0000 on comes to it first; every table's checksum has to be right. Else it exits with 1.
+ * 0xe0000 on comes to it first; every table's checksum has to be right. Else it exits with 1. If the command
+ * line begins with `panic`, it says to pvpanic in the end that it has panicked.
  */
         .code32
         .include "console.inc"
 
-        .equ RSDP, 32                   /* in start_info */
+        .equ COMMAND_LINE, 24           /* in start_info */
+        .equ RSDP, 32                   /* the same */
+        .equ PVPANIC, 0x505
         .equ SCAN, 0xe0000
         .equ SCAN_END, 0x100000
         .equ XSDT, 24                   /* in the RSDP */
@@ -23,6 +26,8 @@
         .globl _start
 _start:
         mov     $stack, %esp
+        mov     COMMAND_LINE(%ebx), %eax
+        mov     %eax, command_line
         mov     RSDP(%ebx), %ebp
         mov     $SCAN, %esi
 1:      cmpl    $0x20445352, (%esi)     /* "RSD " */
@@ -50,7 +55,13 @@ _start:
         mov     X_DSDT(%edi), %ebp
         call    check_table
         call    devices
-        xor     %eax, %eax
+        mov     command_line, %eax
+        cmpl    $0x696e6170, (%eax)     /* "pani" */
+        jne     1f
+        mov     $PVPANIC, %edx
+        mov     $1, %al
+        out     %al, %dx
+1:      xor     %eax, %eax
         exit
 failed: mov     $1, %eax
         exit
@@ -156,6 +167,8 @@ cpus:           .asciz "cpus: "
 awake:          .asciz "awake: "
 disks:          .asciz "devices: "
 newline:        .asciz "\n"
+        .balign 4
+command_line:   .long 0
 
         .section .note, "a", @note
         .long   4, 4, 18

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use super::super::support::files::kernel;
+use super::super::support::files::marked;
 use super::super::support::program::runner;
 use super::script::{OUTPUT, Routine, Script};
 use super::{Folder, Guest, accelerator, bounded, or_skip};
@@ -166,22 +166,6 @@ fn c64_a_driver_that_breaks_its_device_over_and_over_fills_no_log() {
     assert!((1..=super::LINES).contains(&finished.stderr.lines().count()), "{finished}");
 }
 
-/// The kernel that does what its ram disk says, as one of the system whose sections have such a name.
-fn marked(section: &str) -> Vec<u8> {
-    let mut bytes = std::fs::read(kernel("script")).unwrap();
-    let (names, len) = (bytes.len() as u64, section.len() as u64 + 2);
-    bytes.extend(format!("\0{section}\0").bytes());
-    let table = bytes.len() as u64;
-    let mut sections = [0; 128];
-    sections[64 + 24..64 + 32].copy_from_slice(&names.to_le_bytes());
-    sections[64 + 32..64 + 40].copy_from_slice(&len.to_le_bytes());
-    bytes.extend(sections);
-    bytes[40..48].copy_from_slice(&table.to_le_bytes());
-    // e_shentsize, e_shnum, e_shstrndx.
-    bytes[58..64].copy_from_slice(&[64, 0, 2, 0, 1, 0]);
-    bytes
-}
-
 #[test]
 fn old_hardware_is_there_for_guests_that_take_it_for_granted_and_for_no_others() {
     or_skip!(accelerator());
@@ -208,7 +192,8 @@ fn old_hardware_is_there_for_guests_that_take_it_for_granted_and_for_no_others()
         let folder = Folder::new();
         let script = folder.file("script", script.end(7).bytes());
         let run = runner(["-v", "-m", "16", "--report", "r.json", "--initrd"]).arg(script);
-        let finished = run.arg(folder.file("kernel", marked(section))).within(folder.path());
+        let finished =
+            run.arg(folder.file("kernel", marked("script", section))).within(folder.path());
         let finished = finished.ends_with(7);
         let known = finished.stderr.lines().find_map(|line| line.strip_prefix("system: "));
         assert_eq!(known, system, "{finished}");

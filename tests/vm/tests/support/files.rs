@@ -22,6 +22,24 @@ pub(crate) fn kernel_for(arch: &str, name: &str) -> PathBuf {
     checkout().join(format!("tests/guests/{arch}/kernels/{name}.elf"))
 }
 
+/// A micro-guest for x86_64 as a kernel of the system whose sections have such a name.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn marked(name: &str, section: &str) -> Vec<u8> {
+    let mut bytes = fs::read(kernel(name)).unwrap();
+    let (names, len) = (bytes.len() as u64, section.len() as u64 + 2);
+    bytes.extend(format!("\0{section}\0").bytes());
+    let table = bytes.len() as u64;
+    // An empty one, and one with the names.
+    let mut sections = [0; 128];
+    sections[64 + 24..64 + 32].copy_from_slice(&names.to_le_bytes());
+    sections[64 + 32..64 + 40].copy_from_slice(&len.to_le_bytes());
+    bytes.extend(sections);
+    // e_shoff; e_shentsize, e_shnum, e_shstrndx.
+    bytes[40..48].copy_from_slice(&table.to_le_bytes());
+    bytes[58..64].copy_from_slice(&[64, 0, 2, 0, 1, 0]);
+    bytes
+}
+
 /// The images that the two real writers of OPS images made (tests/vm/data/images/README.md).
 pub(crate) const OPS_IMAGES: [&str; 5] =
     ["tfs-v4-go-bios", "tfs-v5-c-bios", "tfs-v5-c-uefi", "tfs-v5-go-bios", "tfs-v5-go-uefi"];
