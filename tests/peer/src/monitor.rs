@@ -17,6 +17,10 @@ const KERNEL: (&str, &str) = match cfg!(target_arch = "aarch64") {
     false => ("vmlinux", "ttyS0"),
 };
 
+/// What each Linux is told. Mitigations, and the kernel's tests of its own ciphers, which are two thirds of a boot,
+/// cost much where the processor is emulated, and are not what is tested.
+pub const WORDS: &str = "quiet panic=-1 mitigations=off cryptomgr.notests";
+
 /// What runner says of a guest that ends by PSCI, as Linux does on aarch64.
 pub const OFF: &str =
     "runner: the guest switched itself off, which carries no status: 0 says no more than that\n";
@@ -106,7 +110,7 @@ impl Machine {
         };
         let Self { driver, .. } = self;
         let console = KERNEL.1;
-        format!("console={console} quiet panic=-1 mitigations=off {address} -- net {driver}")
+        format!("console={console} {WORDS} {address} -- net {driver}")
     }
 
     fn runner(&self, program: &Path) -> Command {

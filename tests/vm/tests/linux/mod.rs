@@ -29,6 +29,7 @@ use std::process::Command;
 use super::support::host::accelerator;
 use super::support::program::{Finished, Runner, runner};
 use arch::{CONSOLE, Kernel};
+use peer::monitor::WORDS;
 
 /// Debian's kernel, initrd and tools.
 #[derive(Debug)]
@@ -51,25 +52,22 @@ impl Debian {
 
     /// The same with another of the ram disks.
     fn boot_with(&self, initrd: &str, kernel: Kernel, args: &[&str], job: &str) -> Runner {
-        // Mitigations cost much where the processor is emulated, and are not what is tested.
-        let words = format!("console={CONSOLE} quiet panic=-1 mitigations=off");
         let (file, entry) = kernel.file();
         runner(args.iter().copied().chain(entry))
             .arg("--initrd")
             .arg(self.0.join(initrd))
             .arg("--append")
-            .arg(format!("{words} -- {job}"))
+            .arg(format!("console={CONSOLE} {WORDS} -- {job}"))
             .arg(self.0.join(file))
     }
 
     /// `runner` with Debian's kernel for any machine and a job of its init.
     fn boot_general(&self, args: &[&str], job: &str) -> Runner {
-        let words = format!("console={CONSOLE} quiet panic=-1 mitigations=off");
         runner(args)
             .arg("--initrd")
             .arg(self.0.join("general/initrd"))
             .arg("--append")
-            .arg(format!("{words} -- {job}"))
+            .arg(format!("console={CONSOLE} {WORDS} -- {job}"))
             .arg(self.0.join("general/vmlinuz"))
     }
 
