@@ -2,12 +2,17 @@
 //! part of what a [`Family`](super::Family) is, and one table: 41 is success for one guest, and a failure's
 //! number for another. README.md has it, too, and a test compares.
 //!
-//! What has no value, a reset, PSCI's calls or a crash, is the same for all of them: `outcome`.
+//! What has no value, a reset, PSCI's calls or a crash, is the same for all guests of a machine ([`Silent`]), and
+//! `outcome` says what becomes of it.
 
 use std::fmt;
 
+use hv::Crash;
+
 use crate::devices::power::{ExitCode, PanicPort, Raw, Status};
+use crate::machine::stop::Reason;
 use crate::outcome::status::CRASHED;
+use crate::outcome::{Origin, Outcome};
 
 /// The port a guest writes its exit value to (QEMU's `isa-debug-exit` as OPS places it).
 pub const EXIT_PORT: u16 = 0x501;
@@ -19,6 +24,17 @@ pub struct Ends {
     pub guests: &'static str,
     /// Where they give a value, and what it means.
     pub exits: &'static [(Place, ExitCode)],
+    /// How they end without one, as others do.
+    pub silent: &'static Silent,
+}
+
+/// Ends without a value, of all guests of a machine or an interface.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Silent {
+    /// Whose, for a person.
+    pub guests: &'static str,
+    /// What the guest does, and what the run ends for.
+    pub ends: &'static [(&'static str, Reason)],
 }
 
 /// Where a guest gives a value.
@@ -55,6 +71,7 @@ const VALUE: ExitCode = ExitCode(&[(Raw::Any, Status::Low)]);
 pub static PC: Ends = Ends {
     guests: "x86_64: Nanos, and all that are not named",
     exits: &[(Place::Port(EXIT_PORT), VALUE)],
+    silent: &SILENT_PC,
 };
 
 /// Where QEMU's PC has pvpanic (`hw/misc/pvpanic-isa.c`).
@@ -70,6 +87,7 @@ pub static ACPI: Ends = Ends {
             ExitCode(&[(Raw::Bit(PanicPort::PANICKED), Status::Is(CRASHED))]),
         ),
     ],
+    silent: &SILENT_PC,
 };
 
 /// Where QEMU's PC has the control register of ACPI's power management (PM1a, ACPI 6.5, 4.8.3.2.1), and the
@@ -93,6 +111,7 @@ pub static UNIKRAFT: Ends = Ends {
         ),
         (Place::Port(POWER_PORT), ExitCode(&[(Raw::Bit(SLEEP), Status::Is(0))])),
     ],
+    silent: &SILENT_PC,
 };
 
 /// The same of a machine without PM1 (sleep control register, 4.8.3.7), which has that at the same port.
@@ -105,6 +124,7 @@ pub static OSV: Ends = Ends {
         (Place::Port(EXIT_PORT), VALUE),
         (Place::Port(POWER_PORT), ExitCode(&[(Raw::Bit(SLEEP_BYTE), Status::Is(0))])),
     ],
+    silent: &SILENT_PC,
 };
 
 /// Where Hermit's loader and kernel have QEMU's `isa-debug-exit`.
@@ -118,28 +138,85 @@ pub static HERMIT_LOADER: Ends = Ends {
         Place::Port(DEBUG_PORT),
         ExitCode(&[(Raw::Is(1), Status::Is(0)), (Raw::Any, Status::Is(1))]),
     )],
+    silent: &SILENT_PC,
 };
 
 /// Guests of the aarch64 machine.
-pub static AARCH64: Ends =
-    Ends { guests: "aarch64: Nanos, and all others", exits: &[(Place::SysExit, VALUE)] };
+pub static AARCH64: Ends = Ends {
+    guests: "aarch64: Nanos, and all others",
+    exits: &[(Place::SysExit, VALUE)],
+    silent: &SILENT_AARCH64,
+};
 
 /// Solo5's guests for hvt.
-pub static HVT: Ends = Ends { guests: "Solo5, hvt", exits: &[(Place::Halt, VALUE)] };
+pub static HVT: Ends =
+    Ends { guests: "Solo5, hvt", exits: &[(Place::Halt, VALUE)], silent: &SILENT_HVT };
 
 /// Hermit's guests by uhyve's interface.
-pub static UHYVE: Ends = Ends { guests: "Hermit, uhyve", exits: &[(Place::Exit, VALUE)] };
+pub static UHYVE: Ends =
+    Ends { guests: "Hermit, uhyve", exits: &[(Place::Exit, VALUE)], silent: &SILENT_UHYVE };
+
+/// Those of the x86_64 machine.
+pub static SILENT_PC: Silent = Silent {
+    guests: "x86_64",
+    ends: &[
+        ("a reset (0xfe to port 0x64, which is ACPI's reset register, too)", Reason::Reset),
+        ("a triple fault", Reason::Crash { vcpu: 0, crash: Crash::TripleFault }),
+        ("all vCPUs halted with interrupts off", Reason::Asleep),
+    ],
+};
+
+/// Those of the aarch64 machine.
+pub static SILENT_AARCH64: Silent = Silent {
+    guests: "aarch64",
+    ends: &[("PSCI's `SYSTEM_OFF`", Reason::Shutdown), ("PSCI's `SYSTEM_RESET`", Reason::Restart)],
+};
+
+/// Those of hvt.
+pub static SILENT_HVT: Silent = Silent {
+    guests: "hvt",
+    ends: &[
+        ("a vCPU that halts: nothing wakes it", Reason::Halted { vcpu: 0 }),
+        (
+            "a write to constants, a pointer out of memory, a call that there is none of",
+            Reason::Violation(String::new()),
+        ),
+    ],
+};
+
+/// Those of uhyve's interface.
+pub static SILENT_UHYVE: Silent = Silent {
+    guests: "uhyve",
+    ends: &[(
+        "a pointer out of memory, a call that there is none of",
+        Reason::Violation(String::new()),
+    )],
+};
+
+impl Silent {
+    /// All there are.
+    pub const ALL: [&Silent; 4] = [&SILENT_PC, &SILENT_AARCH64, &SILENT_HVT, &SILENT_UHYVE];
+}
 
 impl Ends {
     /// All there are.
     pub const ALL: [&Ends; 8] =
         [&PC, &ACPI, &UNIKRAFT, &OSV, &HERMIT_LOADER, &AARCH64, &HVT, &UHYVE];
 
-    /// All ends with a value, for a person.
+    /// All ends, for a person.
     pub fn lines(&self) -> impl Iterator<Item = String> {
-        self.exits.iter().flat_map(|(place, code)| {
+        let exits = self.exits.iter().flat_map(|(place, code)| {
             code.words().map(move |(value, status)| format!("{place}: {value} gives {status}"))
-        })
+        });
+        exits.chain(self.silent.ends.iter().map(|(how, reason)| {
+            let Outcome { status, origin, .. } = Outcome::of(reason);
+            let whose = match origin {
+                Origin::Guest => "",
+                Origin::Runner => ", which is runner's",
+                Origin::Unknown => ", and nobody knows the guest's",
+            };
+            format!("{how}: gives {status}{whose}")
+        }))
     }
 
     /// What the value means that a guest ends with where every guest of its machine does.

@@ -1,7 +1,4 @@
 use super::*;
-use crate::machine::stop::Reason;
-use crate::outcome::{Origin, Outcome};
-use hv::Crash;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
@@ -26,33 +23,6 @@ fn holds(code: ExitCode, raw: Raw, status: Status) {
     }
 }
 
-/// Ends without a value, which are every guest's.
-fn valueless() -> [(&'static str, &'static str, Reason); 8] {
-    let crash = Reason::Crash { vcpu: 0, crash: Crash::TripleFault };
-    [
-        (
-            "x86_64",
-            "a reset: 0xfe to port 0x64, or ACPI's reset register, which is the same",
-            Reason::Reset,
-        ),
-        ("aarch64", "PSCI's `SYSTEM_OFF`", Reason::Shutdown),
-        ("aarch64", "PSCI's `SYSTEM_RESET`", Reason::Restart),
-        ("x86_64", "a triple fault", crash),
-        ("x86_64", "all vCPUs halted with interrupts off", Reason::Asleep),
-        ("hvt", "a vCPU that halts: nothing wakes it", Reason::Halted { vcpu: 0 }),
-        (
-            "hvt",
-            "a write to constants, a pointer out of memory, a call that there is none of",
-            Reason::Violation("…".into()),
-        ),
-        (
-            "uhyve",
-            "a pointer out of memory, a call that there is none of",
-            Reason::Violation("…".into()),
-        ),
-    ]
-}
-
 fn readme_table() -> String {
     let mut text =
         "\n| guests | end by | value | status | whose |\n|---|---|---|---|---|\n".to_owned();
@@ -65,8 +35,9 @@ fn readme_table() -> String {
             }
         }
     }
-    for (guests, how, reason) in valueless() {
-        let Outcome { status, origin, raw, .. } = Outcome::of(&reason);
+    let silent = Silent::ALL.iter().flat_map(|all| all.ends.iter().map(|end| (all.guests, end)));
+    for (guests, (how, reason)) in silent {
+        let Outcome { status, origin, raw, .. } = Outcome::of(reason);
         assert_eq!(raw, None);
         let whose = match origin {
             Origin::Guest => "the guest's",

@@ -9,7 +9,7 @@ use crate::boot::{BootPlan, Protocol};
 use crate::family::Announcement;
 use crate::image::hermit::Hermit;
 use crate::image::solo5::{Declared, Kind, Solo5};
-use crate::image::{Access, Arch, Image, Marks};
+use crate::image::{Access, Image, Marks};
 use crate::machine::map::MIB;
 use crate::machine::map::hvt::MEMORY_UNIT;
 
@@ -33,7 +33,6 @@ pub fn inspect(name: &Path) -> Result<Vec<String>, Error> {
     memory(&boot, &mut lines);
     devices(&image, &boot, &mut lines);
     lines.extend(boot.family.ends.lines().map(|end| format!("end: {end}")));
-    lines.extend(valueless(&boot).iter().map(|end| format!("end: {end}")));
     program(&image, &mut lines)?;
     Ok(lines)
 }
@@ -118,22 +117,6 @@ fn devices(image: &Image, boot: &BootPlan, lines: &mut Vec<String>) {
     }
     if boot.family.told != Announcement::Manifest {
         lines.push(format!("device: virtio, told of by {}", boot.family.told));
-    }
-}
-
-/// Ends that carry no value.
-fn valueless(boot: &BootPlan) -> &'static [&'static str] {
-    match (boot.protocol, boot.board.arch) {
-        (Protocol::Hvt | Protocol::Uhyve, _) => {
-            &["a break of the interface's rules gives 126, which is runner's"]
-        }
-        (_, Arch::X86_64) => &[
-            "a reset (0xfe to port 0x64) gives 0",
-            "a triple fault, or halting for good, gives 126, which is runner's",
-        ],
-        (_, Arch::Aarch64) => {
-            &["PSCI's `SYSTEM_OFF` or `SYSTEM_RESET` gives 0, and nobody knows the status"]
-        }
     }
 }
 

@@ -117,8 +117,9 @@ fn inspect_says_what_a_bzimage_is_and_wants() {
             "device: virtio, told of by ACPI",
             "end: a write to port 0x501: any gives its low 8 bits; 255 where those are 0 and it is not",
             "end: a write to port 0x505 (pvpanic): any with bit 0 gives 126",
-            "end: a reset (0xfe to port 0x64) gives 0",
-            "end: a triple fault, or halting for good, gives 126, which is runner's",
+            "end: a reset (0xfe to port 0x64, which is ACPI's reset register, too): gives 0",
+            "end: a triple fault: gives 126, which is runner's",
+            "end: all vCPUs halted with interrupts off: gives 126, which is runner's",
         ]
     );
 }
