@@ -23,8 +23,6 @@ struct Try {
 /// Of a row: which guests, and how they end.
 type Row = (&'static str, &'static str, &'static str);
 
-const PORT: &str = "a write to port 0x501";
-
 fn guest(path: &str) -> PathBuf {
     checkout().join("tests/guests").join(std::env::consts::ARCH).join(path)
 }
@@ -78,7 +76,7 @@ fn here(folder: &Folder) -> Vec<(Row, Try)> {
     let acpi = "x86_64: Linux, and others with all of ACPI";
     let (unikraft, osv) = ("x86_64: Unikraft", "x86_64: OSv");
     let (loader, debug) = ("x86_64: Hermit by its loader", "a write to port 0xf4");
-    let power = "a write to port 0x604";
+    let (exit, power) = ("a write to port 0x501", "a write to port 0x604");
     let unikernel = guest("hermit/hello.elf");
     let behind = |ends: &str| {
         let words = ["--append", ends, "--initrd", unikernel.to_str().unwrap()];
@@ -87,14 +85,14 @@ fn here(folder: &Folder) -> Vec<(Row, Try)> {
     let uk = |words: &[&str]| run(words, "multiboot/unikraft.bin");
     let panics = run(&["--append=panic"], "kernels/acpi_info.elf");
     vec![
-        ((nanos, PORT, "any"), value(run(&["--append=exit=263"], "kernels/exit.elf"), 263, 7)),
-        ((acpi, PORT, "any"), value(run(&["--entry=linux32"], "bzimage/linux64.bin"), 2, 2)),
+        ((nanos, exit, "any"), value(run(&["--append=exit=263"], "kernels/exit.elf"), 263, 7)),
+        ((acpi, exit, "any"), value(run(&["--entry=linux32"], "bzimage/linux64.bin"), 2, 2)),
         ((acpi, "a write to port 0x505 (pvpanic)", "any with bit 0"), value(panics, 1, 126)),
-        ((unikraft, PORT, "41"), value(uk(&["--append=ends=2"]), 41, 0)),
-        ((unikraft, PORT, "42"), value(uk(&["--append=ends=1"]), 42, 126)),
-        ((unikraft, PORT, "any other"), value(exits(".uk_inittab"), 263, 7)),
+        ((unikraft, exit, "41"), value(uk(&["--append=ends=2"]), 41, 0)),
+        ((unikraft, exit, "42"), value(uk(&["--append=ends=1"]), 42, 126)),
+        ((unikraft, exit, "any other"), value(exits(".uk_inittab"), 263, 7)),
         ((unikraft, power, "any with bit 13"), value(uk(&[]), 0x2000, 0)),
-        ((osv, PORT, "any"), value(exits(".percpu_workers"), 263, 7)),
+        ((osv, exit, "any"), value(exits(".percpu_workers"), 263, 7)),
         ((osv, power, "any with bit 5"), value(run(&["--cpus=2"], "systems/osv.elf"), 0x34, 0)),
         ((loader, debug, "1"), value(behind("ends=1"), 1, 0)),
         ((loader, debug, "any other"), value(behind("ends=263"), 263, 1)),
