@@ -1,16 +1,19 @@
-//! Inside the lab: runs a plan's jobs one after the other, each with a deadline, and reports.
+//! Inside the lab: runs the jobs of a plan that it is told to, one after the other, each with a deadline, and reports.
 //!
 //! A job that outlives its deadline is killed, and whatever a job leaves running is killed before
 //! the next one starts, so no test can disturb another or take the rest along.
 
 use crate::command::Result;
-use crate::protocol::{self, End, Job, Outcome, Plan, Report};
+use crate::protocol::{self, End, Job, Order, Outcome, Plan, Report};
+use nix::fcntl::OFlag;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, IsTerminal as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
@@ -28,7 +31,7 @@ const USER: u32 = 1000;
 /// How much of a job's output is reported, from its end.
 const TAIL: usize = 32 * 1024;
 
-/// Runs the plan in the file `plan` and writes reports to `reports`.
+/// Runs what it is told to of the plan in the file `plan`. `reports` is the way out for reports, and in for orders.
 pub(crate) fn run(plan: &Path, reports: &Path) -> Result<()> {
     // Between jobs every other process is killed: never on a machine that is not the lab.
     if std::process::id() != 1 {
@@ -36,23 +39,65 @@ pub(crate) fn run(plan: &Path, reports: &Path) -> Result<()> {
     }
     let text = fs::read(plan).map_err(|e| format!("cannot read {}: {e}", plan.display()))?;
     let plan: Plan = serde_json::from_slice(&text).map_err(|e| format!("bad plan: {e}"))?;
-    let mut port = File::options()
-        .write(true)
-        .open(reports)
-        .map_err(|e| format!("cannot open {}: {e}", reports.display()))?;
-    let mut send = |report: &Report| {
-        port.write_all(protocol::line(report)?.as_bytes())
-            .map_err(|e| format!("cannot report to the host: {e}"))
-    };
-    for (job, spec) in plan.jobs.iter().enumerate() {
-        send(&Report::Started { job })?;
+    let mut host = Host::open(reports)?;
+    host.send(&Report::Ready)?;
+    while let Order::Run { job } = host.order()? {
+        let spec = plan.jobs.get(job).ok_or_else(|| format!("the plan has no job {job}"))?;
+        host.send(&Report::Started { job })?;
         let outcome = execute(spec);
         kill_all_others();
-        send(&Report::Finished { job, outcome })?;
+        host.send(&Report::Finished { job, outcome })?;
     }
-    send(&Report::Done)?;
+    host.send(&Report::Done)?;
     // Does not come back; if it does, leaving as the first process ends the machine too.
     crate::command::run(Command::new("poweroff").arg("-f"))
+}
+
+/// Who gives the orders.
+struct Host {
+    port: BufReader<File>,
+}
+
+impl Host {
+    fn open(port: &Path) -> Result<Self> {
+        let context = |e| format!("cannot open {}: {e}", port.display());
+        // Opened to be read, a serial line would become the controlling terminal of whoever has none.
+        let flags = OFlag::O_NOCTTY.bits();
+        let mut options = File::options();
+        let file =
+            options.read(true).write(true).custom_flags(flags).open(port).map_err(context)?;
+        if file.is_terminal() {
+            // An echo would answer the host with its own orders.
+            tcgetattr(&file)
+                .and_then(|mut settings| {
+                    cfmakeraw(&mut settings);
+                    tcsetattr(&file, SetArg::TCSANOW, &settings)
+                })
+                .map_err(|e| format!("cannot set up {}: {e}", port.display()))?;
+        }
+        Ok(Self { port: BufReader::new(file) })
+    }
+
+    fn send(&mut self, report: &Report) -> Result<()> {
+        let line = protocol::line(report)?;
+        let written = self.port.get_mut().write_all(line.as_bytes());
+        written.map_err(|e| format!("cannot report to the host: {e}"))
+    }
+
+    /// Waits for the next order.
+    fn order(&mut self) -> Result<Order> {
+        loop {
+            let mut line = String::new();
+            match self.port.read_line(&mut line) {
+                Ok(0) => return Err("the host gives no more orders".to_owned()),
+                Ok(_) => {}
+                Err(e) => return Err(format!("cannot hear the host: {e}")),
+            }
+            if let Some(order) = protocol::parse(&line) {
+                return order;
+            }
+        }
+    }
 }
 
 fn execute(job: &Job) -> Outcome {

@@ -1,19 +1,22 @@
 //! Runs tests in machines that boot for them: several at once, each again after a test that took it
 //! down, and one more for tests whose failure nobody can repeat.
 
+use crate::command::Result;
 use crate::guest::Guest;
 use crate::protocol::{Job, Outcome, Plan, Report};
+use crate::queue::{Place, Queue};
 use crate::results::{Verdict, judge};
 use crate::skips::Skips;
 use crate::tally::Tally;
-use std::collections::BTreeSet;
+use std::cell::Cell;
 use std::iter;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-/// Machines at once. Each has one CPU and takes one of the host's.
-const MACHINES: usize = 2;
+/// Machines at once. Each of the first two takes one of the processors of CI's machine, and each of the second two
+/// one of those.
+const MACHINES: [Place; 4] = [Place::First, Place::First, Place::Second, Place::Second];
 
 /// One boot of each should do; each of the others follows a test that took the machine down, or an emulator that
 /// stood still, whose test begins again.
@@ -26,7 +29,7 @@ const DOUBTFUL: usize = 3;
 /// How often a test that failed has to pass after all, in another boot.
 const REPEATS: usize = 2;
 
-/// Tests, the files they need, and where to say how they went.
+/// The files that tests need, and where to say how they went.
 #[derive(Debug)]
 pub(crate) struct Boots<'a> {
     files: &'a [PathBuf],
@@ -34,28 +37,54 @@ pub(crate) struct Boots<'a> {
     tally: Mutex<&'a mut Tally>,
 }
 
+/// Tests, and those of them that no machine has begun.
+struct Work {
+    plan: Plan,
+    initrd: PathBuf,
+    waiting: Queue,
+}
+
 impl<'a> Boots<'a> {
     pub(crate) fn new(files: &'a [PathBuf], skips: &'a Skips, tally: &'a mut Tally) -> Self {
         Self { files, skips, tally: Mutex::new(tally) }
     }
 
-    /// Runs all `jobs` in machines like `guest`.
-    pub(crate) fn run(&self, guest: &Guest<'_>, jobs: Vec<Job>) {
+    /// Runs all `jobs` in machines like `guest`, several at once: whichever has nothing to do takes the next. Who
+    /// finds none left does what is `behind` them.
+    pub(crate) fn run(
+        &self,
+        guest: &Guest<'_>,
+        jobs: Vec<Job>,
+        behind: &(impl Fn(Place) + Sync),
+    ) -> Result<()> {
+        let waiting = Queue::of(&jobs);
+        let plan = Plan { jobs };
+        let work = Work { initrd: guest.initrd(&plan, self.files)?, plan, waiting };
         let failed = thread::scope(|scope| {
-            let deal = dealt(jobs).into_iter().enumerate();
-            let start = |(number, jobs)| {
-                scope.spawn(move || self.until_done(&Guest { number, ..*guest }, jobs))
+            let machine = |number, place| {
+                let failed = self.until_done(&Guest { number, place, ..*guest }, &work);
+                behind(place);
+                failed
             };
-            let machines: Vec<_> = deal.map(start).collect();
-            let end = |machine: thread::ScopedJoinHandle<'_, Vec<Job>>| match machine.join() {
+            let start = |(number, place)| scope.spawn(move || machine(number, place));
+            let machines: Vec<_> = MACHINES.into_iter().enumerate().map(start).collect();
+            let end = |machine: thread::ScopedJoinHandle<'_, Vec<usize>>| match machine.join() {
                 Ok(failed) => failed,
                 Err(panic) => std::panic::resume_unwind(panic),
             };
             machines.into_iter().flat_map(end).collect::<Vec<_>>()
         });
+        let Plan { jobs } = work.plan;
+        for job in work.waiting.rest() {
+            let mut tally = self.tally();
+            tally.failed(&jobs[job].name, "missing: the lab did not report it");
+            tally.broken = true;
+        }
         if !failed.is_empty() {
+            let failed: Vec<_> = failed.iter().map(|job| jobs[*job].clone()).collect();
             self.repeat(guest, &failed);
         }
+        Ok(())
     }
 
     fn tally(&self) -> MutexGuard<'_, &'a mut Tally> {
@@ -63,59 +92,56 @@ impl<'a> Boots<'a> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Boots until every job has run, or too often. Gives those that failed.
-    fn until_done(&self, guest: &Guest<'_>, mut jobs: Vec<Job>) -> Vec<Job> {
+    /// Boots until no test waits, or too often. Gives those that failed.
+    fn until_done(&self, guest: &Guest<'_>, work: &Work) -> Vec<usize> {
         let mut failed = Vec::new();
         for boot in 0..BOOTS {
-            if boot > 0 {
-                println!("lab: booting again for the other {} tests", jobs.len());
-            }
-            let (missing, may_go_on) = self.once(guest, jobs, &mut failed);
-            jobs = missing;
-            if jobs.is_empty() || !may_go_on {
+            let waiting = work.waiting.len(guest.place);
+            if waiting == 0 {
                 break;
             }
-        }
-        for job in jobs {
-            let mut tally = self.tally();
-            tally.failed(&job.name, "missing: the lab did not report it");
-            tally.broken = true;
+            if boot > 0 {
+                println!("lab: booting again for the other {waiting} tests");
+            }
+            if !self.once(guest, work, &mut failed) {
+                break;
+            }
         }
         failed
     }
 
-    /// One boot. Gives the jobs that it did not come to, and whether another boot may.
-    fn once(&self, guest: &Guest<'_>, jobs: Vec<Job>, failed: &mut Vec<Job>) -> (Vec<Job>, bool) {
-        let plan = Plan { jobs };
-        let mut reported = BTreeSet::new();
-        let mut started = None;
-        let result = guest.run(&plan, self.files, |report| match report {
-            Report::Started { job } => started = Some(*job),
-            Report::Finished { job, outcome } if reported.insert(*job) => {
-                if let Some(spec) = plan.jobs.get(*job)
+    /// One boot. Gives whether another may follow.
+    fn once(&self, guest: &Guest<'_>, work: &Work, failed: &mut Vec<usize>) -> bool {
+        // What the machine is at.
+        let at = Cell::new(None);
+        let next = || {
+            at.set(work.waiting.take(guest.place));
+            at.get()
+        };
+        let result = guest.run_each(&work.plan, &work.initrd, next, |report| match report {
+            Report::Finished { job, outcome } if at.get() == Some(*job) => {
+                at.set(None);
+                if let Some(spec) = work.plan.jobs.get(*job)
                     && self.report(spec, outcome)
                 {
-                    failed.push(spec.clone());
+                    failed.push(*job);
                 }
             }
-            Report::Broken { .. } | Report::Finished { .. } | Report::Done => {}
+            _ => {}
         });
-        let stood_still = result.as_ref().is_err_and(|failure| failure.stood_still);
-        let fatal = started.filter(|job| !reported.contains(job) && !stood_still);
-        let mut missing = Vec::new();
-        for (index, job) in plan.jobs.into_iter().enumerate() {
-            if Some(index) == fatal {
-                self.tally().failed(&job.name, "took the machine down, see below");
+        let Err(failure) = result else { return true };
+        if let Some(job) = at.get() {
+            if failure.stood_still {
+                work.waiting.put_back(job, guest.place);
+            } else {
+                self.tally().failed(&work.plan.jobs[job].name, "took the machine down, see below");
                 failed.push(job);
-            } else if !reported.contains(&index) {
-                missing.push(job);
             }
         }
-        if let Err(failure) = result {
-            println!("lab: {}", failure.why);
-            self.tally().broken |= fatal.is_none() && !stood_still;
-        }
-        (missing, fatal.is_some() || stood_still)
+        println!("lab: {}", failure.why);
+        let expected = at.get().is_some() || failure.stood_still;
+        self.tally().broken |= !expected;
+        expected
     }
 
     /// Says how a test went. Gives whether it failed.
@@ -160,39 +186,5 @@ impl<'a> Boots<'a> {
                 self.tally().take_back(&job.name, REPEATS);
             }
         }
-    }
-}
-
-/// The jobs for each machine, in their order: neighbours take about as long, so every machine gets
-/// every other one.
-fn dealt(jobs: Vec<Job>) -> Vec<Vec<Job>> {
-    let machines = MACHINES.min(jobs.len());
-    let mut deal = vec![Vec::new(); machines];
-    for (hand, job) in (0..machines).cycle().zip(jobs) {
-        deal[hand].push(job);
-    }
-    deal
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_test_is_dealt_to_one_machine_and_none_boots_for_nothing() {
-        let job = |name: &str| Job {
-            name: name.to_owned(),
-            program: "/t".into(),
-            arguments: Vec::new(),
-            directory: "/".into(),
-            environment: Vec::new(),
-            deadline: 1,
-        };
-        let names = |jobs: &Vec<Job>| jobs.iter().map(|job| job.name.clone()).collect::<Vec<_>>();
-        let deal = |of: &[&str]| dealt(of.iter().map(|name| job(name)).collect());
-        let hands: Vec<_> = deal(&["a", "b", "c"]).iter().map(names).collect();
-        assert_eq!(hands, [vec!["a", "c"], vec!["b"]]);
-        assert_eq!(deal(&["a"]).len(), 1);
-        assert!(deal(&[]).is_empty());
     }
 }

@@ -5,12 +5,13 @@ use crate::command::{self, Result};
 use crate::cpio::Archive;
 use crate::packages;
 use crate::processors;
-use crate::protocol::{self, Plan, Report};
+use crate::protocol::{self, Order, Plan, Report};
 use crate::pulse::Pulse;
+use crate::queue::Place;
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -42,6 +43,9 @@ pub(crate) enum Clock {
         huge_pages: bool,
     },
 }
+
+/// How nice a machine at the second place is: one that works as well has two thirds of the processor.
+const NICE: &str = "3";
 
 /// The processor that counts instructions.
 const COUNTED: &str = "-accel tcg,thread=single -smp 1";
@@ -81,36 +85,44 @@ pub(crate) struct Guest<'a> {
     pub(crate) clock: Clock,
     /// Which of the machines that run at once, for the names of its files.
     pub(crate) number: usize,
+    /// Who it gives way to.
+    pub(crate) place: Place,
     /// When it is killed, whatever it does.
     pub(crate) until: Instant,
 }
 
 impl Guest<'_> {
-    /// Boots, runs `plan` with `files` at the paths they have here, and hands on each report.
-    pub(crate) fn run(
-        &self,
-        plan: &Plan,
-        files: &[PathBuf],
-        mut report: impl FnMut(&Report),
-    ) -> Ended {
-        let folder = self.folder;
-        let name = match self.clock {
-            Clock::Host => format!("tests-{}", self.number),
-            Clock::Instructions { .. } => format!("instructions-{}", self.number),
-        };
-        let initrd = folder.join(format!("{name}.cpio"));
-        let console = folder.join(format!("{name}.console"));
-        let errors = folder.join(format!("{name}.qemu"));
+    /// Boots, runs all of `plan` in its order with `files` at the paths they have here, and hands on each report.
+    pub(crate) fn run(&self, plan: &Plan, files: &[PathBuf], report: impl FnMut(&Report)) -> Ended {
+        let mut jobs = 0..plan.jobs.len();
+        self.run_each(plan, &self.initrd(plan, files)?, || jobs.next(), report)
+    }
+
+    /// What a machine starts from that may be told to run what is in `plan`.
+    pub(crate) fn initrd(&self, plan: &Plan, files: &[PathBuf]) -> Result<PathBuf> {
+        let initrd = self.file("cpio");
         let archive = self.initial_root(plan, files)?;
         fs::write(&initrd, archive)
             .map_err(|e| format!("cannot write {}: {e}", initrd.display()))?;
+        Ok(initrd)
+    }
+
+    /// Boots, runs those of `plan` that `next` names, as often as it names one, and hands on each report.
+    pub(crate) fn run_each(
+        &self,
+        plan: &Plan,
+        initrd: &Path,
+        mut next: impl FnMut() -> Option<usize>,
+        mut report: impl FnMut(&Report),
+    ) -> Ended {
+        let (console, errors) = (self.file("console"), self.file("qemu"));
         let stderr =
             File::create(&errors).map_err(|e| format!("cannot write {}: {e}", errors.display()))?;
-        let mut command = self.qemu(&initrd, &console)?;
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+        let mut command = self.qemu(initrd, &console)?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
         let child = command.spawn().map_err(|e| command::cannot_start(&command, &e))?;
         let mut machine = Machine { child };
-        let result = machine.reports(plan, self.until, &mut report);
+        let result = machine.reports(plan, self.until, &mut next, &mut report);
         result.map_err(|failure| {
             let last = |path: &Path| last_lines(&fs::read(path).unwrap_or_default());
             let why = format!(
@@ -125,12 +137,24 @@ impl Guest<'_> {
         })
     }
 
+    /// One of its files.
+    fn file(&self, extension: &str) -> PathBuf {
+        let clock = match self.clock {
+            Clock::Host => "tests",
+            Clock::Instructions { .. } => "instructions",
+        };
+        self.folder.join(format!("{clock}-{}.{extension}", self.number))
+    }
+
     fn qemu(&self, initrd: &Path, console: &Path) -> Result<Command> {
         let kernel = packages::one_file(self.packages, "boot", "vmlinuz-")?;
         let machine = &self.architecture.machine;
         // Whatever ends this program, QEMU ends with it.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]);
+        if self.place == Place::Second {
+            command.args(["nice", "-n", NICE]);
+        }
         if machine.on_one_processor && self.clock == Clock::Host {
             let ours = processors::ours()?;
             let one = ours[self.number % ours.len()];
@@ -145,6 +169,10 @@ impl Guest<'_> {
         command.args(machine.reports_words);
         let mut append = format!("console={} quiet panic=-1 mitigations=off", machine.console);
         let mut processors = machine.processors;
+        if self.clock == Clock::Host {
+            // Two thirds of a boot are the kernel's tests of its ciphers.
+            append += " cryptomgr.notests";
+        }
         if let Clock::Instructions { huge_pages } = self.clock {
             processors = COUNTED;
             command.args(["-icount", "shift=0,sleep=off"]);
@@ -206,8 +234,15 @@ impl Drop for Machine {
 }
 
 impl Machine {
-    /// Hands on reports until the last one, or until time is up.
-    fn reports(&mut self, plan: &Plan, until: Instant, report: &mut impl FnMut(&Report)) -> Ended {
+    /// Gives orders and hands on reports until the last one, or until time is up.
+    fn reports(
+        &mut self,
+        plan: &Plan,
+        until: Instant,
+        order: &mut impl FnMut() -> Option<usize>,
+        report: &mut impl FnMut(&Report),
+    ) -> Ended {
+        let mut stdin = self.child.stdin.take().ok_or_else(|| "QEMU has no stdin".to_owned())?;
         let stdout = self.child.stdout.take().ok_or_else(|| "QEMU has no stdout".to_owned())?;
         let lines = lines_of(stdout);
         let mut pulse = Pulse::of(self.child.id());
@@ -235,7 +270,10 @@ impl Machine {
             match message {
                 Report::Broken { why } => return Err(format!("the lab is of no use: {why}").into()),
                 Report::Started { job } => running = Some(job),
-                Report::Finished { .. } => running = None,
+                Report::Ready | Report::Finished { .. } => {
+                    running = None;
+                    give(&mut stdin, order())?;
+                }
                 Report::Done => return Ok(self.power_off()?),
             }
         }
@@ -253,6 +291,19 @@ impl Machine {
                 None => thread::sleep(Duration::from_millis(20)),
             }
         }
+    }
+}
+
+/// Tells the agent what to do next.
+fn give(stdin: &mut ChildStdin, job: Option<usize>) -> Result<()> {
+    let order = job.map_or(Order::PowerOff, |job| Order::Run { job });
+    let line = protocol::line(&order)?;
+    // A machine that went down says so by the end of its reports.
+    match stdin.write_all(line.as_bytes()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            Err(format!("cannot give QEMU an order: {e}"))
+        }
+        _ => Ok(()),
     }
 }
 

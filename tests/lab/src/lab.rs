@@ -12,17 +12,22 @@ use crate::guest::{Clock, Guest};
 use crate::linux::{self, Guests};
 use crate::packages;
 use crate::protocol::{Job, Plan};
+use crate::queue::Place;
 use crate::skips::Skips;
 use crate::tally::Tally;
 use crate::workspace::Workspace;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// One test. The slowest takes half a minute, and on a machine with other work five times that.
 const TEST_DEADLINE: Duration = Duration::from_secs(240);
+
+/// Where there are no tests, or fewer than gates.
+const GATES_AT_ONCE: usize = 2;
 
 /// All tests, however many boots they take, also where one hangs or a machine has other work.
 const LAB_DEADLINE: Duration = Duration::from_secs(30 * 60);
@@ -130,6 +135,7 @@ impl Lab {
             folder: &self.folder,
             clock,
             number: 0,
+            place: Place::First,
             until: Instant::now() + time,
         }
     }
@@ -202,11 +208,10 @@ impl Lab {
 /// Runs the tests and gates of `architecture` that have `filter` in their names.
 pub(crate) fn run(architecture: &'static Architecture, filter: &str) -> Result<()> {
     let lab = Lab::prepare(architecture)?;
-    let gates = architecture.gates.iter().filter(|gate| gate.name().contains(filter));
-    let gates: Vec<_> = gates.collect();
+    let gates = Gates::of(architecture, filter);
     let chosen = lab.jobs.iter().filter(|job| job.name.contains(filter)).cloned().collect();
     let plan = Plan { jobs: chosen };
-    if plan.jobs.is_empty() && gates.is_empty() {
+    if plan.jobs.is_empty() && gates.none() {
         return Err(format!("no test and no gate has `{filter}` in its name"));
     }
     let mut tally = Tally::default();
@@ -217,30 +222,64 @@ pub(crate) fn run(architecture: &'static Architecture, filter: &str) -> Result<(
         println!("lab: {} tests on KVM in {}", plan.jobs.len(), architecture.machine.qemu.name);
         let files = lab.files(&plan)?;
         let guest = lab.guest(Clock::Host, LAB_DEADLINE);
-        Boots::new(&files, &lab.skips, &mut tally).run(&guest, plan.jobs);
+        // Whatever else the host does, gates count the same: who has no more tests measures.
+        let boots = Boots::new(&files, &lab.skips, &mut tally);
+        boots.run(&guest, plan.jobs, &|place| gates.check(&lab, place))?;
     }
-    let check = |number: usize, gate: Gate| {
-        let counting = Guest { number, ..lab.guest(gate.clock(), LAB_DEADLINE) };
-        gate.check(&lab.runner, &lab.guests, &counting)
-    };
-    // Whatever else the host does, they count the same.
-    let measured: Vec<_> = thread::scope(|scope| {
-        let start = |(number, &gate)| (gate, scope.spawn(move || check(number, gate)));
-        let started: Vec<_> = gates.into_iter().enumerate().map(start).collect();
-        let end = |(gate, thread): (Gate, thread::ScopedJoinHandle<'_, Measured>)| {
-            (gate, thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
-        };
-        started.into_iter().map(end).collect()
+    thread::scope(|scope| {
+        for _ in 0..GATES_AT_ONCE {
+            scope.spawn(|| gates.check(&lab, Place::First));
+        }
     });
-    for (gate, figures) in measured {
-        tally.gate(gate.name(), figures);
-    }
+    gates.report(&mut tally);
     if filter.is_empty() {
         for wrong in evidence::unsupported(architecture.name, &tally.seen) {
             tally.failed("the README's table of guests", &wrong);
         }
     }
     tally.finish()
+}
+
+/// Gates, for whoever has the time.
+struct Gates {
+    waiting: Mutex<Vec<(usize, Gate)>>,
+    measured: Mutex<BTreeMap<usize, (Gate, Measured)>>,
+}
+
+impl Gates {
+    /// Those of `architecture` that have `filter` in their names.
+    fn of(architecture: &Architecture, filter: &str) -> Self {
+        let gates = architecture.gates.iter().copied();
+        let chosen = gates.filter(|gate| gate.name().contains(filter)).enumerate().collect();
+        Self { waiting: Mutex::new(chosen), measured: Mutex::default() }
+    }
+
+    fn none(&self) -> bool {
+        locked(&self.waiting).is_empty()
+    }
+
+    /// Measures as long as there is one that nobody does. The last takes longest.
+    fn check(&self, lab: &Lab, place: Place) {
+        loop {
+            let Some((number, gate)) = locked(&self.waiting).pop() else { return };
+            let counting = Guest { number, place, ..lab.guest(gate.clock(), LAB_DEADLINE) };
+            let figures = gate.check(&lab.runner, &lab.guests, &counting);
+            locked(&self.measured).insert(number, (gate, figures));
+        }
+    }
+
+    fn report(self, tally: &mut Tally) {
+        for (gate, figures) in
+            self.measured.into_inner().unwrap_or_else(PoisonError::into_inner).into_values()
+        {
+            tally.gate(gate.name(), figures);
+        }
+    }
+}
+
+/// A thread that panics takes the lab with it.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The tests of a set that are run. Each entry of its choice has to be about one at least.

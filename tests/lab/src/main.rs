@@ -34,6 +34,7 @@ mod payloads;
 mod processors;
 mod protocol;
 mod pulse;
+mod queue;
 mod results;
 mod skips;
 mod soak;

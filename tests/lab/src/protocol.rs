@@ -1,14 +1,15 @@
-//! What host and agent say to each other: a plan as JSON in the initial root, and reports as JSON
-//! lines on the second serial line. The first one is the kernel's console, whose messages may
-//! land in the middle of a line.
+//! What host and agent say to each other: a plan as JSON in the initial root, and on the second serial line
+//! reports one way and orders the other, as JSON lines. The first one is the kernel's console, whose messages
+//! may land in the middle of a line.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// Every report line starts with this.
+/// Every line starts with this.
 pub(crate) const PREFIX: &str = "@lab ";
 
-/// What the agent is to run, in this order.
+/// What the agent may be told to run.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Plan {
     pub(crate) jobs: Vec<Job>,
@@ -32,12 +33,23 @@ pub(crate) struct Job {
 pub(crate) enum Report {
     /// Nothing can run, for this reason.
     Broken { why: String },
+    /// The agent waits for its first order.
+    Ready,
     /// The job with this index runs.
     Started { job: usize },
     /// The job with this index ended.
     Finished { job: usize, outcome: Outcome },
-    /// All jobs ended; the machine goes down now.
+    /// The machine goes down now.
     Done,
+}
+
+/// One line from the host, after [`Report::Ready`] and after each [`Report::Finished`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Order {
+    /// Run the job with this index.
+    Run { job: usize },
+    /// There is none left.
+    PowerOff,
 }
 
 /// How a job went.
@@ -65,18 +77,19 @@ pub(crate) enum End {
     NotStarted(String),
 }
 
-/// A report as the line to send.
-pub(crate) fn line(report: &Report) -> Result<String, String> {
-    let json = serde_json::to_string(report).map_err(|e| format!("cannot write a report: {e}"))?;
+/// A report or an order as the line to send.
+pub(crate) fn line(message: &impl Serialize) -> Result<String, String> {
+    let json =
+        serde_json::to_string(message).map_err(|e| format!("cannot write a message: {e}"))?;
     Ok(format!("{PREFIX}{json}\n"))
 }
 
-/// The report in a line from the serial port; `None` for any other text.
-pub(crate) fn parse(line: &str) -> Option<Result<Report, String>> {
+/// The report or the order in a line from the serial port; `None` for any other text.
+pub(crate) fn parse<T: DeserializeOwned>(line: &str) -> Option<Result<T, String>> {
     let json = line.trim_end().strip_prefix(PREFIX)?;
     Some(
         serde_json::from_str(json)
-            .map_err(|e| format!("unreadable report from the lab: {e}: {json}")),
+            .map_err(|e| format!("unreadable message of the lab's: {e}: {json}")),
     )
 }
 
@@ -97,15 +110,25 @@ mod tests {
         assert_eq!(sent.matches('\n').count(), 1);
         // A terminal line turns \n into \r\n on its way out.
         let received = sent.replace('\n', "\r\n");
-        match parse(&received).unwrap().unwrap() {
+        match parse::<Report>(&received).unwrap().unwrap() {
             Report::Finished { job: 7, outcome: got } => assert_eq!(got, outcome),
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
+    fn an_order_is_one_line() {
+        for order in [Order::Run { job: 599 }, Order::PowerOff] {
+            let sent = line(&order).unwrap();
+            assert_eq!(sent.matches('\n').count(), 1);
+            assert_eq!(parse::<Order>(&sent).unwrap().unwrap(), order);
+        }
+    }
+
+    #[test]
     fn other_text_is_not_a_report_and_a_broken_report_is_an_error() {
-        assert!(parse("[    1.0] kvm: something").is_none());
-        assert!(parse("@lab {\"Started\":").unwrap().unwrap_err().contains("unreadable"));
+        assert!(parse::<Report>("[    1.0] kvm: something").is_none());
+        let broken = parse::<Report>("@lab {\"Started\":").unwrap();
+        assert!(broken.unwrap_err().contains("unreadable"));
     }
 }

@@ -50,13 +50,13 @@ pub(crate) const AARCH64: Architecture = Architecture {
         // For guests of 5 GiB.
         memory: 6144,
         console: "ttyAMA0",
-        // The board has one serial line. `stdio` would close the port when there is no stdin.
+        // The board has one serial line.
         reports: "/dev/vport0p1",
         reports_words: &[
             "-device",
             "virtio-serial-pci",
             "-chardev",
-            "file,id=reports,path=/dev/stdout",
+            "stdio,id=reports,signal=off",
             "-device",
             "virtserialport,chardev=reports",
         ],

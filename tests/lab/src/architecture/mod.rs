@@ -84,7 +84,8 @@ pub(crate) struct Machine {
     pub(crate) memory: u32,
     /// What Linux calls the first serial line.
     pub(crate) console: &'static str,
-    /// The way out for reports, which is QEMU's stdout: its end there, and QEMU's words.
+    /// The way out for reports and in for orders, which is QEMU's stdout and stdin: its end there, and QEMU's
+    /// words.
     pub(crate) reports: &'static str,
     pub(crate) reports_words: &'static [&'static str],
 }
