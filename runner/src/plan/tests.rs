@@ -118,3 +118,23 @@ fn further_devices_stand_behind_disks_and_network_and_leave_the_rest_to_disks() 
                   leave some out, or the network (--net=none)";
     assert_eq!(error, wanted);
 }
+
+#[test]
+fn hermits_devices_are_on_pci_or_in_windows_where_its_kernel_looks() {
+    if Arch::HOST != Some(Arch::X86_64) {
+        println!("skipped: the kernel is for x86_64");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("hello");
+    std::fs::write(&path, guests::x86_64::hermit::HELLO).unwrap();
+    let path = path.to_str().unwrap();
+    let place = |options: &[&str]| {
+        let plan = plan(&[&[path, "--net=user"], options].concat()).unwrap();
+        plan.network.unwrap().slot.place.to_string()
+    };
+    assert!(place(&[]).starts_with("virtio-pci 00:01.0"), "{}", place(&[]));
+    assert!(place(&["--virtio=pci"]).starts_with("virtio-pci 00:01.0"));
+    // Where QEMU's `microvm` has the first; a kernel for it guesses.
+    assert_eq!(place(&["--virtio=mmio"]), "virtio-mmio 0xfeb00000, line 5");
+}
