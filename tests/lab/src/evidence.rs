@@ -126,7 +126,7 @@ pub(crate) static TABLE: &[Row] = &[
         ],
     },
     row(
-        "Unikraft: micro-guests; its helloworld by hand, for Firecracker and for arm64 in the lab, for QEMU in QEMU 7.2",
+        "Unikraft: micro-guests; its helloworld by hand, for Firecracker and for arm64 in the lab, for QEMU and Firecracker in QEMU 7.2",
         [
             Lab(&["systems::unikraft_for_qemu", "systems::unikraft_for_firecracker"]),
             Qemu(&["systems::in_software_emulation_unikraft", "emulated_virt::images_that_want"]),
@@ -135,7 +135,7 @@ pub(crate) static TABLE: &[Row] = &[
         ],
     ),
     Row {
-        guest: "OSv: micro-guests; its own kernel by hand, to its end, with one and two CPUs: for arm64 in QEMU 7.2, for x86_64 in a lab without XSAVE (with that, it dies there under QEMU's KVM, too)",
+        guest: "OSv: micro-guests; its own kernel by hand, to its end, with one and two CPUs: for arm64 in the lab and in QEMU 7.2, for x86_64 in a lab without XSAVE (with that, it dies there under QEMU's KVM, too)",
         cells: [
             (Lab(&["systems::osv_"]), ""),
             (Qemu(&["emulated_virt::images_that_want"]), "for arm64"),
