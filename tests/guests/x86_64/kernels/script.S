@@ -35,14 +35,14 @@ _start:
         mov     $stack, %esp
         xor     %ebp, %ebp
         mov     RAMDISK_IMAGE(%rsi), %r14d
-        cmpl    $ELF, (%r14)
-        jne     1f
-        add     $PAGE, %r14
-1:      mov     %r14, ram_disk
         mov     %cr3, %rax
         mov     %rax, second_cr3
         mov     $0x93, %eax             /* present, writable, no caching, 2 MiB */
         call    map_rest
+        cmpl    $ELF, (%r14)            /* not before: it may be above the first GiB */
+        jne     1f
+        add     $PAGE, %r14
+1:      mov     %r14, ram_disk
         call    catch_exceptions
         mov     %r14, %r15
         /* fall through */
