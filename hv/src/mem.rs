@@ -19,7 +19,7 @@ use vm_memory::{
 };
 
 use crate::error::{Error, Kind, Result};
-use sys::GIVE_BACK;
+use sys::{GIVE_BACK, SMALL_PAGES};
 
 #[cfg_attr(target_os = "linux", path = "sys/linux.rs")]
 #[cfg_attr(not(target_os = "linux"), path = "sys/macos.rs")]
@@ -226,6 +226,16 @@ pub fn give_back(memory: &GuestMemory, pages: &VolatileSlice<'_>) -> Result<u64>
     match result {
         0 => Ok(whole as u64),
         _ => Err(Error::last_errno(OP).at(format!("{whole} bytes"))),
+    }
+}
+
+/// Has the host give `pages`, whole ones of a guest's RAM, as they are touched and not 2 MiB at once, as Linux may: for
+/// what is used here and there. Advice, as [`GuestRam`]'s: where the system cannot do it, more memory is taken and nothing
+/// else changes.
+pub fn in_small_pages(pages: &VolatileSlice<'_>) {
+    if let Some(advice) = SMALL_PAGES {
+        // SAFETY: the slice's pages are mapped for as long as it lives; the advice changes no contents.
+        unsafe { libc::madvise(pages.ptr_guard_mut().as_ptr().cast(), pages.len(), advice) };
     }
 }
 

@@ -35,6 +35,9 @@ impl BootPlan {
     pub fn load(&self, memory: &GuestMemory, platform: Platform) -> Result<Loaded, Error> {
         let ram = ram_of(memory);
         let mut loading = Loading { memory, ranges: Vec::new() };
+        if self.protocol == Protocol::Uhyve {
+            self.spare_uhyve(memory);
+        }
         self.load_kernel(&ram, &mut loading)?;
         if self.exits_by_semihosting && platform == Platform::Hypervisor {
             let code = self.kernel.segments().iter().filter(|segment| segment.executable());

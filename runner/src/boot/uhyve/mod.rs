@@ -18,6 +18,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use hv::{Arch, GuestMemory, State};
+use vm_memory::{GuestAddress, GuestMemoryBackend as _};
 
 use super::load::{Loading, does_not_fit};
 use super::{BootPlan, Error, Gpas};
@@ -41,6 +42,9 @@ pub(super) const KERNEL: u64 = 0x4_0000;
 const PAGE: u64 = 0x1000;
 /// The most bytes of a command line: a page table's worth of the device tree is left for the rest.
 pub const COMMAND_LINE_MAX: usize = 24 << 10;
+/// Where memory ends that a small kernel uses here and there: itself and what it is given are below 1 MiB, its page tables
+/// behind the next 2 MiB, and its first heap at the one after.
+const SPARSE: u64 = 4 << 20;
 /// What the first kernels find mapped.
 const GIB: u64 = 1 << 30;
 
@@ -83,6 +87,19 @@ impl BootPlan {
     fn hermit(&self) -> Result<&Hermit, Error> {
         let name = || self.kernel.view().source().name().to_owned();
         self.kernel.hermit().ok_or_else(|| Error::NoEntry { name: name() })
+    }
+
+    /// Has the host give the beginning of `memory` by small pages where the kernel leaves most of it as it is: pages of
+    /// 2 MiB would be three times what a small unikernel touches there. To be called before anything is written.
+    pub(super) fn spare_uhyve(&self, memory: &GuestMemory) {
+        let ram = Self::memory_of(&super::load::ram_of(memory));
+        let end = ram.start.saturating_add(SPARSE).min(ram.end);
+        let len = usize::try_from(end.saturating_sub(ram.start)).unwrap_or_default();
+        if self.image().end <= end
+            && let Ok(pages) = memory.get_slice(GuestAddress(ram.start), len)
+        {
+            hv::mem::in_small_pages(&pages);
+        }
     }
 
     /// Relocates the kernel, writes all but what [`BootPlan::complete`] does, and returns the first
