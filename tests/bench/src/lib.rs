@@ -8,6 +8,7 @@
 pub mod build;
 pub mod crowd;
 pub mod floor;
+pub mod hermit;
 pub mod linux;
 pub mod measure;
 pub mod table;

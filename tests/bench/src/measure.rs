@@ -39,6 +39,14 @@ pub struct Sample {
     pub rss: u64,
 }
 
+impl Sample {
+    /// Peak resident set, in MiB.
+    #[must_use]
+    pub fn mebibytes(&self) -> f64 {
+        Duration::from_micros(self.rss).as_secs_f64() * 1e6 / 1024.0
+    }
+}
+
 /// Runs `candidate` once.
 ///
 /// # Errors

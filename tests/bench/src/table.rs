@@ -53,15 +53,11 @@ pub fn print(candidates: &[Candidate], samples: &[Vec<Sample>]) {
             of(|sample| sample.marker),
             of(|sample| sample.wall),
             of(|sample| sample.cpu),
-            median(samples.iter().map(|sample| mib(sample.rss))),
+            median(samples.iter().map(Sample::mebibytes)),
             ratio(|sample| sample.marker),
             ratio(|sample| sample.cpu),
         );
     }
-}
-
-fn mib(kib: u64) -> f64 {
-    Duration::from_micros(kib).as_secs_f64() * 1e6 / 1024.0
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {

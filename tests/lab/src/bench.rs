@@ -24,16 +24,21 @@ const FIRMWARE: [&str; 2] = ["/usr/share/qemu", "/usr/share/seabios"];
 pub(crate) fn run(filter: &str) -> Result<()> {
     let mut lab = Lab::prepare(&X86_64)?;
     lab.add_fio()?;
-    let program = lab.builder().linux_bench()?;
+    let program = lab.builder().bench("linux")?;
     let mut files = lab.runner_and_guests();
     files.extend(qemu()?);
     files.push(program.clone());
     let job = Job { arguments: vec![filter.to_owned()], ..lab.program("linux", program, TIME) };
+    measure(&lab.guest(Clock::Host, TIME), job, &files)
+}
+
+/// Runs a comparison in `guest`, and prints what it prints.
+pub(crate) fn measure(guest: &Guest<'_>, job: Job, files: &[PathBuf]) -> Result<()> {
     let plan = Plan { jobs: vec![job] };
     let mut ended = None;
     // Not one of those that tests use: both may run at once.
-    let guest = Guest { number: NUMBER, ..lab.guest(Clock::Host, TIME) };
-    let result = guest.run(&plan, &files, |report| {
+    let guest = Guest { number: NUMBER, ..*guest };
+    let result = guest.run(&plan, files, |report| {
         if let Report::Finished { outcome, .. } = report {
             println!("{}", outcome.output);
             ended = Some(outcome.end.clone());
@@ -49,15 +54,21 @@ pub(crate) fn run(filter: &str) -> Result<()> {
 /// QEMU as it is installed, with its libraries and its firmware.
 fn qemu() -> Result<BTreeSet<PathBuf>> {
     let program = PathBuf::from("/usr/bin").join(X86_64.machine.qemu.name);
-    let text = command::output(Command::new("ldd").arg(&program).env("LC_ALL", "C"))?;
-    let mut files = BTreeSet::from([program]);
-    files.extend(libraries(&text));
+    let mut files = with_libraries(&program)?;
     for folder in FIRMWARE {
         let context = |e| format!("cannot read {folder}: {e}");
         let entries = fs::read_dir(folder).map_err(context)?.flatten();
         // Some are links to packages that are not there.
         files.extend(entries.map(|entry| entry.path()).filter(|path| path.is_file()));
     }
+    Ok(files)
+}
+
+/// A program of this machine's with its libraries.
+pub(crate) fn with_libraries(program: &Path) -> Result<BTreeSet<PathBuf>> {
+    let text = command::output(Command::new("ldd").arg(program).env("LC_ALL", "C"))?;
+    let mut files = BTreeSet::from([program.to_owned()]);
+    files.extend(libraries(&text));
     Ok(files)
 }
 

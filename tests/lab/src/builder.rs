@@ -109,10 +109,10 @@ impl Builder {
         self.one_program(command)
     }
 
-    /// Builds what compares a Linux as a guest.
-    pub(crate) fn linux_bench(&self) -> Result<PathBuf> {
+    /// Builds what compares guests, a benchmark of `tests/bench`.
+    pub(crate) fn bench(&self, name: &str) -> Result<PathBuf> {
         let mut command = self.cargo_static("bench");
-        command.args(["--no-run", "--package=bench", "--bench=linux"]);
+        command.args(["--no-run", "--package=bench", "--bench", name]);
         self.one_program(command)
     }
 

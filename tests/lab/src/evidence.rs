@@ -114,7 +114,12 @@ pub(crate) static TABLE: &[Row] = &[
     },
     Row {
         guest: "Hermit unikernels by uhyve's interface: micro-guests, and programs of kernels 0.6 to 0.13 by hand, on arm64 of 0.11 and 0.13",
-        cells: [(Lab(&["hermit::"]), ""), (Nothing, ""), (Lab(&["hermit::"]), ""), (NO, "")],
+        cells: [
+            (Lab(&["hermit::"]), ""),
+            (Nothing, ""),
+            (Lab(&["hermit::"]), ""),
+            (StandIn(&["hermit::calls::"]), "micro-guests, one CPU"),
+        ],
     },
     Row {
         guest: "Hermit's loader with a unikernel: micro-guests; loaders 0.5.6 and 0.5.7 with kernel 0.13, several CPUs and HTTP, by hand",

@@ -41,6 +41,7 @@ mod soak;
 mod tally;
 mod toolchain;
 mod tools;
+mod uhyve;
 mod workspace;
 
 use architecture::{AARCH64, X86_64};
@@ -84,6 +85,11 @@ enum Command {
     Bench {
         /// Measure only what has this text in its name, as printed (`tap: `, `8 connections`)
         filter: Option<String>,
+    },
+    /// Compare runner with crates.io's uhyve, in the same machine: output, status, first byte, memory
+    Uhyve {
+        /// A Hermit unikernel [one of our own]
+        kernel: Option<PathBuf>,
     },
     /// Run the tests of the network with QEMU's user network in the place of runner's, here, emulated
     Oracle {
@@ -133,6 +139,7 @@ fn main() -> ExitCode {
         Command::Aarch64 { filter } => lab::run(&AARCH64, filter.as_deref().unwrap_or_default()),
         Command::Soak { what, rounds } => soak::run(what, rounds),
         Command::Bench { filter } => bench::run(filter.as_deref().unwrap_or_default()),
+        Command::Uhyve { kernel } => uhyve::run(kernel.as_deref()),
         Command::Oracle { filter } => oracle::run(filter.as_deref().unwrap_or_default()),
         Command::Darwin => darwin::run(),
         Command::Mac { stand_in, report } => mac::run(stand_in, report),
