@@ -38,11 +38,13 @@ _start: begin
         mrs     x10, pmccntr_el0
         cbz     x10, 2f
         say     counts
-2:      adr     x21, command_line
+2:      mov     x25, 0
+        adr     x21, command_line
         bl      walk
+        cbz     x25, 3f                 // none
         mov     x1, x25
         bl      print
-        say     newline
+3:      say     newline
         ldr     x0, =SYSTEM_OFF
         hvc     0
 failed: mov     w0, 1
