@@ -101,7 +101,6 @@ impl Plan {
         };
         let module = initrd.as_ref().and_then(image::hermit::program);
         let Opened { image, writable } = open_image(settings, module.is_some())?;
-        require_arch(image.source().name(), image.arch(), settings.accel)?;
         check_memory(settings.memory)?;
         let kernel = match &settings.kernel {
             Some(path) => {
@@ -117,6 +116,7 @@ impl Plan {
             None => kernel,
         };
         let mut boot = BootPlan::new(&image, kernel, settings.entry)?;
+        require_arch(image.source().name(), &boot, settings.accel)?;
         if boot.hvt.is_some() {
             return hvt::plan(settings, &image, boot);
         }
@@ -367,15 +367,19 @@ fn open_image(settings: &Settings, has_module: bool) -> Result<Opened, Error> {
 
 /// A hypervisor runs its host's own architecture. Any other takes software emulation, which is so much
 /// slower that it is left to who asks for it: most often the image is the wrong one.
-fn require_arch(name: &str, wanted: Arch, accel: AccelChoice) -> Result<(), Error> {
-    let host = std::env::consts::ARCH;
-    match Arch::HOST == Some(wanted) || accel == AccelChoice::Off {
-        true => Ok(()),
-        false => Err(Error::Asked(format!(
-            "{name}: an image for {wanted}, and this machine is {host}: build it for {host}, or run it in \
-             software emulation (--accel=off)"
-        ))),
+fn require_arch(name: &str, boot: &BootPlan, accel: AccelChoice) -> Result<(), Error> {
+    let wanted = boot.kernel.arch();
+    if Arch::HOST == Some(wanted) || accel == AccelChoice::Off {
+        return Ok(());
     }
+    let host = std::env::consts::ARCH;
+    let other = match boot.family.not_emulated {
+        None => ", or run it in software emulation (--accel=off)".to_owned(),
+        Some(why) => format!("; software emulation has none: {why}"),
+    };
+    Err(Error::Asked(format!(
+        "{name}: an image for {wanted}, and this machine is {host}: build it for {host}{other}"
+    )))
 }
 
 /// A kernel that stands in for an image's own is for the same machine.

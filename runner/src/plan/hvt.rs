@@ -105,10 +105,14 @@ pub(super) fn plan(settings: &Settings, image: &Image, mut boot: BootPlan) -> Re
         return Err(Error::Asked(format!("{name}: it has no manifest")));
     };
     let nets = nets(settings, &manifest)?;
-    if nets.is_empty() {
-        network::refuse_without(&settings.network)?;
-    }
     complete(settings, &manifest, &nets)?;
+    if nets.is_empty() {
+        // All that the manifest declares are there.
+        network::refuse_without(
+            &settings.network,
+            "the guest's manifest declares no network: leave it out",
+        )?;
+    }
     apart(&nets)?;
     boot.tell(command_line(settings)?)?;
     let blocks: Vec<BlockPlan> = settings
@@ -228,7 +232,9 @@ fn nets(settings: &Settings, manifest: &Manifest) -> Result<Vec<NamedNet>, Error
             });
         }
         (None, _) => {
-            return Err(Error::Asked(format!("{by}: the guest's manifest declares no network")));
+            return Err(Error::Asked(format!(
+                "{by}: the guest's manifest declares no network: leave it out"
+            )));
         }
         (Some(_), Some(_)) => {
             return Err(Error::Asked(format!(

@@ -134,15 +134,18 @@ pub(super) fn choose(settings: &Settings, ops_image: bool) -> Result<Option<NetC
     if choice != NetChoice::None {
         return Ok(Some(choice));
     }
-    refuse_without(network)?;
+    refuse_without(
+        network,
+        "this guest has no network: give it one (--net=user), or leave it out",
+    )?;
     Ok(None)
 }
 
-/// What goes with a network, for a guest that has none.
+/// What goes with a network, for a guest that has none: `why`, and what to do.
 ///
 /// # Errors
 /// Names it.
-pub(super) fn refuse_without(network: &Network) -> Result<(), Error> {
+pub(super) fn refuse_without(network: &Network, why: &str) -> Result<(), Error> {
     // Whoever says that there is none knows that the rest of a config means nothing then.
     let unsaid = network.choice.is_none();
     let wanted = [
@@ -153,9 +156,7 @@ pub(super) fn refuse_without(network: &Network) -> Result<(), Error> {
         ("an address for the guest", unsaid && !network.addresses.is_empty()),
     ];
     match wanted.into_iter().find(|(_, wanted)| *wanted) {
-        Some((option, _)) => Err(Error::Asked(format!(
-            "{option}, and this guest has no network: give it one (--net=user), or leave it out"
-        ))),
+        Some((option, _)) => Err(Error::Asked(format!("{option}, and {why}"))),
         None => Ok(()),
     }
 }

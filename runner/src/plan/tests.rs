@@ -138,3 +138,49 @@ fn hermits_devices_are_on_pci_or_in_windows_where_its_kernel_looks() {
     // Where QEMU's `microvm` has the first; a kernel for it guesses.
     assert_eq!(place(&["--virtio=mmio"]), "virtio-mmio 0xfeb00000, line 5");
 }
+
+#[test]
+fn a_guest_for_another_machine_is_sent_to_software_emulation_only_if_that_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (hello, hvt, hermit) = match Arch::HOST {
+        Some(Arch::Aarch64) => {
+            use guests::x86_64::{hermit, hvt, kernels};
+            (kernels::HELLO, hvt::HELLO, hermit::HELLO)
+        }
+        Some(Arch::X86_64) | None => {
+            use guests::aarch64::{hermit, hvt, kernels};
+            (kernels::HELLO, hvt::HELLO, hermit::HELLO)
+        }
+    };
+    let error = |guest: &[u8]| {
+        let path = folder.path().join("guest");
+        std::fs::write(&path, guest).unwrap();
+        plan(&[path.to_str().unwrap()]).unwrap_err()
+    };
+    let why = error(hello);
+    assert!(why.ends_with("or run it in software emulation (--accel=off)"), "{why}");
+    for (guest, wanted) in [(hvt, "QEMU has no hvt"), (hermit, "or Hermit's loader")] {
+        let why = error(guest);
+        assert!(why.contains(wanted) && !why.contains("--accel=off"), "{why}");
+    }
+}
+
+#[test]
+fn what_goes_with_a_network_is_left_out_where_a_manifest_has_none() {
+    if Arch::HOST != Some(Arch::X86_64) {
+        println!("skipped: the guests are for x86_64");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let error = |guest: &[u8], option: &str| {
+        let path = folder.path().join("guest");
+        std::fs::write(&path, guest).unwrap();
+        plan(&[path.to_str().unwrap(), option]).unwrap_err()
+    };
+    for option in ["--pcap=x", "--mac=52:54:00:00:00:01", "--host-loopback", "--net=user", "-p80"] {
+        let why = error(guests::x86_64::hvt::HELLO, option);
+        assert!(why.ends_with("the guest's manifest declares no network: leave it out"), "{why}");
+    }
+    let why = error(guests::x86_64::hvt::DEVICES, "--pcap=x");
+    assert!(why.contains("are not attached"), "{why}");
+}

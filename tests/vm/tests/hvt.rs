@@ -374,7 +374,7 @@ fn what_a_guest_declares_and_nobody_attaches_is_asked_for_by_name() {
     says(&run(&["-e", "A=1"]), &["arguments only"]);
     let alone = |option: &str| runner([option]).arg(unikernel("hello")).refused();
     for option in ["--mac=02:00:00:00:00:01", "--pcap=x.pcap", "--host-loopback"] {
-        says(&alone(option), &["this guest has no network"]);
+        says(&alone(option), &["the guest's manifest declares no network: leave it out"]);
     }
     let odd = runner(["-m", "15"]).arg(unikernel("hello")).refused();
     says(&odd, &["15 MiB", "multiple of 2 MiB"]);
