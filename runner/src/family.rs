@@ -23,6 +23,8 @@ pub mod ends;
 
 use std::fmt;
 
+use hv::Arch;
+
 use crate::boot::{OSV_COMMAND_LINE_MAX, Protocol, hvt, uhyve};
 use crate::image::Kernel;
 use crate::machine::slot::VirtioBus;
@@ -87,7 +89,7 @@ pub struct Family {
     whose: Whose,
     /// By which ways in.
     entered: &'static [Protocol],
-    /// How they are told of their devices.
+    /// How they are told of their devices: [`Family::tells`] says of which.
     pub told: Announcement,
     /// What their command lines begin with.
     pub first_word: FirstWord,
@@ -360,6 +362,20 @@ impl Family {
                     Whose::Any => true,
                 }
         })
+    }
+
+    /// How such a guest on `arch` learns of virtio devices on `bus`; nothing where it looks for them itself.
+    #[must_use]
+    pub fn tells(&self, arch: Arch, bus: VirtioBus) -> Option<Announcement> {
+        match (self.told, arch, bus) {
+            (Announcement::CommandLine(Tables::Always), _, VirtioBus::Pci) => {
+                Some(Announcement::Acpi)
+            }
+            (Announcement::CommandLine(_), _, VirtioBus::Pci) => None,
+            // Hermit by uhyve, which has no nodes of them there (`boot/uhyve/tree.rs`).
+            (Announcement::DeviceTree, Arch::X86_64, _) => None,
+            (told, ..) => Some(told),
+        }
     }
 
     /// Where such a guest ends, and the old hardware that only it has, for a person.

@@ -106,6 +106,38 @@ fn known_by(family: &Family) -> String {
     marks.join(", or ")
 }
 
+/// By what it is told where it has its devices, for a person; one on both machines by each of them.
+fn told_by(family: &Family) -> String {
+    let by = |arch| match family.tells(arch, family.bus) {
+        Some(told) => told.to_string(),
+        None => "nothing: it looks itself".to_owned(),
+    };
+    match family.entered {
+        [Protocol::Uhyve] => {
+            format!("{} (aarch64), {} (x86_64)", by(Arch::Aarch64), by(Arch::X86_64))
+        }
+        [Protocol::Arm64] => by(Arch::Aarch64),
+        _ => by(Arch::X86_64),
+    }
+}
+
+#[test]
+fn what_is_on_the_pci_bus_is_in_no_words_of_a_command_line() {
+    let tells = |guests: &str, arch, bus| {
+        let family = FAMILIES.iter().find(|family| family.guests.starts_with(guests)).unwrap();
+        family.tells(arch, bus).map(|told| told.to_string())
+    };
+    let said = |text: &str| Some(text.to_owned());
+    let (pci, mmio) = (VirtioBus::Pci, VirtioBus::Mmio);
+    assert_eq!(tells("Hermit's loader for Multi", Arch::X86_64, pci), said("ACPI"));
+    assert_eq!(tells("Hermit's loader for Multi", Arch::X86_64, mmio), said("the command line"));
+    assert_eq!(tells("Nanos, and", Arch::X86_64, pci), None);
+    for bus in [pci, mmio] {
+        assert_eq!(tells("Hermit unikernels", Arch::X86_64, bus), None);
+        assert_eq!(tells("Hermit unikernels", Arch::Aarch64, bus), said("the device tree"));
+    }
+}
+
 fn readme_row(family: &Family) -> String {
     let entered: Vec<_> = family.entered.iter().map(|protocol| protocol.name()).collect();
     let begins = match family.first_word {
@@ -126,7 +158,7 @@ fn readme_row(family: &Family) -> String {
         family.guests,
         &known_by(family),
         &entered.join(", "),
-        &family.told.to_string(),
+        &told_by(family),
         begins,
         if family.told == Announcement::Manifest { "–" } else { bus },
         &own,

@@ -4,6 +4,7 @@ use super::{DevicePlan, Plan, UhyvePlan};
 use crate::config::DiskFormat;
 use crate::image::Segment;
 use crate::machine::map::MIB;
+use crate::machine::slot::VirtioBus;
 
 /// So many segments are described; kernels have a handful, and a hostile file can have 65,535.
 pub(super) const MOST_SEGMENTS: usize = 16;
@@ -34,7 +35,11 @@ impl Plan {
         lines.extend(boot.board.fixed.iter().map(|device| format!("device: {device}")));
         lines.extend(boot.family.own_hardware().iter().map(|device| format!("device: {device}")));
         if self.slots().next().is_some() {
-            lines.push(format!("devices announced by {}", boot.family.told));
+            let bus = if self.is_on_pci() { VirtioBus::Pci } else { VirtioBus::Mmio };
+            lines.push(match boot.family.tells(boot.board.arch, bus) {
+                Some(told) => format!("devices announced by {told}"),
+                None => "devices that the guest looks for itself".to_owned(),
+            });
         }
         if boot.acpi.is_some() {
             lines.push("acpi: tables from 0xe0000 on".into());

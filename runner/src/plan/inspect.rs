@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::describe::MOST_SEGMENTS;
-use super::{Error, images};
+use super::{Error, images, usual_bus};
 use crate::boot::{BootPlan, Protocol};
 use crate::family::Announcement;
 use crate::image::hermit::Hermit;
@@ -116,7 +116,11 @@ fn devices(image: &Image, boot: &BootPlan, lines: &mut Vec<String>) {
         lines.push("device: disk0, this image".to_owned());
     }
     if boot.family.told != Announcement::Manifest {
-        lines.push(format!("device: virtio, told of by {}", boot.family.told));
+        let told = boot.family.tells(boot.board.arch, usual_bus(image, boot));
+        lines.push(match told {
+            Some(told) => format!("device: virtio, told of by {told}"),
+            None => "device: virtio, which it looks for itself".to_owned(),
+        });
     }
 }
 

@@ -58,10 +58,11 @@ fn inspect_says_of_every_family_how_it_is_entered_what_it_wants_and_how_it_ends(
     ] {
         assert!(hvt.contains(wanted), "{wanted}: {hvt}");
     }
-    for (guest, interface, most, at) in [
-        ("x86_64/hermit/hello.elf", "version 1", 3 << 10, 0x4_0000_u64),
-        ("x86_64/hermit2/hello.elf", "version 2 or 3", 60 << 10, 0x1_0004_0000),
-        ("aarch64/hermit/hello.elf", "version 1", 63 << 10, 0x4000_0000),
+    let (itself, tree) = ("which it looks for itself", "told of by the device tree");
+    for (guest, interface, most, at, virtio) in [
+        ("x86_64/hermit/hello.elf", "version 1", 3 << 10, 0x4_0000_u64, itself),
+        ("x86_64/hermit2/hello.elf", "version 2 or 3", 60 << 10, 0x1_0004_0000, itself),
+        ("aarch64/hermit/hello.elf", "version 1", 63 << 10, 0x4000_0000, tree),
     ] {
         let hermit = inspected(guest);
         for wanted in [
@@ -70,7 +71,7 @@ fn inspect_says_of_every_family_how_it_is_entered_what_it_wants_and_how_it_ends(
             &format!("\nuhyve's interface: {interface}\nentry: 0x"),
             ", Hermit uhyve protocol\nsegment 0: 0x",
             &format!(" MiB for what is loaded, {most} MiB at the most\n"),
-            "\ndevice: virtio, told of by the device tree\n",
+            &format!("\ndevice: virtio, {virtio}\n"),
             &format!("\nend: `exit`: any {low}\nend: a pointer out of memory, {rules}"),
         ] {
             assert!(hermit.contains(wanted), "{wanted}: {hermit}");
