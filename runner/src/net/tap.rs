@@ -27,7 +27,7 @@ pub enum Error {
     /// The device file is closed to this user.
     #[error("may not open /dev/net/tun: sudo chmod 0666 /dev/net/tun, as distributions have it")]
     NoAccess,
-    /// There is no such device and this user may not make it, or it is somebody else's.
+    /// There is no such device, or it is somebody else's.
     #[error(
         "tap device {name}: there is none, or it is another user's: \
          sudo ip tuntap add {name} mode tap user $USER && sudo ip link set {name} up"
@@ -122,8 +122,8 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// The device `name`, which is made where there is none and we may; without a name one that is
-    /// gone after the run. It is put into `bridge`, if one is named. The guest has the address `mac`.
+    /// The device `name`; without a name one that is gone after the run. It is put into `bridge`, if one is
+    /// named, for which it is made where there is none and we may. The guest has the address `mac`.
     ///
     /// # Errors
     /// [`Error`].

@@ -129,8 +129,8 @@ fn is_another_kind(socket: BorrowedFd<'_>, name: &str) -> bool {
 /// A tap device: its descriptor, its name, its MTU.
 pub(in crate::net) type Tap = (OwnedFd, String, u16);
 
-/// Opens the tap device `name`, or makes it, where we may; `None` makes one with a name of the kernel's
-/// choice. It is put into `bridge`, and is up.
+/// Opens the tap device `name`, which is made where it is for `bridge` and we may; `None` makes one with a
+/// name of the kernel's choice. It is put into `bridge`, and is up.
 pub(in crate::net) fn open(name: Option<&str>, bridge: Option<&str>) -> Result<Tap, Error> {
     let socket = control_socket()
         .map_err(|error| Error::Refused { name: name.unwrap_or_default().to_owned(), error })?;
@@ -142,6 +142,11 @@ pub(in crate::net) fn open(name: Option<&str>, bridge: Option<&str>) -> Result<T
         }
     }
     let fd = open_control()?;
+    if let (Some(name), None) = (name, bridge) {
+        // The kernel would make it for root, and nobody is at the other end of a device of a mistyped name.
+        let found = Request::new(name).carry_out::<GET_INDEX>(&socket);
+        found.map_err(|_| Error::MayNot { name: name.to_owned() })?;
+    }
     let mut request = Request::new(name.unwrap_or("runner%d"));
     request.set(&(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR).to_ne_bytes());
     let asked = || name.or(bridge).unwrap_or_default().to_owned();

@@ -36,7 +36,7 @@ fn alone(test: impl FnOnce() + Send + 'static) {
             println!("skipped: no mounts of our own");
             return;
         }
-        match sys::open(Some("probe"), None) {
+        match sys::open(None, None) {
             Err(error @ (Error::NoDriver | Error::NoAccess)) => println!("skipped: {error}"),
             opened => {
                 drop(opened.unwrap());
@@ -58,6 +58,12 @@ fn said(line: &str) -> String {
     let mut words = line.split(' ');
     let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// A device that an administrator has made.
+fn made(name: &str) -> Tap {
+    assert!(run(&format!("ip tuntap add {name} mode tap")));
+    open(name)
 }
 
 fn open(name: &str) -> Tap {
@@ -112,7 +118,7 @@ fn host(tap: &Tap) {
 
 /// A device with that host, and a socket of the host's.
 fn with_socket() -> (Tap, UdpSocket) {
-    let tap = open("tap0");
+    let tap = made("tap0");
     host(&tap);
     let socket = UdpSocket::bind("10.9.0.1:0").unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -157,13 +163,13 @@ fn datagram(tap: &Tap, port: u16, data: &[u8]) -> (Offload, Vec<u8>) {
 #[test]
 fn a_device_that_is_made_for_the_run_is_up_and_gone_with_it() {
     alone(|| {
-        let tap = open("made0");
-        assert!(said("ip link show made0").contains(",UP"));
+        let tap = Tap::open(None, None, MAC).unwrap();
+        assert!(said("ip link show runner0").contains(",UP"));
         let offer = tap.offer();
-        assert_eq!((tap.name(), offer.mac, offer.mtu), ("made0", MAC, 1500));
+        assert_eq!((tap.name(), offer.mac, offer.mtu), ("runner0", MAC, 1500));
         assert_eq!(offer.features, sys::OFFLOADS);
         drop(tap);
-        wait(|| !run("ip link show made0"));
+        wait(|| !run("ip link show runner0"));
         let first = Tap::open(None, None, MAC).unwrap();
         let second = Tap::open(None, None, MAC).unwrap();
         assert_eq!((first.name(), second.name()), ("runner0", "runner1"));
@@ -209,7 +215,7 @@ fn a_datagram_reaches_the_host_with_its_checksum_left_to_the_kernel_and_the_answ
 #[test]
 fn a_guest_that_can_gets_segments_to_be_cut_and_another_gets_them_cut() {
     alone(|| {
-        let mut tap = open("tap0");
+        let mut tap = made("tap0");
         host(&tap);
         // The host's own TCP makes large segments, of two packets at least where the answer was slow.
         for (features, largest) in [(SEGMENTS, 2 * 1460), (CHECKSUM, 0), (0, 0)] {
@@ -267,7 +273,7 @@ fn exchange(tap: &mut Tap) -> Vec<(Offload, Vec<u8>)> {
 #[test]
 fn a_large_segment_of_the_guests_reaches_the_host_whole() {
     alone(|| {
-        let mut tap = open("tap0");
+        let mut tap = made("tap0");
         host(&tap);
         let listener = std::net::TcpListener::bind("10.9.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -379,7 +385,7 @@ fn a_bridge_takes_the_device_in_and_a_device_that_is_there_already_stays() {
 #[test]
 fn a_device_that_cannot_be_had_is_named_with_the_remedy() {
     alone(|| {
-        let _held = open("tap0");
+        let _held = made("tap0");
         let busy = Tap::open(Some("tap0"), None, MAC).unwrap_err().to_string();
         assert!(busy.contains("another program uses it"), "{busy}");
         assert!(run("ip tuntap add many0 mode tap multi_queue"));
@@ -387,6 +393,10 @@ fn a_device_that_cannot_be_had_is_named_with_the_remedy() {
         assert!(run("ip tuntap add layer3 mode tun"));
         assert!(error(Some("layer3"), None).contains("is no tap device"));
         assert!(error(Some("lo"), None).contains("is no tap device"));
+        let text = error(Some("typo0"), None);
+        assert!(text.starts_with("tap device typo0: there is none, or"), "{text}");
+        assert!(text.contains("sudo ip tuntap add typo0 mode tap user"), "{text}");
+        assert!(!run("ip link show typo0"), "root has not made it either");
     });
 }
 
