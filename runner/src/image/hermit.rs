@@ -25,6 +25,9 @@ const SYM: u64 = 24;
 const BATCH: u64 = 512;
 /// No table for linkers is longer; they have a dozen entries.
 const MOST_DYNAMIC: u64 = 64 << 10;
+/// Relocations that are carried out, which is before the guest's time begins: programs of a hundred MiB have a
+/// tenth of that.
+const MOST_RELOCATIONS: u64 = 4 << 20;
 
 const DT_NEEDED: u64 = 1;
 const DT_SYMTAB: u64 = 6;
@@ -105,6 +108,28 @@ pub enum HermitError {
     /// A table that is not in the file.
     #[error("its {0} is not in the file: it is truncated or damaged, build it again")]
     NoTable(&'static str),
+    /// A table for which no segment has the bytes.
+    #[error(
+        "its relocation table, {size} bytes at {at:#x}, is not in the file bytes of one segment: the file is damaged, \
+         build it again"
+    )]
+    TableOutside {
+        /// Where it is, as linked.
+        at: u64,
+        /// Its bytes.
+        size: u64,
+    },
+    /// More relocations than any program has.
+    #[error(
+        "its relocation table at {at:#x} has {count} entries, and runner takes {MOST_RELOCATIONS}: the file is damaged, \
+         build it again"
+    )]
+    TooMany {
+        /// Where the table is, as linked.
+        at: u64,
+        /// Its entries.
+        count: u64,
+    },
     /// Relocations that nobody carries out.
     #[error(
         "it has relocations of a sort that is not known here ({0}): link it with Hermit's own target"
@@ -262,7 +287,7 @@ impl Relocations {
                 DT_NEEDED => return Err(HermitError::Library.into()),
                 DT_RELA => rela = Some(value),
                 DT_RELASZ => size = value,
-                DT_SYMTAB => symbols = in_the_file(&elf.segments, value),
+                DT_SYMTAB => symbols = in_the_file(&elf.segments, value, SYM),
                 DT_REL => return Err(HermitError::Sort("DT_REL").into()),
                 DT_JMPREL => return Err(HermitError::Sort("DT_JMPREL").into()),
                 DT_RELR => return Err(HermitError::Sort("DT_RELR").into()),
@@ -272,19 +297,23 @@ impl Relocations {
         let Some(rela) = rela.filter(|_| size > 0) else {
             return Ok(Self { table: None, symbols });
         };
-        let offset = in_the_file(&elf.segments, rela).ok_or(missing("relocation table"))?;
-        let table = Extent { offset, size };
-        match in_file(table) {
-            true => Ok(Self { table: Some(table), symbols }),
-            false => Err(missing("relocation table")),
+        let outside = HermitError::TableOutside { at: rela, size };
+        let offset = in_the_file(&elf.segments, rela, size).ok_or(outside)?;
+        match size.div_ceil(RELA as u64) {
+            count if count > MOST_RELOCATIONS => {
+                Err(HermitError::TooMany { at: rela, count }.into())
+            }
+            _ => Ok(Self { table: Some(Extent { offset, size }), symbols }),
         }
     }
 }
 
-/// Where in the file the byte is that is linked for `vaddr`.
-fn in_the_file(segments: &[Segment], vaddr: u64) -> Option<u64> {
+/// Where in the file the bytes are that are linked for `vaddr`, `len` of them in one segment. (That has its bytes in
+/// the file, which may be one with holes, and as long as it likes.)
+fn in_the_file(segments: &[Segment], vaddr: u64, len: u64) -> Option<u64> {
     segments.iter().find_map(|segment| {
-        let into = vaddr.checked_sub(segment.vaddr).filter(|into| *into < segment.file_size)?;
+        let into = vaddr.checked_sub(segment.vaddr)?;
+        into.checked_add(len).filter(|end| *end <= segment.file_size)?;
         segment.file_offset.checked_add(into)
     })
 }

@@ -133,12 +133,16 @@ fn a_table_that_lies_is_refused_before_anything_is_loaded() {
     let set = |at: usize, value: u64| {
         with_table(|table| table[at..at + 8].copy_from_slice(&value.to_le_bytes()))
     };
-    let missing = HermitError::NoTable("relocation table");
     for address in [0x9000, u64::MAX, 0x2000] {
-        assert_eq!(refused(&set(24, address)), missing, "{address:#x}");
+        let outside = HermitError::TableOutside { at: address, size: 24 };
+        assert_eq!(refused(&set(24, address)), outside, "{address:#x}");
     }
     for size in [1 << 20, u64::MAX] {
-        assert_eq!(refused(&set(40, size)), missing, "{size:#x}");
+        let error = refused(&set(40, size));
+        assert!(
+            matches!(error, HermitError::TableOutside { size: it, .. } if it == size),
+            "{error}"
+        );
     }
     assert_eq!(refused(&set(0, DT_NEEDED)), HermitError::Library);
     for (tag, name) in [(DT_REL, "DT_REL"), (DT_RELR, "DT_RELR"), (DT_JMPREL, "DT_JMPREL")] {
@@ -152,6 +156,41 @@ fn a_table_that_lies_is_refused_before_anything_is_loaded() {
     let table = HermitError::NoTable("table for linkers");
     assert_eq!(at(&|phdr| phdr.offset = u64::MAX), table);
     assert_eq!(at(&|phdr| phdr.file_size = 1 << 40), table);
+}
+
+#[test]
+fn a_table_for_which_no_segment_has_the_bytes_is_refused_however_long_the_file_is() {
+    // Behind the file's own bytes is a hole, as long as the table.
+    let of = |size: u64, in_segment: bool| {
+        let mut file = hermit_file(None, &[]);
+        let table = file.phdrs.iter().find(|phdr| phdr.kind == 2).unwrap();
+        let at = usize::try_from(table.offset).unwrap() - 512;
+        file.body[at + 40..at + 48].copy_from_slice(&size.to_le_bytes());
+        let data = file.phdrs.iter_mut().filter(|phdr| phdr.kind == 1).nth(1).unwrap();
+        if in_segment {
+            data.file_size = 0x60 + size;
+            data.mem_size = data.mem_size.max(data.file_size);
+        }
+        let bytes = file.build();
+        let (len, whole) = (bytes.len() as u64, bytes.len() as u64 + 0x60 + size);
+        let source = Source::from_bytes("hermit", &bytes);
+        let view = View::of_extents(source, whole, &[(0, len, Some(0))]).unwrap();
+        let elf = Elf::parse(&view).unwrap();
+        Hermit::new(&view, &elf, ENTRY_VERSION).map_err(|error| match error {
+            Problem::Hermit(error) => error,
+            other => panic!("{other:?}"),
+        })
+    };
+    for size in [1 << 20, 4_800_000_000, 12_000_000_000_000] {
+        let outside = HermitError::TableOutside { at: 0x1060, size };
+        assert_eq!(of(size, false), Err(outside), "{size}");
+    }
+    let most = MOST_RELOCATIONS * 24;
+    assert!(of(most, true).is_ok());
+    let many = HermitError::TooMany { at: 0x1060, count: MOST_RELOCATIONS + 1 };
+    for size in [most + 1, most + 24] {
+        assert_eq!(of(size, true), Err(many.clone()), "{size}");
+    }
 }
 
 #[test]

@@ -241,6 +241,40 @@ fn an_elf_segment_that_lies_or_lies_outside_of_memory_is_refused() {
     }
 }
 
+/// The head of a Hermit unikernel whose relocation table begins at 0x2000, in its one segment of 16 KiB, and is
+/// `size` bytes long.
+fn hermit_with_table(size: u64) -> Vec<u8> {
+    let mut bytes = vec![0; 0x4000];
+    let mut put = |at: usize, words: &[u64]| {
+        let words = words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>();
+        bytes[at..at + words.len()].copy_from_slice(&words);
+    };
+    let machine = if cfg!(target_arch = "aarch64") { 183 } else { 62 };
+    put(0, &[0xff01_0102_464c_457f, 0, 3 | machine << 16 | 1 << 32, 0x1000, 64, 0]);
+    put(48, &[64 << 32 | 56 << 48, 3]);
+    // To be loaded, notes, and the table for linkers.
+    put(64, &[1 | 7 << 32, 0, 0, 0, 0x4000, 0x4000, 0x1000]);
+    put(120, &[4 | 4 << 32, 0x400, 0x400, 0x400, 24, 24, 4]);
+    put(176, &[2 | 6 << 32, 0x800, 0x800, 0x800, 64, 64, 8]);
+    put(0x400, &[7 | 1 << 32, 0x5a00 | u64::from_le_bytes(*b"\0\0\0\0HERM"), 0x0004_0000_5449]);
+    put(0x800, &[7, 0x2000, 8, size, 0, 0, 0, 0]);
+    bytes
+}
+
+#[test]
+fn a_hermit_unikernel_with_a_relocation_table_that_is_a_hole_is_refused_at_once() {
+    or_skip!(accelerator());
+    let folder = Folder::new();
+    for size in [4_800_000_000, 7 << 40] {
+        let path = folder.file("image", hermit_with_table(size));
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_len(0x3000 + size).unwrap();
+        let why = refused(&path);
+        says(&why, &["relocation table", "at 0x2000", "one segment", "build it again"]);
+        assert_eq!(runner(["inspect"]).arg(&path).refused(), why);
+    }
+}
+
 #[test]
 #[cfg(target_arch = "x86_64")] // whose Xen has them
 fn a_pvh_note_that_lies_is_refused_or_no_note() {
