@@ -58,6 +58,9 @@ pub enum Mark {
     Version(&'static str),
     /// Where the Image for arm64 wants to be, in bytes behind a page of 4 KiB.
     BehindPage(u64),
+    /// Text in what is loaded, of an ELF or Multiboot kernel without another mark or a PVH note, whose ram disk is a
+    /// Hermit unikernel: no others are read for it.
+    Text(&'static [u8]),
 }
 
 /// Bytes of the header of an Image. Unikraft puts it in front of a kernel that begins with a page
@@ -65,9 +68,8 @@ pub enum Mark {
 const IMAGE_HEADER: u64 = 64;
 
 /// By what a system is known; `image/system.rs` looks for them. In an ELF file a name in a note counts before
-/// sections. Hermit's loader has no mark, and is known by what it is given: a Hermit unikernel as its ram disk
-/// (`plan.rs`).
-pub static MARKS: [(Mark, System); 7] = [
+/// sections.
+pub static MARKS: [(Mark, System); 8] = [
     (Mark::XenNote(b"osv"), System::Osv),
     (Mark::XenNote(b"FreeBSD"), System::FreeBsd),
     (Mark::XenNote(b"NetBSD"), System::NetBsd),
@@ -78,6 +80,8 @@ pub static MARKS: [(Mark, System); 7] = [
     (Mark::Section(b".percpu_workers"), System::Osv),
     (Mark::BehindPage(4096 - IMAGE_HEADER), System::Unikraft),
     (Mark::Version("Memtest86+"), System::Memtest86Plus),
+    // What its messages begin with (hermit-os/loader, `src/log.rs`).
+    (Mark::Text(b"[LOADER]"), System::HermitLoader),
 ];
 
 /// A family of guests that are entered in the same way, and what follows from it.
@@ -241,7 +245,7 @@ pub static FAMILIES: [Family; 18] = [
     },
     Family {
         guests: "Hermit's loader for Multiboot",
-        entered: &[Protocol::Multiboot, Protocol::Pvh],
+        entered: &[Protocol::Multiboot],
         first_word: FirstWord::FileName,
         ..HERMIT_LOADER
     },

@@ -304,13 +304,12 @@ impl Plan {
     }
 }
 
-/// A kernel whose ram disk is a Hermit unikernel is Hermit's loader.
+/// A kernel whose ram disk is a Hermit unikernel for `arch`: Hermit's loader if it is that, and else itself.
 fn with_module(kernel: Kernel, initrd: &Source, arch: Arch) -> Result<Kernel, Error> {
-    match (arch == kernel.arch(), kernel.hermit()) {
-        (true, None) => Ok(kernel.of_system(System::HermitLoader)),
-        // Which is refused, whatever the ram disk is.
-        (true, Some(_)) => Ok(kernel),
-        (false, _) => Err(Error::Asked(format!(
+    match (kernel.is_hermits_loader(), arch == kernel.arch()) {
+        (false, _) => Ok(kernel),
+        (true, true) => Ok(kernel.of_system(System::HermitLoader)),
+        (true, false) => Err(Error::Asked(format!(
             "--initrd {}: a Hermit unikernel for {arch}, and {} is for {}: use a loader that is for {arch}",
             initrd.name(),
             kernel.view().source().name(),
@@ -345,7 +344,7 @@ fn refuse_named(settings: &Settings) -> Result<(), Error> {
     }
 }
 
-/// `has_module`: what the kernel is given says that it is one.
+/// `has_module`: what the kernel is given is for Hermit's loader.
 fn open_image(settings: &Settings, has_module: bool) -> Result<Opened, Error> {
     match (&settings.image, &settings.kernel) {
         (Some(name), _) => {
@@ -353,7 +352,7 @@ fn open_image(settings: &Settings, has_module: bool) -> Result<Opened, Error> {
             // Whoever says how to enter it says that it is a kernel.
             let marks = match (settings.entry, &settings.kernel) {
                 (Some(_), None) => Marks::NotNeeded,
-                _ if has_module => Marks::Given,
+                _ if has_module => Marks::NeededOrLoader,
                 _ => Marks::Needed,
             };
             Ok(images::open(name, access, marks)?)

@@ -96,9 +96,8 @@ impl Kernel {
         Ok(Self { entry, pvh_entry, multiboot, system, ..Self::loading(view, arch, segments) })
     }
 
-    /// One that what it is given says to be a kernel: it is entered wherever something is loaded. Hermit's loader
-    /// is in a segment that is only to be read.
-    pub(super) fn given(
+    /// Hermit's loader: it is entered wherever something is loaded, which in some is a segment that is only to be read.
+    pub(super) fn of_hermits_loader(
         view: View,
         elf: Elf,
         multiboot: Option<Multiboot>,
@@ -268,6 +267,18 @@ impl Kernel {
     #[must_use]
     pub fn system(&self) -> Option<System> {
         self.system
+    }
+
+    /// Whether it is Hermit's loader, given a Hermit unikernel as its ram disk: its text says so, and nothing
+    /// that it is anything else.
+    #[must_use]
+    pub fn is_hermits_loader(&self) -> bool {
+        let is_other = self.system.is_some()
+            || self.pvh_entry.is_some()
+            || self.setup.is_some()
+            || self.solo5.is_some()
+            || self.hermit.is_some();
+        !is_other && System::by_text(&self.view, &self.segments) == Some(System::HermitLoader)
     }
 
     /// What a Solo5 unikernel says of itself, and where it is entered.

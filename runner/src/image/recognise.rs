@@ -120,8 +120,9 @@ fn solo5_target(target: u32) -> Option<Problem> {
 pub enum Marks {
     /// An ELF file is a kernel if something in it says so, and nothing that it is another format's.
     Needed,
-    /// Any ELF file that can be entered is, by the way that it is marked for: what it is given says so.
-    Given,
+    /// The same, and Hermit's loader is one: what it is given is a Hermit unikernel. (That for Firecracker lies where
+    /// programs do, and has nothing that others know.)
+    NeededOrLoader,
     /// Any ELF file that can be entered is: the user names it as a kernel, or says how to enter it.
     NotNeeded,
 }
@@ -224,7 +225,8 @@ fn elf_kernel(
         (None, Some(_)) if !by_elf && elf.interpreter.is_none() => Format::Multiboot,
         (None, _) => Format::Elf,
     };
-    if format == Format::Elf && marks == Marks::Needed {
+    let is_loader = marks == Marks::NeededOrLoader && is_hermits_loader(&view, &elf);
+    if format == Format::Elf && marks != Marks::NotNeeded && !is_loader {
         if elf.interpreter.is_none() && magic::multiboot2(head) {
             return Err(Problem::NotYet { what: "a Multiboot 2 kernel".into() });
         }
@@ -235,14 +237,21 @@ fn elf_kernel(
             return Err(Problem::LinuxProgram { why });
         }
     }
-    let kernel = match marks {
-        Marks::Given => Kernel::given(view, elf, multiboot)?,
-        _ => Kernel::new(view, elf, multiboot, None)?,
+    let kernel = match is_loader {
+        true => Kernel::of_hermits_loader(view, elf, multiboot)?,
+        false => Kernel::new(view, elf, multiboot, None)?,
     };
     Ok(Some(match format {
         Format::Multiboot => (format, kernel.by_multiboot()),
         _ => (format, kernel),
     }))
+}
+
+/// Whether its text alone says whose it is.
+fn is_hermits_loader(view: &View, elf: &Elf) -> bool {
+    elf.notes.pvh_entry.is_none()
+        && System::of_elf(view, elf).is_none()
+        && System::by_text(view, &elf.segments) == Some(System::HermitLoader)
 }
 
 /// What it is, when it is nothing that is booted and no 64-bit ELF file.

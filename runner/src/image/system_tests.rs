@@ -92,3 +92,37 @@ fn images_for_arm64_are_known_by_their_header_or_by_the_elf_file_in_them() {
         assert_eq!(system(bytes.clone()), wanted, "{} bytes", bytes.len());
     }
 }
+
+fn loader(bytes: Vec<u8>) -> bool {
+    let source = Source::from_bytes("k", &bytes);
+    let image = Image::recognise_as(source, Marks::NeededOrLoader);
+    image.is_ok_and(|image| image.kernel().is_hermits_loader())
+}
+
+#[test]
+fn hermits_loader_is_known_by_its_text_and_never_where_something_says_that_it_is_another() {
+    let with = |mut file: ElfFile, at| {
+        file.load(at, b"x[LOADER][INFO] y", 32).flags = 4;
+        file
+    };
+    assert!(loader(with(ElfFile::kernel(), 0x20_0000).build()));
+    assert!(loader(with(multiboot(), 0x20_0000).build()));
+    assert!(!loader(ElfFile::kernel().build()) && !loader(multiboot().build()));
+    let unikraft = with_sections(&with(ElfFile::kernel(), 0x20_0000), b"\0.uk_inittab\0");
+    assert!(!loader(unikraft));
+    let mut by_pvh = with(ElfFile::kernel(), 0x20_0000);
+    by_pvh.notes(&pvh_note(0x10_0000));
+    assert!(!loader(by_pvh.build()));
+    // It is entered where nobody may execute anything, and lies where programs do, which are refused.
+    let mut odd = with(ElfFile::new(0x60_0000), 0x60_0000);
+    assert!(loader(odd.build()));
+    odd.interpreter(b"/lib/ld.so\0");
+    assert!(!loader(odd.build()));
+    let mut program = ElfFile::new(0x60_0000);
+    program.load(0x60_0000, b"x[LOADEd]", 32);
+    assert!(!loader(program.build()));
+    // Text is not looked for without an end.
+    let mut long = with(ElfFile::kernel(), 0x20_0000);
+    long.load(0x40_0000, &vec![0; 4 << 20], 4 << 20);
+    assert!(!loader(long.build()));
+}

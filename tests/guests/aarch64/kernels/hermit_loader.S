@@ -75,4 +75,5 @@ module: str     x30, [sp, -16]!
         .data
 name:           .asciz "module@0x"
 newline:        .asciz "\n"
+mark:           .asciz "[LOADER]"       // by which it is known: what its messages begin with
 counts:         .asciz "cycles are counted\n"

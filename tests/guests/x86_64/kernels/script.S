@@ -58,6 +58,7 @@ run:
         jmp     run
 
         .data
+mark:   .asciz  "[LOADER]"              /* of Hermit's loader, which it is with such a ram disk */
         .balign 8
 operations:
         .quad end, store, expect, await, output, input, await_input

@@ -210,6 +210,28 @@ fn its_loader_has_a_unikernel_as_its_module_with_its_words_and_ends_without_a_st
 }
 
 #[test]
+fn whoever_is_not_its_loader_is_itself_with_a_unikernel_as_its_ram_disk() {
+    or_skip!(accelerator());
+    let with = |words: &[&str]| runner(words).arg("--initrd").arg(unikernel("hermit/hello"));
+    assert!(with(&["hello"]).ends_with(0).text().contains("Hello"));
+    with(&["--append=exit=7"]).arg(super::support::files::kernel("exit")).ends_with(7);
+    // These tests themselves: dynamic or static, as they were built.
+    let why = with(&[]).arg(std::env::current_exe().unwrap()).refused();
+    says(&why, &["Linux program"]);
+    #[cfg(target_arch = "x86_64")]
+    {
+        let guest = |name: &str| checkout().join("tests/guests/x86_64").join(name);
+        let why = with(&[]).arg(guest("systems/freebsd.elf")).refused();
+        says(&why, &["FreeBSD's kernel takes a module for its loader's metadata"]);
+        for name in ["kernels/pvh_info.elf", "systems/osv.elf"] {
+            let finished = with(&["-v", "--timeout=20"]).arg(guest(name)).run();
+            says(&finished.stderr, &["PVH protocol\n"]);
+            assert!(!finished.stderr.contains("Hermit's loader"), "{finished}");
+        }
+    }
+}
+
+#[test]
 fn what_hermits_loader_cannot_have_is_refused_with_what_it_can() {
     or_skip!(accelerator());
     #[cfg(target_arch = "x86_64")]
