@@ -101,7 +101,7 @@ impl Plan {
         };
         let module = initrd.as_ref().and_then(image::hermit::program);
         let Opened { image, writable } = open_image(settings, module.is_some())?;
-        check_memory(settings.memory)?;
+        check_memory(settings)?;
         let kernel = match &settings.kernel {
             Some(path) => {
                 let source = Source::open(path, Access::Read)?;
@@ -115,6 +115,12 @@ impl Plan {
             Some((initrd, arch)) => with_module(kernel, initrd, arch)?,
             None => kernel,
         };
+        if settings.tender && kernel.solo5().is_none() {
+            let name = image.source().name();
+            return Err(Error::Asked(format!(
+                "{name}: it is no Solo5 unikernel for hvt, and the tender starts nothing else: `runner {name}`"
+            )));
+        }
         let mut boot = BootPlan::new(&image, kernel, settings.entry)?;
         require_arch(image.source().name(), &boot, settings.accel)?;
         if boot.hvt.is_some() {
@@ -355,7 +361,11 @@ fn open_image(settings: &Settings, has_module: bool) -> Result<Opened, Error> {
                 _ if has_module => Marks::NeededOrLoader,
                 _ => Marks::Needed,
             };
-            Ok(images::open(name, access, marks)?)
+            match settings.tender {
+                // For the tender it is a path, and nothing that OPS has built.
+                true => Ok(images::open_path(name, access, marks)?),
+                false => Ok(images::open(name, access, marks)?),
+            }
         }
         (None, Some(kernel)) => {
             Ok(Opened { image: Image::open(kernel, Marks::NotNeeded)?, writable: false })
@@ -394,14 +404,15 @@ fn require_one_arch(source: &Source, kernel: &Kernel, image: &Image) -> Result<(
     }
 }
 
-fn check_memory(memory: u64) -> Result<(), Error> {
+fn check_memory(settings: &Settings) -> Result<(), Error> {
     let Some(host) = host_memory() else { return Ok(()) };
+    let (memory, option) = (settings.memory, settings.dialect().memory());
     if memory <= host {
         return Ok(());
     }
     let (asked, has) = (memory >> 20, host >> 20);
     Err(Error::Asked(format!(
-        "{asked} MiB of guest memory, where this machine has {has} MiB: ask for less (-m)"
+        "{asked} MiB of guest memory, where this machine has {has} MiB: ask for less ({option})"
     )))
 }
 

@@ -33,7 +33,7 @@ Core options:
     --version (display version information)
 Module options:
     --block:NAME=PATH (attach block device/file at PATH as block storage NAME)
-  [ --block-sector-size:NAME=SECTORSIZE ] (a power of two, 512 or more)
+  [ --block-sector-size:NAME=SECTORSIZE ] (a power of two, 512 to 32768)
     --dumpcore=DIR (enable guest core dump on abort/trap)
     --net:NAME=IFACE (attach tap at IFACE as network NAME)
   [ --net-mac:NAME=HWADDR ] (set HWADDR for network NAME)
@@ -183,7 +183,9 @@ fn memory(size: &OsStr) -> Result<u64, Failure> {
 fn sector_size(size: &OsStr) -> Result<u16, Failure> {
     let size = size.to_str().and_then(|size| size.parse::<u16>().ok());
     size.filter(|size| *size >= 512 && size.is_power_of_two()).ok_or_else(|| {
-        wrong("Block size must be a multiple of 2 greater than or equal 512: a power of two")
+        wrong(
+            "Block size must be a multiple of 2 greater than or equal 512: a power of two, 32768 at the most",
+        )
     })
 }
 

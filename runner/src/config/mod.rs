@@ -103,6 +103,17 @@ pub struct Settings {
     pub accepted: Vec<&'static str>,
 }
 
+impl Settings {
+    /// In whose words all of this was asked for.
+    #[must_use]
+    pub fn dialect(&self) -> named::Dialect {
+        match self.tender {
+            true => named::Dialect::Tender,
+            false => named::Dialect::Runner,
+        }
+    }
+}
+
 /// Which accelerator may run the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AccelChoice {

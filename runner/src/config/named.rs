@@ -35,6 +35,47 @@ pub struct NamedNet {
     pub mac: Option<[u8; 6]>,
 }
 
+/// In whose words a guest is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// Runner's own.
+    Runner,
+    /// Those of Solo5's tender.
+    Tender,
+}
+
+impl Dialect {
+    /// The option for the device `name`, `--block` or `--net` as it is here.
+    #[must_use]
+    pub fn device(self, option: &str, name: &str) -> String {
+        let between = match self {
+            Dialect::Runner => ' ',
+            Dialect::Tender => ':',
+        };
+        format!("{option}{between}{name}")
+    }
+
+    /// A network, as it stands behind the name; without one what anybody can give.
+    #[must_use]
+    pub fn network(self, choice: Option<&NetChoice>) -> String {
+        match (self, choice) {
+            (Dialect::Runner, None) => "user".to_owned(),
+            (Dialect::Tender, None) => "TAP".to_owned(),
+            (Dialect::Tender, Some(NetChoice::Tap(name))) => name.clone(),
+            (_, Some(choice)) => choice.to_string(),
+        }
+    }
+
+    /// The option for memory.
+    #[must_use]
+    pub fn memory(self) -> &'static str {
+        match self {
+            Dialect::Runner => "-m",
+            Dialect::Tender => "--mem",
+        }
+    }
+}
+
 /// A name and what stands behind its `=`; `None` when it does not begin as a name does.
 pub fn split(text: &OsStr) -> Option<(String, OsString)> {
     let bytes = text.as_bytes();

@@ -37,7 +37,7 @@ pub enum Unfit {
     #[error(transparent)]
     System(#[from] std::io::Error),
     /// It holds the insides of processes and devices.
-    #[error("the kernel's own files are not for a guest: share a folder of a disk")]
+    #[error("the kernel's own files are not for a guest: name a folder of a disk")]
     Kernels,
 }
 

@@ -11,11 +11,13 @@ use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 
 use super::Error;
 use crate::log::printable_path;
-use crate::p9::Folder;
+use crate::p9::{Folder, Unfit};
 use crate::warning;
 
 /// Bytes that are in the file before memory.
 pub(crate) const HEADERS: u64 = 4096;
+
+const REMEDY: &str = "name a folder that you can write to";
 
 /// A file for a core dump.
 #[derive(Debug)]
@@ -33,15 +35,18 @@ impl DumpPlan {
     pub(super) fn new(folder: &Path) -> Result<Self, Error> {
         let refused = |path: &Path, why: String| {
             let path = printable_path(path);
-            Error::Asked(format!("--dumpcore={path}: {why}; name a folder that you can write to"))
+            Error::Asked(format!("--dumpcore={path}: {why}"))
         };
         let opened = Folder::open(folder, false);
-        let opened = opened.map_err(|error| refused(folder, error.to_string()))?;
+        let opened = opened.map_err(|error| match error {
+            Unfit::System(error) => refused(folder, format!("{error}; {REMEDY}")),
+            Unfit::Kernels => refused(folder, error.to_string()),
+        })?;
         let name = format!("core.solo5-hvt.{}", std::process::id());
         let path = folder.join(&name);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = openat(&opened, &name, flags, Mode::RUSR | Mode::WUSR);
-        let file = file.map_err(|errno| refused(folder, format!("{name}: {errno}")))?;
+        let file = file.map_err(|errno| refused(folder, format!("{name}: {errno}; {REMEDY}")))?;
         Ok(Self { folder: opened, name, path, file: file.into(), kept: AtomicBool::new(false) })
     }
 

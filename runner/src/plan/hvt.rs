@@ -8,7 +8,7 @@ use super::{DumpPlan, Error, Plan, disks};
 use crate::boot::hvt::Attached;
 use crate::boot::{BootPlan, CommandLine};
 use crate::config::Settings;
-use crate::config::named::{NamedBlock, NamedNet};
+use crate::config::named::{Dialect, NamedBlock, NamedNet};
 use crate::config::network::{Asked, NetChoice};
 use crate::devices::virtio::block::Scratch;
 use crate::image::solo5::{Kind, Manifest};
@@ -113,7 +113,7 @@ pub(super) fn plan(settings: &Settings, image: &Image, mut boot: BootPlan) -> Re
             "the guest's manifest declares no network: leave it out",
         )?;
     }
-    apart(&nets)?;
+    apart(settings.dialect(), &nets)?;
     boot.tell(command_line(settings)?)?;
     let blocks: Vec<BlockPlan> = settings
         .blocks
@@ -198,9 +198,10 @@ fn memory(settings: &Settings, boot: &BootPlan) -> Result<u64, Error> {
     }
     if memory % MEMORY_UNIT != 0 || memory > most {
         return Err(Error::Asked(format!(
-            "{} MiB of guest memory: a Solo5 guest has a multiple of 2 MiB, {} MiB at the most (-m)",
+            "{} MiB of guest memory: a Solo5 guest has a multiple of 2 MiB, {} MiB at the most ({})",
             asked / MIB,
-            most / MIB
+            most / MIB,
+            settings.dialect().memory()
         )));
     }
     Ok(memory)
@@ -248,27 +249,32 @@ fn nets(settings: &Settings, manifest: &Manifest) -> Result<Vec<NamedNet>, Error
 
 /// Whether what is named is declared, each once, and all that is declared is named.
 fn complete(settings: &Settings, manifest: &Manifest, nets: &[NamedNet]) -> Result<(), Error> {
+    let dialect = settings.dialect();
     let blocks = settings.blocks.iter().map(|block| (block.name.as_str(), Kind::Block));
     let nets = nets.iter().map(|net| (net.name.as_str(), Kind::Net));
     let named: Vec<(&str, Kind)> = blocks.chain(nets).collect();
     for (index, (name, kind)) in named.iter().enumerate() {
         let (option, what) = words(*kind);
+        let option = dialect.device(option, name);
         if manifest.find(name, *kind).is_none() {
             return Err(Error::Asked(format!(
-                "{option} {name}: resource not declared in the guest's manifest, which has as {what} {}",
+                "{option}: resource not declared in the guest's manifest, which has as {what} {}",
                 names(manifest, *kind)
             )));
         }
         if named.iter().take(index).any(|before| before == &(*name, *kind)) {
-            return Err(Error::Asked(format!("{option} {name}: it is given twice; leave out one")));
+            return Err(Error::Asked(format!("{option}: it is given twice; leave out one")));
         }
     }
     let missing: Vec<String> = manifest
         .devices()
         .filter(|(_, device)| !named.contains(&(&device.name, device.kind)))
-        .map(|(_, device)| match device.kind {
-            Kind::Block => format!("--block {}=FILE", device.name),
-            Kind::Net => format!("--net {}=user", device.name),
+        .map(|(_, device)| {
+            let value = match device.kind {
+                Kind::Block => "FILE".to_owned(),
+                Kind::Net => dialect.network(None),
+            };
+            format!("{}={value}", dialect.device(words(device.kind).0, &device.name))
         })
         .collect();
     match missing.is_empty() {
@@ -281,7 +287,7 @@ fn complete(settings: &Settings, manifest: &Manifest, nets: &[NamedNet]) -> Resu
 }
 
 /// No two networks are at one tap device, which root would have made for the first.
-fn apart(nets: &[NamedNet]) -> Result<(), Error> {
+fn apart(dialect: Dialect, nets: &[NamedNet]) -> Result<(), Error> {
     let tap = |net: &NamedNet| match &net.choice {
         NetChoice::Tap(name) | NetChoice::Bridge { tap: Some(name), .. } => Some(name.clone()),
         _ => None,
@@ -291,13 +297,19 @@ fn apart(nets: &[NamedNet]) -> Result<(), Error> {
         let first = nets.iter().take(index).find(|before| tap(before).as_ref() == Some(&name));
         if let Some(first) = first {
             return Err(Error::Asked(format!(
-                "--net {}={}: the guest's network {} is at tap device {name} already, and there is one network at \
+                "{}: the guest's network {} is at tap device {name} already, and there is one network at \
                  each: name another device; sudo ip tuntap add NAME mode tap user $USER makes one",
-                net.name, net.choice, first.name
+                asked(dialect, net),
+                first.name
             )));
         }
     }
     Ok(())
+}
+
+/// The option that asked for a network.
+fn asked(dialect: Dialect, net: &NamedNet) -> String {
+    format!("{}={}", dialect.device("--net", &net.name), dialect.network(Some(&net.choice)))
 }
 
 fn words(kind: Kind) -> (&'static str, &'static str) {
@@ -358,7 +370,7 @@ fn port(
             "{option}: the guest has several networks, and it is for one"
         )));
     }
-    let by = format!("--net {}={}", named.name, named.choice);
+    let by = asked(settings.dialect(), named);
     own.network.choice = Some(Asked { value: named.choice.clone(), by });
     own.network.mac = named.mac.or(own.network.mac);
     let first_user = all.iter().find(|net| net.choice == NetChoice::User);
@@ -398,7 +410,7 @@ mod tests {
             (bridge(None), bridge(None)),
             (NetChoice::User, NetChoice::User),
         ] {
-            assert!(apart(&[net("a", first), net("b", second)]).is_ok());
+            assert!(apart(Dialect::Runner, &[net("a", first), net("b", second)]).is_ok());
         }
         for (first, second, asked) in [
             (tap("tap0"), tap("tap0"), "--net b=tap:tap0: "),
@@ -406,9 +418,12 @@ mod tests {
             (tap("tap0"), bridge(Some("tap0")), "--net b="),
         ] {
             let nets = [net("a", first), net("c", tap("tap1")), net("b", second)];
-            let why = apart(&nets).unwrap_err().to_string();
+            let why = apart(Dialect::Runner, &nets).unwrap_err().to_string();
             assert!(why.starts_with(asked), "{why}");
             assert!(why.contains("network a is at tap device tap0 already"), "{why}");
         }
+        let nets = [net("a", tap("tap0")), net("b", tap("tap0"))];
+        let why = apart(Dialect::Tender, &nets).unwrap_err().to_string();
+        assert!(why.starts_with("--net:b=tap0: "), "{why}");
     }
 }

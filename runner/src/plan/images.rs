@@ -71,7 +71,11 @@ pub(super) fn open(name: &Path, access: Access, marks: Marks) -> Result<Opened, 
     }
 }
 
-fn open_path(path: &Path, access: Access, marks: Marks) -> Result<Opened, image::Error> {
+/// Opens the image at `path`.
+///
+/// # Errors
+/// As [`open`], but for other places.
+pub(super) fn open_path(path: &Path, access: Access, marks: Marks) -> Result<Opened, image::Error> {
     let writable = match access {
         Access::Read => None,
         Access::ReadWrite => Source::open(path, Access::ReadWrite).ok(),

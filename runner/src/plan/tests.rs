@@ -6,8 +6,12 @@ use crate::image::testing::ElfFile;
 
 /// The plan for a command line.
 pub(super) fn plan(line: &[&str]) -> Result<Plan, String> {
-    let command = cli::parse(std::iter::once("runner").chain(line.iter().copied()));
-    let Ok(cli::Command::Run(options)) = command else { panic!("{line:?}") };
+    planned(std::iter::once("runner").chain(line.iter().copied()))
+}
+
+fn planned<'a>(line: impl Iterator<Item = &'a str>) -> Result<Plan, String> {
+    let command = cli::parse(line);
+    let Ok(cli::Command::Run(options)) = command else { panic!("no run") };
     let config = parse_str("empty.json", "{}").unwrap();
     Plan::new(&settle(*options, &config).unwrap()).map_err(|error| error.to_string())
 }
@@ -162,6 +166,43 @@ fn a_guest_for_another_machine_is_sent_to_software_emulation_only_if_that_has_it
     for (guest, wanted) in [(hvt, "QEMU has no hvt"), (hermit, "or Hermit's loader")] {
         let why = error(guest);
         assert!(why.contains(wanted) && !why.contains("--accel=off"), "{why}");
+    }
+}
+
+#[test]
+fn the_tenders_words_are_answered_in_them() {
+    if Arch::HOST != Some(Arch::X86_64) {
+        println!("skipped: the guests are for x86_64");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let devices = file("devices", guests::x86_64::hvt::DEVICES);
+    let hello = file("hello", guests::x86_64::kernels::HELLO);
+    let core = file("core", guests::x86_64::hvt::HELLO);
+    for (options, kernel, wanted) in [
+        ("", &devices, "add --block:storage=FILE --net:service0=TAP --net:service1=TAP"),
+        ("--block:storage=b", &devices, "add --net:service0=TAP --net:service1=TAP"),
+        ("--block:x=b", &devices, "--block:x: resource not declared"),
+        ("--block:x=b --block:x=c", &devices, "--block:x: "),
+        ("--mem=6000", &core, "(--mem)"),
+        ("--mem=999999999", &core, "(--mem)"),
+        ("--dumpcore=/proc", &core, "--dumpcore=/proc: the kernel's own files are not for a guest"),
+        ("", &hello, "it is no Solo5 unikernel for hvt, and the tender starts nothing else"),
+        ("", &"./hello".to_owned(), "./hello: there is no such file: check the path"),
+    ] {
+        let line =
+            ["solo5-hvt"].into_iter().chain(options.split_whitespace()).chain([kernel.as_str()]);
+        let why = planned(line).unwrap_err();
+        assert!(why.contains(wanted), "{options} {kernel}: {why}");
+        assert!(
+            !why.contains("(-m)") && !why.contains("--net ") && !why.contains("`ops`"),
+            "{why}"
+        );
     }
 }
 
