@@ -185,7 +185,7 @@ const BASE: Family = Family {
     bus: VirtioBus::Mmio,
     interval_timer: false,
     monitors: false,
-    ends: &ends::ACPI,
+    ends: &ends::PC,
     not_emulated: None,
 };
 
@@ -272,6 +272,8 @@ pub static FAMILIES: [Family; 18] = [
         guests: "Unikraft for Firecracker",
         entered: &[Protocol::Linux64],
         told: Announcement::CommandLine(Tables::ForSeveral),
+        // It resets, and that is all.
+        ends: &ends::PC,
         ..UNIKRAFT
     },
     Family {
@@ -307,7 +309,6 @@ pub static FAMILIES: [Family; 18] = [
         entered: &[Protocol::Pvh, Protocol::Linux64],
         told: Announcement::CommandLine(Tables::Mp),
         interval_timer: true,
-        ends: &ends::PC,
         ..BASE
     },
     Family {
@@ -321,6 +322,7 @@ pub static FAMILIES: [Family; 18] = [
         guests: "Linux, and what else is a bzImage",
         whose: Whose::BzImage,
         entered: &[Protocol::Linux64, Protocol::Linux32],
+        ends: &ends::LINUX,
         ..BASE
     },
     Family {
@@ -330,7 +332,12 @@ pub static FAMILIES: [Family; 18] = [
         ends: &ends::PC,
         ..BASE
     },
-    Family { guests: "Linux, Nanos and other kernels by PVH", entered: &[Protocol::Pvh], ..BASE },
+    Family {
+        guests: "Linux, Nanos and other kernels by PVH",
+        entered: &[Protocol::Pvh],
+        ends: &ends::LINUX,
+        ..BASE
+    },
     Family {
         // Multiboot has no way to tell of another clock.
         guests: "Xen, gnumach and other kernels by Multiboot",

@@ -77,9 +77,9 @@ pub static PC: Ends = Ends {
 /// Where QEMU's PC has pvpanic (`hw/misc/pvpanic-isa.c`).
 const PANIC_PORT: u16 = 0x505;
 
-/// Those that are told of the machine by ACPI, and so of pvpanic.
-pub static ACPI: Ends = Ends {
-    guests: "x86_64: Linux, and others with all of ACPI",
+/// Those that may be a Linux, which is told of pvpanic by ACPI and has a driver for it.
+pub static LINUX: Ends = Ends {
+    guests: "x86_64: Linux, and others by PVH or in a bzImage",
     exits: &[
         (Place::Port(EXIT_PORT), VALUE),
         (
@@ -95,11 +95,10 @@ pub static ACPI: Ends = Ends {
 pub(crate) const POWER_PORT: u16 = 0x604;
 const SLEEP: u32 = 13;
 
-/// Unikraft (`plat/common/x86/cpu_native.c`), which knows QEMU's PC: power off, or where that did nothing, 41
-/// to the port that ends QEMU; a crash says 42 there before. For Firecracker it resets, and then does the
-/// same.
+/// Unikraft for QEMU's PC (`plat/common/x86/cpu_native.c`): power off, or where that did nothing, 41 to the port that
+/// ends QEMU; a crash says 42 there before. For Firecracker it resets.
 pub static UNIKRAFT: Ends = Ends {
-    guests: "x86_64: Unikraft",
+    guests: "x86_64: Unikraft for QEMU",
     exits: &[
         (
             Place::Port(EXIT_PORT),
@@ -184,13 +183,10 @@ pub static SILENT_HVT: Silent = Silent {
     ],
 };
 
-/// Those of uhyve's interface.
+/// Those of uhyve's interface. A call that there is none of does nothing, as with uhyve (`src/linux/x86_64/kvm_cpu.rs`).
 pub static SILENT_UHYVE: Silent = Silent {
     guests: "uhyve",
-    ends: &[(
-        "a pointer out of memory, a call that there is none of",
-        Reason::Violation(String::new()),
-    )],
+    ends: &[("a pointer out of memory", Reason::Violation(String::new()))],
 };
 
 impl Silent {
@@ -201,7 +197,7 @@ impl Silent {
 impl Ends {
     /// All there are.
     pub const ALL: [&Ends; 8] =
-        [&PC, &ACPI, &UNIKRAFT, &OSV, &HERMIT_LOADER, &AARCH64, &HVT, &UHYVE];
+        [&PC, &LINUX, &UNIKRAFT, &OSV, &HERMIT_LOADER, &AARCH64, &HVT, &UHYVE];
 
     /// All ends, for a person.
     pub fn lines(&self) -> impl Iterator<Item = String> {

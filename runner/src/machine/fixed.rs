@@ -124,14 +124,12 @@ mod tests {
             "Hermit's loader for Multiboot" | "Hermit's loader for Firecracker" => {
                 vec![debug.clone()]
             }
-            guests if guests.starts_with("Unikraft") || guests.starts_with("OSv") => {
+            guests if guests == "Unikraft for QEMU" || guests.starts_with("OSv") => {
                 vec![exit.clone(), power.clone()]
             }
-            guests if guests.starts_with("FreeBSD") || guests.contains("ELF kernels") => {
-                vec![exit.clone()]
-            }
             // They are told of it by ACPI.
-            _ => vec![exit.clone(), panic.clone()],
+            guests if guests.starts_with("Linux") => vec![exit.clone(), panic.clone()],
+            _ => vec![exit.clone()],
         };
         let mut seen = 0;
         for family in FAMILIES.iter().filter(|family| family.ends.port().is_some()) {

@@ -44,7 +44,7 @@ fn inspected(guest: &str) -> String {
 #[test]
 fn inspect_says_of_every_family_how_it_is_entered_what_it_wants_and_how_it_ends() {
     let low = "gives its low 8 bits; 255 where those are 0 and it is not";
-    let rules = "a call that there is none of: gives 126, which is runner's\n";
+    let breaks = "gives 126, which is runner's\n";
     let hvt = inspected("x86_64/hvt/devices.elf");
     for wanted in [
         "format: Solo5 hvt unikernel\narchitecture: x86_64\nfamily: Solo5 unikernels for hvt\nhvt ABI: version 2\nentry: 0x",
@@ -54,7 +54,7 @@ fn inspect_says_of_every_family_how_it_is_entered_what_it_wants_and_how_it_ends(
         "\nmanifest: handle 2: service0 (NET_BASIC), by --net service0=user\n",
         "\ndevice: hypercalls, ports 0x501-0x508: console, clock, devices, end\n",
         &format!("\nend: `halt`: any {low}\nend: a vCPU that halts"),
-        rules,
+        &format!("a call that there is none of: {breaks}"),
     ] {
         assert!(hvt.contains(wanted), "{wanted}: {hvt}");
     }
@@ -72,7 +72,7 @@ fn inspect_says_of_every_family_how_it_is_entered_what_it_wants_and_how_it_ends(
             ", Hermit uhyve protocol\nsegment 0: 0x",
             &format!(" MiB for what is loaded, {most} MiB at the most\n"),
             &format!("\ndevice: virtio, {virtio}\n"),
-            &format!("\nend: `exit`: any {low}\nend: a pointer out of memory, {rules}"),
+            &format!("\nend: `exit`: any {low}\nend: a pointer out of memory: {breaks}"),
         ] {
             assert!(hermit.contains(wanted), "{wanted}: {hermit}");
         }
