@@ -12,19 +12,23 @@ use super::Source;
 const CONFIG: &[u8] = b"hermit.toml";
 /// Bytes of a header, and what files are padded to.
 const BLOCK: usize = 512;
-/// It is looked for this far in the archive, and among so many files.
+/// It is looked for this far in the archive, in no more bytes of the file, and among so many files.
 const FAR: u64 = 256 << 20;
 const MOST_FILES: usize = 10_000;
 
 /// Whether the file is a Hermit image.
 pub(super) fn is_hermit_image(source: &Source) -> bool {
-    let reader = || Reader { source, at: 0 };
-    has_config(reader()) || has_config(GzDecoder::new(reader()))
+    is_image_within(source, FAR)
+}
+
+fn is_image_within(source: &Source, far: u64) -> bool {
+    let reader = || Reader { source, at: 0 }.take(far);
+    // What is packed may say nothing for as long as it likes, or be longer than it.
+    has_config(reader()) || has_config(GzDecoder::new(reader()).take(far))
 }
 
 /// Whether a tar archive has that file; `false` also for what is none.
-fn has_config(archive: impl Read) -> bool {
-    let mut archive = archive.take(FAR);
+fn has_config(mut archive: impl Read) -> bool {
     for _ in 0..MOST_FILES {
         let mut header = [0; BLOCK];
         if archive.read_exact(&mut header).is_err() {
@@ -119,6 +123,19 @@ mod tests {
             assert!(refusal.contains("this is a gzip file: unpack it"), "{refusal}");
         }
         assert!(refusal(&tar(&[("a", 1)])).contains("this is a tar archive"));
+    }
+
+    #[test]
+    fn what_says_nothing_for_as_long_as_it_likes_is_no_image() {
+        // Blocks of no bytes (RFC 1951, 3.2.4), and behind them the archive.
+        let image = packed(&tar(&[("hermit.toml", 20)]));
+        let (header, body) = image.split_at(10);
+        let of = |blocks: usize| [header, &[0, 0, 0, 0xff, 0xff].repeat(blocks), body].concat();
+        let far = 1 << 20;
+        let is_image = |bytes: &[u8]| is_image_within(&Source::from_bytes("app", bytes), far);
+        assert!(is_image(&of(1000)));
+        assert!(!is_image(&of(usize::try_from(far / 5 + 1).unwrap())));
+        assert!(is_hermit_image(&Source::from_bytes("app", &of(1000))));
     }
 
     #[test]
