@@ -138,7 +138,8 @@ impl BootPlan {
         let line = self.command_line_place().saturating_add(self.command_line.len() as u64);
         let start = page_behind(line.checked_add(1));
         let range = start..start.saturating_add(source.len());
-        self.fits(&range, ram, || format!("the ram disk {}", source.name()))?;
+        let what = || format!("the ram disk {}", source.name());
+        self.fits_or(&range, ram, what, SMALLER)?;
         Ok(range)
     }
 
@@ -184,19 +185,30 @@ impl BootPlan {
         self.read_only().iter().all(|range| ram.contains(range))
     }
 
-    /// Whether `range` lies in one piece of RAM.
+    /// Whether `range`, where something is linked to, lies in one piece of RAM.
     pub(super) fn fits(
         &self,
         range: &Gpas,
         ram: &[Gpas],
         what: impl FnOnce() -> String,
     ) -> Result<(), Error> {
+        self.fits_or(range, ram, what, self.places().out_of_hole)
+    }
+
+    /// The same, and what to do about what reaches into where there is never RAM.
+    fn fits_or(
+        &self,
+        range: &Gpas,
+        ram: &[Gpas],
+        what: impl FnOnce() -> String,
+        out_of_hole: &'static str,
+    ) -> Result<(), Error> {
         if ram.iter().any(|piece| piece.start <= range.start && range.end <= piece.end) {
             return Ok(());
         }
         let memory: u64 = ram.iter().map(|piece| piece.end - piece.start).sum();
         let why = format!("the guest has {} MiB, up to {:#x}", memory >> 20, end_of(ram));
-        let Places { hole, out_of_hole, .. } = self.places();
+        let hole = &self.places().hole;
         let in_hole = range.end > hole.start && range.start < hole.end;
         let remedy = if in_hole { out_of_hole } else { MORE_MEMORY };
         Err(does_not_fit(what(), range, why, remedy))

@@ -232,6 +232,10 @@ fn hermits_loader_has_its_module_behind_itself_by_multiboot_and_at_the_end_by_li
     let error = refused(&by_multiboot, MIB + 8192);
     assert!(error.starts_with("the ram disk unikernel needs guest memory 0x102000-"), "{error}");
     assert!(error.ends_with(MORE_MEMORY), "{error}");
+    let mut large = plan(Protocol::Multiboot);
+    large.initrd = Some(sparse(4 << 30));
+    let error = refused(&large, 4 * MIB);
+    assert!(error.starts_with("the ram disk") && error.ends_with(SMALLER), "{error}");
     let memory = ram(4 * MIB);
     plan(Protocol::Linux64).load(&memory, Platform::Hypervisor).unwrap();
     assert_eq!(bytes(&memory, 4 * MIB - 8192), [7; 5000]);

@@ -210,13 +210,9 @@ impl BootPlan {
     /// # Errors
     /// [`Error::CommandLineTooLong`] for this kernel.
     pub fn tell(&mut self, command_line: CommandLine) -> Result<(), Error> {
-        if let Some(setup) = self.kernel.setup() {
-            let max = usize::try_from(setup.cmdline_size).unwrap_or(usize::MAX);
-            if command_line.len() > max {
-                return Err(Error::CommandLineTooLong { len: command_line.len(), max });
-            }
-        }
-        let max = self.family.command_line_max;
+        let setup = self.kernel.setup().map(|setup| setup.cmdline_size);
+        let own = setup.and_then(|max| usize::try_from(max).ok()).unwrap_or(usize::MAX);
+        let max = own.min(self.family.command_line_max).min(layout::COMMAND_LINE_MAX);
         if command_line.len() > max {
             return Err(Error::CommandLineTooLong { len: command_line.len(), max });
         }

@@ -173,7 +173,7 @@ fn memory_of_half_a_block_and_a_kernel_outside_are_refused() {
     let plain = plan(Arch::X86_64, |_| ());
     assert!(refused(&plain, 5 * MIB).contains("multiple of 2 MiB"));
     assert!(refused(&plain, 2 * MIB).contains("-m"));
-    let long = CommandLine::new(["x".repeat(8192)]).unwrap();
+    let long = CommandLine::new(["x".repeat(70_000)]).unwrap();
     let mut told = plan(Arch::X86_64, |_| ());
     assert!(told.tell(long).unwrap_err().to_string().contains("8191"));
     let scattered = plan(Arch::X86_64, |file| {
