@@ -138,8 +138,9 @@ impl Config {
             return Ok(Vec::new());
         };
         let device = |(name, what): (&String, &String)| {
-            read(OsStr::new(&format!("{name}={what}")))
-                .map_err(|why| Error(format!("{place}: {path} `{}` {why}", name.escape_debug())))
+            let given = format!("{name}={what}");
+            read(OsStr::new(&given))
+                .map_err(|why| Error(format!("{place}: {path} `{}` {why}", given.escape_debug())))
         };
         map.iter().map(device).collect()
     }

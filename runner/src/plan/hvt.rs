@@ -217,9 +217,9 @@ fn command_line(settings: &Settings) -> Result<CommandLine, Error> {
 /// The networks that were asked for by name, and the one that was not, for a guest that has one.
 fn nets(settings: &Settings, manifest: &Manifest) -> Result<Vec<NamedNet>, Error> {
     let mut nets = settings.network.named.clone();
-    let user = Asked { value: NetChoice::User, by: "-p".to_owned() };
-    let forwards = !settings.network.forwards.is_empty() && nets.is_empty();
-    let choice = settings.network.choice.clone().or(forwards.then_some(user));
+    let forward = settings.network.forwards.first().filter(|_| nets.is_empty());
+    let user = forward.map(|first| Asked { value: NetChoice::User, by: first.by.clone() });
+    let choice = settings.network.choice.clone().or(user);
     let Some(Asked { value, by }) = choice.filter(|choice| choice.value != NetChoice::None) else {
         return Ok(nets);
     };

@@ -380,10 +380,10 @@ fn a_mount_that_nanos_would_not_understand_is_refused_where_it_stands() {
 #[test]
 fn a_device_by_name_that_is_none_is_refused_with_its_place() {
     for (config, why) in [
-        (r#"{"Runner": {"Blocks": {"a b": "x"}}}"#, "Runner.Blocks `a b` is no block storage"),
-        (r#"{"Runner": {"Blocks": {"a": ""}}}"#, "Runner.Blocks `a` names no file"),
-        (r#"{"Runner": {"Nets": {"a": "wifi"}}}"#, "Runner.Nets `a` is not a network"),
-        (r#"{"Runner": {"Nets": {"": "user"}}}"#, "Runner.Nets `` is "),
+        (r#"{"Runner": {"Blocks": {"a b": "x"}}}"#, "Runner.Blocks `a b=x` is no block storage"),
+        (r#"{"Runner": {"Blocks": {"a": ""}}}"#, "Runner.Blocks `a=` names no file"),
+        (r#"{"Runner": {"Nets": {"a": "wifi"}}}"#, "Runner.Nets `a=wifi` is not a network"),
+        (r#"{"Runner": {"Nets": {"": "user"}}}"#, "Runner.Nets `=user` is "),
     ] {
         let error = try_settled("hello", &[config]).unwrap_err().to_string();
         assert!(error.starts_with("a.json:1:13: ") && error.contains(why), "{error}");
