@@ -208,6 +208,9 @@ pub enum OpenError {
         "this block device does not tell its size: copy it into a file with `dd`, and name that"
     )]
     SizeUnknown,
+    /// A link to itself, or to others that lead back to it.
+    #[error("it is a link that leads in a circle: name the file, or make the link again")]
+    Circle,
     /// Anything else the operating system said.
     #[error("cannot open it: {0}")]
     Io(io::Error),
@@ -256,6 +259,7 @@ fn why_not_opened(path: &Path, error: io::Error) -> OpenError {
         (Some(refusal), _) => refusal,
         (None, io::ErrorKind::NotFound) => OpenError::Missing,
         (None, io::ErrorKind::PermissionDenied) => OpenError::Denied,
+        (None, _) if error.raw_os_error() == Some(libc::ELOOP) => OpenError::Circle,
         (None, _) => OpenError::Io(error),
     }
 }

@@ -57,7 +57,7 @@ impl Datagram {
             Some(own) => (bind(own)?, None),
             None => sys::own_socket().map_err(failed)?,
         };
-        socket.connect(path).map_err(|error| unreachable(&name, &error))?;
+        socket.connect(path).map_err(|error| unreachable(path, &error))?;
         if vfkit {
             socket.send(GREETING).map_err(failed)?;
         }
@@ -326,6 +326,6 @@ mod tests {
         };
         assert!(error("none").contains("there is no such socket"));
         assert!(error("stream").contains("--net=unix:PATH"));
-        assert!(error("file").contains("nobody listens"));
+        assert!(error("file").contains("it is no socket"));
     }
 }

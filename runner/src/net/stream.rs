@@ -6,6 +6,7 @@
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -63,9 +64,14 @@ pub(super) fn fits(path: &Path) -> Result<(), String> {
     ))
 }
 
-/// Why the socket called `name` cannot be reached.
-pub(super) fn unreachable(name: &str, error: &io::Error) -> String {
+/// Why the socket at `path` cannot be reached.
+pub(super) fn unreachable(path: &Path, error: &io::Error) -> String {
+    let name = printable_path(path);
+    let is_another = || path.metadata().is_ok_and(|metadata| !metadata.file_type().is_socket());
     let why = match Errno::from_io_error(error) {
+        Some(Errno::CONNREFUSED | Errno::NOTSOCK) if is_another() => {
+            "it is no socket: name the one that the program serves"
+        }
         Some(Errno::NOENT) => "there is no such socket: start the program that serves it first",
         Some(Errno::CONNREFUSED | Errno::NOTSOCK) => {
             "nobody listens there: start the program that serves it first"
@@ -89,7 +95,7 @@ impl Stream {
         fits(path)?;
         let name = printable_path(path);
         // Not std's, which waits for as long as the program accepts nobody.
-        let socket = Local::connect(path).map_err(|error| unreachable(&name, &error))?;
+        let socket = Local::connect(path).map_err(|error| unreachable(path, &error))?;
         let socket = socket.ok_or_else(|| format!("{name}: {ACCEPTS_NOBODY}"))?;
         Self::new(OwnedFd::from(socket).into(), &name, mac)
             .map_err(|error| format!("{name}: {error}"))

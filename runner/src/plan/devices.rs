@@ -5,6 +5,7 @@ mod console;
 mod vsock;
 
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 
 use super::Error;
 use crate::config::{ConsoleChoice, Settings, Share};
@@ -149,6 +150,12 @@ pub(super) fn share(asked: &Share, tag: String) -> Result<SharePlan, Error> {
     let folder = Folder::open(&asked.path, asked.read_only);
     let folder = folder.map_err(|error| {
         let remedy = match error {
+            // A tag with a slash has been taken for a part of the path.
+            Unfit::System(_)
+                if !asked.path.exists() && asked.path.as_os_str().as_bytes().contains(&b':') =>
+            {
+                "; a share is a folder that this user may read, and a tag behind its `:` has no `/`"
+            }
             Unfit::System(_) => "; a share is a folder that this user may read",
             Unfit::Kernels => "",
         };
@@ -273,6 +280,8 @@ mod tests {
             ("--share /tmp:2 --share /usr", false, Mmio, "two shares are called 2"),
             ("--share /nowhere", false, Mmio, "--share /nowhere: No such file"),
             ("--share /etc/passwd", false, Mmio, "--share /etc/passwd: Not a directory"),
+            ("--share /tmp:a/b", false, Mmio, "and a tag behind its `:` has no `/`"),
+            ("--share /tmp:../..", false, Mmio, "and a tag behind its `:` has no `/`"),
             ("--share /tmp", true, Mmio, "on PCI alone: leave out --virtio=mmio"),
             ("--share /tmp:data", true, Pci, "and `data` is none: leave the tag out"),
         ] {

@@ -196,6 +196,8 @@ fn a_socket_that_cannot_be_reached_is_named_with_the_remedy() {
     assert!(error("none").contains("there is no such socket: start the program"));
     assert!(error("datagram").contains("--net=unixgram:PATH"));
     assert!(error("left").contains("nobody listens there"));
+    std::fs::write(path("file"), "").unwrap();
+    assert!(error("file").contains("it is no socket: name the one"));
     let long = error(&"x".repeat(200));
     assert!(long.contains("bytes, and a socket's path has at most 10"), "{long}");
     let listener = UnixListener::bind(path("stream")).unwrap();
