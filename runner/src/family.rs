@@ -129,9 +129,9 @@ enum Whose {
 /// How guests are told of virtio-mmio devices: in one way only, or they take a device for two.
 ///
 /// Linux knows both, and so does Nanos, which adds up what it finds (`virtio_mmio_enum_devs`). Debian's
-/// Linux has no `virtio_mmio.device=` (`CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES`), so Linux gets ACPI; what
-/// OPS builds gets the command line, which costs no tables and works in every Nanos. By PVH nobody has
-/// to read a command line, and Nanos does not; the RSDP is where it scans.
+/// Linux has no `virtio_mmio.device=` (`CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES`), so Linux gets ACPI; Nanos
+/// gets the command line, which costs no tables and works in every Nanos. (What OPS builds has its devices on
+/// the PCI bus, unless it is told otherwise, and looks there itself.) By PVH nobody has to read a command line, and Nanos does not; the RSDP is where it scans.
 ///
 /// Nanos does find devices by ACPI (`LNRO0005`), but takes their interrupt for a pin of the MADT's
 /// first IOAPIC (`apic_madt_handler`, `ioapic_set_int`). QEMU's microvm with ACPI has a second one
@@ -218,8 +218,8 @@ const AARCH64: Family = Family {
     ..BASE
 };
 
-/// All families. A row that has a system stands before those for anybody's kernels, and these have one for each
-/// way in.
+/// All families. A row that has a system stands before those for anybody's kernels, which are for each way in, and
+/// take a system's kernels, too, by the ways in that it has no row for.
 pub static FAMILIES: [Family; 18] = [
     Family {
         guests: "Solo5 unikernels for hvt",

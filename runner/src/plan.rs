@@ -123,8 +123,9 @@ impl Plan {
         }
         let mut boot = BootPlan::new(&image, kernel, settings.entry)?;
         require_arch(image.source().name(), &boot, settings.accel)?;
-        if boot.hvt.is_some() {
-            return hvt::plan(settings, &image, boot);
+        let solo5 = boot.kernel.solo5().filter(|_| boot.hvt.is_some());
+        if let Some(manifest) = solo5.map(|solo5| solo5.manifest.clone()) {
+            return hvt::plan(settings, &image, boot, &manifest);
         }
         refuse_named(settings)?;
         let (rest, uhyve) = match boot.uhyve {

@@ -14,6 +14,7 @@ use super::source::{ReadError, Source};
 use super::view::{Piece, View};
 use super::{Error, Problem, recognise};
 use crate::family::System;
+use crate::machine::map::hvt::{KERNELS, PAGE};
 
 /// Where kernels are linked, and no linker puts a Linux program by default. x86_64: from 1 MiB,
 /// where boot loaders begin, to 4 MiB, where ld and Go begin; lld begins at 2 MiB, but with the ELF
@@ -42,12 +43,8 @@ pub struct Kernel {
     system: Option<System>,
 }
 
-/// Where Solo5's unikernels begin, at the lowest (`hvt_abi.h`, `HVT_GUEST_MIN_BASE`).
-const SOLO5_START: u64 = 0x10_0000;
 /// The version of hvt's ABI that is spoken here (`HVT_ABI_VERSION`).
 const HVT_VERSION: u32 = 2;
-/// Memory protection is by pages of so many bytes.
-const PAGE: u64 = 0x1000;
 
 impl Kernel {
     /// The kernel that the user names as such (`--kernel`): a file that [`super::Image::recognise`]
@@ -126,7 +123,7 @@ impl Kernel {
             if segment.vaddr != start {
                 return Err(Solo5Error::Virtual(index).into());
             }
-            if start < SOLO5_START {
+            if start < KERNELS {
                 return Err(Solo5Error::TooLow { index, start }.into());
             }
             if segment.executable() && segment.writable() {

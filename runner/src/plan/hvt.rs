@@ -92,20 +92,22 @@ impl HvtPlan {
     }
 }
 
-/// The plan for a guest of hvt: `boot` is its kernel's.
+/// The plan for a guest of hvt: `boot` and `manifest` are its kernel's.
 ///
 /// # Errors
 /// What such a guest cannot have, devices that it does not declare, and those that it does and that nobody
 /// attaches.
-pub(super) fn plan(settings: &Settings, image: &Image, mut boot: BootPlan) -> Result<Plan, Error> {
+pub(super) fn plan(
+    settings: &Settings,
+    image: &Image,
+    mut boot: BootPlan,
+    manifest: &Manifest,
+) -> Result<Plan, Error> {
     let name = image.source().name();
     refuse(settings, image)?;
     let memory = memory(settings, &boot)?;
-    let Some(manifest) = boot.kernel.solo5().map(|solo5| solo5.manifest.clone()) else {
-        return Err(Error::Asked(format!("{name}: it has no manifest")));
-    };
-    let nets = nets(settings, &manifest)?;
-    complete(settings, &manifest, &nets)?;
+    let nets = nets(settings, manifest)?;
+    complete(settings, manifest, &nets)?;
     if nets.is_empty() {
         // All that the manifest declares are there.
         network::refuse_without(
@@ -118,12 +120,12 @@ pub(super) fn plan(settings: &Settings, image: &Image, mut boot: BootPlan) -> Re
     let blocks: Vec<BlockPlan> = settings
         .blocks
         .iter()
-        .map(|named| block(settings, &manifest, named))
+        .map(|named| block(settings, manifest, named))
         .collect::<Result<_, _>>()?;
     // Last: from here on clients may come.
     let ports: Vec<PortPlan> = nets
         .iter()
-        .map(|named| port(settings, &manifest, named, &nets))
+        .map(|named| port(settings, manifest, named, &nets))
         .collect::<Result<_, _>>()?;
     let dump = settings.dump.as_deref().map(DumpPlan::new).transpose()?;
     let mut attached = Vec::new();

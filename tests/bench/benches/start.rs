@@ -1,5 +1,5 @@
 //! `cargo bench`: what starting a guest and leaving it 20,000 times costs, beside a floor and
-//! whatever peers are installed (QEMU, Firecracker, Cloud Hypervisor, uhyve).
+//! whatever peers are installed (QEMU, Firecracker, Cloud Hypervisor).
 //!
 //! Builds runner and the floor as `cargo static` does, and measures those.
 

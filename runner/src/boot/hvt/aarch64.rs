@@ -18,7 +18,8 @@ const START: u64 = KERNELS - PAGE;
 
 const TABLE: u64 = 0b11;
 const PAGE_4K: u64 = 0b11;
-const BLOCK_2M: u64 = 0b01;
+/// 2 MiB on the third level, 1 GiB on the second.
+const BLOCK: u64 = 0b01;
 /// Not to be written (AP[2]).
 const READ_ONLY: u64 = 1 << 7;
 /// Inner shareable.
@@ -58,13 +59,13 @@ static MMU: Mmu = Mmu { mair: MAIR, tcr: TCR, cpacr: CPACR, sctlr: SCTLR };
 static FORMAT: Format = Format {
     base: TABLES,
     table: |gpa| gpa | TABLE,
-    block: |gpa, rights| with(gpa | BLOCK_2M, rights),
+    block: |gpa, rights| with(gpa | BLOCK, rights),
     page: |gpa, rights| match gpa {
         START => with(gpa | PAGE_4K, Rights::Execute),
         _ => with(gpa | PAGE_4K, rights),
     },
     // The GiB behind the memory, where hypercalls go.
-    more: Some((4, 4 << 30 | BLOCK_2M | SHARED | ACCESSED | DEVICE | NO_EXECUTE | NO_EXECUTE_EL0)),
+    more: Some((4, 4 << 30 | BLOCK | SHARED | ACCESSED | DEVICE | NO_EXECUTE | NO_EXECUTE_EL0)),
 };
 
 fn with(entry: u64, rights: Rights) -> u64 {

@@ -21,19 +21,14 @@ use vm_memory::{Bytes, GuestAddress};
 use super::load::{Loading, does_not_fit};
 use super::{BootPlan, Error, Gpas};
 use crate::image::Segment;
-use crate::image::solo5::{Kind, Solo5};
 use crate::machine::map::hvt::MEMORY_UNIT;
+pub use crate::machine::map::hvt::{KERNELS, PAGE};
 
 pub use info::Attached;
 pub use info::COMMAND_LINE_MAX;
 
-/// Unikernels begin here.
-pub const KERNELS: u64 = 0x10_0000;
 /// Boot info; below it nothing is mapped.
 pub const BOOT_INFO: u64 = 0x1_0000;
-
-/// Memory protection is by pages of so many bytes.
-pub const PAGE: u64 = 0x1000;
 
 /// What a guest may do with a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +39,8 @@ pub(super) enum Rights {
     Read,
     /// Read and execute it.
     Execute,
-    /// Read and execute it, as far as tables go; who writes it is caught elsewhere.
+    /// Read and execute it. Tables let it be written: then the write reaches RAM that the VM has read-only, the run
+    /// ends there, and the address is named. By the tables it would be a fault in a guest that handles none.
     Guarded,
     /// Read and write it.
     Write,
@@ -120,15 +116,6 @@ pub(super) fn tell_counter(memory: &GuestMemory, hz: Option<u64>) -> hv::Result<
         hv::Error::new("boot", hv::Kind::Invalid, error.to_string())
     };
     memory.write_obj(hz, GuestAddress(BOOT_INFO + info::COUNTER)).map_err(failed)
-}
-
-/// The first device of the manifest that is not attached.
-pub fn missing<'a>(solo5: &'a Solo5, hvt: &Hvt) -> Option<(&'a str, Kind)> {
-    let there = |handle| hvt.attached.iter().any(|(attached, _)| *attached == handle);
-    let mut devices = solo5.manifest.devices();
-    devices
-        .find(|(handle, _)| !there(*handle))
-        .map(|(_, device)| (device.name.as_str(), device.kind))
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ pub(super) const KERNEL: u64 = 0x4_0000;
 
 /// Bytes of a page.
 const PAGE: u64 = 0x1000;
-/// The most bytes of a command line: a page table's worth of the device tree is left for the rest.
+/// The most bytes of a command line: 16 KiB of the device tree's place are left for the rest.
 pub const COMMAND_LINE_MAX: usize = 24 << 10;
 /// Where memory ends that a small kernel uses here and there: itself and what it is given are below 1 MiB, its page tables
 /// behind the next 2 MiB, and its first heap at the one after.

@@ -11,6 +11,12 @@ use super::{Board, pc, virt};
 /// Memory comes in multiples of this: a block of the page tables.
 pub const MEMORY_UNIT: u64 = 2 << 20;
 
+/// Unikernels begin here, at the lowest (`HVT_GUEST_MIN_BASE`).
+pub const KERNELS: u64 = 0x10_0000;
+
+/// Memory protection is by pages of so many bytes.
+pub const PAGE: u64 = 0x1000;
+
 /// Where RAM begins.
 pub fn first(arch: Arch) -> u64 {
     match arch {
