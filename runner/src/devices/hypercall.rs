@@ -6,7 +6,10 @@ use std::ops::Range;
 use hv::GuestMemory;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, VolatileSlice};
 
-use crate::machine::stop::Reason;
+use crate::machine::stop::{Reason, Stop};
+
+/// Bytes that are copied to the console at once.
+const CHUNK: usize = 4096;
 
 /// How a guest broke the rules.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -84,6 +87,18 @@ pub struct Guest {
     /// Where what it may write begins, but for what is below.
     writable: u64,
     read_only: Vec<Range<u64>>,
+}
+
+/// Gives what is in `slice` to `say`, a copy of a piece at a time, until the run is to end.
+pub(super) fn copied(slice: &VolatileSlice<'_>, stop: &Stop, mut say: impl FnMut(&[u8])) {
+    let (mut buffer, mut at) = ([0; CHUNK], 0);
+    while let Ok(read @ 1..) = slice.read(&mut buffer, at) {
+        say(buffer.get(..read).unwrap_or_default());
+        at = at.saturating_add(read);
+        if stop.requested() {
+            return;
+        }
+    }
 }
 
 impl Guest {

@@ -17,13 +17,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hv::Width;
-use vm_memory::Bytes;
 
 pub use block::Block;
 use desk::Desk;
 pub use guard::Guard;
 
-use super::hypercall::{Guest, Violation};
+use super::hypercall::{Guest, Violation, copied};
 use super::power::ExitCode;
 use crate::machine::bus::Device;
 use crate::machine::stop::{Reason, Stop};
@@ -52,8 +51,6 @@ impl Answer {
     }
 }
 
-/// Bytes that are copied to the console at once.
-const CHUNK: usize = 4096;
 /// What a guest may leave for whoever looks at it afterwards has so many bytes (`HVT_HALT_COOKIE_MAX`).
 const COOKIE: u64 = 512;
 
@@ -144,16 +141,11 @@ impl Hypercalls {
     fn puts(&self, at: u64) -> Result<(), Violation> {
         let [data, len] = self.guest.words("puts", at)?;
         let mut console = self.console.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut buffer = [0; CHUNK];
         for slice in self.guest.readable("puts", data, len)? {
-            let mut at = 0;
-            while let Ok(read @ 1..) = slice.read(&mut buffer, at) {
-                // The guest is not told about our stdout.
-                let _ = console.write_all(buffer.get(..read).unwrap_or_default());
-                at = at.saturating_add(read);
-                if self.stop.requested() {
-                    return Ok(());
-                }
+            // The guest is not told about our stdout.
+            copied(&slice, &self.stop, |bytes| drop(console.write_all(bytes)));
+            if self.stop.requested() {
+                break;
             }
         }
         Ok(())

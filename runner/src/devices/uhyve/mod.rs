@@ -21,9 +21,8 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hv::Width;
-use vm_memory::{Bytes, VolatileSlice};
 
-use super::hypercall::{Guest, Violation};
+use super::hypercall::{Guest, Violation, copied};
 use super::power::ExitCode;
 use crate::machine::bus::{Caller, Device};
 use crate::machine::stop::{Reason, Stop};
@@ -33,8 +32,6 @@ use structures::{Call, Version};
 
 pub use structures::{Place, places};
 
-/// Bytes that are copied to the console at once.
-const CHUNK: usize = 4096;
 /// Arguments, and variables, at the most, with the program's name (`MAX_ARGC_ENVC`).
 pub const MOST_WORDS: usize = 128;
 
@@ -142,24 +139,13 @@ impl Hypercalls {
             let piece = piece?;
             let (gpa, len) = (piece.physical(caller)?, piece.len);
             for slice in self.guest.readable(piece.call, gpa, len)? {
-                self.say_all(&slice);
+                copied(&slice, &self.stop, |bytes| self.say(bytes));
             }
             if self.stop.requested() {
                 break;
             }
         }
         Ok(())
-    }
-
-    fn say_all(&self, slice: &VolatileSlice<'_>) {
-        let (mut buffer, mut at) = ([0; CHUNK], 0);
-        while let Ok(read @ 1..) = slice.read(&mut buffer, at) {
-            self.say(buffer.get(..read).unwrap_or_default());
-            at = at.saturating_add(read);
-            if self.stop.requested() {
-                return;
-            }
-        }
     }
 
     /// A write to the console is one to descriptor 1 or 2.

@@ -2,7 +2,7 @@ use std::io;
 use std::path::Path;
 
 use hv::{GuestMemory, GuestRam, mem};
-use vm_memory::GuestAddress;
+use vm_memory::{Bytes, GuestAddress};
 
 use super::desk::{Desk, Server};
 use super::files::Mapping;
