@@ -139,22 +139,24 @@ pub(super) struct Traffic {
     pub(super) stations: Vec<Station>,
 }
 
-/// The thread of the I/O loop.
+/// The thread of the I/O loop. Its work is in a box: a channel has room for 31 messages from the first on, and
+/// clears it, which are six pages of memory at each start.
 #[derive(Debug)]
-pub(super) struct IoThread(Waiting<(Duty, Traffic)>);
+pub(super) struct IoThread(Waiting<Box<(Duty, Traffic)>>);
 
 impl IoThread {
     pub(super) fn spawn(place: Place) -> Result<Self, Error> {
         let name = place.role().name().to_owned();
-        let body = |work: mpsc::Receiver<(Duty, Traffic)>| {
+        let body = |work: mpsc::Receiver<Box<(Duty, Traffic)>>| {
             if place.role() == Role::Network {
                 // Woken by a guest's first frame, it would take the CPU that they share, send that frame alone
                 // and be woken for the next: a guest that goes on for a moment has more to send, all at once.
                 io::give_way();
             }
             if place.take()
-                && let Ok((duty, traffic)) = work.recv()
+                && let Ok(work) = work.recv()
             {
+                let (duty, traffic) = *work;
                 duty.serve(traffic);
             }
         };
@@ -162,7 +164,7 @@ impl IoThread {
     }
 
     pub(super) fn begin(&mut self, duty: Duty, traffic: Traffic) {
-        self.0.begin((duty, traffic));
+        self.0.begin(Box::new((duty, traffic)));
     }
 }
 

@@ -57,9 +57,16 @@ pub(super) struct Opened {
 pub(super) fn open(name: &Path, access: Access, marks: Marks) -> Result<Opened, NotFound> {
     let places = places(name, ops_folder().as_deref());
     let mut there = places.iter().filter(|place| place.symlink_metadata().is_ok());
-    let file = there.clone().find(|place| !place.is_dir());
     // A folder is no image, and hides none.
-    match file.or_else(|| there.next().filter(|_| builtin(name).is_none())) {
+    let mut folder = None;
+    let file = there.find(|place| {
+        let is_folder = place.is_dir();
+        if is_folder {
+            folder.get_or_insert(*place);
+        }
+        !is_folder
+    });
+    match file.or_else(|| folder.filter(|_| builtin(name).is_none())) {
         Some(path) => open_path(path, access, marks).map_err(|error| {
             let others = places.iter().filter(|place| *place != path && place.is_file());
             NotFound::image(error, others.map(|place| place.as_path()).next())
