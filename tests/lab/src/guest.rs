@@ -170,7 +170,7 @@ impl Guest<'_> {
         let mut append = format!("console={} quiet panic=-1 mitigations=off", machine.console);
         let mut processors = machine.processors;
         if self.clock == Clock::Host {
-            // Two thirds of a boot are the kernel's tests of its ciphers.
+            // Two thirds of a boot's instructions are the kernel's tests of its ciphers.
             append += " cryptomgr.notests";
         }
         if let Clock::Instructions { huge_pages } = self.clock {

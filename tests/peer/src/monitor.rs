@@ -17,7 +17,7 @@ const KERNEL: (&str, &str) = match cfg!(target_arch = "aarch64") {
     false => ("vmlinux", "ttyS0"),
 };
 
-/// What each Linux is told. Mitigations, and the kernel's tests of its own ciphers, which are two thirds of a boot,
+/// What each Linux is told. Mitigations, and the kernel's tests of its own ciphers, two thirds of a boot's instructions,
 /// cost much where the processor is emulated, and are not what is tested.
 pub const WORDS: &str = "quiet panic=-1 mitigations=off cryptomgr.notests";
 

@@ -208,22 +208,18 @@ pub(crate) const AARCH64: Architecture = Architecture {
     gates: &[
         Gate::Size { limit: 3_500_000 },
         Gate::Hello { limit: 4_300_000 },
-        // Hello's 4.15 million, and a tenth.
-        Gate::Families {
-            limit: 4_560_000,
-            families: &[
-                family("hvt", "aarch64/hvt/hello.elf", "Hello"),
-                family("Hermit", "aarch64/hermit/hello.elf", "Hello"),
-                family_with(
-                    "Hermit's loader",
-                    "aarch64/kernels/hermit_loader.elf",
-                    "aarch64/hermit/hello.elf",
-                    "\n",
-                ),
-                family("Unikraft", "aarch64/systems/unikraft.bin", "unikraft.bin"),
-                family("OSv", "aarch64/systems/osv.bin", "/built-in.so"),
-            ],
-        },
+        Gate::Families(&[
+            family("hvt", "aarch64/hvt/hello.elf", "Hello"),
+            family("Hermit", "aarch64/hermit/hello.elf", "Hello"),
+            family_with(
+                "Hermit's loader",
+                "aarch64/kernels/hermit_loader.elf",
+                "aarch64/hermit/hello.elf",
+                "\n",
+            ),
+            family("Unikraft", "aarch64/systems/unikraft.bin", "unikraft.bin"),
+            family("OSv", "aarch64/systems/osv.bin", "/built-in.so"),
+        ]),
         Gate::Linux {
             limit: 592_000_000,
             start: LinuxStart {
