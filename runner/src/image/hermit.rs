@@ -195,7 +195,9 @@ impl Hermit {
             return Err(HermitError::Virtual(segment.index).into());
         }
         let tls = elf.tls.filter(|tls| *tls != Tls::default());
-        if tls.is_some_and(|tls| !is_loaded(&elf.segments, tls.vaddr, tls.file_size)) {
+        // Where all of it begins as zeros, linkers put its place between segments.
+        let template = tls.filter(|tls| tls.file_size != 0);
+        if template.is_some_and(|tls| !is_loaded(&elf.segments, tls.vaddr, tls.file_size)) {
             return Err(HermitError::Tls.into());
         }
         let physical = elf.physical_entry().map_err(|error| Problem::Elf { file: None, error })?;

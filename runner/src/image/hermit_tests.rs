@@ -200,10 +200,20 @@ fn thread_local_storage_and_addresses_that_are_not_in_the_image_are_refused() {
         change(file.phdrs.iter_mut().find(|phdr| phdr.kind == kind).unwrap());
         refused(&file)
     };
-    assert_eq!(with(7, &|phdr| phdr.vaddr = 0x8000), HermitError::Tls);
+    assert_eq!(with(7, &|phdr| (phdr.vaddr, phdr.file_size) = (0x8000, 1)), HermitError::Tls);
     assert_eq!(with(7, &|phdr| phdr.file_size = 0x2001), HermitError::Tls);
     assert_eq!(with(7, &|phdr| phdr.file_size = u64::MAX), HermitError::Tls);
     assert_eq!(with(1, &|phdr| phdr.vaddr += 0x1000), HermitError::Virtual(0));
+}
+
+#[test]
+fn thread_local_storage_that_is_all_zeros_may_be_between_segments() {
+    let mut file = hermit_file(None, &[]);
+    let tls = file.phdrs.iter_mut().find(|phdr| phdr.kind == 7).unwrap();
+    (tls.vaddr, tls.file_size) = (0x8000, 0);
+    let image = image(&file).unwrap();
+    let tls = image.kernel().hermit().unwrap().tls.unwrap();
+    assert_eq!((tls.vaddr, tls.file_size, tls.mem_size), (0x8000, 0, 0x81));
 }
 
 #[test]
