@@ -42,9 +42,8 @@ pub(super) const KERNEL: u64 = 0x4_0000;
 const PAGE: u64 = 0x1000;
 /// The most bytes of a command line: 16 KiB of the device tree's place are left for the rest.
 pub const COMMAND_LINE_MAX: usize = 24 << 10;
-/// Where memory ends that a small kernel uses here and there: itself and what it is given are below 1 MiB, its page tables
-/// behind the next 2 MiB, and its first heap at the one after.
-const SPARSE: u64 = 4 << 20;
+/// How much a kernel leaves to its page tables, from the first multiple of this behind its end, and uses a few pages of.
+const SPARSE: u64 = 2 << 20;
 /// What the first kernels find mapped.
 const GIB: u64 = 1 << 30;
 
@@ -89,15 +88,18 @@ impl BootPlan {
         self.kernel.hermit().ok_or_else(|| Error::NoEntry { name: name() })
     }
 
-    /// Has the host give the beginning of `memory` by small pages where the kernel leaves most of it as it is: pages of
-    /// 2 MiB would be three times what a small unikernel touches there. To be called before anything is written.
+    /// Has the host give what a kernel leaves to its page tables by small pages: one of 2 MiB would be for nothing. What
+    /// the kernel itself lies in is better off with large ones, at each of which it stops once, but where it fills little of
+    /// one. To be called before anything is written.
     pub(super) fn spare_uhyve(&self, memory: &GuestMemory) {
         let ram = Self::memory_of(&super::load::ram_of(memory));
-        let end = ram.start.saturating_add(SPARSE).min(ram.end);
-        let len = usize::try_from(end.saturating_sub(ram.start)).unwrap_or_default();
-        if self.image().end <= end
-            && let Ok(pages) = memory.get_slice(GuestAddress(ram.start), len)
-        {
+        let image = self.image().end;
+        let Some(behind) = image.checked_next_multiple_of(SPARSE) else { return };
+        let is_small = image.saturating_sub(ram.start) <= SPARSE / 4;
+        let start = if is_small { ram.start } else { behind };
+        let end = behind.saturating_add(SPARSE).min(ram.end);
+        let len = usize::try_from(end.saturating_sub(start)).unwrap_or_default();
+        if let Ok(pages) = memory.get_slice(GuestAddress(start), len) {
             hv::mem::in_small_pages(&pages);
         }
     }
