@@ -93,9 +93,9 @@ impl BootPlan {
     /// one. To be called before anything is written.
     pub(super) fn spare_uhyve(&self, memory: &GuestMemory) {
         let ram = Self::memory_of(&super::load::ram_of(memory));
-        let image = self.image().end;
-        let Some(behind) = image.checked_next_multiple_of(SPARSE) else { return };
-        let is_small = image.saturating_sub(ram.start) <= SPARSE / 4;
+        let image = self.image();
+        let Some(behind) = image.end.checked_next_multiple_of(SPARSE) else { return };
+        let is_small = image.end.saturating_sub(image.start) <= SPARSE / 4;
         let start = if is_small { ram.start } else { behind };
         let end = behind.saturating_add(SPARSE).min(ram.end);
         let len = usize::try_from(end.saturating_sub(start)).unwrap_or_default();
