@@ -27,13 +27,7 @@ mod imp {
     const ROUNDS: usize = 9;
 
     pub(crate) fn main() -> ExitCode {
-        match compare() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(why) => {
-                eprintln!("{why}");
-                ExitCode::FAILURE
-            }
-        }
+        bench::status(compare())
     }
 
     fn compare() -> Result<(), String> {

@@ -44,13 +44,7 @@ mod imp {
         ip address add $2 dev $1 && ip link set $1 up && shift 2 && exec \"$@\"";
 
     pub(crate) fn main() -> ExitCode {
-        match compare() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(why) => {
-                eprintln!("{why}");
-                ExitCode::FAILURE
-            }
-        }
+        bench::status(compare())
     }
 
     fn compare() -> Result<(), String> {

@@ -42,13 +42,7 @@ mod imp {
         -drive if=none,id=d,format=raw,cache=writeback,aio=threads,file=";
 
     pub(crate) fn main() -> ExitCode {
-        match compare() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(why) => {
-                eprintln!("{why}");
-                ExitCode::FAILURE
-            }
-        }
+        bench::status(compare())
     }
 
     fn compare() -> Result<(), String> {

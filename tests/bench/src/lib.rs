@@ -12,3 +12,15 @@ pub mod hermit;
 pub mod linux;
 pub mod measure;
 pub mod table;
+
+/// The exit status of a benchmark; what went wrong goes to stderr.
+#[must_use]
+pub fn status(of: Result<(), String>) -> std::process::ExitCode {
+    match of {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

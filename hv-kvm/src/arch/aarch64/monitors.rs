@@ -21,7 +21,7 @@ pub(crate) fn monitors(kvm: &Kvm) -> Monitors {
 /// Gives those of an initialized vCPU their interrupt. The controller is finished, and the vCPU has not run.
 pub(super) fn finish(fd: &VcpuFd) -> Result<()> {
     // KVM reads an `int`.
-    let interrupt = i32::try_from(MONITORS).unwrap_or(i32::MAX);
+    let interrupt: i32 = MONITORS.cast_signed();
     let addr = (&raw const interrupt).expose_provenance() as u64;
     set(fd, KVM_ARM_VCPU_PMU_V3_IRQ, addr)?;
     set(fd, KVM_ARM_VCPU_PMU_V3_INIT, 0)
